@@ -1,0 +1,1 @@
+"""The world around the protocol: transport, storage, execution, heat, client, command line."""
