@@ -1,0 +1,1 @@
+"""Running strangers' tasks: one interface, two runtimes (wasm and native), child processes only."""
