@@ -1,0 +1,72 @@
+"""What the sub-machines of a `Mesh` share: identity, bounds, randomness, and the list of effects in the making."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Protocol
+
+from ..crypto.identity import Identity
+from .config import ProtocolConfig
+from .effects import CancelTimer, Effect, Notify, Penalise, Reason, Send, SetTimer, TimerKey
+from .messages import Message
+
+
+class Randomness(Protocol):
+    """The part of `random.Random` that machines use; the driver brings it, seeded in simulation."""
+
+    def random(self) -> float: ...
+
+    def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int: ...
+
+    def getrandbits(self, k: int) -> int: ...
+
+
+class Context:
+    """Collects effects in order. A message to oneself is looped back instead of sent."""
+
+    def __init__(self, identity: Identity, config: ProtocolConfig, rng: Randomness) -> None:
+        self.identity = identity
+        self.node_id = identity.node_id
+        self.config = config
+        self.rng = rng
+        self.effects: list[Effect] = []
+        self.loopback: deque[Message] = deque()
+        self._request = 0
+
+    def emit(self, effect: Effect) -> None:
+        self.effects.append(effect)
+
+    def send(self, peer: bytes, message: Message) -> None:
+        if peer == self.node_id:
+            self.loopback.append(message)
+        else:
+            self.effects.append(Send(peer, message))
+
+    def set_timer(self, key: TimerKey, at_us: int) -> None:
+        self.effects.append(SetTimer(key, at_us))
+
+    def cancel_timer(self, key: TimerKey) -> None:
+        self.effects.append(CancelTimer(key))
+
+    def notify(self, name: str, **fields: Any) -> None:
+        self.effects.append(Notify(name, fields))
+
+    def penalise(self, peer: bytes, reason: Reason) -> None:
+        self.effects.append(Penalise(peer, reason))
+
+    def next_request(self) -> int:
+        """Numbers requests of this node from 1 on; 0 means unsolicited."""
+        self._request += 1
+        return self._request
+
+    def take_effects(self) -> list[Effect]:
+        effects, self.effects = self.effects, []
+        return effects
+
+    def sample(self, items: list[bytes], count: int) -> list[bytes]:
+        """Distinct random items, at most count."""
+        pool = list(items)
+        chosen = []
+        while pool and len(chosen) < count:
+            chosen.append(pool.pop(self.rng.randrange(len(pool))))
+        return chosen

@@ -1,0 +1,351 @@
+"""Messages between nodes: one tagged union, positional fields, bounded in every dimension.
+
+Records travel as the raw bytes that were signed; `codec.py` frames and versions the messages.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from .records import Bytes32, Count, Epoch, JobId, Node, ShortText, TaskIndex, UInt
+
+RawRecord = Annotated[bytes, Meta(max_length=1024 * 1024)]
+RequestId = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
+
+
+class MessageBase(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Base of the union; `tag` is the first element on the wire."""
+
+
+class MemberState(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A rumour of SWIM. state: 0 alive, 1 suspect, 2 dead, 3 left."""
+
+    node: Node
+    incarnation: UInt
+    state: Annotated[int, Meta(ge=0, le=3)]
+
+
+Rumours = Annotated[tuple[MemberState, ...], Meta(max_length=64)]
+
+
+class Ping(MessageBase, tag=1):
+    request: RequestId
+    rumours: Rumours = ()
+
+
+class Ack(MessageBase, tag=2):
+    request: RequestId
+    incarnation: UInt
+    rumours: Rumours = ()
+
+
+class PingRequest(MessageBase, tag=3):
+    """Ask the recipient to ping `target` for the sender."""
+
+    request: RequestId
+    target: Node
+    rumours: Rumours = ()
+
+
+class IndirectAck(MessageBase, tag=4):
+    """The recipient's `PingRequest` reached its target (reached) or the helper could not (not reached)."""
+
+    request: RequestId
+    target: Node
+    incarnation: UInt
+    reached: bool
+
+
+class TableVersion(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One row that the sender has. key: first 12 bytes of the row's key digest. version: see tables.py."""
+
+    key: Annotated[bytes, Meta(min_length=12, max_length=12)]
+    version: Annotated[tuple[UInt, UInt], Meta()]
+
+
+class TableSync(MessageBase, tag=5):
+    """Push-pull, first half: what I have. The answer is `TableRows` with what I lack."""
+
+    request: RequestId
+    versions: Annotated[tuple[TableVersion, ...], Meta(max_length=2048)]
+
+
+class TableRows(MessageBase, tag=6):
+    """Rows that the recipient lacks, and the keys of those that the sender wants in turn."""
+
+    request: RequestId
+    rows: Annotated[tuple[RawRecord, ...], Meta(max_length=1024)]
+    wanted: Annotated[tuple[Annotated[bytes, Meta(min_length=12, max_length=12)], ...], Meta(max_length=1024)]
+
+
+class Leaving(MessageBase, tag=7):
+    """The sender leaves in order; it is not to be suspected, and holds no lease any more."""
+
+    incarnation: UInt
+
+
+class Steal(MessageBase, tag=10):
+    """A cold node asks for tasks.
+
+    appetite_us: CPU time that its deficit can burn within the horizon.  slots: tasks it could start now.
+    native: commands that its owner allows.  lifeline: park the request if there is nothing now.
+    """
+
+    request: RequestId
+    appetite_us: UInt
+    slots: Annotated[int, Meta(ge=0, le=65_536)]
+    deficit_w: Annotated[int, Meta(ge=-(1 << 31), le=1 << 31)]
+    memory_bytes: UInt
+    native: Annotated[tuple[ShortText, ...], Meta(max_length=64)]
+    lifeline: bool
+    job_id: Annotated[bytes, Meta(max_length=32)] = b""
+
+
+class Granted(MessageBase, tag=11):
+    """Tasks for the recipient, an answer to its steal or (request 0) pushed along its lifeline.
+
+    grants: signed.  context: the specs and replica sets of jobs that this peer was not told of before.
+    """
+
+    request: RequestId
+    grants: Annotated[tuple[RawRecord, ...], Meta(max_length=64)]
+    context: Annotated[tuple[RawRecord, ...], Meta(max_length=128)]
+
+
+class Refused(MessageBase, tag=12):
+    """Nothing to steal. parked: a lifeline was kept."""
+
+    request: RequestId
+    parked: bool
+
+
+class HandOn(MessageBase, tag=13):
+    """A warm node hands unstarted work to a colder one; an answer is not needed, the lease rules."""
+
+    grants: Annotated[tuple[RawRecord, ...], Meta(max_length=64)]
+    context: Annotated[tuple[RawRecord, ...], Meta(max_length=128)]
+
+
+class HeldRange(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    lo: TaskIndex
+    hi: TaskIndex
+    epoch: Epoch
+
+
+class HeldJob(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    job_id: JobId
+    ranges: Annotated[tuple[HeldRange, ...], Meta(max_length=1024)]
+
+
+class Renew(MessageBase, tag=14):
+    """All that the sender still holds of jobs that the recipient keeps."""
+
+    jobs: Annotated[tuple[HeldJob, ...], Meta(max_length=256)]
+
+
+class Superseded(MessageBase, tag=15):
+    """Leases that the recipient renewed and no longer has; unstarted tasks of them must not start."""
+
+    jobs: Annotated[tuple[HeldJob, ...], Meta(max_length=256)]
+
+
+class Delivery(MessageBase, tag=20):
+    """A batch of results: the signed header and its columns (see batches.py)."""
+
+    header: RawRecord
+    columns: Annotated[bytes, Meta(max_length=2 * 1024 * 1024)]
+
+
+class Stored(MessageBase, tag=21):
+    """The sender has the batches on disk."""
+
+    job_id: JobId
+    batch_ids: Annotated[tuple[Bytes32, ...], Meta(max_length=256)]
+
+
+class Declined(MessageBase, tag=22):
+    """The sender will not store a batch; the worker asks again later or gives it up, as the reason says."""
+
+    job_id: JobId
+    batch_id: Bytes32
+    reason: ShortText
+
+
+class Records(MessageBase, tag=23):
+    """News of a job's state between replicas, or from a worker or submitter to them."""
+
+    job_id: JobId
+    records: Annotated[tuple[RawRecord, ...], Meta(max_length=256)]
+
+
+class RangeDigest(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Fingerprint (XOR of ids) and count of the records with lo <= id < hi; hi empty means the end."""
+
+    lo: Annotated[bytes, Meta(max_length=32)]
+    hi: Annotated[bytes, Meta(max_length=32)]
+    count: Count
+    fingerprint: Bytes32
+
+
+class Reconcile(MessageBase, tag=24):
+    """Range fingerprints of a job's records; the other compares, and answers for the ranges that differ."""
+
+    job_id: JobId
+    ranges: Annotated[tuple[RangeDigest, ...], Meta(max_length=256)]
+
+
+class ReconcileIds(MessageBase, tag=25):
+    """All ids that the sender has in a small range: the other sends what is missing and asks for what it lacks."""
+
+    job_id: JobId
+    lo: Annotated[bytes, Meta(max_length=32)]
+    hi: Annotated[bytes, Meta(max_length=32)]
+    ids: Annotated[tuple[Bytes32, ...], Meta(max_length=256)]
+
+
+class Want(MessageBase, tag=26):
+    """Please send these records (batches come as `Delivery`)."""
+
+    job_id: JobId
+    ids: Annotated[tuple[Bytes32, ...], Meta(max_length=256)]
+
+
+class Submit(MessageBase, tag=30):
+    """A signed spec and the replica set, from the submitter to each replica."""
+
+    request: RequestId
+    spec: RawRecord
+    replica_set: RawRecord
+
+
+class Submitted(MessageBase, tag=31):
+    """The sender has the spec and all of its blobs on disk."""
+
+    request: RequestId
+    job_id: JobId
+
+
+class Rejected(MessageBase, tag=32):
+    """The sender will not hold the job."""
+
+    request: RequestId
+    job_id: JobId
+    reason: ShortText
+
+
+class TaskRange(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    lo: TaskIndex
+    hi: TaskIndex
+
+
+class Subscribe(MessageBase, tag=33):
+    """Send me the job's canonical results that are not in `have`, as they come, up to a window of bytes.
+
+    results: False for progress only.
+    """
+
+    job_id: JobId
+    have: Annotated[tuple[TaskRange, ...], Meta(max_length=4096)]
+    results: bool
+    window_bytes: UInt
+
+
+class Consumed(MessageBase, tag=34):
+    """The subscriber took these batches; the window opens again."""
+
+    job_id: JobId
+    batch_ids: Annotated[tuple[Bytes32, ...], Meta(max_length=256)]
+
+
+class Unsubscribe(MessageBase, tag=35):
+    job_id: JobId
+
+
+class FindJob(MessageBase, tag=36):
+    """Who holds this job? An empty id asks for all jobs of the sender. Answered by `FoundJobs`."""
+
+    request: RequestId
+    job_id: Annotated[bytes, Meta(max_length=32)]
+
+
+class FoundJobs(MessageBase, tag=37):
+    """context: spec and replica set records of each job found."""
+
+    request: RequestId
+    context: Annotated[tuple[RawRecord, ...], Meta(max_length=512)]
+
+
+class WorkerShare(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """What one worker did of a job: canonical tasks done, tasks leased now, CPU, energy."""
+
+    node: Node
+    done: Count
+    leased: Count
+    cpu_us: UInt
+    energy_mj: UInt
+    useful_mj: UInt
+
+
+class JobStatus(MessageBase, tag=38):
+    """Progress as one replica knows it. state: "running", "done", "accepted", "cancelled"."""
+
+    job_id: JobId
+    state: ShortText
+    tasks: Count
+    done: Count
+    leased: Count
+    accepted: Count
+    failed: Count
+    duplicates: Count
+    elapsed_us: UInt
+    task_us: UInt
+    workers: Annotated[tuple[WorkerShare, ...], Meta(max_length=512)]
+
+
+class Announce(MessageBase, tag=40):
+    """Gossip: a job was submitted or cancelled. context: spec-independent digests and cancellations, signed."""
+
+    records: Annotated[tuple[RawRecord, ...], Meta(max_length=8)]
+
+
+class Revocations(MessageBase, tag=41):
+    """Gossip: a revocation list of an authority (crypto/certificates.py)."""
+
+    revocation_list: Annotated[bytes, Meta(max_length=512 * 1024)]
+
+
+Message = (
+    Ping
+    | Ack
+    | PingRequest
+    | IndirectAck
+    | TableSync
+    | TableRows
+    | Leaving
+    | Steal
+    | Granted
+    | Refused
+    | HandOn
+    | Renew
+    | Superseded
+    | Delivery
+    | Stored
+    | Declined
+    | Records
+    | Reconcile
+    | ReconcileIds
+    | Want
+    | Submit
+    | Submitted
+    | Rejected
+    | Subscribe
+    | Consumed
+    | Unsubscribe
+    | FindJob
+    | FoundJobs
+    | JobStatus
+    | Announce
+    | Revocations
+)

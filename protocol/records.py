@@ -1,0 +1,322 @@
+"""Signed records: what a job's state is made of, and what survives on disk.
+
+A record is `[kind, author, body, signature]` in MessagePack; `body` is the MessagePack of one of the structs
+below; the signature covers the body under the kind's context. Records are kept and forwarded as the bytes that
+were signed, so no re-encoding can change them. A record's id is the digest of kind, author and body.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ..crypto.bounded import DecodeError, decode_bounded
+from ..crypto.identity import Identity
+from ..crypto.signing import Context, digest, verify
+
+Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+JobId = Bytes32
+Node = Bytes32
+TaskIndex = Annotated[int, Meta(ge=0, le=1 << 40)]
+Count = Annotated[int, Meta(ge=0, le=1 << 40)]
+Epoch = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
+ShortText = Annotated[str, Meta(max_length=256)]
+UInt = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+
+
+class RecordKind(IntEnum):
+    SPEC = 1
+    REPLICA_SET = 2
+    GRANT = 3
+    RELEASE = 4
+    BATCH = 5
+    ACCEPTANCE = 6
+    CANCELLATION = 7
+    MEMBER = 8
+    HEAT = 9
+    JOB_DIGEST = 10
+
+
+class RecordBody(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Base of all bodies: positional fields, nothing unknown."""
+
+
+class InputPack(RecordBody):
+    """Inputs of `count` tasks from `first` on, in one blob (see `inputs.py`)."""
+
+    digest: Bytes32
+    first: TaskIndex
+    count: Annotated[int, Meta(ge=1, le=1 << 20)]
+    size_bytes: UInt
+
+
+class FileRef(RecordBody):
+    """A shared input file, read-only in every task under its name."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$")]
+    digest: Bytes32
+    size_bytes: UInt
+
+
+class ResourceLimits(RecordBody):
+    """What one task may use. fuel 0: unlimited. wall_us: of one task."""
+
+    memory_bytes: UInt = 256 * 1024 * 1024
+    wall_us: UInt = 60_000_000
+    fuel: UInt = 0
+    output_bytes: UInt = 1024 * 1024
+    scratch_bytes: UInt = 16 * 1024 * 1024
+
+
+class JobSpec(RecordBody):
+    """What a submitter asks for; its digest is the job's id, so that submitting twice is submitting once.
+
+    runtime: "wasm" or "native".  abi: "function" or "command" (wasm), "command" (native).
+    program: for wasm the module's digest; for native the digest of the empty string, with `command` naming an
+    entry of the owner's allow-list.  inline_inputs: one per task, or empty.  packs: blobs of inputs, or empty.
+    priority: 0 (volunteer) to 9 (urgent).  estimate_us: CPU of one task, 0 if unknown.
+    deadline_us, created_us: microseconds since 1970, 0 for none.
+    """
+
+    version: Annotated[int, Meta(ge=1, le=1)]
+    mesh_id: Bytes32
+    nonce: Annotated[bytes, Meta(max_length=32)]
+    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    runtime: Annotated[str, Meta(pattern=r"^(wasm|native)$")]
+    abi: Annotated[str, Meta(pattern=r"^(function|command)$")]
+    program: Bytes32
+    program_bytes: UInt
+    command: ShortText
+    entry: Annotated[str, Meta(max_length=64)]
+    arguments: Annotated[tuple[Annotated[str, Meta(max_length=4096)], ...], Meta(max_length=256)]
+    tasks: Annotated[int, Meta(ge=1, le=1 << 32)]
+    files: Annotated[tuple[FileRef, ...], Meta(max_length=256)] = ()
+    inline_inputs: Annotated[tuple[bytes, ...], Meta(max_length=4096)] = ()
+    packs: Annotated[tuple[InputPack, ...], Meta(max_length=16_384)] = ()
+    limits: ResourceLimits = ResourceLimits()
+    priority: Annotated[int, Meta(ge=0, le=9)] = 5
+    estimate_us: UInt = 0
+    deadline_us: UInt = 0
+    created_us: UInt = 0
+    verification: Annotated[str, Meta(max_length=64)] = "none"
+
+    def blob_digests(self) -> tuple[bytes, ...]:
+        """Every blob a node needs to hold the job, the program first, without repeats."""
+        wanted = [ref.digest for ref in self.files] + [pack.digest for pack in self.packs]
+        if self.runtime == "wasm":
+            wanted.insert(0, self.program)
+        return tuple(dict.fromkeys(wanted))
+
+
+class ReplicaSet(RecordBody):
+    """Who holds a job's state. Position in `members` is the rank; the highest epoch wins."""
+
+    job_id: JobId
+    epoch: Epoch
+    members: Annotated[tuple[Node, ...], Meta(min_length=1, max_length=7)]
+
+
+class Grant(RecordBody):
+    """The right of `holder` to run tasks [lo, hi) under `epoch` for `lease_us` from its receipt, renewable.
+
+    parent: the signed grant (bytes) that the author holds, when a worker hands on; empty from a replica.
+    """
+
+    job_id: JobId
+    lo: TaskIndex
+    hi: TaskIndex
+    epoch: Epoch
+    holder: Node
+    lease_us: UInt
+    parent: Annotated[bytes, Meta(max_length=4096)] = b""
+
+
+class Release(RecordBody):
+    """The author gives back tasks [lo, hi) that it held under `epoch`, unstarted."""
+
+    job_id: JobId
+    lo: TaskIndex
+    hi: TaskIndex
+    epoch: Epoch
+
+
+class BatchHeader(RecordBody):
+    """A worker's results of tasks [first, first + count), bound by the Merkle root over their leaves.
+
+    cpu_us, fuel: totals.  energy_mj: millijoules the tasks cost.  useful_mj: those that met a heat demand.
+    measured: whether energy came from a meter or an estimate.  certificate: the worker's admission.
+    """
+
+    job_id: JobId
+    first: TaskIndex
+    count: Annotated[int, Meta(ge=1, le=65_536)]
+    epoch: Epoch
+    root: Bytes32
+    cpu_us: UInt
+    fuel: UInt
+    energy_mj: UInt
+    useful_mj: UInt
+    measured: bool
+    certificate: Annotated[bytes, Meta(max_length=1024)]
+
+
+class AcceptedBatch(RecordBody):
+    """Tasks [lo, hi) are accepted from the batch."""
+
+    batch_id: Bytes32
+    lo: TaskIndex
+    hi: TaskIndex
+
+
+class Acceptance(RecordBody):
+    """The submitter's word on which results count; only its signature makes one."""
+
+    job_id: JobId
+    accepted: Annotated[tuple[AcceptedBatch, ...], Meta(min_length=1, max_length=1024)]
+
+
+class Cancellation(RecordBody):
+    """The submitter wants no more results."""
+
+    job_id: JobId
+
+
+class MemberRecord(RecordBody):
+    """A node about itself. The highest (incarnation, sequence) wins.
+
+    roles: the certificate's.  addresses: multiaddr texts it listens on.  relays: nodes through which it is reached.
+    zone: heat zone (empty for none).  year_round: its sink wants heat in summer too.  since_s: start, unix seconds.
+    """
+
+    node: Node
+    incarnation: UInt
+    sequence: UInt
+    roles: Annotated[int, Meta(ge=0, le=255)]
+    name: Annotated[str, Meta(max_length=64)]
+    addresses: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], Meta(max_length=8)]
+    relays: Annotated[tuple[Node, ...], Meta(max_length=3)]
+    zone: Annotated[str, Meta(max_length=64)]
+    year_round: bool
+    since_s: UInt
+    cores: Annotated[int, Meta(ge=0, le=65_536)]
+
+
+class HeatDigest(RecordBody):
+    """What a node wants of work now. The highest (incarnation, sequence) wins.
+
+    deficit_w: watts wanted now (negative: too warm).  capacity_w: at full load.  free_slots: cores that could start
+    work.  queue_us: CPU time of the work it holds unstarted.  sink: "room", "tank", …  temperature_mc: milli-°C.
+    """
+
+    node: Node
+    incarnation: UInt
+    sequence: UInt
+    deficit_w: Annotated[int, Meta(ge=-(1 << 31), le=1 << 31)]
+    capacity_w: UInt
+    free_slots: Annotated[int, Meta(ge=0, le=65_536)]
+    queue_us: UInt
+    sink: Annotated[str, Meta(max_length=16)]
+    temperature_mc: Annotated[int, Meta(ge=-300_000, le=1_000_000)]
+    draining: bool = False
+
+
+class JobDigest(RecordBody):
+    """What a replica has to give of a job. The highest (incarnation, sequence) of (job, replica) wins."""
+
+    job_id: JobId
+    replica: Node
+    incarnation: UInt
+    sequence: UInt
+    free_tasks: Count
+    task_us: UInt
+    runtime: Annotated[str, Meta(max_length=16)]
+    command: ShortText
+    priority: Annotated[int, Meta(ge=0, le=9)]
+    finished: bool
+
+
+_BODIES: dict[RecordKind, tuple[Context, type[RecordBody]]] = {
+    RecordKind.SPEC: (Context.SPEC, JobSpec),
+    RecordKind.REPLICA_SET: (Context.REPLICA_SET, ReplicaSet),
+    RecordKind.GRANT: (Context.GRANT, Grant),
+    RecordKind.RELEASE: (Context.RELEASE, Release),
+    RecordKind.BATCH: (Context.BATCH, BatchHeader),
+    RecordKind.ACCEPTANCE: (Context.ACCEPTANCE, Acceptance),
+    RecordKind.CANCELLATION: (Context.CANCELLATION, Cancellation),
+    RecordKind.MEMBER: (Context.MEMBER, MemberRecord),
+    RecordKind.HEAT: (Context.DIGEST, HeatDigest),
+    RecordKind.JOB_DIGEST: (Context.ANNOUNCEMENT, JobDigest),
+}
+RECORD_BYTES_MAX = 1024 * 1024
+
+
+class _Envelope(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    kind: Annotated[int, Meta(ge=1, le=255)]
+    author: Bytes32
+    body: Annotated[bytes, Meta(max_length=RECORD_BYTES_MAX)]
+    signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record whose signature was checked (or that was just signed). raw: the bytes as signed and forwarded."""
+
+    kind: RecordKind
+    author: bytes
+    body: Any
+    id: bytes
+    raw: bytes
+
+
+class RecordError(Exception):
+    """A record that cannot be taken. reason: "malformed", "unknown-kind" or "bad-signature"."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def sign_record(identity: Identity, kind: RecordKind, body: RecordBody) -> Record:
+    """Encode and sign; the inverse of `open_record`."""
+    context, struct = _BODIES[kind]
+    assert isinstance(body, struct), f"{kind.name} wants {struct.__name__}, got {type(body).__name__}"
+    encoded = _encoder.encode(body)
+    envelope = _Envelope(int(kind), identity.node_id, encoded, identity.sign(context, encoded))
+    record_id = digest(context, identity.node_id + encoded)
+    return Record(kind, identity.node_id, body, record_id, _encoder.encode(envelope))
+
+
+def open_record(raw: bytes, *, check_signature: bool = True) -> Record:
+    """Decode, validate and check a record from outside.
+
+    check_signature: False only for what this node itself checked before it wrote it to its own disk.
+    Raises RecordError.
+    """
+    try:
+        envelope = decode_bounded(raw, _Envelope, max_bytes=RECORD_BYTES_MAX)
+        try:
+            kind = RecordKind(envelope.kind)
+        except ValueError:
+            raise RecordError("unknown-kind", str(envelope.kind)) from None
+        context, struct = _BODIES[kind]
+        body = decode_bounded(envelope.body, struct, max_bytes=RECORD_BYTES_MAX)
+    except DecodeError as error:
+        raise RecordError("malformed", str(error)) from error
+    if check_signature and not verify(envelope.author, context, envelope.body, envelope.signature):
+        raise RecordError("bad-signature", kind.name)
+    record_id = digest(context, envelope.author + envelope.body)
+    return Record(kind, envelope.author, body, record_id, raw)
+
+
+def job_id_of(spec: Record) -> bytes:
+    """A job's id is its signed spec's id: submitter, nonce and all the spec says."""
+    assert spec.kind is RecordKind.SPEC
+    return spec.id
