@@ -1,0 +1,1 @@
+"""What a node keeps on its disk: the journal of protocol records, the blobs, the folder of both."""
