@@ -1,9 +1,14 @@
-"""Small moves on a file system that must survive a power cut."""
+"""Small moves on a file system that must survive a power cut, and errors with a type."""
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from .errors import StorageFailed, StorageFull
 
 
 def sync_folder(folder: Path) -> None:
@@ -19,3 +24,19 @@ def free_bytes(folder: Path) -> int:
     """What the file system of `folder` still gives this process."""
     stats = os.statvfs(folder)
     return stats.f_bavail * stats.f_frsize
+
+
+@contextmanager
+def typed_errors(where: Path, needed_bytes: int = 0) -> Iterator[None]:
+    """Turn OSError into StorageFull or StorageFailed."""
+    try:
+        yield
+    except OSError as error:
+        raise as_typed(error, where, needed_bytes) from error
+
+
+def as_typed(error: OSError, where: Path, needed_bytes: int) -> StorageFull | StorageFailed:
+    """The typed form of what the system said about `where`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(where, needed_bytes, free_bytes(where.parent))
+    return StorageFailed(where, error.strerror or str(error))

@@ -88,7 +88,7 @@ class Journal:
         """Apply `writes` in one transaction, after those of earlier calls; return when they are on disk.
 
         Concurrent calls share a transaction. durable=False survives the death of this process, True also a
-        power cut; a durable commit carries every earlier quick one with it, so an empty durable one is a barrier.
+        power cut; a durable commit carries every earlier quick one with it, so an empty one is a barrier.
         If the caller is cancelled, the writes still happen.
         Raises StorageFull (nothing of this call was written; it may be tried again), StorageFailed (no commit
         will work until a restart; reads may), ValueError for records out of their bounds.
