@@ -492,6 +492,8 @@ class BlobWriter:
             digest = self._hashed or self._hasher.digest()
             self._check(digest)
             with typed_errors(self._path):
+                used_s = self._store._now_s()
+                os.utime(self._handle, (used_s, used_s))
                 if self._durable:
                     os.fsync(self._handle)
                 self._store._adopt(self._path, digest, self.size_bytes, self._reservation, self._durable)

@@ -1,0 +1,20 @@
+-- A journal as schema version 1 wrote it: 2 jobs, node-wide records, one replaced and one removed record.
+PRAGMA page_size = 4096;
+PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA journal_mode = WAL;
+BEGIN;
+CREATE TABLE jobs (id INTEGER PRIMARY KEY, job_id BLOB NOT NULL UNIQUE);
+CREATE TABLE records (
+            id INTEGER PRIMARY KEY, job INTEGER NOT NULL, kind INTEGER NOT NULL, key BLOB NOT NULL,
+            body BLOB NOT NULL);
+CREATE UNIQUE INDEX records_by_key ON records (job, kind, key);
+INSERT INTO jobs VALUES (1, x'');
+INSERT INTO jobs VALUES (2, x'1111111111111111111111111111111111111111111111111111111111111111');
+INSERT INTO jobs VALUES (4, x'2222222222222222222222222222222222222222222222222222222222222222');
+INSERT INTO records VALUES (1, 1, 1, x'', x'696e6361726e6174696f6e2034');
+INSERT INTO records VALUES (2, 2, 10, x'00', x'73706563');
+INSERT INTO records VALUES (4, 4, 10, x'00', x'');
+INSERT INTO records VALUES (5, 2, 11, x'0001', x'726573756c74');
+PRAGMA application_id = 1213353290;
+PRAGMA user_version = 1;
+COMMIT;
