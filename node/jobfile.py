@@ -1,0 +1,287 @@
+"""`job.toml`: what a user hands to `hearth submit`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from ..protocol.inputs import INPUT_BYTES_MAX
+from ..protocol.records import ResourceLimits
+from .settings.checks import check_command_name
+from .settings.read import read_settings
+from .settings.schema import Conflict, Key
+from .toml import Document, read_toml
+
+MB = 1024 * 1024
+TASKS_MAX = 10_000_000
+# The spec with its arguments travels to every replica and worker.
+ARGUMENT_BYTES_MAX = 128 * 1024
+MODULE_BYTES_MAX = 256 * MB
+_UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+_SPAN = re.compile(r"\+(\d{1,6})([smhd])")
+_WASM_MODULE = b"\0asm\x01\0\0\0"
+_WASM_COMPONENT = b"\0asm\x0d\0\x01\0"
+
+
+def check_deadline(text: str) -> None:
+    """+N with s, m, h or d, or a time as RFC 3339 writes it, with its offset from UTC."""
+    if _SPAN.fullmatch(text):
+        return
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or "T" not in text.upper():
+        raise ValueError('expected "+2h" (s, m, h, d) or a time like "2026-01-31T18:00:00Z"')
+
+
+def check_nonce(text: str) -> None:
+    if len(text.encode()) > 32:
+        raise ValueError("longer than 32 bytes")
+
+
+def check_verification(text: str) -> None:
+    if text != "none":
+        raise ValueError('this version checks signatures and proofs only: "none" is all it knows')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLimits:
+    """What one task may use."""
+
+    memory_mb: Annotated[int, Key("Memory, MiB.", low=1, high=65_536)] = 256
+    wall_s: Annotated[float, Key("Time on the wall, s.", low=0.001, high=86_400.0)] = 60.0
+    fuel: Annotated[
+        int, Key("WebAssembly instructions, about. 0: no limit but `wall_s`.", low=0, high=(1 << 63) - 1)
+    ] = 0
+    output_kb: Annotated[int, Key("Output with its files, KiB.", low=1, high=1_048_576)] = 1024
+    scratch_mb: Annotated[int, Key("Files that it writes, MiB.", low=0, high=65_536)] = 16
+
+    def resources(self) -> ResourceLimits:
+        """The same as the job's signed spec says it."""
+        return ResourceLimits(
+            memory_bytes=self.memory_mb * MB,
+            wall_us=int(self.wall_s * 1_000_000),
+            fuel=self.fuel,
+            output_bytes=self.output_kb * 1024,
+            scratch_bytes=self.scratch_mb * MB,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultSettings:
+    """What becomes of the results."""
+
+    folder: Annotated[Path | None, Key("Folder that `hearth results` fills if no other is named.")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFile:
+    """A whole job file. Of a loaded one, name and tasks are never empty.
+
+    inputs: files of a task's input each, from `inputs_from`, in the order of tasks.
+    """
+
+    name: Annotated[str, Key("Name for people.", length=128, absent="the file's name")] = ""
+    runtime: Annotated[
+        str,
+        Key("`native`: a command that nodes' owners allow, in a sandbox.", choices=("wasm", "native")),
+    ] = "wasm"
+    abi: Annotated[
+        str,
+        Key(
+            "`command`: a WASI program, one run a task. `function`: an exported function, many tasks a run.",
+            choices=("function", "command"),
+        ),
+    ] = "command"
+    program: Annotated[
+        str, Key("WebAssembly module, relative to the file; or the name of the native command.")
+    ]
+    entry: Annotated[str, Key("Exported function of the `function` ABI.", length=64)] = "hearth_task"
+    arguments: Annotated[
+        tuple[str, ...],
+        Key(
+            "The program's arguments, 128 KiB in all. In native jobs `{index}` and `{count}` stand for the task."
+        ),
+    ] = ()
+    tasks: Annotated[
+        int | None,
+        Key(
+            "Number of tasks; they are numbered from 0.", low=1, high=TASKS_MAX, absent="the number of inputs"
+        ),
+    ] = None
+    inputs_from: Annotated[
+        Path | None,
+        Key(
+            "Folder: each file is the input of one task, in the order of names; hidden files are left out.",
+            exists="folder",
+        ),
+    ] = None
+    inputs_lines: Annotated[
+        Path | None,
+        Key(
+            "File: each line, without its end, is the input of one task. Instead of `inputs_from`.",
+            exists="file",
+        ),
+    ] = None
+    priority: Annotated[int, Key("0 (volunteer) to 9 (urgent).", low=0, high=9)] = 5
+    deadline: Annotated[
+        str,
+        Key(
+            "When results are wanted: `+2h` after the submission (s, m, h, d), or `2026-01-31T18:00:00Z`.",
+            check=check_deadline,
+        ),
+    ] = ""
+    estimate_ms: Annotated[
+        float, Key("CPU time of one task, as far as known, ms. 0: unknown.", low=0.0, high=86_400_000.0)
+    ] = 0.0
+    nonce: Annotated[
+        str,
+        Key(
+            "Any text of at most 32 bytes; the same file with another one is another job.", check=check_nonce
+        ),
+    ] = ""
+    verification: Annotated[
+        str, Key("How results are cross-checked. Only `none` in this version.", check=check_verification)
+    ] = "none"
+    files: Annotated[
+        Mapping[str, Path],
+        Key("Inputs that all tasks read, by name. `init` goes to `hearth_init`.", exists="file"),
+    ] = field(default_factory=dict)
+    limits: Annotated[JobLimits, Key("What one task may use.")] = JobLimits()
+    results: Annotated[ResultSettings, Key("What becomes of the results.")] = ResultSettings()
+    folder: Path = Path()
+    inputs: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.runtime == "native" and self.abi != "command":
+            raise Conflict("abi", f'"{self.abi}" is not possible for runtime "native"', 'use "command"')
+        if self.inputs_from is not None and self.inputs_lines is not None:
+            raise Conflict("inputs_lines", "given together with inputs_from", "keep one of the two")
+        if self.tasks is None and self.inputs_from is None and self.inputs_lines is None:
+            raise Conflict("tasks", "is missing", "give the number of tasks, or inputs_from or inputs_lines")
+        if sum(len(argument.encode()) for argument in self.arguments) > ARGUMENT_BYTES_MAX:
+            raise Conflict(
+                "arguments", f"longer than {ARGUMENT_BYTES_MAX} bytes in all", "put them in [files]"
+            )
+
+    @property
+    def module(self) -> Path | None:
+        """The WebAssembly module's file; None for a native job."""
+        return self.folder / self.program if self.runtime == "wasm" else None
+
+    @property
+    def has_inputs(self) -> bool:
+        return self.inputs_from is not None or self.inputs_lines is not None
+
+    def read_inputs(self) -> Iterator[bytes]:
+        """Each task's input, in the order of tasks; nothing for a job without. Raises OSError."""
+        for path in self.inputs:
+            yield path.read_bytes()
+        if self.inputs_lines is not None:
+            for _, line in _lines(self.inputs_lines):
+                yield line
+
+    def deadline_us(self, now_us: int) -> int:
+        """Unix microseconds, 0 for none. now_us: time of the submission."""
+        if not self.deadline:
+            return 0
+        span = _SPAN.fullmatch(self.deadline)
+        if span:
+            return now_us + int(span[1]) * _UNITS_US[span[2]]
+        return round(datetime.fromisoformat(self.deadline).timestamp() * 1_000_000)
+
+
+def load_job_file(path: Path) -> JobFile:
+    """The job of a file, its program and inputs looked at. Raises ConfigError."""
+    document = read_toml(path)
+    job = read_settings(document, JobFile, folder=document.folder)
+    _check_program(document, job)
+    try:
+        job, count = _find_inputs(document, job)
+    except OSError as error:
+        key = "inputs_from" if job.inputs_from is not None else "inputs_lines"
+        raise document.error((key,), f"cannot be read: {error}") from error
+    if count is not None and count > TASKS_MAX:
+        raise document.error(("tasks",), f"{count} inputs", f"at most {TASKS_MAX} tasks are allowed")
+    if count is not None and job.tasks not in (None, count):
+        raise document.error(("tasks",), f"{job.tasks}, but there are {count} inputs", "leave tasks out")
+    return replace(job, name=job.name or path.stem[:128], tasks=job.tasks if count is None else count)
+
+
+def _check_program(document: Document, job: JobFile) -> None:
+    module = job.module
+    if module is None:
+        try:
+            check_command_name(job.program)
+        except ValueError as error:
+            hint = "native jobs name a command of the nodes' [native.commands]"
+            raise document.error(("program",), str(error), hint) from error
+        return
+    if not module.is_file():
+        hint = "paths are relative to the job file"
+        raise document.error(("program",), f"no such file {job.program}", hint)
+    try:
+        with module.open("rb") as file:
+            head, size_bytes = file.read(8), os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise document.error(("program",), f"{job.program} cannot be read: {error.strerror}") from error
+    if head == _WASM_COMPONENT:
+        raise document.error(("program",), f"{job.program} is a component", "only core modules run")
+    if head != _WASM_MODULE:
+        hint = "compile it to wasm32-wasi first"
+        raise document.error(("program",), f"{job.program} is not a WebAssembly module", hint)
+    if size_bytes > MODULE_BYTES_MAX:
+        raise document.error(("program",), f"{job.program} is longer than {MODULE_BYTES_MAX} bytes")
+
+
+def _find_inputs(document: Document, job: JobFile) -> tuple[JobFile, int | None]:
+    """The job with its input files, and how many tasks they make; None for a job without inputs."""
+    if job.inputs_from is not None:
+        found = _input_files(document, job.inputs_from)
+        return replace(job, inputs=tuple(found)), len(found)
+    if job.inputs_lines is None:
+        return job, None
+    count = 0
+    for count, line in _lines(job.inputs_lines):
+        if len(line) > INPUT_BYTES_MAX:
+            raise _too_long(document, "inputs_lines", f"line {count}")
+    if not count:
+        raise document.error(("inputs_lines",), f"{job.inputs_lines.name} is empty")
+    return job, count
+
+
+def _input_files(document: Document, folder: Path) -> list[Path]:
+    found = []
+    for entry in os.scandir(folder):
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_file():
+            raise document.error(
+                ("inputs_from",), f"{entry.name} is no file", "the folder may hold files only"
+            )
+        if entry.stat().st_size > INPUT_BYTES_MAX:
+            raise _too_long(document, "inputs_from", entry.name)
+        found.append(Path(entry.path))
+    if not found:
+        raise document.error(("inputs_from",), f"there are no files in {folder.name}")
+    return sorted(found, key=lambda path: os.fsencode(path.name))
+
+
+def _too_long(document: Document, key: str, what: str) -> Exception:
+    hint = f"at most {INPUT_BYTES_MAX}; larger data that tasks share goes into [files]"
+    return document.error((key,), f"{what} is too long for a task's input", hint)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered from 1, without their ends. A line longer than an input may be is cut one byte after that."""
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(INPUT_BYTES_MAX + 2):
+            number += 1
+            yield number, line.removesuffix(b"\n").removesuffix(b"\r")

@@ -1,0 +1,63 @@
+"""From a settings object to the TOML text that reads back as an equal one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..toml import dotted
+from .schema import settings_of
+
+
+def settings_text(settings: object) -> str:
+    """Every key that has a value, defaults included, tables after the keys of their parent."""
+    lines: list[str] = []
+    _write_table(settings, (), lines)
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def write_settings(path: Path, settings: object) -> None:
+    """Replace the file as a whole: a reader sees the old or the new one. Raises OSError."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(settings_text(settings))
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def _write_table(settings: object, path: tuple[str, ...], lines: list[str]) -> None:
+    tables: list[tuple[tuple[str, ...], object]] = []
+    pairs: list[str] = []
+    for setting in settings_of(type(settings)):
+        value = getattr(settings, setting.name)
+        here = (*path, setting.name)
+        if value is None:
+            continue
+        if setting.is_table:
+            tables.append((here, value))
+        elif setting.is_table_of_tables:
+            tables.extend(((*here, name), entry) for name, entry in value.items())
+        else:
+            pairs.append(f"{setting.name} = {_literal(value)}")
+    if path and (pairs or not tables):
+        lines += ["", f"[{dotted(path)}]"]
+    lines += pairs
+    for here, value in tables:
+        _write_table(value, here, lines)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str | Path):
+        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, Mapping):
+        pairs = (f"{json.dumps(name)} = {_literal(entry)}" for name, entry in value.items())
+        return "{ " + ", ".join(pairs) + " }" if value else "{}"
+    return "[" + ", ".join(_literal(entry) for entry in value) + "]"
