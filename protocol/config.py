@@ -46,6 +46,8 @@ class ProtocolConfig:
     # Work that one execution should take; long enough to amortise ~3 ms of messages, short enough to spread.
     batch_target_us: int = 150 * MS
     batch_tasks_max: int = 1024
+    # Near the end batches shrink, but not below what a message costs many times over.
+    batch_floor_us: int = 20 * MS
     # Batch size while nothing is known about a job's tasks.
     batch_tasks_first: int = 4
     # A worker keeps this much queued per slot, so that a round trip never leaves a slot idle.
@@ -80,7 +82,10 @@ class ProtocolConfig:
     inline_batch_bytes: int = 512 * 1024
     outbox_max: int = 512
     outbox_retry_us: int = 2 * SECOND
-    result_window_bytes: int = 4 * 1024 * 1024
+    # Batches on their way to one subscriber: 32 * 512 KiB of inline outputs at most.
+    result_window: int = 32
+    subscribers_max: int = 16
+    status_heartbeat_us: int = 2 * SECOND
     # -- messages -----------------------------------------------------------------------------------------
     message_bytes_max: int = 2 * 1024 * 1024
     spec_bytes_max: int = 512 * 1024

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Protocol
 
+from ..crypto.certificates import CertificateError, MembershipPolicy, Role
 from ..crypto.identity import Identity
 from .config import ProtocolConfig
 from .effects import CancelTimer, Effect, Notify, Penalise, Reason, Send, SetTimer, TimerKey
@@ -24,11 +25,24 @@ class Randomness(Protocol):
 class Context:
     """Collects effects in order. A message to oneself is looped back instead of sent."""
 
-    def __init__(self, identity: Identity, config: ProtocolConfig, rng: Randomness) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        config: ProtocolConfig,
+        rng: Randomness,
+        *,
+        policy: MembershipPolicy,
+        certificate: bytes,
+        wall_offset_us: int = 0,
+    ) -> None:
+        """wall_offset_us: what to add to `now_us` for microseconds since 1970; the driver keeps it right."""
         self.identity = identity
         self.node_id = identity.node_id
         self.config = config
         self.rng = rng
+        self.policy = policy
+        self.certificate = certificate
+        self.wall_offset_us = wall_offset_us
         self.effects: list[Effect] = []
         self.loopback: deque[Message] = deque()
         self._request = 0
@@ -70,3 +84,15 @@ class Context:
         while pool and len(chosen) < count:
             chosen.append(pool.pop(self.rng.randrange(len(pool))))
         return chosen
+
+    def wall_us(self, now_us: int) -> int:
+        """Microseconds since 1970, for records that outlive this process."""
+        return now_us + self.wall_offset_us
+
+    def admitted(self, certificate: bytes, node: bytes, needs: Role, now_us: int) -> bool:
+        """Whether the certificate admits the node with a role, now."""
+        try:
+            self.policy.check(certificate, node, self.wall_us(now_us) // 1_000_000, needs)
+        except CertificateError:
+            return False
+        return True

@@ -20,11 +20,15 @@ class MessageBase(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
 
 
 class MemberState(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """A rumour of SWIM. state: 0 alive, 1 suspect, 2 dead, 3 left."""
+    """A rumour of SWIM. state: 0 alive, 1 suspect, 2 dead, 3 left.
+
+    accuser: of a suspicion, the node that found it out itself (rumours travel through others); else empty.
+    """
 
     node: Node
     incarnation: UInt
     state: Annotated[int, Meta(ge=0, le=3)]
+    accuser: Annotated[bytes, Meta(max_length=32)] = b""
 
 
 Rumours = Annotated[tuple[MemberState, ...], Meta(max_length=64)]
@@ -100,7 +104,6 @@ class Steal(MessageBase, tag=10):
     memory_bytes: UInt
     native: Annotated[tuple[ShortText, ...], Meta(max_length=64)]
     lifeline: bool
-    job_id: Annotated[bytes, Meta(max_length=32)] = b""
 
 
 class Granted(MessageBase, tag=11):
@@ -181,7 +184,7 @@ class Records(MessageBase, tag=23):
 
 
 class RangeDigest(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Fingerprint (XOR of ids) and count of the records with lo <= id < hi; hi empty means the end."""
+    """Count, and sum of the ids modulo 2**256, of the records with lo <= id < hi; hi empty means the end."""
 
     lo: Annotated[bytes, Meta(max_length=32)]
     hi: Annotated[bytes, Meta(max_length=32)]
@@ -241,15 +244,15 @@ class TaskRange(Struct, array_like=True, frozen=True, forbid_unknown_fields=True
 
 
 class Subscribe(MessageBase, tag=33):
-    """Send me the job's canonical results that are not in `have`, as they come, up to a window of bytes.
+    """Send me the job's canonical results that are not in `have`, as they come, at most `window` at a time.
 
-    results: False for progress only.
+    results: False for progress only.  window: batches that may be on their way unconsumed.
     """
 
     job_id: JobId
     have: Annotated[tuple[TaskRange, ...], Meta(max_length=4096)]
     results: bool
-    window_bytes: UInt
+    window: Annotated[int, Meta(ge=1, le=256)]
 
 
 class Consumed(MessageBase, tag=34):

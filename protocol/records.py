@@ -113,11 +113,15 @@ class JobSpec(RecordBody):
 
 
 class ReplicaSet(RecordBody):
-    """Who holds a job's state. Position in `members` is the rank; the highest epoch wins."""
+    """Who holds a job's state. Position in `members` is the rank; the highest epoch wins.
+
+    former: who was a member once; the grants that they signed stay good.
+    """
 
     job_id: JobId
     epoch: Epoch
     members: Annotated[tuple[Node, ...], Meta(min_length=1, max_length=7)]
+    former: Annotated[tuple[Node, ...], Meta(max_length=64)] = ()
 
 
 class Grant(RecordBody):
@@ -136,18 +140,18 @@ class Grant(RecordBody):
 
 
 class Release(RecordBody):
-    """The author gives back tasks [lo, hi) that it held under `epoch`, unstarted."""
+    """The author gives back tasks [lo, hi) of the signed grant (bytes) that made it their holder, unstarted."""
 
     job_id: JobId
     lo: TaskIndex
     hi: TaskIndex
-    epoch: Epoch
+    grant: Annotated[bytes, Meta(max_length=4096)]
 
 
 class BatchHeader(RecordBody):
     """A worker's results of tasks [first, first + count), bound by the Merkle root over their leaves.
 
-    cpu_us, fuel: totals.  energy_mj: millijoules the tasks cost.  useful_mj: those that met a heat demand.
+    failed: tasks whose exit code is not 0.  cpu_us, fuel: totals.  energy_mj: millijoules the tasks cost.  useful_mj: those that met a heat demand.
     measured: whether energy came from a meter or an estimate.  certificate: the worker's admission.
     """
 
@@ -156,6 +160,7 @@ class BatchHeader(RecordBody):
     count: Annotated[int, Meta(ge=1, le=65_536)]
     epoch: Epoch
     root: Bytes32
+    failed: Count
     cpu_us: UInt
     fuel: UInt
     energy_mj: UInt

@@ -1,0 +1,163 @@
+"""Which tasks of a kept job are free, who holds the rest until when, and who may be given what.
+
+With no failure no two replicas grant the same task and none asks another first: each controls the section of its
+rank, and the next living rank takes over the section of one that is dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .intervals import IntervalMap, IntervalSet
+from .jobs import JobState
+from .records import Record, RecordKind
+
+
+class LiveLease(NamedTuple):
+    """A lease that this replica believes in. Expiry is rounded up to sweeps, so that neighbours merge."""
+
+    holder: bytes
+    expires_at_us: int
+
+
+def section(rank: int, replicas: int, tasks: int) -> tuple[int, int]:
+    """Tasks [lo, hi) that the replica of a rank controls; the sections of all ranks tile [0, tasks)."""
+    return tasks * rank // replicas, tasks * (rank + 1) // replicas
+
+
+def controlled_sections(
+    members: Sequence[bytes], tasks: int, me: bytes, is_alive: Callable[[bytes], bool]
+) -> list[tuple[int, int]]:
+    """Sections that `me` controls: its own, and those of dead ranks for which it is the next living one."""
+    found = []
+    count = len(members)
+    for rank in range(count):
+        for step in range(count):
+            candidate = members[(rank + step) % count]
+            if candidate == me:
+                found.append(section(rank, count, tasks))
+                break
+            if is_alive(candidate):
+                break
+    return found
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Soft state beside a JobState: after a restart it is rebuilt, each lease living one full term again."""
+
+    state: JobState
+    sweep_us: int
+    free: IntervalSet = field(default_factory=IntervalSet)
+    live: IntervalMap[LiveLease] = field(default_factory=IntervalMap)
+
+    def rebuild(self, now_us: int, lease_us: int) -> None:
+        """Everything neither done nor leased is free; leases get a new term."""
+        self.free = IntervalSet((0, self.state.spec.tasks))
+        self.live = IntervalMap()
+        for lo, hi in self.state.done:
+            self.free.discard(lo, hi)
+        for lo, hi, mark in self.state.leases:
+            if not mark.released:
+                self._lease(lo, hi, mark.holder, now_us + lease_us)
+
+    def apply(self, record: Record, now_us: int) -> None:
+        """Follow a record that changed the state."""
+        match record.kind:
+            case RecordKind.GRANT:
+                expires_at_us = now_us + record.body.lease_us
+                for lo, hi in self._marked(record):
+                    self._lease(lo, hi, record.body.holder, expires_at_us)
+            case RecordKind.RELEASE:
+                for lo, hi in self._marked(record):
+                    self.live.remove(lo, hi)
+                    self.free.add(lo, hi)
+            case RecordKind.BATCH:
+                lo, hi = record.body.first, record.body.first + record.body.count
+                self.live.remove(lo, hi)
+                self.free.discard(lo, hi)
+            case _:
+                pass
+
+    def _marked(self, record: Record) -> list[tuple[int, int]]:
+        pieces = self.state.leases.pieces(record.body.lo, record.body.hi)
+        return [(lo, hi) for lo, hi, mark in pieces if mark and mark.record_id == record.id]
+
+    def _lease(self, lo: int, hi: int, holder: bytes, expires_at_us: int) -> None:
+        rounded_us = -(-expires_at_us // self.sweep_us) * self.sweep_us
+        self.live.assign(lo, hi, LiveLease(holder, rounded_us))
+        self.free.discard(lo, hi)
+
+    def renew(
+        self, holder: bytes, lo: int, hi: int, epoch: int, expires_at_us: int
+    ) -> list[tuple[int, int, int]]:
+        """Extend what is the holder's in [lo, hi); returns the (lo, hi, epoch) parts that are not any more.
+
+        A lease that ran out here and was given to nobody else lives again.
+        """
+        lost = []
+        for a, b in self.state.done.overlap(lo, hi):
+            lost.append((a, b, epoch))
+        for a, b in self.state.done.gaps(lo, hi):
+            for c, d, mark in self.state.leases.pieces(a, b):
+                if mark is None or mark.epoch < epoch:
+                    continue
+                if mark.epoch == epoch and mark.holder == holder and not mark.released:
+                    self._lease(c, d, holder, expires_at_us)
+                else:
+                    lost.append((c, d, mark.epoch))
+        return lost
+
+    def expire(self, now_us: int) -> list[tuple[int, int, bytes]]:
+        """Free what ran out; returns (lo, hi, holder)."""
+        gone = [(lo, hi, lease.holder) for lo, hi, lease in self.live if lease.expires_at_us <= now_us]
+        self._free_all(gone)
+        return gone
+
+    def free_holder(self, holder: bytes) -> list[tuple[int, int, bytes]]:
+        """Free all that a dead holder had."""
+        gone = [(lo, hi, holder) for lo, hi, lease in self.live if lease.holder == holder]
+        self._free_all(gone)
+        return gone
+
+    def _free_all(self, gone: list[tuple[int, int, bytes]]) -> None:
+        for lo, hi, _ in gone:
+            self.live.remove(lo, hi)
+            self.free.add(lo, hi)
+
+    def leased_by(self) -> dict[bytes, int]:
+        """Tasks held now, by holder."""
+        held: dict[bytes, int] = {}
+        for lo, hi, lease in self.live:
+            held[lease.holder] = held.get(lease.holder, 0) + hi - lo
+        return held
+
+    def free_in(self, sections: Sequence[tuple[int, int]]) -> int:
+        return sum(b - a for lo, hi in sections for a, b in self.free.overlap(lo, hi))
+
+    def pick(self, sections: Sequence[tuple[int, int]], count: int, ranges_max: int) -> list[tuple[int, int]]:
+        """At most `count` free tasks of the sections, in at most `ranges_max` ranges, lowest first."""
+        picked: list[tuple[int, int]] = []
+        for lo, hi in sections:
+            for a, b in self.free.overlap(lo, hi):
+                if count <= 0 or len(picked) >= ranges_max:
+                    return picked
+                b = min(b, a + count)
+                picked.append((a, b))
+                count -= b - a
+        return picked
+
+
+def steal_half(free_tasks: int, appetite_us: int, task_us: int, slots: int, first: int, most: int) -> int:
+    """Tasks to give: half of what is free, capped by what the thief can burn.
+
+    task_us: CPU of one task, 0 if unknown (then `first` tasks a slot).  Returns 0 only if there is nothing to give
+    or the thief can burn nothing.
+    """
+    if free_tasks <= 0 or slots <= 0:
+        return 0
+    half = -(-free_tasks // 2)
+    hungry_for = slots * first if task_us <= 0 else max(slots, appetite_us // task_us)
+    return max(1, min(half, hungry_for, most))

@@ -1,0 +1,87 @@
+"""What this node wants of work, what its peers want, and who is coldest: the heat digests.
+
+A digest is published when the deficit moved by a tenth of the capacity, when slots or queue go to or from zero,
+and otherwise every `heat_refresh_us`, so that a quiet mesh is quiet.
+"""
+
+from __future__ import annotations
+
+from .context import Context
+from .events import HeatReading
+from .records import HeatDigest, RecordKind, sign_record
+from .tables import Tables
+
+
+class HeatBoard:
+    """Own reading and the peers' digests."""
+
+    def __init__(self, ctx: Context, tables: Tables, incarnation: int) -> None:
+        self._ctx = ctx
+        self._tables = tables
+        self._incarnation = incarnation
+        self._sequence = 0
+        self._published: HeatDigest | None = None
+        self._published_at_us = 0
+        self.reading: HeatReading | None = None
+        self.draining = False
+
+    def publish(self, free_slots: int, queue_us: int, now_us: int) -> None:
+        """Tell the cell, if there is something to tell."""
+        reading = self.reading
+        if reading is None:
+            return
+        digest = HeatDigest(
+            node=self._ctx.node_id,
+            incarnation=self._incarnation,
+            sequence=self._sequence + 1,
+            deficit_w=round(reading.deficit_w),
+            capacity_w=max(0, round(reading.capacity_w)),
+            free_slots=free_slots,
+            queue_us=queue_us,
+            sink=reading.sink,
+            temperature_mc=round(reading.temperature_c * 1000),
+            draining=self.draining,
+        )
+        if not self._is_news(digest, now_us):
+            return
+        self._sequence += 1
+        urgent = self._published is None or self._crosses_zero(digest, self._published)
+        self._published, self._published_at_us = digest, now_us
+        record = sign_record(self._ctx.identity, RecordKind.HEAT, digest)
+        self._tables.publish(record, now_us, urgent=urgent)
+
+    def _is_news(self, digest: HeatDigest, now_us: int) -> bool:
+        last = self._published
+        if last is None or now_us - self._published_at_us >= self._ctx.config.heat_refresh_us:
+            return True
+        if self._crosses_zero(digest, last):
+            return True
+        if abs(digest.temperature_mc - last.temperature_mc) >= 250:
+            return True
+        step = self._ctx.config.heat_min_change
+        capacity = max(1, digest.capacity_w)
+        if abs(digest.deficit_w - last.deficit_w) >= step * capacity:
+            return True
+        # A queue that grew or shrank twofold changes whom others would rob.
+        longer, shorter = max(digest.queue_us, last.queue_us), min(digest.queue_us, last.queue_us)
+        floor_us = self._ctx.config.batch_target_us
+        slow = now_us - self._published_at_us >= self._ctx.config.sync_interval_us
+        return slow and longer > floor_us and longer > 2 * max(shorter, floor_us // 2)
+
+    @staticmethod
+    def _crosses_zero(new: HeatDigest, old: HeatDigest) -> bool:
+        return (new.deficit_w > 0) != (old.deficit_w > 0) or new.draining != old.draining
+
+    def peers(self) -> list[HeatDigest]:
+        """The others' digests, by node."""
+        rows = [record.body for record in self._tables.rows(RecordKind.HEAT)]
+        return [digest for digest in rows if digest.node != self._ctx.node_id]
+
+    def coldest(self, exclude: bytes = b"") -> list[HeatDigest]:
+        """Peers that want heat and have a free slot, the neediest (by share of their capacity) first."""
+        wanting = [
+            digest
+            for digest in self.peers()
+            if digest.deficit_w > 0 and digest.free_slots > 0 and not digest.draining and digest.node != exclude
+        ]
+        return sorted(wanting, key=lambda d: (-d.deficit_w * 1000 // max(1, d.capacity_w), d.node))

@@ -1,0 +1,385 @@
+"""A job's state: a join-semilattice over intervals of tasks, made of signed records.
+
+Each part only grows: per task the highest lease mark; the set of candidate batches; the acceptances and the
+cancellation, which only the submitter can sign; the replica set under its own epoch. `merge` takes one record;
+in whatever order, and however often, records arrive, the same records make the same state. Leases of tasks that
+have a candidate are dropped, a pure function of the rest, so a finished job of a million tasks is small again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .intervals import IntervalMap, IntervalSet
+from .reconcile import IdIndex
+from .records import (
+    Acceptance,
+    BatchHeader,
+    Grant,
+    JobSpec,
+    Record,
+    RecordError,
+    RecordKind,
+    Release,
+    ReplicaSet,
+    open_record,
+)
+
+# A grant may be handed on this many times before the range has to go back to a replica.
+HAND_ON_DEPTH_MAX = 4
+
+
+class LeaseMark(NamedTuple):
+    """Who holds a task. Tuples compare in order, and the highest wins: that is the join."""
+
+    epoch: int
+    holder: bytes
+    released: bool
+    record_id: bytes
+
+
+class CandidateKey(NamedTuple):
+    """Order among a task's candidates; the lowest is canonical under the policy "none"."""
+
+    epoch: int
+    batch_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BatchInfo:
+    """What stays in memory of a batch; its header and columns are on disk."""
+
+    batch_id: bytes
+    worker: bytes
+    first: int
+    count: int
+    epoch: int
+    failed: int
+    cpu_us: int
+    energy_mj: int
+    useful_mj: int
+
+
+class RejectedRecord(Exception):
+    """A record that this state cannot take. reason: the `Reason` value's text. fault: whether the sender lies."""
+
+    def __init__(self, reason: str, *, fault: bool = True) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.fault = fault
+
+
+@dataclass(slots=True)
+class WorkerTotals:
+    """Canonical work of one worker in a job."""
+
+    done: int = 0
+    cpu_us: int = 0
+    energy_mj: int = 0
+    useful_mj: int = 0
+
+
+@dataclass(slots=True)
+class JobState:
+    """See the module. Owned by one machine; not shared."""
+
+    spec_record: Record
+    replica_record: Record | None = None
+    leases: IntervalMap[LeaseMark] = field(default_factory=IntervalMap)
+    canonical: IntervalMap[CandidateKey] = field(default_factory=IntervalMap)
+    accepted: IntervalMap[bytes] = field(default_factory=IntervalMap)
+    done: IntervalSet = field(default_factory=IntervalSet)
+    accepted_tasks: IntervalSet = field(default_factory=IntervalSet)
+    batches: dict[bytes, BatchInfo] = field(default_factory=dict)
+    cancellation: Record | None = None
+    acceptances: dict[bytes, Record] = field(default_factory=dict)
+    ids: IdIndex = field(default_factory=IdIndex)
+    candidate_tasks: int = 0
+    failed_tasks: int = 0
+    totals: dict[bytes, WorkerTotals] = field(default_factory=dict)
+    _marks: dict[bytes, Record] = field(default_factory=dict)
+    _touched: dict[bytes, None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        assert self.spec_record.kind is RecordKind.SPEC
+        self.ids.add(self.spec_record.id)
+
+    @property
+    def job_id(self) -> bytes:
+        return self.spec_record.id
+
+    @property
+    def spec(self) -> JobSpec:
+        spec: JobSpec = self.spec_record.body
+        return spec
+
+    @property
+    def submitter(self) -> bytes:
+        return self.spec_record.author
+
+    @property
+    def replicas(self) -> tuple[bytes, ...]:
+        return self.replica_record.body.members if self.replica_record else ()
+
+    @property
+    def replica_epoch(self) -> int:
+        return self.replica_record.body.epoch if self.replica_record else -1
+
+    @property
+    def complete(self) -> bool:
+        return self.done.total == self.spec.tasks
+
+    @property
+    def fully_accepted(self) -> bool:
+        return self.accepted_tasks.total == self.spec.tasks
+
+    @property
+    def open(self) -> bool:
+        """Whether tasks may still be granted."""
+        return self.cancellation is None and not self.complete
+
+    @property
+    def duplicates(self) -> int:
+        """Tasks whose result came more than once."""
+        return self.candidate_tasks - self.done.total
+
+    @property
+    def task_us(self) -> int:
+        """CPU of one task: measured if anything is done, else the submitter's estimate, else 0."""
+        done = sum(total.done for total in self.totals.values())
+        if not done:
+            return self.spec.estimate_us
+        return max(1, sum(total.cpu_us for total in self.totals.values()) // done)
+
+    # -- records in ----------------------------------------------------------------------------------------
+
+    def merge(self, record: Record) -> bool:
+        """Take one checked record; True if the state changed.
+
+        Raises RejectedRecord when the record cannot belong to this state, whatever else arrives
+        (fault=True), or only because something it builds on has not arrived yet (fault=False).
+        """
+        if record.kind is RecordKind.SPEC:
+            return False
+        if record.body.job_id != self.job_id:
+            raise RejectedRecord("unknown-job")
+        if record.id in self.ids:
+            return False
+        match record.kind:
+            case RecordKind.REPLICA_SET:
+                return self._merge_replica_set(record)
+            case RecordKind.GRANT:
+                self.check_grant(record)
+                return self._merge_mark(record, record.body.lo, record.body.hi, record.body, released=False)
+            case RecordKind.RELEASE:
+                return self._merge_release(record)
+            case RecordKind.BATCH:
+                return self._merge_batch(record)
+            case RecordKind.ACCEPTANCE:
+                return self._merge_acceptance(record)
+            case RecordKind.CANCELLATION:
+                return self._merge_cancellation(record)
+            case _:
+                raise RejectedRecord("malformed")
+
+    def _merge_replica_set(self, record: Record) -> bool:
+        proposed: ReplicaSet = record.body
+        if len(set(proposed.members)) != len(proposed.members):
+            raise RejectedRecord("malformed")
+        current = self.replica_record
+        if record.author != self.submitter:
+            known = (current.body.members + current.body.former) if current else ()
+            if record.author not in proposed.members or not any(node in known for node in proposed.members):
+                raise RejectedRecord("wrong-author", fault=current is not None)
+        if current is not None:
+            if (proposed.epoch, record.id) <= (current.body.epoch, current.id):
+                return False
+            self.ids.discard(current.id)
+        self.replica_record = record
+        self.ids.add(record.id)
+        return True
+
+    def check_grant(self, record: Record, depth: int = 0) -> None:
+        """Raises RejectedRecord unless its author controlled the range: a replica, or the parent's holder."""
+        grant: Grant = record.body
+        if not 0 <= grant.lo < grant.hi <= self.spec.tasks or grant.job_id != self.job_id:
+            raise RejectedRecord("out-of-range")
+        if not grant.parent:
+            replica_set = self.replica_record.body if self.replica_record else None
+            if replica_set is None or record.author not in replica_set.members + replica_set.former:
+                raise RejectedRecord("not-a-replica", fault=False)
+            return
+        if depth >= HAND_ON_DEPTH_MAX:
+            raise RejectedRecord("too-many")
+        parent = _open_embedded(grant.parent, RecordKind.GRANT)
+        held: Grant = parent.body
+        if held.holder != record.author or grant.epoch != held.epoch + 1:
+            raise RejectedRecord("wrong-author")
+        if not (held.lo <= grant.lo and grant.hi <= held.hi):
+            raise RejectedRecord("out-of-range")
+        self.check_grant(parent, depth + 1)
+
+    def _merge_release(self, record: Record) -> bool:
+        release: Release = record.body
+        held = _open_embedded(release.grant, RecordKind.GRANT)
+        self.check_grant(held)
+        grant: Grant = held.body
+        if grant.holder != record.author:
+            raise RejectedRecord("wrong-author")
+        if not (grant.lo <= release.lo < release.hi <= grant.hi):
+            raise RejectedRecord("out-of-range")
+        return self._merge_mark(record, release.lo, release.hi, grant, released=True)
+
+    def _merge_mark(self, record: Record, lo: int, hi: int, grant: Grant, *, released: bool) -> bool:
+        mark = LeaseMark(grant.epoch, grant.holder, released, record.id)
+        changed = False
+        for a, b in self.done.gaps(lo, hi):
+            changed |= self._replace_marks(a, b, mark)
+        if changed:
+            self._marks[record.id] = record
+            self.ids.add(record.id)
+        self._drop_unused_marks()
+        return changed
+
+    def _replace_marks(self, lo: int, hi: int, mark: LeaseMark | None) -> bool:
+        """Join (or with None: clear) marks on [lo, hi), noting the records that may have lost their last."""
+        before = self.leases.pieces(lo, hi)
+        if mark is None:
+            changed = self.leases.remove(lo, hi)
+        else:
+            changed = self.leases.update(lo, hi, lambda old: mark if old is None or mark > old else old)
+        if changed:
+            self._touched.update((old.record_id, None) for _, _, old in before if old is not None)
+        return changed
+
+    def _drop_unused_marks(self) -> None:
+        """Forget records whose mark no task has any more; only those that lost a piece are looked at."""
+        for record_id in self._touched:
+            record = self._marks.get(record_id)
+            if record is not None and not self._is_marked(record):
+                del self._marks[record_id]
+                self.ids.discard(record_id)
+        self._touched.clear()
+
+    def _is_marked(self, record: Record) -> bool:
+        lo, hi = record.body.lo, record.body.hi
+        return any(mark and mark.record_id == record.id for _, _, mark in self.leases.pieces(lo, hi))
+
+    def _merge_batch(self, record: Record) -> bool:
+        header: BatchHeader = record.body
+        lo, hi = header.first, header.first + header.count
+        if hi > self.spec.tasks:
+            raise RejectedRecord("out-of-range")
+        info = BatchInfo(
+            record.id,
+            record.author,
+            header.first,
+            header.count,
+            header.epoch,
+            header.failed,
+            header.cpu_us,
+            header.energy_mj,
+            header.useful_mj,
+        )
+        self.batches[record.id] = info
+        self.ids.add(record.id)
+        self.candidate_tasks += header.count
+        key = CandidateKey(header.epoch, record.id)
+        for a, b, old in self.canonical.pieces(lo, hi):
+            if old is None or key < old:
+                if old is not None:
+                    self._count(self.batches[old.batch_id], a - b)
+                self._count(info, b - a)
+                self.canonical.assign(a, b, key)
+        self.done.add(lo, hi)
+        self._replace_marks(lo, hi, None)
+        self._drop_unused_marks()
+        return True
+
+    def _count(self, info: BatchInfo, tasks: int) -> None:
+        """Add a batch's share for `tasks` of its tasks (negative: they are canonical no more)."""
+        total = self.totals.setdefault(info.worker, WorkerTotals())
+        total.done += tasks
+        total.cpu_us += info.cpu_us * tasks // info.count
+        total.energy_mj += info.energy_mj * tasks // info.count
+        total.useful_mj += info.useful_mj * tasks // info.count
+        self.failed_tasks += info.failed * tasks // info.count
+
+    def _merge_acceptance(self, record: Record) -> bool:
+        if record.author != self.submitter:
+            raise RejectedRecord("wrong-author")
+        acceptance: Acceptance = record.body
+        for part in acceptance.accepted:
+            if not part.lo < part.hi <= self.spec.tasks:
+                raise RejectedRecord("out-of-range")
+        for part in acceptance.accepted:
+            self.accepted.update(
+                part.lo, part.hi, lambda old, new=part.batch_id: new if old is None else min(old, new)
+            )
+            self.accepted_tasks.add(part.lo, part.hi)
+        self.acceptances[record.id] = record
+        self.ids.add(record.id)
+        return True
+
+    def _merge_cancellation(self, record: Record) -> bool:
+        if record.author != self.submitter:
+            raise RejectedRecord("wrong-author")
+        if self.cancellation is not None:
+            if record.id >= self.cancellation.id:
+                return False
+            self.ids.discard(self.cancellation.id)
+        self.cancellation = record
+        self.ids.add(record.id)
+        return True
+
+    # -- records out ---------------------------------------------------------------------------------------
+
+    def record(self, record_id: bytes) -> Record | None:
+        """A record by id, except batches, whose bytes are on disk."""
+        if record_id == self.job_id:
+            return self.spec_record
+        if self.replica_record is not None and record_id == self.replica_record.id:
+            return self.replica_record
+        if self.cancellation is not None and record_id == self.cancellation.id:
+            return self.cancellation
+        return self._marks.get(record_id) or self.acceptances.get(record_id)
+
+    def records(self) -> Iterator[Record]:
+        """All records but batches, the spec first."""
+        yield self.spec_record
+        if self.replica_record is not None:
+            yield self.replica_record
+        yield from self._marks.values()
+        yield from self.acceptances.values()
+        if self.cancellation is not None:
+            yield self.cancellation
+
+    def context(self) -> tuple[bytes, ...]:
+        """What a node needs before it can check this job's grants: spec and replica set."""
+        if self.replica_record is None:
+            return (self.spec_record.raw,)
+        return (self.spec_record.raw, self.replica_record.raw)
+
+    def next_epoch(self, lo: int, hi: int) -> int:
+        """An epoch above every mark in [lo, hi)."""
+        return 1 + max((mark.epoch for _, _, mark in self.leases.pieces(lo, hi) if mark), default=0)
+
+    def canonical_batches(self, have: IntervalSet) -> list[bytes]:
+        """Batches that are canonical for a task outside `have`, in order of their first such task."""
+        found: dict[bytes, None] = {}
+        for lo, hi, key in self.canonical:
+            if key.batch_id not in found and have.gaps(lo, hi):
+                found[key.batch_id] = None
+        return list(found)
+
+
+def _open_embedded(raw: bytes, kind: RecordKind) -> Record:
+    try:
+        record = open_record(raw)
+    except RecordError as error:
+        raise RejectedRecord(error.reason) from error
+    if record.kind is not kind:
+        raise RejectedRecord("malformed")
+    return record

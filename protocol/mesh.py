@@ -1,0 +1,471 @@
+"""The one machine of a node: events in, effects out. It composes the roles; the driver owns it.
+
+`Mesh.handle(event, now_us)` is the only entry. Effects are to be performed in order, and a `Persist` must be on
+disk before any later `Send` leaves. Nothing that a peer sends raises here: faults become `Penalise`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..crypto.certificates import CertificateError, MembershipPolicy, Role
+from ..crypto.identity import Identity
+from .config import ProtocolConfig
+from .context import Context, Randomness
+from .effects import Disconnect, Effect, LearnAddress, Persist, Publish, Reason, TimerKey
+from .events import (
+    AddressesChanged,
+    BlobsFailed,
+    BlobsFetched,
+    CancelJob,
+    Drain,
+    Event,
+    ExecutionFailed,
+    FollowJob,
+    HeatReading,
+    ListJobs,
+    PeerConnected,
+    PeerLost,
+    PeerUnreachable,
+    Received,
+    ResultsTaken,
+    Started,
+    StorageFailed,
+    StorageRecovered,
+    StoredRow,
+    SubmitJob,
+    TaskFinished,
+    TimerFired,
+    UnfollowJob,
+)
+from .heat import HeatBoard
+from .intervals import IntervalSet
+from .membership import Membership, Status
+from .messages import (
+    Ack,
+    Announce,
+    Consumed,
+    Declined,
+    Delivery,
+    FindJob,
+    FoundJobs,
+    Granted,
+    HandOn,
+    IndirectAck,
+    JobStatus,
+    Leaving,
+    Message,
+    Ping,
+    PingRequest,
+    Reconcile,
+    ReconcileIds,
+    Records,
+    Refused,
+    Rejected,
+    Renew,
+    Revocations,
+    Steal,
+    Stored,
+    Submit,
+    Submitted,
+    Subscribe,
+    Superseded,
+    TableRows,
+    TableSync,
+    Unsubscribe,
+    Want,
+)
+from .records import MemberRecord, Record, RecordError, RecordKind, open_record, sign_record
+from .replica import Replica
+from .submitter import Submitter
+from .tables import Tables
+from .thief import Thief
+from .worker import Worker
+
+REVOCATION_ROW = 111
+
+
+@dataclass(frozen=True, slots=True)
+class NodeProfile:
+    """What a node says of itself in its member record. roles: as its certificate has them."""
+
+    name: str
+    roles: Role
+    zone: str
+    year_round: bool
+    cores: int
+    memory_bytes: int
+    native_commands: tuple[str, ...] = ()
+
+
+class Mesh:
+    """See the module. Deterministic: the same events at the same times give the same effects."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        config: ProtocolConfig,
+        rng: Randomness,
+        *,
+        policy: MembershipPolicy,
+        certificate: bytes,
+        profile: NodeProfile,
+        incarnation: int,
+        wall_offset_us: int,
+    ) -> None:
+        """incarnation: higher than in any earlier life of this identity, e.g. the start in unix microseconds."""
+        self.ctx = Context(
+            identity, config, rng, policy=policy, certificate=certificate, wall_offset_us=wall_offset_us
+        )
+        self.profile = profile
+        self.incarnation = incarnation
+        self.members = Membership(self.ctx, incarnation)
+        self.tables = Tables(self.ctx, self._on_row)
+        self.heat = HeatBoard(self.ctx, self.tables, incarnation)
+        self.replica = Replica(self.ctx, self.members, self.tables, incarnation)
+        self.thief = Thief(self.ctx, self.members, self.tables, self.heat)
+        self.worker = Worker(self.ctx, self.members, self.heat, self.thief)
+        self.worker.memory_bytes = profile.memory_bytes
+        self.worker.native_commands = profile.native_commands
+        self.submitter = Submitter(self.ctx, self.members, self.tables)
+        self.connected: dict[bytes, Role] = {}
+        self._member_sequence = 0
+        self._addresses: tuple[str, ...] = ()
+        self._relays: tuple[bytes, ...] = ()
+        self._since_s = 0
+        self._left = False
+
+    # -- the one entry -------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now_us: int) -> list[Effect]:
+        """Effects of one event, in the order in which they are to be performed."""
+        self._dispatch(event, now_us)
+        while self.ctx.loopback:
+            self._on_message(self.ctx.node_id, self.ctx.loopback.popleft(), now_us)
+        self._follow_membership(now_us)
+        while self.ctx.loopback:
+            self._on_message(self.ctx.node_id, self.ctx.loopback.popleft(), now_us)
+        return self.ctx.take_effects()
+
+    def _dispatch(self, event: Event, now_us: int) -> None:
+        match event:
+            case Received():
+                self._on_message(event.peer, event.message, now_us)
+            case TimerFired():
+                self._on_timer(event.key, now_us)
+            case TaskFinished():
+                self.worker.on_finished(event, now_us)
+            case ExecutionFailed():
+                self.worker.on_failed(event, now_us)
+            case HeatReading():
+                self.worker.on_heat(event, now_us)
+            case PeerConnected():
+                self._on_connected(event.peer, Role(event.roles), now_us)
+            case PeerLost():
+                self._on_lost(event.peer, event.reset, now_us)
+            case PeerUnreachable():
+                self.members.lost(event.peer, False, now_us)
+            case BlobsFetched():
+                self.replica.on_blobs_fetched(event.token, now_us)
+            case BlobsFailed():
+                self.replica.on_blobs_failed(event.token, event.reason)
+            case Started():
+                self._on_started(event.rows, now_us)
+            case AddressesChanged():
+                self._addresses, self._relays = event.addresses, event.relays
+                self._publish_member(now_us)
+            case StorageFailed() | StorageRecovered():
+                self._on_storage(event, now_us)
+            case Drain():
+                self._on_drain(now_us)
+            case _:
+                self._on_command(event, now_us)
+
+    def _on_command(self, event: Event, now_us: int) -> None:
+        match event:
+            case SubmitJob():
+                self.submitter.submit(event.spec, now_us)
+            case FollowJob():
+                self.submitter.follow(event.job_id, IntervalSet(*event.have), event.results, now_us)
+            case UnfollowJob():
+                self.submitter.unfollow(event.job_id)
+            case ResultsTaken():
+                self.submitter.taken(event.job_id, event.batch_id, now_us)
+            case CancelJob():
+                self.submitter.cancel(event.job_id)
+            case ListJobs():
+                self.submitter.find(event.job_id)
+            case _:
+                raise AssertionError(f"no handler for {type(event).__name__}")
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def _on_started(self, rows: tuple[StoredRow, ...], now_us: int) -> None:
+        self._since_s = self.ctx.wall_us(now_us) // 1_000_000
+        for row in rows:
+            if row.kind == REVOCATION_ROW:
+                self._take_revocations(row.body, now_us)
+        self.members.start(now_us)
+        self.tables.start(now_us)
+        self._publish_member(now_us)
+        self.replica.restore(rows, now_us)
+        self.worker.restore(rows, now_us)
+
+    def _publish_member(self, now_us: int) -> None:
+        if self._since_s == 0:
+            return
+        self._member_sequence += 1
+        body = MemberRecord(
+            node=self.ctx.node_id,
+            incarnation=self.members.incarnation,
+            sequence=self._member_sequence,
+            roles=int(self.profile.roles),
+            name=self.profile.name,
+            addresses=self._addresses,
+            relays=self._relays,
+            zone=self.profile.zone,
+            year_round=self.profile.year_round,
+            since_s=self._since_s,
+            cores=self.profile.cores,
+        )
+        self.tables.publish(sign_record(self.ctx.identity, RecordKind.MEMBER, body), now_us, urgent=True)
+
+    def _on_storage(self, event: StorageFailed | StorageRecovered, now_us: int) -> None:
+        reason = event.reason if isinstance(event, StorageFailed) else ""
+        self.replica.storage_failed = reason
+        self.worker.storage_failed = reason
+        if reason:
+            self.worker.release_all()
+        self.worker.pump(now_us)
+
+    def _on_drain(self, now_us: int) -> None:
+        """The first time: give back what is unstarted, let the rest finish. Again: cancel it and go."""
+        again = self.worker.draining
+        self.worker.drain(now_us, cancel=again)
+        self._leave_if_drained(now_us, force=again)
+
+    def _leave_if_drained(self, now_us: int, *, force: bool = False) -> None:
+        if self._left or not (force or self.worker.drained):
+            return
+        self._left = True
+        self.members.stop(now_us)
+        self.tables.stop(now_us)
+        self.replica.stop()
+        for peer in sorted(self.connected):
+            self.ctx.send(peer, Leaving(self.members.incarnation))
+        self.ctx.notify("node.drained", owed=len(self.worker.outbox))
+
+    # -- peers ---------------------------------------------------------------------------------------------
+
+    def _on_connected(self, peer: bytes, roles: Role, now_us: int) -> None:
+        self.connected[peer] = roles
+        self.members.learn(peer, 0, now_us, probed=_serves(roles))
+        self.members.connected(peer, now_us)
+        self.replica.on_peer_gone(peer)
+        self.tables.peer_connected(peer, now_us)
+        self.worker.pump(now_us)
+
+    def _on_lost(self, peer: bytes, reset: bool, now_us: int) -> None:
+        self.connected.pop(peer, None)
+        self.tables.peer_lost(peer)
+        self.replica.on_peer_gone(peer)
+        self.thief.on_peer_gone(peer)
+        self.members.lost(peer, reset, now_us)
+        self.submitter.on_peer_gone(peer, now_us)
+
+    def _follow_membership(self, now_us: int) -> None:
+        """React to what membership decided during this event."""
+        refuted = self.members.incarnation
+        if refuted != self.incarnation:
+            self.incarnation = refuted
+            self._publish_member(now_us)
+        for node, status in self.members.take_changes():
+            self.ctx.notify("member.changed", node=node, status=status.name.lower())
+            if status in (Status.DEAD, Status.LEFT):
+                self.tables.forget_node(node)
+                self.replica.drop_lifeline(node)
+                self.thief.on_peer_gone(node)
+                self.replica.on_dead(node, now_us)
+                self.submitter.on_peer_gone(node, now_us)
+                if node in self.connected and status is Status.DEAD:
+                    self.ctx.emit(Disconnect(node, "dead"))
+            elif status is Status.ALIVE:
+                self.worker.pump(now_us)
+
+    def _on_row(self, record: Record, now_us: int) -> None:
+        """A digest or member record that is news."""
+        if record.kind is RecordKind.MEMBER:
+            member: MemberRecord = record.body
+            probed = _serves(Role(member.roles))
+            self.members.learn(member.node, member.incarnation, now_us, probed=probed)
+            self.ctx.emit(LearnAddress(member.node, member.addresses, member.relays))
+        elif record.kind is RecordKind.JOB_DIGEST and record.body.free_tasks:
+            self.thief.on_news()
+            self.worker.pump(now_us)
+
+    # -- timers --------------------------------------------------------------------------------------------
+
+    def _on_timer(self, key: TimerKey, now_us: int) -> None:
+        name = key[0]
+        if name.startswith(("probe", "suspicion")):
+            self.members.on_timer(key, now_us)
+        elif name == "sync":
+            self.tables.on_timer(key, now_us)
+            self.worker.publish_heat(now_us)
+        else:
+            handled = (
+                self.replica.on_timer(key, now_us)
+                or self.worker.on_timer(key, now_us)
+                or self.submitter.on_timer(key, now_us)
+            )
+            assert handled, f"no machine owns the timer {key!r}"
+        if self.worker.draining:
+            self._leave_if_drained(now_us)
+
+    # -- messages ------------------------------------------------------------------------------------------
+
+    def _on_message(self, peer: bytes, message: Message, now_us: int) -> None:
+        if peer != self.ctx.node_id:
+            self.members.heard(peer, now_us)
+        match message:
+            case Ping() | Ack() | PingRequest() | IndirectAck() | Leaving():
+                self.members.on_message(peer, message, now_us)
+            case TableSync() | TableRows():
+                self.tables.on_message(peer, message, now_us)
+            case Delivery():
+                self._on_delivery(peer, message, now_us)
+            case Stored() | Declined() | Granted() | Refused() | HandOn() | Superseded():
+                self._on_worker_message(peer, message, now_us)
+            case Submitted() | Rejected() | FoundJobs() | JobStatus():
+                self._on_submitter_message(peer, message, now_us)
+            case Steal():
+                self._on_steal(peer, message, now_us)
+            case Records():
+                self._on_records(peer, message, now_us)
+            case Announce():
+                self._on_announce(peer, message, now_us)
+            case Revocations():
+                if self._take_revocations(message.revocation_list, now_us):
+                    self.ctx.emit(Publish(message))
+            case _:
+                self._on_replica_message(peer, message, now_us)
+        if self.worker.draining:
+            self._leave_if_drained(now_us)
+
+    def _on_worker_message(self, peer: bytes, message: Message, now_us: int) -> None:
+        match message:
+            case Granted() | HandOn():
+                self.worker.on_granted(peer, message, now_us)
+            case Stored():
+                self.worker.on_stored(peer, message, now_us)
+            case Refused():
+                self.worker.on_refused(peer, message, now_us)
+            case Superseded():
+                self.worker.on_superseded(peer, message, now_us)
+            case Declined():
+                self.worker.on_declined(peer, message)
+
+    def _on_submitter_message(self, peer: bytes, message: Message, now_us: int) -> None:
+        match message:
+            case Submitted():
+                self.submitter.on_submitted(peer, message, now_us)
+            case Rejected():
+                self.submitter.on_rejected(peer, message, now_us)
+            case FoundJobs():
+                self.submitter.on_found(peer, message)
+            case JobStatus():
+                self.submitter.on_status(peer, message, now_us)
+
+    def _on_replica_message(self, peer: bytes, message: Message, now_us: int) -> None:
+        match message:
+            case Submit():
+                self.replica.on_submit(peer, message, now_us)
+            case Renew():
+                self.replica.on_renew(peer, message, now_us)
+            case Subscribe():
+                self.replica.on_subscribe(peer, message, now_us)
+            case Consumed():
+                self.replica.on_consumed(peer, message)
+            case Unsubscribe():
+                self.replica.on_unsubscribe(peer, message)
+            case FindJob():
+                self.replica.on_find(peer, message)
+            case Reconcile():
+                self.replica.on_reconcile(peer, message)
+            case ReconcileIds():
+                self.replica.on_reconcile_ids(peer, message)
+            case Want():
+                self.replica.on_want(peer, message)
+            case _:
+                self.ctx.penalise(peer, Reason.MALFORMED)
+
+    def _on_steal(self, peer: bytes, message: Steal, now_us: int) -> None:
+        """A replica gives free tasks, a worker unstarted ones; else the thief is parked or refused."""
+        if peer != self.ctx.node_id and not self.connected.get(peer, Role(0)) & Role.WORKER:
+            self.ctx.penalise(peer, Reason.NOT_ADMITTED)
+            return
+        if self.replica.grant(peer, message, now_us):
+            return
+        given = self.worker.give(peer, message) if peer != self.ctx.node_id else None
+        if given is not None:
+            self.ctx.send(peer, given)
+            self.worker.publish_heat(now_us)
+            return
+        self.replica.refuse(peer, message, now_us)
+
+    def _on_delivery(self, peer: bytes, message: Delivery, now_us: int) -> None:
+        """Both the follower and the replica of a job may be this node."""
+        try:
+            header = open_record(message.header)
+        except RecordError:
+            self.ctx.penalise(peer, Reason.BAD_SIGNATURE)
+            return
+        if header.kind is not RecordKind.BATCH:
+            self.ctx.penalise(peer, Reason.MALFORMED)
+            return
+        followed = self.submitter.on_delivery(peer, message, header, now_us)
+        if not followed or header.body.job_id in self.replica.jobs:
+            self.replica.on_delivery(peer, message, header, now_us)
+
+    def _on_records(self, peer: bytes, message: Records, now_us: int) -> None:
+        self.replica.on_records(peer, message, now_us)
+        if self.worker.view(message.job_id) is None:
+            return
+        for raw in message.records:
+            try:
+                record = open_record(raw)
+            except RecordError:
+                return
+            if record.kind is RecordKind.CANCELLATION:
+                self.worker.on_cancelled(record)
+            elif record.kind is RecordKind.REPLICA_SET:
+                self.worker.learn_replica_set(record, now_us)
+        self.worker.pump(now_us)
+
+    def _on_announce(self, peer: bytes, message: Announce, now_us: int) -> None:
+        for raw in message.records:
+            try:
+                record = open_record(raw)
+            except RecordError:
+                self.ctx.penalise(peer, Reason.BAD_SIGNATURE)
+                return
+            if record.kind is RecordKind.JOB_DIGEST:
+                self.tables.merge(raw, peer, now_us)
+            elif record.kind is RecordKind.CANCELLATION:
+                self._on_records(peer, Records(record.body.job_id, (raw,)), now_us)
+
+    def _take_revocations(self, revocation_list: bytes, now_us: int) -> bool:
+        """Apply an authority's list; links to nodes that it revokes are closed. True if it was news."""
+        try:
+            news = self.ctx.policy.add_revocations(revocation_list)
+        except CertificateError:
+            return False
+        if news:
+            self.ctx.emit(Persist(b"", REVOCATION_ROW, revocation_list[:32], revocation_list))
+            self.ctx.notify("mesh.revocations")
+        return news
+
+
+def _serves(roles: Role) -> bool:
+    """Whether a node does anything for others; pure clients are not probed."""
+    return bool(roles & (Role.WORKER | Role.REPLICA | Role.RELAY))

@@ -1,0 +1,396 @@
+"""A node as a client: it submits jobs, follows them, checks every result itself, and alone accepts.
+
+It may go away once `durable_replicas` hold the job, and come back as anybody with the same key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..crypto.certificates import Role
+from .batches import BatchError, check_batch
+from .context import Context
+from .effects import Publish, Reason, TimerKey
+from .intervals import IntervalSet
+from .jobs import CandidateKey, JobState, RejectedRecord
+from .membership import Membership
+from .messages import (
+    Announce,
+    Consumed,
+    Delivery,
+    FindJob,
+    FoundJobs,
+    JobStatus,
+    Records,
+    Rejected,
+    Submit,
+    Submitted,
+    Subscribe,
+    TaskRange,
+    Unsubscribe,
+)
+from .placement import Candidate, candidates_from, choose_replicas, replacement
+from .records import (
+    AcceptedBatch,
+    Acceptance,
+    Cancellation,
+    JobSpec,
+    Record,
+    RecordError,
+    RecordKind,
+    ReplicaSet,
+    job_id_of,
+    open_record,
+    sign_record,
+)
+from .tables import Tables
+
+HAVE_RANGES_MAX = 4096
+SUBMIT_ATTEMPTS_MAX = 5
+
+
+@dataclass(slots=True)
+class OwnJob:
+    """A job of this client's. state: as far as it was told and has checked.
+
+    verified: tasks whose canonical result is here, with proof.  pending: taken, but not yet in an acceptance.
+    """
+
+    state: JobState
+    requests: dict[int, bytes] = field(default_factory=dict)
+    stored_by: dict[bytes, None] = field(default_factory=dict)
+    durable: bool = False
+    attempts: int = 0
+    following: bool = False
+    wants_results: bool = False
+    source: bytes | None = None
+    heard_us: int = 0
+    verified: IntervalSet = field(default_factory=IntervalSet)
+    received: dict[bytes, Record] = field(default_factory=dict)
+    pending: list[AcceptedBatch] = field(default_factory=list)
+    suspects: dict[bytes, None] = field(default_factory=dict)
+
+
+class Submitter:
+    """Sub-machine; `Mesh` routes to it."""
+
+    def __init__(self, ctx: Context, members: Membership, tables: Tables) -> None:
+        self._ctx = ctx
+        self._members = members
+        self._tables = tables
+        self.jobs: dict[bytes, OwnJob] = {}
+        self._accept_armed = False
+        self._watch_armed = False
+
+    # -- submitting ----------------------------------------------------------------------------------------
+
+    def submit(self, spec: JobSpec, now_us: int) -> None:
+        """Sign, place and send; ends in `Notify("job.submitted")` or `Notify("job.rejected")`."""
+        record = sign_record(self._ctx.identity, RecordKind.SPEC, spec)
+        job_id = job_id_of(record)
+        own = self.jobs.get(job_id)
+        if own is None:
+            own = OwnJob(JobState(record))
+            self.jobs[job_id] = own
+        self._ctx.notify("job.signed", job_id=job_id, raw=record.raw)
+        chosen = choose_replicas(job_id, self._candidates(now_us), self._ctx.config.replicas)
+        if not chosen:
+            self._reject(own, "no reachable node keeps jobs (role replica); is the mesh up?")
+            return
+        if own.state.replica_record is None:
+            self._place(own, tuple(chosen), ())
+        self._send_submission(own, own.state.replicas, now_us)
+
+    def _candidates(self, now_us: int) -> list[Candidate]:
+        rows = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
+        alive = [row for row in rows if self._members.is_alive(row.node)]
+        return list(candidates_from(alive, self._ctx.wall_us(now_us) // 1_000_000))
+
+    def _place(self, own: OwnJob, members: tuple[bytes, ...], former: tuple[bytes, ...]) -> None:
+        body = ReplicaSet(own.state.job_id, own.state.replica_epoch + 1, members, former)
+        own.state.merge(sign_record(self._ctx.identity, RecordKind.REPLICA_SET, body))
+
+    def _send_submission(self, own: OwnJob, nodes: tuple[bytes, ...], now_us: int) -> None:
+        assert own.state.replica_record is not None
+        own.attempts += 1
+        for node in nodes:
+            request = self._ctx.next_request()
+            own.requests[request] = node
+            self._ctx.send(
+                node, Submit(request, own.state.spec_record.raw, own.state.replica_record.raw)
+            )
+        self._ctx.set_timer(("submit", own.state.job_id), now_us + self._ctx.config.submit_timeout_us)
+
+    def on_submitted(self, peer: bytes, message: Submitted, now_us: int) -> None:
+        own = self.jobs.get(message.job_id)
+        if own is None or own.requests.pop(message.request, None) != peer:
+            return
+        own.stored_by[peer] = None
+        held = [node for node in own.state.replicas if node in own.stored_by]
+        needed = min(self._ctx.config.durable_replicas, len(own.state.replicas))
+        if not own.durable and len(held) >= needed:
+            own.durable = True
+            self._ctx.notify(
+                "job.submitted", job_id=message.job_id, replicas=own.state.replicas, stored_by=tuple(held)
+            )
+        if len(held) == len(own.state.replicas):
+            self._ctx.cancel_timer(("submit", message.job_id))
+
+    def on_rejected(self, peer: bytes, message: Rejected, now_us: int) -> None:
+        """A replica that will not hold the job is replaced; when none is left, the reason is the user's."""
+        own = self.jobs.get(message.job_id)
+        if own is None:
+            return
+        if own.requests.pop(message.request, None) == peer:
+            self._replace(own, peer, message.reason, now_us)
+        elif message.request == 0 and own.source == peer:
+            own.suspects[peer] = None
+            self._follow_other(own, now_us)
+
+    def _replace(self, own: OwnJob, node: bytes, reason: str, now_us: int) -> None:
+        members = own.state.replicas
+        if node not in members:
+            return
+        successor = None
+        if own.attempts < SUBMIT_ATTEMPTS_MAX:
+            own.suspects[node] = None
+            candidates = [c for c in self._candidates(now_us) if c.node not in own.suspects]
+            successor = replacement(own.state.job_id, members, node, candidates)
+        if successor is None:
+            if not own.durable and not own.requests:
+                self._reject(own, reason)
+            return
+        former = (*own.state.replica_record.body.former, node) if own.state.replica_record else (node,)
+        self._place(own, tuple(successor if n == node else n for n in members), former)
+        self._send_submission(own, own.state.replicas, now_us)
+
+    def _reject(self, own: OwnJob, reason: str) -> None:
+        self._ctx.notify("job.rejected", job_id=own.state.job_id, reason=reason)
+        self._ctx.cancel_timer(("submit", own.state.job_id))
+        if not own.durable:
+            self.jobs.pop(own.state.job_id, None)
+
+    def _submission_timeout(self, job_id: bytes, now_us: int) -> None:
+        own = self.jobs.get(job_id)
+        if own is None:
+            return
+        silent = [node for node in own.state.replicas if node not in own.stored_by]
+        own.requests.clear()
+        if silent and own.attempts >= SUBMIT_ATTEMPTS_MAX and not own.durable:
+            self._reject(own, "the replicas did not answer in time")
+        elif silent and not own.durable:
+            # Uploads may take longer than the timeout: ask again, and replace only who is not alive.
+            gone = [node for node in silent if not self._members.is_alive(node)]
+            if gone:
+                self._replace(own, gone[0], "the replica is gone", now_us)
+            else:
+                self._send_submission(own, tuple(silent), now_us)
+                own.attempts -= 1
+
+    # -- following -----------------------------------------------------------------------------------------
+
+    def follow(self, job_id: bytes, have: IntervalSet, results: bool, now_us: int) -> None:
+        """Receive progress and (results) verified batches; finds the job first if it is not known here."""
+        own = self.jobs.get(job_id)
+        if own is None:
+            self.find(job_id)
+            return
+        own.following, own.wants_results = True, results
+        own.verified = have.copy()
+        self._follow_other(own, now_us)
+        if not self._watch_armed:
+            self._watch_armed = True
+            self._ctx.set_timer(("watch", b""), now_us + self._ctx.config.status_heartbeat_us)
+
+    def unfollow(self, job_id: bytes) -> None:
+        own = self.jobs.get(job_id)
+        if own is not None and own.following:
+            own.following = False
+            if own.source is not None:
+                self._ctx.send(own.source, Unsubscribe(job_id))
+            own.source = None
+
+    def _follow_other(self, own: OwnJob, now_us: int) -> None:
+        """Subscribe at the living replica that is next after the last source."""
+        nodes = [node for node in own.state.replicas if self._members.is_alive(node)]
+        good = [node for node in nodes if node not in own.suspects] or nodes
+        if not good:
+            own.suspects.clear()
+            own.source = None
+            return
+        held = [node for node in good if node in own.stored_by] or good
+        own.source = held[self._ctx.rng.randrange(len(held))]
+        own.heard_us = now_us
+        own.received.clear()
+        have = tuple(TaskRange(lo, hi) for lo, hi in own.verified)[:HAVE_RANGES_MAX]
+        window = self._ctx.config.result_window
+        self._ctx.send(own.source, Subscribe(own.state.job_id, have, own.wants_results, window))
+
+    def find(self, job_id: bytes) -> None:
+        """Ask every connected peer for a job of this client's, or with an empty id for all."""
+        for node in self._members.alive():
+            self._ctx.send(node, FindJob(self._ctx.next_request(), job_id))
+
+    def on_found(self, peer: bytes, message: FoundJobs) -> None:
+        for raw in message.context:
+            try:
+                record = open_record(raw)
+            except RecordError:
+                self._ctx.penalise(peer, Reason.BAD_SIGNATURE)
+                return
+            self._learn(record)
+        self._ctx.notify("jobs.found", peer=peer, count=len(message.context))
+
+    def _learn(self, record: Record) -> None:
+        if record.kind is RecordKind.SPEC:
+            if record.id not in self.jobs:
+                self.jobs[record.id] = OwnJob(JobState(record), durable=True)
+            return
+        if record.kind is not RecordKind.REPLICA_SET:
+            return
+        own = self.jobs.get(record.body.job_id)
+        if own is not None:
+            try:
+                own.state.merge(record)
+            except RejectedRecord:
+                return
+
+    def on_status(self, peer: bytes, message: JobStatus, now_us: int) -> None:
+        own = self.jobs.get(message.job_id)
+        if own is None:
+            return
+        if peer == own.source:
+            own.heard_us = now_us
+        self._ctx.notify("job.status", job_id=message.job_id, status=message, replica=peer)
+
+    def on_delivery(self, peer: bytes, message: Delivery, header: Record, now_us: int) -> bool:
+        """Check a batch of a followed job and hand it to the consumer; True if it was for this machine."""
+        own = self.jobs.get(header.body.job_id)
+        if own is None or not own.following:
+            return False
+        if peer == own.source:
+            own.heard_us = now_us
+        body = header.body
+        if not self._ctx.admitted(body.certificate, header.author, Role.WORKER, now_us):
+            self._ctx.penalise(peer, Reason.NOT_ADMITTED)
+            self._consume(own, peer, header.id)
+            return True
+        try:
+            batch = check_batch(body, message.columns)
+            own.state.merge(header)
+        except (BatchError, RejectedRecord):
+            self._ctx.penalise(peer, Reason.BAD_PROOF)
+            self._consume(own, peer, header.id)
+            return True
+        parts = self._canonical_parts(own, header)
+        if not parts:
+            self._consume(own, peer, header.id)
+            return True
+        own.received[header.id] = header
+        self._ctx.notify(
+            "job.results",
+            job_id=own.state.job_id,
+            header=header,
+            batch=batch,
+            columns=message.columns,
+            parts=parts,
+            source=peer,
+        )
+        return True
+
+    def _canonical_parts(self, own: OwnJob, header: Record) -> tuple[tuple[int, int], ...]:
+        """The batch's tasks for which it is canonical and that were not verified before."""
+        body = header.body
+        key = CandidateKey(body.epoch, header.id)
+        parts: list[tuple[int, int]] = []
+        for lo, hi, canonical in own.state.canonical.pieces(body.first, body.first + body.count):
+            if canonical == key:
+                parts.extend(own.verified.gaps(lo, hi))
+        return tuple(parts)
+
+    def taken(self, job_id: bytes, batch_id: bytes, now_us: int) -> None:
+        """The consumer has kept the batch: accept it, and let the replica send more."""
+        own = self.jobs.get(job_id)
+        if own is None:
+            return
+        header = own.received.pop(batch_id, None)
+        if header is None:
+            return
+        for lo, hi in self._canonical_parts(own, header):
+            own.verified.add(lo, hi)
+            own.pending.append(AcceptedBatch(batch_id, lo, hi))
+        if own.source is not None:
+            self._ctx.send(own.source, Consumed(job_id, (batch_id,)))
+        if own.verified.total == own.state.spec.tasks or len(own.pending) >= 512:
+            self._accept(own)
+        elif not self._accept_armed:
+            self._accept_armed = True
+            self._ctx.set_timer(("accept", b""), now_us + self._ctx.config.accept_interval_us)
+
+    def _consume(self, own: OwnJob, peer: bytes, batch_id: bytes) -> None:
+        self._ctx.send(peer, Consumed(own.state.job_id, (batch_id,)))
+
+    def _accept(self, own: OwnJob) -> None:
+        """Sign what was verified since the last time; tell all replicas."""
+        while own.pending:
+            part, own.pending = own.pending[:1024], own.pending[1024:]
+            body = Acceptance(own.state.job_id, tuple(part))
+            record = sign_record(self._ctx.identity, RecordKind.ACCEPTANCE, body)
+            own.state.merge(record)
+            self._tell_replicas(own, record)
+        if own.state.fully_accepted:
+            self._ctx.notify("job.accepted", job_id=own.state.job_id)
+
+    def _tell_replicas(self, own: OwnJob, record: Record) -> None:
+        for node in own.state.replicas:
+            if self._members.is_alive(node):
+                self._ctx.send(node, Records(own.state.job_id, (record.raw,)))
+
+    def cancel(self, job_id: bytes) -> None:
+        """Sign and spread the cancellation; ends in `Notify("job.cancelled")`."""
+        own = self.jobs.get(job_id)
+        if own is None:
+            return
+        record = sign_record(self._ctx.identity, RecordKind.CANCELLATION, Cancellation(job_id))
+        own.state.merge(record)
+        self._tell_replicas(own, record)
+        self._ctx.emit(Publish(Announce((record.raw,))))
+        self._ctx.notify("job.cancelled", job_id=job_id)
+
+    # -- timers, peers -------------------------------------------------------------------------------------
+
+    def on_timer(self, key: TimerKey, now_us: int) -> bool:
+        match key[0]:
+            case "submit":
+                self._submission_timeout(key[1], now_us)
+            case "accept":
+                self._accept_armed = False
+                for own in self.jobs.values():
+                    if own.pending:
+                        self._accept(own)
+            case "watch":
+                self._watch(now_us)
+            case _:
+                return False
+        return True
+
+    def _watch(self, now_us: int) -> None:
+        """A source that has been silent for two heartbeats is left for another replica."""
+        self._watch_armed = False
+        patience_us = 2 * self._ctx.config.status_heartbeat_us
+        for own in self.jobs.values():
+            if not own.following:
+                continue
+            if own.source is None or now_us - own.heard_us > patience_us:
+                if own.source is not None:
+                    own.suspects[own.source] = None
+                self._follow_other(own, now_us)
+            self._watch_armed = True
+        if self._watch_armed:
+            self._ctx.set_timer(("watch", b""), now_us + self._ctx.config.status_heartbeat_us)
+
+    def on_peer_gone(self, peer: bytes, now_us: int) -> None:
+        for own in self.jobs.values():
+            if own.following and own.source == peer:
+                own.suspects[peer] = None
+                self._follow_other(own, now_us)

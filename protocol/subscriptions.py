@@ -1,0 +1,141 @@
+"""Results and progress on their way from a replica to those who follow a job, with a window."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from .context import Context
+from .effects import SendBatch
+from .granting import Ledger
+from .intervals import IntervalSet
+from .jobs import JobState
+from .messages import Delivery, JobStatus, Subscribe, WorkerShare
+
+WORKERS_SHOWN_MAX = 512
+
+
+@dataclass(slots=True)
+class Subscription:
+    """One follower of one job. waiting: batches to send, oldest first.  in_flight: sent and not yet consumed."""
+
+    peer: bytes
+    results: bool
+    window: int
+    waiting: deque[bytes] = field(default_factory=deque)
+    in_flight: dict[bytes, None] = field(default_factory=dict)
+    status_sent_us: int = -(1 << 60)
+    last_status: JobStatus | None = None
+
+
+class Subscriptions:
+    """The followers of one kept job."""
+
+    def __init__(self, ctx: Context, state: JobState) -> None:
+        self._ctx = ctx
+        self._state = state
+        self._by_peer: dict[bytes, Subscription] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_peer)
+
+    def subscribe(self, peer: bytes, request: Subscribe) -> bool:
+        """Start over for this peer; False if there are too many followers."""
+        if peer not in self._by_peer and len(self._by_peer) >= self._ctx.config.subscribers_max:
+            return False
+        subscription = Subscription(peer, request.results, request.window)
+        if request.results:
+            have = IntervalSet(*((part.lo, part.hi) for part in request.have if part.lo < part.hi))
+            subscription.waiting.extend(self._state.canonical_batches(have))
+        self._by_peer[peer] = subscription
+        self._pump(subscription)
+        return True
+
+    def remove(self, peer: bytes) -> None:
+        self._by_peer.pop(peer, None)
+
+    def consumed(self, peer: bytes, batch_ids: tuple[bytes, ...]) -> None:
+        subscription = self._by_peer.get(peer)
+        if subscription is None:
+            return
+        for batch_id in batch_ids:
+            subscription.in_flight.pop(batch_id, None)
+        self._pump(subscription)
+
+    def stored(self, batch_id: bytes, delivery: Delivery | None) -> None:
+        """A new candidate: straight from memory where the window is open, else in its turn from the disk."""
+        for subscription in self._by_peer.values():
+            if not subscription.results:
+                continue
+            idle = not subscription.waiting and len(subscription.in_flight) < subscription.window
+            if idle and delivery is not None:
+                subscription.in_flight[batch_id] = None
+                self._ctx.send(subscription.peer, delivery)
+            else:
+                subscription.waiting.append(batch_id)
+                self._pump(subscription)
+
+    def _pump(self, subscription: Subscription) -> None:
+        while subscription.waiting and len(subscription.in_flight) < subscription.window:
+            batch_id = subscription.waiting.popleft()
+            subscription.in_flight[batch_id] = None
+            self._ctx.emit(SendBatch(subscription.peer, self._state.job_id, batch_id))
+
+    def report(self, ledger: Ledger, elapsed_us: int, now_us: int, *, force: bool = False) -> None:
+        """Send progress to each follower: when it changed, at most so often; else as a heartbeat."""
+        config = self._ctx.config
+        status: JobStatus | None = None
+        for subscription in self._by_peer.values():
+            age_us = now_us - subscription.status_sent_us
+            if not force and age_us < config.progress_interval_us:
+                continue
+            if status is None:
+                status = job_status(self._state, ledger, elapsed_us)
+            if not force and status == subscription.last_status and age_us < config.status_heartbeat_us:
+                continue
+            subscription.last_status, subscription.status_sent_us = status, now_us
+            self._ctx.send(subscription.peer, status)
+
+    def report_to(self, peer: bytes, ledger: Ledger, elapsed_us: int, now_us: int) -> None:
+        status = job_status(self._state, ledger, elapsed_us)
+        subscription = self._by_peer.get(peer)
+        if subscription is not None:
+            subscription.last_status, subscription.status_sent_us = status, now_us
+        self._ctx.send(peer, status)
+
+
+def job_status(state: JobState, ledger: Ledger, elapsed_us: int) -> JobStatus:
+    """Progress as this replica knows it. elapsed_us: from submission to now, or to completion."""
+    if state.fully_accepted:
+        name = "accepted"
+    elif state.complete:
+        name = "done"
+    elif state.cancellation is not None:
+        name = "cancelled"
+    else:
+        name = "running"
+    leased = ledger.leased_by()
+    workers = tuple(
+        WorkerShare(
+            node,
+            done=state.totals[node].done if node in state.totals else 0,
+            leased=leased.get(node, 0),
+            cpu_us=state.totals[node].cpu_us if node in state.totals else 0,
+            energy_mj=state.totals[node].energy_mj if node in state.totals else 0,
+            useful_mj=state.totals[node].useful_mj if node in state.totals else 0,
+        )
+        for node in sorted({**state.totals, **leased})[:WORKERS_SHOWN_MAX]
+    )
+    return JobStatus(
+        job_id=state.job_id,
+        state=name,
+        tasks=state.spec.tasks,
+        done=state.done.total,
+        leased=sum(leased.values()),
+        accepted=state.accepted_tasks.total,
+        failed=state.failed_tasks,
+        duplicates=max(0, state.duplicates),
+        elapsed_us=elapsed_us,
+        task_us=state.task_us,
+        workers=workers,
+    )

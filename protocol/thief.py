@@ -1,0 +1,183 @@
+"""Whom to steal from: the better of two random victims; refused several times, lifelines instead of polling.
+
+One steal is on its way at a time. A reply to an older one is still taken (a grant is a grant), but never awaited:
+a lost reply costs `steal_timeout_us`, nothing more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from ..crypto.certificates import Role
+from .context import Context
+from .effects import TimerKey
+from .heat import HeatBoard
+from .membership import Membership
+from .messages import Refused, Steal
+from .records import RecordKind
+from .tables import Tables
+
+# After a refusal a victim is left alone this long, unless its digest says that it has more.
+REFUSED_US = 500_000
+IDLE_BACKOFF_MAX = 4
+
+
+@dataclass(slots=True)
+class Victim:
+    """A peer that is thought to have work, with what it has in microseconds of CPU."""
+
+    node: bytes
+    work_us: int
+
+
+class Thief:
+    """Sub-machine of `Worker`: sends `Steal`, holds lifelines, backs off within a bound."""
+
+    def __init__(self, ctx: Context, members: Membership, tables: Tables, heat: HeatBoard) -> None:
+        self._ctx = ctx
+        self._members = members
+        self._tables = tables
+        self._heat = heat
+        self._outstanding: tuple[int, bytes] | None = None
+        self._lifelines: dict[bytes, int] = {}
+        self._refused_until: dict[bytes, int] = {}
+        self._refusals = 0
+        self._idle_rounds = 0
+        self._waiting = False
+        self.steals = 0
+        self.granted = 0
+
+    def want(self, hunger: Steal, *, idle: bool, now_us: int) -> None:
+        """Steal, unless a steal is on its way or the last round found nothing and the wait is not over.
+
+        hunger: the steal to send; its request number and lifeline are set here.  idle: nothing runs or waits.
+        """
+        if self._outstanding is not None:
+            return
+        victim = self._choose(hunger.native, now_us)
+        if victim is not None and (self._refusals < self._ctx.config.refusals_before_lifeline or not idle):
+            request = self._ctx.next_request()
+            self._outstanding = (request, victim)
+            self._ctx.set_timer(("steal", b""), now_us + self._ctx.config.steal_timeout_us)
+            self.steals += 1
+            self._ctx.send(victim, replace(hunger, request=request, lifeline=False))
+            return
+        if not idle or self._waiting:
+            return
+        self._register_lifelines(hunger, now_us)
+        self._waiting = True
+        self._idle_rounds = min(self._idle_rounds + 1, IDLE_BACKOFF_MAX)
+        wait_us = self._ctx.config.steal_idle_us * self._idle_rounds
+        self._ctx.set_timer(("steal-idle", b""), now_us + wait_us)
+
+    def _choose(self, native: tuple[str, ...], now_us: int) -> bytes | None:
+        """Power of two choices among those that seem to have work."""
+        victims = [v for v in self._victims(native) if self._refused_until.get(v.node, 0) <= now_us]
+        if not victims:
+            return None
+        first = victims[self._ctx.rng.randrange(len(victims))]
+        second = victims[self._ctx.rng.randrange(len(victims))]
+        return (first if first.work_us >= second.work_us else second).node
+
+    def _victims(self, native: tuple[str, ...]) -> list[Victim]:
+        work_us: dict[bytes, int] = {}
+        unknown_us = self._ctx.config.batch_target_us
+        for record in self._tables.rows(RecordKind.JOB_DIGEST):
+            digest = record.body
+            if digest.finished or digest.free_tasks == 0:
+                continue
+            if digest.runtime != "wasm" and digest.command not in native:
+                continue
+            known = work_us.get(digest.replica, 0)
+            work_us[digest.replica] = known + digest.free_tasks * (digest.task_us or unknown_us)
+        for heat in self._heat.peers():
+            if heat.queue_us > 2 * self._ctx.config.batch_target_us:
+                work_us[heat.node] = work_us.get(heat.node, 0) + heat.queue_us
+        return [
+            Victim(node, work)
+            for node, work in sorted(work_us.items())
+            if node == self._ctx.node_id or self._members.is_alive(node)
+        ]
+
+    def _register_lifelines(self, hunger: Steal, now_us: int) -> None:
+        """Park at the replicas of this cell, most of which would be chosen for the next job; to oneself too."""
+        self._lifelines = {
+            node: until
+            for node, until in self._lifelines.items()
+            if until > now_us and self._members.is_alive(node)
+        }
+        wanted = self._ctx.config.lifelines_max - len(self._lifelines)
+        if wanted <= 0:
+            return
+        rows = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
+        keepers = [
+            row.node
+            for row in rows
+            if row.roles & Role.REPLICA
+            and row.node not in self._lifelines
+            and (row.node == self._ctx.node_id or self._members.is_alive(row.node))
+        ]
+        for node in self._ctx.sample(keepers, wanted):
+            self._lifelines[node] = now_us + self._ctx.config.lifeline_ttl_us * 2 // 3
+            request = self._ctx.next_request()
+            self._ctx.send(node, replace(hunger, request=request, lifeline=True))
+
+    def on_granted(self, peer: bytes, request: int, taken: int, now_us: int) -> None:
+        self._lifelines.pop(peer, None)
+        if self._outstanding is not None and request == self._outstanding[0]:
+            self._outstanding = None
+            self._ctx.cancel_timer(("steal", b""))
+        if taken:
+            self.granted += taken
+            self._refusals = 0
+            self._idle_rounds = 0
+        else:
+            self._count_refusal(peer, now_us)
+
+    def on_refused(self, peer: bytes, message: Refused, now_us: int) -> None:
+        if self._outstanding is not None and message.request == self._outstanding[0]:
+            self._outstanding = None
+            self._ctx.cancel_timer(("steal", b""))
+            self._count_refusal(peer, now_us)
+        elif not message.parked:
+            self._lifelines.pop(peer, None)
+
+    def _count_refusal(self, peer: bytes, now_us: int) -> None:
+        self._refusals += 1
+        self._refused_until[peer] = now_us + REFUSED_US
+        while len(self._refused_until) > self._ctx.config.members_max:
+            del self._refused_until[next(iter(self._refused_until))]
+
+    def on_news(self) -> None:
+        """A job appeared: whoever waited looks again at once."""
+        self._refusals = 0
+        self._refused_until.clear()
+
+    def on_timer(self, key: TimerKey, now_us: int) -> bool:
+        match key[0]:
+            case "steal":
+                if self._outstanding is not None:
+                    _, victim = self._outstanding
+                    self._outstanding = None
+                    self._count_refusal(victim, now_us)
+            case "steal-idle":
+                self._waiting = False
+                self._refusals = 0
+            case _:
+                return False
+        return True
+
+    def on_peer_gone(self, peer: bytes) -> None:
+        """Its lifeline is gone with it, and it will not answer."""
+        self._lifelines.pop(peer, None)
+        if self._outstanding is not None and self._outstanding[1] == peer:
+            self._outstanding = None
+            self._ctx.cancel_timer(("steal", b""))
+
+    def stop(self) -> None:
+        self._outstanding = None
+        self._ctx.cancel_timer(("steal", b""))
+        self._ctx.cancel_timer(("steal-idle", b""))
+
