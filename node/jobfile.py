@@ -99,21 +99,15 @@ class JobFile:
             choices=("function", "command"),
         ),
     ] = "command"
-    program: Annotated[
-        str, Key("WebAssembly module, relative to the file; or the name of the native command.")
-    ]
+    program: Annotated[str, Key("WebAssembly module, relative to the file; or the name of the native command.")]
     entry: Annotated[str, Key("Exported function of the `function` ABI.", length=64)] = "hearth_task"
     arguments: Annotated[
         tuple[str, ...],
-        Key(
-            "The program's arguments, 128 KiB in all. In native jobs `{index}` and `{count}` stand for the task."
-        ),
+        Key("Arguments, 128 KiB in all. In native jobs `{index}`, `{count}` stand for the task."),
     ] = ()
     tasks: Annotated[
         int | None,
-        Key(
-            "Number of tasks; they are numbered from 0.", low=1, high=TASKS_MAX, absent="the number of inputs"
-        ),
+        Key("Number of tasks; they are numbered from 0.", low=1, high=TASKS_MAX, absent="the number of inputs"),
     ] = None
     inputs_from: Annotated[
         Path | None,
@@ -142,9 +136,7 @@ class JobFile:
     ] = 0.0
     nonce: Annotated[
         str,
-        Key(
-            "Any text of at most 32 bytes; the same file with another one is another job.", check=check_nonce
-        ),
+        Key("Any text of at most 32 bytes; the same file with another one is another job.", check=check_nonce),
     ] = ""
     verification: Annotated[
         str, Key("How results are cross-checked. Only `none` in this version.", check=check_verification)
@@ -166,9 +158,7 @@ class JobFile:
         if self.tasks is None and self.inputs_from is None and self.inputs_lines is None:
             raise Conflict("tasks", "is missing", "give the number of tasks, or inputs_from or inputs_lines")
         if sum(len(argument.encode()) for argument in self.arguments) > ARGUMENT_BYTES_MAX:
-            raise Conflict(
-                "arguments", f"longer than {ARGUMENT_BYTES_MAX} bytes in all", "put them in [files]"
-            )
+            raise Conflict("arguments", f"longer than {ARGUMENT_BYTES_MAX} bytes in all", "put them in [files]")
 
     @property
     def module(self) -> Path | None:
@@ -262,9 +252,7 @@ def _input_files(document: Document, folder: Path) -> list[Path]:
         if entry.name.startswith("."):
             continue
         if not entry.is_file():
-            raise document.error(
-                ("inputs_from",), f"{entry.name} is no file", "the folder may hold files only"
-            )
+            raise document.error(("inputs_from",), f"{entry.name} is no file", "the folder may hold files only")
         if entry.stat().st_size > INPUT_BYTES_MAX:
             raise _too_long(document, "inputs_from", entry.name)
         found.append(Path(entry.path))

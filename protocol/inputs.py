@@ -30,9 +30,7 @@ def pack_inputs(inputs: Sequence[bytes]) -> bytes:
     return b"".join((header, *inputs))
 
 
-def input_packs(
-    inputs: Iterable[bytes], *, pack_bytes_max: int = PACK_BYTES_MAX
-) -> Iterator[tuple[int, int, bytes]]:
+def input_packs(inputs: Iterable[bytes], *, pack_bytes_max: int = PACK_BYTES_MAX) -> Iterator[tuple[int, int, bytes]]:
     """Packs in order of tasks: (first task, count, packed bytes), each filled up to `pack_bytes_max`.
 
     Holds one pack's inputs at a time. An input that is longer raises ValueError with its task.
@@ -42,9 +40,7 @@ def input_packs(
     for task, entry in enumerate(inputs):
         cost_bytes = _WORD_BYTES + len(entry)
         if _WORD_BYTES + cost_bytes > pack_bytes_max:
-            raise ValueError(
-                f"the input of task {task} has {len(entry)} bytes; at most {INPUT_BYTES_MAX} fit"
-            )
+            raise ValueError(f"the input of task {task} has {len(entry)} bytes; at most {INPUT_BYTES_MAX} fit")
         if size_bytes + cost_bytes > pack_bytes_max:
             yield first, len(waiting), pack_inputs(waiting)
             first, size_bytes, waiting = task, _WORD_BYTES, []
@@ -55,7 +51,7 @@ def input_packs(
 
 
 def unpack_inputs(pack: bytes, max_count: int) -> list[bytes]:
-    """All inputs of a pack from outside. Raises DecodeError, before it copies any, if it is not exactly one."""
+    """All inputs of a pack from outside. Raises DecodeError, before it copies any, if it is not one."""
     lengths = _lengths(pack, max_count)
     return _cut(pack, lengths, 0, len(lengths))
 
@@ -82,9 +78,7 @@ def _lengths(pack: bytes, max_count: int) -> tuple[int, ...]:
         raise DecodeError(_WORD_BYTES, f"{count} lengths do not fit {len(pack)} bytes")
     lengths = struct.unpack_from(f"<{count}I", pack, _WORD_BYTES)
     if header_bytes + sum(lengths) != len(pack):
-        raise DecodeError(
-            header_bytes, f"the inputs are {len(pack) - header_bytes} bytes, not {sum(lengths)}"
-        )
+        raise DecodeError(header_bytes, f"the inputs are {len(pack) - header_bytes} bytes, not {sum(lengths)}")
     return lengths
 
 

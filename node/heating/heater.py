@@ -1,0 +1,137 @@
+"""What a node's driver asks of the thing that it heats: a reading of the demand, and joules for CPU time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...protocol.config import MINUTE
+from ...protocol.events import HeatReading
+from ..config import HeaterSettings
+
+HORIZON_US = 15 * MINUTE
+_US_PER_HOUR = 3_600_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """Energy since the start, in microjoules: of tasks, and of the machine being on.
+
+    The useful part met a demand; the rest was waste.
+    """
+
+    work_uj: int = 0
+    work_useful_uj: int = 0
+    idle_uj: int = 0
+    idle_useful_uj: int = 0
+
+    @property
+    def total_uj(self) -> int:
+        return self.work_uj + self.idle_uj
+
+    @property
+    def useful_uj(self) -> int:
+        return self.work_useful_uj + self.idle_useful_uj
+
+    @property
+    def wasted_uj(self) -> int:
+        return self.total_uj - self.useful_uj
+
+
+class Heater(Protocol):
+    """A sink and its control. The caller brings the time, in microseconds of a clock that never goes back.
+
+    measured: whether the joules come from a meter; else they are CPU time times a configured power.
+    """
+
+    @property
+    def measured(self) -> bool: ...
+
+    @property
+    def duty(self) -> float:
+        """Share of its core that each running task may use now."""
+        ...
+
+    @property
+    def meter(self) -> Meter: ...
+
+    def reading(self) -> HeatReading:
+        """The demand as of the last `advance`."""
+        ...
+
+    def advance(self, now_us: int, cpu_us_total: int) -> HeatReading:
+        """Tell the time, and the CPU time that tasks have used since the start; get the new demand.
+
+        A total that is lower than the last one (a child's count vanished with it) counts as nothing used.
+        Raises ValueError if the time went back.
+        """
+        ...
+
+    def attribute(self, cpu_us: int, since_us: int | None = None) -> tuple[int, int]:
+        """(energy_mj, useful_mj) of an execution that used cpu_us, from since_us until the last `advance`.
+
+        The useful share is that of all work in that time; without since_us, in the last step.
+        """
+        ...
+
+
+class NoHeater:
+    """A data centre's machine, or a developer's: every core works, and none of its heat is of use."""
+
+    measured = False
+    duty = 1.0
+
+    def __init__(self, settings: HeaterSettings, now_us: int, cpu_us_total: int = 0) -> None:
+        self._settings = settings
+        self._clock = UsageClock(now_us, cpu_us_total)
+        self.meter = Meter()
+
+    def reading(self) -> HeatReading:
+        capacity_w = self._settings.capacity_w
+        return HeatReading(
+            deficit_w=capacity_w,
+            capacity_w=capacity_w,
+            slots=self._settings.core_count,
+            horizon_wh=capacity_w * HORIZON_US / _US_PER_HOUR,
+            watts_per_slot=self._settings.watts_per_core,
+            useful=False,
+            sink="none",
+            temperature_c=0.0,
+        )
+
+    def advance(self, now_us: int, cpu_us_total: int) -> HeatReading:
+        step = self._clock.step(now_us, cpu_us_total)
+        self.meter = Meter(
+            work_uj=self.meter.work_uj + round(step.cpu_us * self._settings.watts_per_core),
+            idle_uj=self.meter.idle_uj + round(step.duration_us * self._settings.idle_watts),
+        )
+        return self.reading()
+
+    def attribute(self, cpu_us: int, since_us: int | None = None) -> tuple[int, int]:
+        return energy_mj(cpu_us, self._settings.watts_per_core), 0
+
+
+@dataclass(frozen=True, slots=True)
+class UsageStep:
+    duration_us: int
+    cpu_us: int
+
+
+class UsageClock:
+    """Differences of time and of CPU time between readings."""
+
+    def __init__(self, now_us: int, cpu_us_total: int) -> None:
+        self.now_us = now_us
+        self._cpu_us_total = cpu_us_total
+
+    def step(self, now_us: int, cpu_us_total: int) -> UsageStep:
+        if now_us < self.now_us:
+            raise ValueError(f"the time went back by {self.now_us - now_us} us")
+        step = UsageStep(now_us - self.now_us, max(0, cpu_us_total - self._cpu_us_total))
+        self.now_us, self._cpu_us_total = now_us, cpu_us_total
+        return step
+
+
+def energy_mj(cpu_us: int, watts_per_core: float) -> int:
+    """One watt for a microsecond is a thousandth of a millijoule."""
+    return round(cpu_us * watts_per_core / 1000)
