@@ -51,20 +51,14 @@ class TaskResult:
     def decode(cls, index: int, data: bytes) -> "TaskResult":
         """Raises ResultError if the bytes are not the output of task `index`."""
         if len(data) < OUTPUT.size:
-            raise ResultError(
-                f"task {index}: {len(data)} bytes are not a result, which has at least {OUTPUT.size}"
-            )
-        magic, model_id, task_count, paths, task, total, squares, low, high, threshold, count = (
-            OUTPUT.unpack_from(data)
-        )
+            raise ResultError(f"task {index}: {len(data)} bytes are not a result, which has at least {OUTPUT.size}")
+        magic, model_id, task_count, paths, task, total, squares, low, high, threshold, count = OUTPUT.unpack_from(data)
         if magic != MAGIC:
             raise ResultError(f"task {index}: not a result of risk.wasm")
         if task != index:
             raise ResultError(f"task {index}: holds the result of task {task}")
         if count > paths or len(data) != OUTPUT.size + 8 * count:
-            raise ResultError(
-                f"task {index}: {len(data)} bytes do not fit {count} tail values of {paths} paths"
-            )
+            raise ResultError(f"task {index}: {len(data)} bytes do not fit {count} tail values of {paths} paths")
         tail = struct.unpack_from(f"<{count}q", data, OUTPUT.size)
         return cls(
             model_id,
@@ -228,16 +222,13 @@ def table(measures: dict[str, Any]) -> str:
     lines = [
         f"{measures['paths']:,} paths, model {measures['model']}",
         f"mean {measures['mean']:>16,.2f} ± {measures['mean_se']:,.2f}",
-        f"sd   {measures['sd']:>16,.2f}"
-        + (f" ± {measures['sd_se']:,.2f}" if measures["sd_se"] is not None else ""),
+        f"sd   {measures['sd']:>16,.2f}" + (f" ± {measures['sd_se']:,.2f}" if measures["sd_se"] is not None else ""),
         f"{'level':<8} {'value at risk':>16} {'95 % interval':>33} {'exp. shortfall':>16} {'± SE':>10}",
     ]
     for level, row in measures["levels"].items():
         interval = f"{row['var_low']:,.0f} to {row['var_high']:,.0f}"
         percent = f"{float(level) * 100:g} %"
-        lines.append(
-            f"{percent:<8} {row['var']:>16,.2f} {interval:>33} {row['es']:>16,.2f} {row['es_se']:>10,.0f}"
-        )
+        lines.append(f"{percent:<8} {row['var']:>16,.2f} {interval:>33} {row['es']:>16,.2f} {row['es_se']:>10,.0f}")
     lines.append(f"worst path {measures['worst']:,.2f}, best {measures['best']:,.2f}")
     lines.append(f"digest {measures['digest']}")
     return "\n".join(lines)
@@ -252,9 +243,7 @@ def read_folder(folder: Path) -> Iterable[tuple[int, bytes]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--params", type=Path, help="refuse results that were computed from other parameters")

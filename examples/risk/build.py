@@ -17,7 +17,8 @@ from pathlib import Path
 ZIGLANG = "0.15.1"
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ("-target", "wasm32-wasi", "-std=c11", "-O2", "-s", "-Wall", "-Wextra", "-Werror")
-REACTOR = ("-mexec-model=reactor",)
+# Zig's own default is a stack of 16 MB, which every instance would have as its least memory.
+REACTOR = ("-mexec-model=reactor", "-Wl,-z,stack-size=65536")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,7 @@ def build() -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     a = parser.parse_args()
     try:

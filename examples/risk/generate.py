@@ -39,9 +39,7 @@ def market(rng: np.random.Generator) -> tuple[list[str], Array]:
     own = rng.uniform(0.12, 0.32, count)
     daily = 1 / np.sqrt(252)
     returns = daily * (
-        0.14 * common * beta
-        + 0.10 * np.repeat(sectors, PER_SECTOR, axis=1)
-        + own * student(rng, (DAYS - 1, count))
+        0.14 * common * beta + 0.10 * np.repeat(sectors, PER_SECTOR, axis=1) + own * student(rng, (DAYS - 1, count))
     )
     returns += 0.05 / 252
     prices = rng.uniform(12, 240, count) * np.exp(np.vstack([np.zeros(count), np.cumsum(returns, axis=0)]))
@@ -75,7 +73,7 @@ def book(rng: np.random.Generator, header: list[str], last: Array) -> list[dict[
         sign = "put" if i % 2 else "call"
         moneyness = rng.uniform(0.82, 1.02) if sign == "put" else rng.uniform(0.98, 1.20)
         bought = rng.random() < 0.45
-        money = rng.uniform(0.2e6, 1.1e6) * (1 if bought else -1)
+        money = rng.uniform(0.8e6, 4.4e6) * (1 if bought else -1)
         smile = 0.24 + 0.35 * abs(moneyness - 1.0) + rng.uniform(-0.03, 0.06)
         rows.append(
             _row(
@@ -117,9 +115,7 @@ def _third_friday(month: int) -> date:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()

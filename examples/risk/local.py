@@ -4,10 +4,12 @@ python local.py [--params params.bin] [--json]
 """
 
 import argparse
+import atexit
 import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import wasmtime
@@ -22,18 +24,35 @@ class TaskFailed(Exception):
     """hearth_init or hearth_task returned a failure; the code is one of risk.c's."""
 
 
+@cache
+def compiled_module(path: Path) -> tuple[wasmtime.Engine, wasmtime.Module]:
+    engine = wasmtime.Engine()
+    return engine, wasmtime.Module.from_file(engine, str(path))
+
+
+# wasmtime's own library is gone by the time that module globals are cleared.
+atexit.register(compiled_module.cache_clear)
+
+
 class Instance:
     """One live instance of a module with the function ABI."""
 
     def __init__(self, module: Path, init: bytes | None = None) -> None:
-        engine = wasmtime.Engine()
+        engine, compiled = compiled_module(module)
         self._store = wasmtime.Store(engine)
-        instance = wasmtime.Instance(self._store, wasmtime.Module.from_file(engine, str(module)), [])
+        instance = wasmtime.Instance(self._store, compiled, [])
         self._exports = instance.exports(self._store)
         if init is not None:
-            code = self._call("hearth_init", self._place(init), len(init))
-            if code:
-                raise TaskFailed(f"hearth_init: code {code}")
+            self.init(init)
+
+    def init(self, data: bytes) -> None:
+        """Raises TaskFailed."""
+        code = self._call("hearth_init", self._place(data), len(data))
+        if code:
+            raise TaskFailed(f"hearth_init: code {code}")
+
+    def memory_bytes(self) -> int:
+        return self._memory().data_len(self._store)
 
     def run(self, index: int, data: bytes = b"") -> bytes:
         """One task's output. Raises TaskFailed."""
@@ -61,9 +80,7 @@ class Instance:
         return memory
 
 
-def run_tasks(
-    params: bytes, indices: Iterable[int], module: Path = HERE / "risk.wasm"
-) -> Iterator[tuple[int, bytes]]:
+def run_tasks(params: bytes, indices: Iterable[int], module: Path = HERE / "risk.wasm") -> Iterator[tuple[int, bytes]]:
     """(index, output) of each task, on one instance."""
     instance = Instance(module, params)
     for index in indices:
@@ -71,9 +88,7 @@ def run_tasks(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", type=Path, default=HERE / "params.bin")
     parser.add_argument("--json", action="store_true")
     a = parser.parse_args()

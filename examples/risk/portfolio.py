@@ -11,8 +11,7 @@ MAX_ROWS = 200_000
 MAX_FACTORS = 512
 KINDS = {"equity", "call", "put", "bond"}
 COLUMNS = (
-    "id,kind,quantity,underlying,strike,expiry,implied_vol,dividend_yield,"
-    "face,coupon,frequency,maturity,spread"
+    "id,kind,quantity,underlying,strike,expiry,implied_vol,dividend_yield,face,coupon,frequency,maturity,spread"
 ).split(",")
 
 
@@ -123,9 +122,7 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
                 if not cells:
                     continue
                 if len(cells) != len(header):
-                    raise InputError(
-                        f"{path}:{reader.line_num}: {len(cells)} cells, the header has {len(header)}"
-                    )
+                    raise InputError(f"{path}:{reader.line_num}: {len(cells)} cells, the header has {len(header)}")
                 rows.append((reader.line_num, [cell.strip() for cell in cells]))
                 if len(rows) > MAX_ROWS:
                     raise InputError(f"{path}: more than {MAX_ROWS} rows")
@@ -157,14 +154,10 @@ def read_history(path: Path) -> History:
     kinds = [kind for kind, _, _ in order]
     if len(order) > MAX_FACTORS or kinds.count(2) > 1 or 1 not in kinds:
         raise InputError(f"{path}:1: at most {MAX_FACTORS} factors, at most one vol:, at least one rate:")
-    values = [
-        tuple(_factor(path, line, header, cells, kind, i) for kind, _, i in order) for line, cells in rows
-    ]
+    values = [tuple(_factor(path, line, header, cells, kind, i) for kind, _, i in order) for line, cells in rows]
     dates = tuple(_Cell(path, line, "date", cells[0]).day() for line, cells in rows)
     if len(rows) < len(order) + 2:
-        raise InputError(
-            f"{path}: {len(rows)} days are too few for {len(order)} factors; give {len(order) + 2}"
-        )
+        raise InputError(f"{path}: {len(rows)} days are too few for {len(order)} factors; give {len(order) + 2}")
     for (line, _), earlier, later in zip(rows[1:], dates, dates[1:], strict=False):
         if later <= earlier:
             raise InputError(f"{path}:{line}: date: {later} does not follow {earlier}; oldest first")
@@ -188,9 +181,7 @@ def read_portfolio(path: Path, history: History) -> Portfolio:
     unknown = [name for name in header if name not in COLUMNS]
     missing = [name for name in COLUMNS[:3] if name not in header]
     if unknown or missing:
-        raise InputError(
-            f"{path}:1: unknown column {unknown}, missing {missing}; allowed: {', '.join(COLUMNS)}"
-        )
+        raise InputError(f"{path}:1: unknown column {unknown}, missing {missing}; allowed: {', '.join(COLUMNS)}")
     equities: list[Equity] = []
     options: list[Option] = []
     bonds: list[Bond] = []

@@ -125,9 +125,7 @@ def parameters(
     )
 
 
-def tail_threshold_cents(
-    portfolio: Portfolio, history: History, horizon_days: float, dof: int, tail: float
-) -> int:
+def tail_threshold_cents(portfolio: Portfolio, history: History, horizon_days: float, dof: int, tail: float) -> int:
     """The P&L that a share `tail` of the pilot's paths falls below, rounded to two digits."""
     pilot = profits(portfolio, history, PILOT_PATHS, horizon_days, dof, seed=0)
     cents = float(np.quantile(pilot, tail)) * 100
@@ -136,9 +134,7 @@ def tail_threshold_cents(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--portfolio", type=Path, default=HERE / "portfolio.csv")
     parser.add_argument("--prices", type=Path, default=HERE / "prices.csv")
     parser.add_argument("--out", type=Path, default=HERE / "params.bin")
@@ -164,10 +160,7 @@ def main() -> int:
     blob = replace(model, threshold_cents=threshold).pack(a.tasks, a.paths)
     a.out.write_bytes(blob)
     lines = len(portfolio.equities) + len(portfolio.options) + len(portfolio.bonds)
-    print(
-        f"{lines} positions worth {model.base_value:,.2f}; "
-        f"{len(history.values[0])} factors; {len(blob):,} bytes"
-    )
+    print(f"{lines} positions worth {model.base_value:,.2f}; {len(history.values[0])} factors; {len(blob):,} bytes")
     print(f"{a.tasks} tasks of {a.paths} paths; P&L of {threshold / 100:,.0f} and below is kept")
     print(f"{a.out}: sha256 {hashlib.sha256(blob).hexdigest()}")
     return 0

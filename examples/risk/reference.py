@@ -126,9 +126,7 @@ def base_value(portfolio: Portfolio, history: History) -> float:
     return float(World.shocked(history, still, 0.0).value(portfolio)[0])
 
 
-def profits(
-    portfolio: Portfolio, history: History, paths: int, horizon_days: float, dof: int, seed: int
-) -> Array:
+def profits(portfolio: Portfolio, history: History, paths: int, horizon_days: float, dof: int, seed: int) -> Array:
     """P&L of each path in whole money. dof 0: normal shocks, >= 3: Student-t of the same covariance."""
     rng = np.random.default_rng(seed)
     covariance = np.cov(daily_moves(history), rowvar=False) * horizon_days
@@ -167,9 +165,7 @@ def measures(profit: Array) -> dict[str, tuple[float, float]]:
     return found
 
 
-def differences(
-    ours: dict[str, Any], theirs: dict[str, tuple[float, float]]
-) -> list[tuple[str, float, float, float]]:
+def differences(ours: dict[str, Any], theirs: dict[str, tuple[float, float]]) -> list[tuple[str, float, float, float]]:
     """(measure, ours, theirs, difference in combined standard errors). ours: the object of aggregate.py."""
     flat = {name: (ours[name], ours[f"{name}_se"] or 0.0) for name in ("mean", "sd")}
     for level, row in ours["levels"].items():
@@ -183,9 +179,7 @@ def differences(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--portfolio", type=Path, default=HERE / "portfolio.csv")
     parser.add_argument("--prices", type=Path, default=HERE / "prices.csv")
     parser.add_argument("--paths", type=int, default=50_000)
