@@ -89,9 +89,7 @@ class Batch:
             stderr = stderrs.get(offset) if stderrs else None
             stderr_digest = sha256(stderr).digest() if stderr else _EMPTY_DIGEST
             index = self.first + offset
-            hashes.append(
-                leaf_hash(encode(index, self.epoch, exit_code, output_digest, stderr_digest, fuel, cpu))
-            )
+            hashes.append(leaf_hash(encode(index, self.epoch, exit_code, output_digest, stderr_digest, fuel, cpu)))
         return hashes
 
     def root(self) -> bytes:

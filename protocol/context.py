@@ -80,7 +80,7 @@ class Context:
     def sample(self, items: list[bytes], count: int) -> list[bytes]:
         """Distinct random items, at most count."""
         pool = list(items)
-        chosen = []
+        chosen: list[bytes] = []
         while pool and len(chosen) < count:
             chosen.append(pool.pop(self.rng.randrange(len(pool))))
         return chosen

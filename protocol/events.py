@@ -211,4 +211,3 @@ Event = (
     | Drain
     | AddressesChanged
 )
-

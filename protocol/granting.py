@@ -90,9 +90,7 @@ class Ledger:
         self.live.assign(lo, hi, LiveLease(holder, rounded_us))
         self.free.discard(lo, hi)
 
-    def renew(
-        self, holder: bytes, lo: int, hi: int, epoch: int, expires_at_us: int
-    ) -> list[tuple[int, int, int]]:
+    def renew(self, holder: bytes, lo: int, hi: int, epoch: int, expires_at_us: int) -> list[tuple[int, int, int]]:
         """Extend what is the holder's in [lo, hi); returns the (lo, hi, epoch) parts that are not any more.
 
         A lease that ran out here and was given to nobody else lives again.

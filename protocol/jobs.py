@@ -315,9 +315,7 @@ class JobState:
             if not part.lo < part.hi <= self.spec.tasks:
                 raise RejectedRecord("out-of-range")
         for part in acceptance.accepted:
-            self.accepted.update(
-                part.lo, part.hi, lambda old, new=part.batch_id: new if old is None else min(old, new)
-            )
+            self.accepted.update(part.lo, part.hi, lambda old, new=part.batch_id: new if old is None else min(old, new))
             self.accepted_tasks.add(part.lo, part.hi)
         self.acceptances[record.id] = record
         self.ids.add(record.id)

@@ -114,9 +114,7 @@ class Mesh:
         wall_offset_us: int,
     ) -> None:
         """incarnation: higher than in any earlier life of this identity, e.g. the start in unix microseconds."""
-        self.ctx = Context(
-            identity, config, rng, policy=policy, certificate=certificate, wall_offset_us=wall_offset_us
-        )
+        self.ctx = Context(identity, config, rng, policy=policy, certificate=certificate, wall_offset_us=wall_offset_us)
         self.profile = profile
         self.incarnation = incarnation
         self.members = Membership(self.ctx, incarnation)
@@ -401,9 +399,12 @@ class Mesh:
 
     def _on_steal(self, peer: bytes, message: Steal, now_us: int) -> None:
         """A replica gives free tasks, a worker unstarted ones; else the thief is parked or refused."""
-        if peer != self.ctx.node_id and not self.connected.get(peer, Role(0)) & Role.WORKER:
-            self.ctx.penalise(peer, Reason.NOT_ADMITTED)
-            return
+        if peer != self.ctx.node_id:
+            if peer not in self.connected:
+                return
+            if not self.connected[peer] & Role.WORKER:
+                self.ctx.penalise(peer, Reason.NOT_ADMITTED)
+                return
         if self.replica.grant(peer, message, now_us):
             return
         given = self.worker.give(peer, message) if peer != self.ctx.node_id else None

@@ -34,18 +34,18 @@ class MemberState(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
 Rumours = Annotated[tuple[MemberState, ...], Meta(max_length=64)]
 
 
-class Ping(MessageBase, tag=1):
+class Ping(MessageBase, frozen=True, tag=1):
     request: RequestId
     rumours: Rumours = ()
 
 
-class Ack(MessageBase, tag=2):
+class Ack(MessageBase, frozen=True, tag=2):
     request: RequestId
     incarnation: UInt
     rumours: Rumours = ()
 
 
-class PingRequest(MessageBase, tag=3):
+class PingRequest(MessageBase, frozen=True, tag=3):
     """Ask the recipient to ping `target` for the sender."""
 
     request: RequestId
@@ -53,7 +53,7 @@ class PingRequest(MessageBase, tag=3):
     rumours: Rumours = ()
 
 
-class IndirectAck(MessageBase, tag=4):
+class IndirectAck(MessageBase, frozen=True, tag=4):
     """The recipient's `PingRequest` reached its target (reached) or the helper could not (not reached)."""
 
     request: RequestId
@@ -69,14 +69,14 @@ class TableVersion(Struct, array_like=True, frozen=True, forbid_unknown_fields=T
     version: Annotated[tuple[UInt, UInt], Meta()]
 
 
-class TableSync(MessageBase, tag=5):
+class TableSync(MessageBase, frozen=True, tag=5):
     """Push-pull, first half: what I have. The answer is `TableRows` with what I lack."""
 
     request: RequestId
     versions: Annotated[tuple[TableVersion, ...], Meta(max_length=2048)]
 
 
-class TableRows(MessageBase, tag=6):
+class TableRows(MessageBase, frozen=True, tag=6):
     """Rows that the recipient lacks, and the keys of those that the sender wants in turn."""
 
     request: RequestId
@@ -84,13 +84,13 @@ class TableRows(MessageBase, tag=6):
     wanted: Annotated[tuple[Annotated[bytes, Meta(min_length=12, max_length=12)], ...], Meta(max_length=1024)]
 
 
-class Leaving(MessageBase, tag=7):
+class Leaving(MessageBase, frozen=True, tag=7):
     """The sender leaves in order; it is not to be suspected, and holds no lease any more."""
 
     incarnation: UInt
 
 
-class Steal(MessageBase, tag=10):
+class Steal(MessageBase, frozen=True, tag=10):
     """A cold node asks for tasks.
 
     appetite_us: CPU time that its deficit can burn within the horizon.  slots: tasks it could start now.
@@ -106,7 +106,7 @@ class Steal(MessageBase, tag=10):
     lifeline: bool
 
 
-class Granted(MessageBase, tag=11):
+class Granted(MessageBase, frozen=True, tag=11):
     """Tasks for the recipient, an answer to its steal or (request 0) pushed along its lifeline.
 
     grants: signed.  context: the specs and replica sets of jobs that this peer was not told of before.
@@ -117,14 +117,14 @@ class Granted(MessageBase, tag=11):
     context: Annotated[tuple[RawRecord, ...], Meta(max_length=128)]
 
 
-class Refused(MessageBase, tag=12):
+class Refused(MessageBase, frozen=True, tag=12):
     """Nothing to steal. parked: a lifeline was kept."""
 
     request: RequestId
     parked: bool
 
 
-class HandOn(MessageBase, tag=13):
+class HandOn(MessageBase, frozen=True, tag=13):
     """A warm node hands unstarted work to a colder one; an answer is not needed, the lease rules."""
 
     grants: Annotated[tuple[RawRecord, ...], Meta(max_length=64)]
@@ -142,33 +142,33 @@ class HeldJob(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     ranges: Annotated[tuple[HeldRange, ...], Meta(max_length=1024)]
 
 
-class Renew(MessageBase, tag=14):
+class Renew(MessageBase, frozen=True, tag=14):
     """All that the sender still holds of jobs that the recipient keeps."""
 
     jobs: Annotated[tuple[HeldJob, ...], Meta(max_length=256)]
 
 
-class Superseded(MessageBase, tag=15):
+class Superseded(MessageBase, frozen=True, tag=15):
     """Leases that the recipient renewed and no longer has; unstarted tasks of them must not start."""
 
     jobs: Annotated[tuple[HeldJob, ...], Meta(max_length=256)]
 
 
-class Delivery(MessageBase, tag=20):
+class Delivery(MessageBase, frozen=True, tag=20):
     """A batch of results: the signed header and its columns (see batches.py)."""
 
     header: RawRecord
     columns: Annotated[bytes, Meta(max_length=2 * 1024 * 1024)]
 
 
-class Stored(MessageBase, tag=21):
+class Stored(MessageBase, frozen=True, tag=21):
     """The sender has the batches on disk."""
 
     job_id: JobId
     batch_ids: Annotated[tuple[Bytes32, ...], Meta(max_length=256)]
 
 
-class Declined(MessageBase, tag=22):
+class Declined(MessageBase, frozen=True, tag=22):
     """The sender will not store a batch; the worker asks again later or gives it up, as the reason says."""
 
     job_id: JobId
@@ -176,7 +176,7 @@ class Declined(MessageBase, tag=22):
     reason: ShortText
 
 
-class Records(MessageBase, tag=23):
+class Records(MessageBase, frozen=True, tag=23):
     """News of a job's state between replicas, or from a worker or submitter to them."""
 
     job_id: JobId
@@ -192,14 +192,14 @@ class RangeDigest(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
     fingerprint: Bytes32
 
 
-class Reconcile(MessageBase, tag=24):
+class Reconcile(MessageBase, frozen=True, tag=24):
     """Range fingerprints of a job's records; the other compares, and answers for the ranges that differ."""
 
     job_id: JobId
     ranges: Annotated[tuple[RangeDigest, ...], Meta(max_length=256)]
 
 
-class ReconcileIds(MessageBase, tag=25):
+class ReconcileIds(MessageBase, frozen=True, tag=25):
     """All ids that the sender has in a small range: the other sends what is missing and asks for what it lacks."""
 
     job_id: JobId
@@ -208,14 +208,14 @@ class ReconcileIds(MessageBase, tag=25):
     ids: Annotated[tuple[Bytes32, ...], Meta(max_length=256)]
 
 
-class Want(MessageBase, tag=26):
+class Want(MessageBase, frozen=True, tag=26):
     """Please send these records (batches come as `Delivery`)."""
 
     job_id: JobId
     ids: Annotated[tuple[Bytes32, ...], Meta(max_length=256)]
 
 
-class Submit(MessageBase, tag=30):
+class Submit(MessageBase, frozen=True, tag=30):
     """A signed spec and the replica set, from the submitter to each replica."""
 
     request: RequestId
@@ -223,14 +223,14 @@ class Submit(MessageBase, tag=30):
     replica_set: RawRecord
 
 
-class Submitted(MessageBase, tag=31):
+class Submitted(MessageBase, frozen=True, tag=31):
     """The sender has the spec and all of its blobs on disk."""
 
     request: RequestId
     job_id: JobId
 
 
-class Rejected(MessageBase, tag=32):
+class Rejected(MessageBase, frozen=True, tag=32):
     """The sender will not hold the job."""
 
     request: RequestId
@@ -243,7 +243,7 @@ class TaskRange(Struct, array_like=True, frozen=True, forbid_unknown_fields=True
     hi: TaskIndex
 
 
-class Subscribe(MessageBase, tag=33):
+class Subscribe(MessageBase, frozen=True, tag=33):
     """Send me the job's canonical results that are not in `have`, as they come, at most `window` at a time.
 
     results: False for progress only.  window: batches that may be on their way unconsumed.
@@ -255,25 +255,25 @@ class Subscribe(MessageBase, tag=33):
     window: Annotated[int, Meta(ge=1, le=256)]
 
 
-class Consumed(MessageBase, tag=34):
+class Consumed(MessageBase, frozen=True, tag=34):
     """The subscriber took these batches; the window opens again."""
 
     job_id: JobId
     batch_ids: Annotated[tuple[Bytes32, ...], Meta(max_length=256)]
 
 
-class Unsubscribe(MessageBase, tag=35):
+class Unsubscribe(MessageBase, frozen=True, tag=35):
     job_id: JobId
 
 
-class FindJob(MessageBase, tag=36):
+class FindJob(MessageBase, frozen=True, tag=36):
     """Who holds this job? An empty id asks for all jobs of the sender. Answered by `FoundJobs`."""
 
     request: RequestId
     job_id: Annotated[bytes, Meta(max_length=32)]
 
 
-class FoundJobs(MessageBase, tag=37):
+class FoundJobs(MessageBase, frozen=True, tag=37):
     """context: spec and replica set records of each job found."""
 
     request: RequestId
@@ -291,7 +291,7 @@ class WorkerShare(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
     useful_mj: UInt
 
 
-class JobStatus(MessageBase, tag=38):
+class JobStatus(MessageBase, frozen=True, tag=38):
     """Progress as one replica knows it. state: "running", "done", "accepted", "cancelled"."""
 
     job_id: JobId
@@ -307,13 +307,13 @@ class JobStatus(MessageBase, tag=38):
     workers: Annotated[tuple[WorkerShare, ...], Meta(max_length=512)]
 
 
-class Announce(MessageBase, tag=40):
+class Announce(MessageBase, frozen=True, tag=40):
     """Gossip: a job was submitted or cancelled. context: spec-independent digests and cancellations, signed."""
 
     records: Annotated[tuple[RawRecord, ...], Meta(max_length=8)]
 
 
-class Revocations(MessageBase, tag=41):
+class Revocations(MessageBase, frozen=True, tag=41):
     """Gossip: a revocation list of an authority (crypto/certificates.py)."""
 
     revocation_list: Annotated[bytes, Meta(max_length=512 * 1024)]

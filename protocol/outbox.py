@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .context import Context
-from .effects import Persist, UnpinBlobs, Unpersist
+from .effects import Persist, Unpersist, UnpinBlobs
 from .membership import Membership
 from .messages import Delivery
 from .records import Record, open_record

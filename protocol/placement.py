@@ -61,9 +61,7 @@ def choose_replicas(
     return [seat.node for seat in chosen]
 
 
-def replacement(
-    job_id: bytes, current: Sequence[bytes], dead: bytes, candidates: Iterable[Candidate]
-) -> bytes | None:
+def replacement(job_id: bytes, current: Sequence[bytes], dead: bytes, candidates: Iterable[Candidate]) -> bytes | None:
     """The node that takes the seat of `dead` beside those that stay, by the rules of `choose_replicas`.
 
     current: the replica set.  Members of it that are no candidates any more count for no zone.

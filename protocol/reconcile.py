@@ -212,9 +212,7 @@ def respond_ids(
     return missing_here[:limit], missing_there[:limit]
 
 
-def answers(
-    job_id: bytes, ranges: Sequence[RangeDigest], claims: Sequence[Claim]
-) -> list[Reconcile | ReconcileIds]:
+def answers(job_id: bytes, ranges: Sequence[RangeDigest], claims: Sequence[Claim]) -> list[Reconcile | ReconcileIds]:
     """What `respond` returned, as messages within the bounds of the wire."""
     found: list[Reconcile | ReconcileIds] = [
         Reconcile(job_id, tuple(ranges[at : at + RANGES_PER_MESSAGE]))

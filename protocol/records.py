@@ -45,7 +45,7 @@ class RecordBody(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tru
     """Base of all bodies: positional fields, nothing unknown."""
 
 
-class InputPack(RecordBody):
+class InputPack(RecordBody, frozen=True):
     """Inputs of `count` tasks from `first` on, in one blob (see `inputs.py`)."""
 
     digest: Bytes32
@@ -54,7 +54,7 @@ class InputPack(RecordBody):
     size_bytes: UInt
 
 
-class FileRef(RecordBody):
+class FileRef(RecordBody, frozen=True):
     """A shared input file, read-only in every task under its name."""
 
     name: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$")]
@@ -62,7 +62,7 @@ class FileRef(RecordBody):
     size_bytes: UInt
 
 
-class ResourceLimits(RecordBody):
+class ResourceLimits(RecordBody, frozen=True):
     """What one task may use. fuel 0: unlimited. wall_us: of one task."""
 
     memory_bytes: UInt = 256 * 1024 * 1024
@@ -72,7 +72,7 @@ class ResourceLimits(RecordBody):
     scratch_bytes: UInt = 16 * 1024 * 1024
 
 
-class JobSpec(RecordBody):
+class JobSpec(RecordBody, frozen=True):
     """What a submitter asks for; its digest is the job's id, so that submitting twice is submitting once.
 
     runtime: "wasm" or "native".  abi: "function" or "command" (wasm), "command" (native).
@@ -112,7 +112,7 @@ class JobSpec(RecordBody):
         return tuple(dict.fromkeys(wanted))
 
 
-class ReplicaSet(RecordBody):
+class ReplicaSet(RecordBody, frozen=True):
     """Who holds a job's state. Position in `members` is the rank; the highest epoch wins.
 
     former: who was a member once; the grants that they signed stay good.
@@ -124,7 +124,7 @@ class ReplicaSet(RecordBody):
     former: Annotated[tuple[Node, ...], Meta(max_length=64)] = ()
 
 
-class Grant(RecordBody):
+class Grant(RecordBody, frozen=True):
     """The right of `holder` to run tasks [lo, hi) under `epoch` for `lease_us` from its receipt, renewable.
 
     parent: the signed grant (bytes) that the author holds, when a worker hands on; empty from a replica.
@@ -139,7 +139,7 @@ class Grant(RecordBody):
     parent: Annotated[bytes, Meta(max_length=4096)] = b""
 
 
-class Release(RecordBody):
+class Release(RecordBody, frozen=True):
     """The author gives back tasks [lo, hi) of the signed grant (bytes) that made it their holder, unstarted."""
 
     job_id: JobId
@@ -148,11 +148,12 @@ class Release(RecordBody):
     grant: Annotated[bytes, Meta(max_length=4096)]
 
 
-class BatchHeader(RecordBody):
+class BatchHeader(RecordBody, frozen=True):
     """A worker's results of tasks [first, first + count), bound by the Merkle root over their leaves.
 
-    failed: tasks whose exit code is not 0.  cpu_us, fuel: totals.  energy_mj: millijoules the tasks cost.  useful_mj: those that met a heat demand.
-    measured: whether energy came from a meter or an estimate.  certificate: the worker's admission.
+    failed: tasks whose exit code is not 0.  cpu_us, fuel: totals.  energy_mj: millijoules the tasks cost.
+    useful_mj: those that met a heat demand.  measured: whether energy came from a meter or an estimate.
+    certificate: the worker's admission.
     """
 
     job_id: JobId
@@ -169,7 +170,7 @@ class BatchHeader(RecordBody):
     certificate: Annotated[bytes, Meta(max_length=1024)]
 
 
-class AcceptedBatch(RecordBody):
+class AcceptedBatch(RecordBody, frozen=True):
     """Tasks [lo, hi) are accepted from the batch."""
 
     batch_id: Bytes32
@@ -177,20 +178,20 @@ class AcceptedBatch(RecordBody):
     hi: TaskIndex
 
 
-class Acceptance(RecordBody):
+class Acceptance(RecordBody, frozen=True):
     """The submitter's word on which results count; only its signature makes one."""
 
     job_id: JobId
     accepted: Annotated[tuple[AcceptedBatch, ...], Meta(min_length=1, max_length=1024)]
 
 
-class Cancellation(RecordBody):
+class Cancellation(RecordBody, frozen=True):
     """The submitter wants no more results."""
 
     job_id: JobId
 
 
-class MemberRecord(RecordBody):
+class MemberRecord(RecordBody, frozen=True):
     """A node about itself. The highest (incarnation, sequence) wins.
 
     roles: the certificate's.  addresses: multiaddr texts it listens on.  relays: nodes through which it is reached.
@@ -210,7 +211,7 @@ class MemberRecord(RecordBody):
     cores: Annotated[int, Meta(ge=0, le=65_536)]
 
 
-class HeatDigest(RecordBody):
+class HeatDigest(RecordBody, frozen=True):
     """What a node wants of work now. The highest (incarnation, sequence) wins.
 
     deficit_w: watts wanted now (negative: too warm).  capacity_w: at full load.  free_slots: cores that could start
@@ -229,7 +230,7 @@ class HeatDigest(RecordBody):
     draining: bool = False
 
 
-class JobDigest(RecordBody):
+class JobDigest(RecordBody, frozen=True):
     """What a replica has to give of a job. The highest (incarnation, sequence) of (job, replica) wins."""
 
     job_id: JobId

@@ -218,9 +218,7 @@ class Replica:
             return f"this node keeps {len(self.jobs)} jobs already"
         return ""
 
-    def _await_blobs(
-        self, spec: Record, replica_set: Record, peer: bytes, request: int, now_us: int
-    ) -> None:
+    def _await_blobs(self, spec: Record, replica_set: Record, peer: bytes, request: int, now_us: int) -> None:
         pending = self._pending.get(spec.id)
         if pending is not None:
             pending.answers[peer] = request
@@ -347,9 +345,7 @@ class Replica:
         settled = state.fully_accepted or state.cancellation is not None
         if settled and kept.settled_us is None:
             kept.settled_us = now_us
-        kept.subscriptions.report(
-            kept.ledger, kept.elapsed_us(now_us), now_us, force=kept.completed_us == now_us
-        )
+        kept.subscriptions.report(kept.ledger, kept.elapsed_us(now_us), now_us, force=kept.completed_us == now_us)
         self._serve_lifelines(now_us)
         self._publish_digest(kept, now_us)
         self._arm_sweep(kept, now_us)
@@ -358,9 +354,7 @@ class Replica:
 
     def _sections(self, kept: KeptJob) -> list[tuple[int, int]]:
         members = kept.state.replicas
-        return controlled_sections(
-            members, kept.state.spec.tasks, self._ctx.node_id, self._members.is_alive
-        )
+        return controlled_sections(members, kept.state.spec.tasks, self._ctx.node_id, self._members.is_alive)
 
     def grant(self, thief: bytes, steal: Steal, now_us: int) -> bool:
         """Answer a steal with tasks of the most urgent job that fits; False if there is nothing to give."""
@@ -473,9 +467,7 @@ class Replica:
         for kept in list(self.jobs.values()):
             expired = kept.ledger.expire(now_us)
             for lo, hi, holder in expired:
-                self._ctx.notify(
-                    "lease.expired", job_id=kept.state.job_id, holder=holder, lo=lo, hi=hi
-                )
+                self._ctx.notify("lease.expired", job_id=kept.state.job_id, holder=holder, lo=lo, hi=hi)
             if expired:
                 self._after_change(kept, now_us)
             else:
@@ -579,11 +571,7 @@ class Replica:
 
     def _reconcile(self, kept: KeptJob, now_us: int) -> None:
         """Compare with one random living co-replica, unless both were equal and nothing changed here."""
-        others = [
-            node
-            for node in kept.state.replicas
-            if node != self._ctx.node_id and self._members.is_alive(node)
-        ]
+        others = [node for node in kept.state.replicas if node != self._ctx.node_id and self._members.is_alive(node)]
         if not others:
             return
         peer = others[self._ctx.rng.randrange(len(others))]

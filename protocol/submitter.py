@@ -31,8 +31,8 @@ from .messages import (
 )
 from .placement import Candidate, candidates_from, choose_replicas, replacement
 from .records import (
-    AcceptedBatch,
     Acceptance,
+    AcceptedBatch,
     Cancellation,
     JobSpec,
     Record,
@@ -53,7 +53,8 @@ SUBMIT_ATTEMPTS_MAX = 5
 class OwnJob:
     """A job of this client's. state: as far as it was told and has checked.
 
-    verified: tasks whose canonical result is here, with proof.  pending: taken, but not yet in an acceptance.
+    verified: tasks whose result the consumer has taken, with proof.  handed: those plus what it is being given.
+    received: batches being given, with the parts meant.  pending: taken, but not yet in an acceptance.
     """
 
     state: JobState
@@ -66,7 +67,8 @@ class OwnJob:
     source: bytes | None = None
     heard_us: int = 0
     verified: IntervalSet = field(default_factory=IntervalSet)
-    received: dict[bytes, Record] = field(default_factory=dict)
+    handed: IntervalSet = field(default_factory=IntervalSet)
+    received: dict[bytes, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     pending: list[AcceptedBatch] = field(default_factory=list)
     suspects: dict[bytes, None] = field(default_factory=dict)
 
@@ -116,9 +118,7 @@ class Submitter:
         for node in nodes:
             request = self._ctx.next_request()
             own.requests[request] = node
-            self._ctx.send(
-                node, Submit(request, own.state.spec_record.raw, own.state.replica_record.raw)
-            )
+            self._ctx.send(node, Submit(request, own.state.spec_record.raw, own.state.replica_record.raw))
         self._ctx.set_timer(("submit", own.state.job_id), now_us + self._ctx.config.submit_timeout_us)
 
     def on_submitted(self, peer: bytes, message: Submitted, now_us: int) -> None:
@@ -130,9 +130,7 @@ class Submitter:
         needed = min(self._ctx.config.durable_replicas, len(own.state.replicas))
         if not own.durable and len(held) >= needed:
             own.durable = True
-            self._ctx.notify(
-                "job.submitted", job_id=message.job_id, replicas=own.state.replicas, stored_by=tuple(held)
-            )
+            self._ctx.notify("job.submitted", job_id=message.job_id, replicas=own.state.replicas, stored_by=tuple(held))
         if len(held) == len(own.state.replicas):
             self._ctx.cancel_timer(("submit", message.job_id))
 
@@ -196,7 +194,8 @@ class Submitter:
             self.find(job_id)
             return
         own.following, own.wants_results = True, results
-        own.verified = have.copy()
+        own.verified, own.handed = have.copy(), have.copy()
+        own.received.clear()
         self._follow_other(own, now_us)
         if not self._watch_armed:
             self._watch_armed = True
@@ -221,7 +220,6 @@ class Submitter:
         held = [node for node in good if node in own.stored_by] or good
         own.source = held[self._ctx.rng.randrange(len(held))]
         own.heard_us = now_us
-        own.received.clear()
         have = tuple(TaskRange(lo, hi) for lo, hi in own.verified)[:HAVE_RANGES_MAX]
         window = self._ctx.config.result_window
         self._ctx.send(own.source, Subscribe(own.state.job_id, have, own.wants_results, window))
@@ -284,9 +282,12 @@ class Submitter:
             return True
         parts = self._canonical_parts(own, header)
         if not parts:
-            self._consume(own, peer, header.id)
+            if header.id not in own.received:
+                self._consume(own, peer, header.id)
             return True
-        own.received[header.id] = header
+        own.received[header.id] = parts
+        for lo, hi in parts:
+            own.handed.add(lo, hi)
         self._ctx.notify(
             "job.results",
             job_id=own.state.job_id,
@@ -299,13 +300,13 @@ class Submitter:
         return True
 
     def _canonical_parts(self, own: OwnJob, header: Record) -> tuple[tuple[int, int], ...]:
-        """The batch's tasks for which it is canonical and that were not verified before."""
+        """The batch's tasks for which it is canonical and that were not handed over before."""
         body = header.body
         key = CandidateKey(body.epoch, header.id)
         parts: list[tuple[int, int]] = []
         for lo, hi, canonical in own.state.canonical.pieces(body.first, body.first + body.count):
             if canonical == key:
-                parts.extend(own.verified.gaps(lo, hi))
+                parts.extend(own.handed.gaps(lo, hi))
         return tuple(parts)
 
     def taken(self, job_id: bytes, batch_id: bytes, now_us: int) -> None:
@@ -313,10 +314,10 @@ class Submitter:
         own = self.jobs.get(job_id)
         if own is None:
             return
-        header = own.received.pop(batch_id, None)
-        if header is None:
+        parts = own.received.pop(batch_id, None)
+        if parts is None:
             return
-        for lo, hi in self._canonical_parts(own, header):
+        for lo, hi in parts:
             own.verified.add(lo, hi)
             own.pending.append(AcceptedBatch(batch_id, lo, hi))
         if own.source is not None:

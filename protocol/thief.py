@@ -1,7 +1,7 @@
 """Whom to steal from: the better of two random victims; refused several times, lifelines instead of polling.
 
-One steal is on its way at a time. A reply to an older one is still taken (a grant is a grant), but never awaited:
-a lost reply costs `steal_timeout_us`, nothing more.
+One steal is on its way at a time. A reply to an older one is still taken (a grant is a grant), but never awaited: a
+lost reply costs `steal_timeout_us`, nothing more.
 """
 
 from __future__ import annotations
@@ -102,11 +102,9 @@ class Thief:
         ]
 
     def _register_lifelines(self, hunger: Steal, now_us: int) -> None:
-        """Park at the replicas of this cell, most of which would be chosen for the next job; to oneself too."""
+        """Park at replicas of this cell, some of which the next job will have; this node counts too."""
         self._lifelines = {
-            node: until
-            for node, until in self._lifelines.items()
-            if until > now_us and self._members.is_alive(node)
+            node: until for node, until in self._lifelines.items() if until > now_us and self._members.is_alive(node)
         }
         wanted = self._ctx.config.lifelines_max - len(self._lifelines)
         if wanted <= 0:
@@ -180,4 +178,3 @@ class Thief:
         self._outstanding = None
         self._ctx.cancel_timer(("steal", b""))
         self._ctx.cancel_timer(("steal-idle", b""))
-

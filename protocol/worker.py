@@ -118,9 +118,7 @@ class Worker:
     def queue_us(self) -> int:
         """CPU time of what is unstarted; an unknown task counts as a quarter of a batch."""
         unknown_us = self._ctx.config.batch_target_us // self._ctx.config.batch_tasks_first
-        return sum(
-            lease.unstarted * (self.task_us(lease.body.job_id) or unknown_us) for lease in self._leases
-        )
+        return sum(lease.unstarted * (self.task_us(lease.body.job_id) or unknown_us) for lease in self._leases)
 
     def task_us(self, job_id: bytes) -> int:
         """This node's own measure of a job's task, else the submitter's estimate, else 0."""
@@ -185,9 +183,7 @@ class Worker:
         )
         lease.next += count
         self._executions[execution.execution_id] = execution
-        self._ctx.emit(
-            Execute(execution.execution_id, execution.job_id, execution.first, count, execution.epoch)
-        )
+        self._ctx.emit(Execute(execution.execution_id, execution.job_id, execution.first, count, execution.epoch))
 
     def _batch_size(self, lease: HeldLease) -> int:
         """About `batch_target_us` of work; smaller near the end, so that all slots end together."""
@@ -201,7 +197,7 @@ class Worker:
         return max(1, worthwhile, min(full, share))
 
     def _maybe_steal(self, now_us: int) -> None:
-        """Ask for work when less is queued than half the target; ask for what fills it, within the horizon."""
+        """Ask for work when less than half the target is queued: for what fills it, within the horizon."""
         reading = self._heat.reading
         if reading is None or self.slots == 0 or not self._may_start():
             return
@@ -411,9 +407,7 @@ class Worker:
         ranges: dict[bytes, list[HeldRange]] = {}
         for lease in self._leases:
             if lease.unstarted:
-                ranges.setdefault(lease.body.job_id, []).append(
-                    HeldRange(lease.next, lease.hi, lease.body.epoch)
-                )
+                ranges.setdefault(lease.body.job_id, []).append(HeldRange(lease.next, lease.hi, lease.body.epoch))
         for execution in self._executions.values():
             ranges.setdefault(execution.job_id, []).append(
                 HeldRange(execution.first, execution.first + execution.count, execution.epoch)

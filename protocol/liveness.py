@@ -1,0 +1,113 @@
+"""States of a member, and what moves it from one to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from math import log, log10
+
+from .config import ProtocolConfig
+
+LONG_AGO_US = -(1 << 62)
+
+
+class Status(IntEnum):
+    """Numbered as in `MemberState.state` on the wire."""
+
+    ALIVE = 0
+    SUSPECT = 1
+    DEAD = 2
+    LEFT = 3
+
+
+class Finding(StrEnum):
+    """What this node found out about a member."""
+
+    ANSWERED = "answered"  # it spoke to us, or to one that we asked
+    SILENT = "silent"  # no probe was answered, or its link broke
+    ACCUSED = "accused"  # another suspects it, and we can't tell
+    RENEWED = "renewed"  # it has a higher incarnation than the one that was in doubt
+    EXPIRED = "expired"  # it didn't clear itself in time
+    BURIED = "buried"  # another declared it dead
+    DEPARTED = "departed"  # it left in order
+
+
+TRANSITIONS: dict[tuple[Status, Finding], Status] = {
+    (Status.ALIVE, Finding.SILENT): Status.SUSPECT,
+    (Status.ALIVE, Finding.ACCUSED): Status.SUSPECT,
+    (Status.ALIVE, Finding.BURIED): Status.DEAD,
+    (Status.ALIVE, Finding.DEPARTED): Status.LEFT,
+    (Status.SUSPECT, Finding.ANSWERED): Status.ALIVE,
+    (Status.SUSPECT, Finding.RENEWED): Status.ALIVE,
+    (Status.SUSPECT, Finding.EXPIRED): Status.DEAD,
+    (Status.SUSPECT, Finding.BURIED): Status.DEAD,
+    (Status.SUSPECT, Finding.DEPARTED): Status.LEFT,
+    (Status.DEAD, Finding.RENEWED): Status.ALIVE,
+    (Status.DEAD, Finding.DEPARTED): Status.LEFT,
+    (Status.LEFT, Finding.RENEWED): Status.ALIVE,
+}
+
+
+def suspicion_timeout_us(live_members: int, confirmations: int, config: ProtocolConfig) -> int:
+    """Wait before a suspect is declared dead.
+
+    live_members: known, this node included, >= 1.  confirmations: accusers beside the first, >= 0.
+    Returns microseconds within [config.suspicion_min_us, config.suspicion_max_us].
+    Raises ValueError if live_members < 1.
+    Source: Dadgar et al., Lifeguard (2017), section IV-B.
+    """
+    if live_members < 1:
+        raise ValueError(f"live_members is {live_members}, must be at least 1")
+    longest = config.suspicion_max_us
+    shortest = min(longest, int(config.suspicion_min_us * max(1.0, log10(live_members))))
+    # The suspect and this node can't confirm.
+    possible = min(config.suspicion_accusers, live_members - 2)
+    if possible < 1:
+        return shortest
+    waited = log(min(confirmations, possible) + 1) / log(possible + 1)
+    return max(shortest, int(longest - (longest - shortest) * waited))
+
+
+@dataclass(slots=True)
+class Member:
+    """What one node knows of another. Owned by `Membership`.
+
+    shared_place, own_place: on two rings, one that all nodes share and one of this node's own; they make the
+    view.
+    told_us: when it was last told of a doubt.  accusers: of the suspicion, in the order in which they came.
+    shortest: the evidence is strong, so the suspicion lasts `suspicion_min_us`.
+    """
+
+    node: bytes
+    incarnation: int
+    shared_place: bytes
+    own_place: bytes
+    status: Status = Status.ALIVE
+    probed: bool = False
+    heard_us: int = 0
+    changed_us: int = 0
+    told_us: int = LONG_AGO_US
+    suspected_us: int = 0
+    deadline_us: int = 0
+    shortest: bool = False
+    accusers: dict[bytes, None] = field(default_factory=dict)
+
+    @property
+    def here(self) -> bool:
+        """Not given up."""
+        return self.status is Status.ALIVE or self.status is Status.SUSPECT
+
+
+def choose_view(members: list[Member], here: bytes, size: int) -> list[Member]:
+    """Whom to watch: all, if they are few, else `size` of them.
+
+    here: this node's place on the shared ring. Half of the view are its successors there, so that every
+    member is watched by as many; half are the nearest on a ring of this node's own, which makes the whole an
+    expander.
+    """
+    if len(members) <= size:
+        return list(members)
+    ring = sorted(members, key=lambda each: (each.shared_place <= here, each.shared_place))
+    successors, others = ring[: size // 2], ring[size // 2 :]
+    others.sort(key=lambda each: each.own_place)
+    return successors + others[: size - len(successors)]

@@ -1,0 +1,321 @@
+"""A handful of `Mesh` machines in one thread with virtual time: the world that transcripts are told in.
+
+The network delivers in order with a fixed delay, disks keep rows, executors take `task_us` a task and answer with
+a function of the task's number. Nothing here knows the protocol.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from hearthmesh.crypto.certificates import MembershipPolicy, MeshDefinition, Role, issue
+from hearthmesh.crypto.identity import Identity
+from hearthmesh.protocol.codec import decode_message, encode_message
+from hearthmesh.protocol.config import LOCAL, ProtocolConfig
+from hearthmesh.protocol.effects import (
+    CancelExecution,
+    CancelTimer,
+    Effect,
+    Execute,
+    FetchBlobs,
+    Forget,
+    Notify,
+    Penalise,
+    Persist,
+    Publish,
+    Send,
+    SendBatch,
+    SetTimer,
+    Unpersist,
+)
+from hearthmesh.protocol.events import (
+    AddressesChanged,
+    BlobsFetched,
+    Event,
+    HeatReading,
+    PeerConnected,
+    PeerLost,
+    Received,
+    ResultsTaken,
+    Started,
+    StoredRow,
+    TaskFinished,
+    TimerFired,
+)
+from hearthmesh.protocol.mesh import Mesh, NodeProfile
+from hearthmesh.protocol.messages import Delivery, Message
+from hearthmesh.protocol.records import JobSpec, RecordKind
+from hearthmesh.protocol.replica import COLUMNS_ROW
+
+WALL_OFFSET_US = 1_800_000_000_000_000
+ALL_ROLES = Role.WORKER | Role.REPLICA | Role.SUBMITTER
+MS = 1_000
+SECOND = 1_000_000
+
+
+def cold(slots: int = 1, capacity_w: float = 500.0) -> HeatReading:
+    return HeatReading(400.0, capacity_w, slots, 100.0, 50.0, True, "room", 17.0)
+
+
+WARM = HeatReading(-100.0, 500.0, 0, 0.0, 50.0, False, "room", 23.0)
+
+
+def output_of(index: int) -> bytes:
+    return sha256(b"task %d" % index).digest()
+
+
+@dataclass
+class SimNode:
+    name: str
+    identity: Identity
+    mesh: Mesh
+    rows: dict[tuple[bytes, int, bytes], bytes] = field(default_factory=dict)
+    timers: dict[Any, int] = field(default_factory=dict)
+    executions: dict[int, Execute] = field(default_factory=dict)
+    executed: list[int] = field(default_factory=list)
+    notes: list[Notify] = field(default_factory=list)
+    penalties: list[Penalise] = field(default_factory=list)
+    alive: bool = True
+    frozen: bool = False
+    results: dict[int, bytes] = field(default_factory=dict)
+
+    @property
+    def id(self) -> bytes:
+        return self.identity.node_id
+
+    def noted(self, name: str) -> list[dict[str, Any]]:
+        return [note.fields for note in self.notes if note.name == name]
+
+
+class Cluster:
+    """Drives the machines; `run_until` stops at a condition or fails at a virtual time."""
+
+    def __init__(self, *, seed: int = 1, config: ProtocolConfig = LOCAL, task_us: int = 20 * MS) -> None:
+        self.rng = random.Random(seed)
+        self.config = config
+        self.task_us = task_us
+        self.now_us = 1_000_000
+        self.authority = Identity.from_seed(bytes([255]) * 32)
+        self.mesh_definition = MeshDefinition("test", (self.authority.node_id,))
+        self.nodes: dict[bytes, SimNode] = {}
+        self._heap: list[tuple[int, int, Callable[[], None]]] = []
+        self._count = 0
+        self.log: list[str] = []
+        self.delay_us = 500
+        self.blocked: Callable[[SimNode, SimNode, Message], bool] = lambda _a, _b, _m: False
+        self.sent = 0
+
+    # -- building ------------------------------------------------------------------------------------------
+
+    def add(self, name: str, roles: Role = ALL_ROLES, heat: HeatReading | None = None) -> SimNode:
+        identity = Identity.from_seed(sha256(name.encode()).digest())
+        node = SimNode(name, identity, self._machine(name, identity, roles))
+        self.nodes[node.id] = node
+        self.feed(node, Started(()))
+        self.feed(node, AddressesChanged((f"/memory/{name}",), ()))
+        for other in list(self.nodes.values()):
+            if other is not node and other.alive:
+                self.connect(node, other)
+        if heat is not None:
+            self.feed(node, heat)
+        return node
+
+    def _machine(self, name: str, identity: Identity, roles: Role) -> Mesh:
+        now_s = (self.now_us + WALL_OFFSET_US) // 1_000_000
+        certificate = issue(
+            self.authority,
+            self.mesh_definition,
+            identity.node_id,
+            roles,
+            now_s - 60,
+            now_s + 86_400 * 365,
+            name,
+            sha256(name.encode()).digest()[:16],
+        )
+        return Mesh(
+            identity,
+            self.config,
+            random.Random(self.rng.getrandbits(64)),
+            policy=MembershipPolicy(self.mesh_definition, ()),
+            certificate=certificate.to_bytes(),
+            profile=NodeProfile(name, roles, "", False, 1, 1 << 30),
+            incarnation=self.now_us,
+            wall_offset_us=WALL_OFFSET_US,
+        )
+
+    def connect(self, a: SimNode, b: SimNode) -> None:
+        self.feed(a, PeerConnected(b.id, int(b.mesh.profile.roles)))
+        self.feed(b, PeerConnected(a.id, int(a.mesh.profile.roles)))
+
+    def workers(self, count: int, slots: int = 1) -> list[SimNode]:
+        return [self.add(f"w{number}", heat=cold(slots)) for number in range(count)]
+
+    def client(self, name: str = "client") -> SimNode:
+        return self.add(name, Role.SUBMITTER)
+
+    def spec(self, tasks: int, **changes: Any) -> JobSpec:
+        fields: dict[str, Any] = dict(
+            version=1,
+            mesh_id=self.mesh_definition.mesh_id,
+            nonce=b"",
+            name="job",
+            runtime="wasm",
+            abi="function",
+            program=bytes(32),
+            program_bytes=1,
+            command="",
+            entry="hearth_task",
+            arguments=(),
+            tasks=tasks,
+        )
+        fields.update(changes)
+        return JobSpec(**fields)
+
+    # -- the world -----------------------------------------------------------------------------------------
+
+    def at(self, delay_us: int, action: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._heap, (self.now_us + delay_us, self._count, action))
+
+    def feed(self, node: SimNode, event: Event) -> None:
+        if node.alive and not node.frozen:
+            for effect in node.mesh.handle(event, self.now_us):
+                self._perform(node, effect)
+
+    def _perform(self, node: SimNode, effect: Effect) -> None:
+        match effect:
+            case Send(peer, message):
+                self._send(node, peer, message)
+            case SendBatch(peer, job_id, batch_id):
+                header = node.rows[job_id, int(RecordKind.BATCH), batch_id]
+                columns = node.rows[job_id, COLUMNS_ROW, batch_id]
+                self._send(node, peer, Delivery(header, columns))
+            case Publish(message):
+                for other in self.nodes.values():
+                    if other is not node:
+                        self._send(node, other.id, message)
+            case Persist(job_id, kind, key, body):
+                node.rows[job_id, kind, key] = body
+            case Unpersist(job_id, kind, key):
+                node.rows.pop((job_id, kind, key), None)
+            case Forget(job_id):
+                node.rows = {key: body for key, body in node.rows.items() if key[0] != job_id}
+            case SetTimer(key, at_us):
+                node.timers[key] = at_us
+                self.at(max(0, at_us - self.now_us), lambda: self._fire(node, key, at_us))
+            case CancelTimer(key):
+                node.timers.pop(key, None)
+            case Execute():
+                node.executions[effect.execution_id] = effect
+                self.at(effect.count * self.task_us, lambda: self._finish(node, effect))
+            case CancelExecution(execution_id):
+                node.executions.pop(execution_id, None)
+            case FetchBlobs():
+                self.at(self.delay_us, lambda: self.feed(node, BlobsFetched(effect.token)))
+            case Notify():
+                node.notes.append(effect)
+                if effect.name == "job.results":
+                    self._take_results(node, effect.fields)
+            case Penalise():
+                node.penalties.append(effect)
+            case _:
+                pass
+
+    def _send(self, node: SimNode, peer: bytes, message: Message) -> None:
+        other = self.nodes.get(peer)
+        if other is None or self.blocked(node, other, message):
+            return
+        self.sent += 1
+        encoded = encode_message(message)
+        self.log.append(f"{node.name}>{other.name} {type(message).__name__}")
+        self.at(
+            self.delay_us,
+            lambda: (
+                None
+                if self.blocked(node, other, message)
+                else self.feed(other, Received(node.id, decode_message(encoded)))
+            ),
+        )
+
+    def _fire(self, node: SimNode, key: Any, at_us: int) -> None:
+        if node.timers.get(key) == at_us and not node.frozen:
+            del node.timers[key]
+            self.feed(node, TimerFired(key))
+
+    def _finish(self, node: SimNode, run: Execute) -> None:
+        if node.executions.pop(run.execution_id, None) is None or not node.alive or node.frozen:
+            return
+        indices = range(run.first, run.first + run.count)
+        node.executed.extend(indices)
+        self.feed(
+            node,
+            TaskFinished(
+                run.execution_id,
+                exits=(0,) * run.count,
+                outputs=tuple(output_of(index) for index in indices),
+                externals={},
+                stderrs={},
+                fuels=(1,) * run.count,
+                cpu_us=(self.task_us,) * run.count,
+                energy_mj=run.count * 10,
+                useful_mj=run.count * 10,
+                measured=False,
+            ),
+        )
+
+    def _take_results(self, node: SimNode, fields: dict[str, Any]) -> None:
+        batch = fields["batch"]
+        for lo, hi in fields["parts"]:
+            for index in range(lo, hi):
+                assert index not in node.results, f"task {index} was delivered twice"
+                node.results[index] = batch.outputs[index - batch.first]
+        self.at(0, lambda: self.feed(node, ResultsTaken(fields["job_id"], fields["header"].id)))
+
+    # -- faults --------------------------------------------------------------------------------------------
+
+    def kill(self, node: SimNode, *, links_reset: bool = True) -> None:
+        node.alive = False
+        for other in self.nodes.values():
+            if links_reset and other is not node:
+                self.feed(other, PeerLost(node.id, reset=True))
+
+    def restart(self, node: SimNode) -> None:
+        """The same identity and disk, a new life."""
+        node.alive, node.frozen = True, False
+        node.timers.clear()
+        node.executions.clear()
+        node.mesh = self._machine(node.name, node.identity, node.mesh.profile.roles)
+        rows = tuple(StoredRow(*key, body) for key, body in node.rows.items())
+        self.feed(node, Started(rows))
+        self.feed(node, AddressesChanged((f"/memory/{node.name}",), ()))
+        for other in self.nodes.values():
+            if other is not node and other.alive:
+                self.connect(node, other)
+
+    # -- time ----------------------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        if not self._heap:
+            return False
+        at_us, _, action = heapq.heappop(self._heap)
+        self.now_us = max(self.now_us, at_us)
+        action()
+        return True
+
+    def run(self, duration_us: int) -> None:
+        until_us = self.now_us + duration_us
+        while self._heap and self._heap[0][0] <= until_us:
+            self.step()
+        self.now_us = until_us
+
+    def run_until(self, condition: Callable[[], bool], *, within_us: int = 120 * SECOND) -> None:
+        until_us = self.now_us + within_us
+        while not condition():
+            assert self.now_us <= until_us and self.step(), (
+                f"not reached within {within_us} us of virtual time; last messages: {self.log[-30:]}"
+            )
