@@ -1,0 +1,314 @@
+"""Runs one task in its sandbox, watches it, and leaves no process behind, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+
+import trio
+
+from .bubblewrap import GO, READY, Sandbox, Tools, last_line, launch_argv, memory_file
+from .native_archive import OVERHEAD_BYTES
+from .native_duty import PERIOD_US, DutyCycle
+from .native_folders import MAX_CHECKPOINT_ENTRIES, checkpoint_size_bytes, free_bytes
+from .native_process import ProcessTree
+from .outcome import Exit
+from .seccomp import filter_program
+
+START_TIMEOUT_S = 20.0
+END_TIMEOUT_S = 10.0
+READ_BYTES = 64 << 10
+MAX_STATUS_BYTES = 16 << 10
+MAX_STDERR_FLOOD_BYTES = 64 << 20  # all that a task may write there; kept is only the tail
+MAX_SCRATCH_FILES = 20_000  # an empty file costs the kernel 1 kB that no tmpfs size counts
+
+
+class SandboxFailed(Exception):
+    """bwrap could not set the sandbox up; the text is its own last line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What is watched from outside. wall_us: counts only while the task isn't paused."""
+
+    memory_bytes: int
+    wall_us: int
+    output_bytes: int
+    stderr_bytes: int
+    checkpoint_bytes: int
+    disk_reserve_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """exit: the program's status or an `Exit`.  archive: the output folder, as the task says.  note: why we
+    ended it, one line, or "".  cpu_us: of all its processes, with the few milliseconds of the sandbox."""
+
+    exit: int
+    stdout: bytes
+    archive: bytes
+    stderr: bytes
+    note: str
+    cpu_us: int
+
+
+# What the shell reports for a command that died of a signal is 128 + its number, as for a program's own exit.
+_SIGNAL_EXITS = {
+    **{
+        128 + number: Exit.TRAP
+        for number in (
+            signal.SIGILL,
+            signal.SIGTRAP,
+            signal.SIGABRT,
+            signal.SIGBUS,
+            signal.SIGFPE,
+            signal.SIGSEGV,
+            signal.SIGSYS,
+        )
+    },
+    128 + signal.SIGKILL: Exit.KILLED,
+    128 + signal.SIGXCPU: Exit.WALL,
+    128 + signal.SIGXFSZ: Exit.OUTPUT,
+}
+
+
+async def run_sandboxed(
+    tools: Tools, sandbox: Sandbox, stdin: bytes, bounds: Bounds, duty: Callable[[], float]
+) -> Ending:
+    """Run one task to its end. Cancellation ends every process of it before it is passed on.
+
+    duty: asked every 100 ms for the share of a core that the task may use, 0 … 1.
+    Raises SandboxFailed if the task was never started.
+    """
+    running = _RunningSandbox(tools, sandbox, stdin, bounds, duty)
+    try:
+        with trio.CancelScope(shield=True):
+            # bwrap, killed while it sets up, would leave its child behind, waiting for ever: let it finish.
+            await running.start()
+        await running.to_end()
+    finally:
+        with trio.CancelScope(shield=True):
+            await running.end()
+    return running.ending()
+
+
+class _RunningSandbox:
+    def __init__(self, tools: Tools, sandbox: Sandbox, stdin: bytes, bounds: Bounds, duty: Callable[[], float]) -> None:
+        self._sandbox = sandbox
+        self._bounds = bounds
+        self._duty = duty
+        self._verdict: Exit | None = None
+        self._note = ""
+        self._is_started = False
+        self._stdout = bytearray()
+        self._archive = bytearray()
+        self._stderr = bytearray()
+        self._status = bytearray()
+        self._tree: ProcessTree | None = None
+        self._sampled_cpu_us = self._cpu_us = 0
+        self._wait_status: int | None = None
+        self._launch(tools, stdin)
+
+    def _launch(self, tools: Tools, stdin: bytes) -> None:
+        """Start bwrap from this very thread: the kernel ends it when the thread that started it ends."""
+        with ExitStack() as ours:
+
+            def closing(fd: int) -> int:
+                ours.callback(os.close, fd)
+                return fd
+
+            seccomp_fd = closing(memory_file("seccomp", filter_program()))
+            input_fd = closing(memory_file("input", stdin))
+            node_end, task_end = socket.socketpair()
+            channel_fd = closing(task_end.detach())
+            readers, writers = zip(*(os.pipe() for _ in range(3)), strict=True)
+            readers = (node_end.detach(), *readers)
+            stdout_fd, stderr_fd, status_fd = map(closing, writers)
+            try:
+                self._process = subprocess.Popen(
+                    launch_argv(tools, self._sandbox, seccomp_fd, input_fd, status_fd),
+                    stdin=channel_fd,
+                    stdout=stdout_fd,
+                    stderr=stderr_fd,
+                    pass_fds=(seccomp_fd, input_fd, status_fd),
+                    env={},
+                    cwd="/",
+                    start_new_session=True,
+                )
+            except OSError as error:
+                for fd in readers:
+                    closing(fd)
+                raise SandboxFailed(f"cannot start {tools.bwrap}: {error}") from error
+        self._channel, self._out, self._err, self._status_lines = map(trio.lowlevel.FdStream, readers)
+        self._pidfd = os.pidfd_open(self._process.pid)
+
+    async def start(self) -> None:
+        """Wait until the sandbox is set up, and let the command run."""
+        with trio.move_on_after(START_TIMEOUT_S):
+            tree = self._tree = await self._learn_init()
+            if tree is None:
+                return
+            while len(self._archive) < len(READY):
+                chunk = await self._channel.receive_some(READ_BYTES)
+                self._archive += chunk
+                if not chunk:
+                    return
+            del self._archive[: len(READY)]
+            self._is_started = True
+            with suppress(trio.BrokenResourceError):  # killed meanwhile: then it has ended, and `to_end` sees it
+                await self._channel.send_all(GO)
+
+    async def _learn_init(self) -> ProcessTree | None:
+        """Learn the sandbox's first process from bwrap's first status line; None if it failed before."""
+        while b"\n" not in self._status:
+            chunk = await self._status_lines.receive_some(READ_BYTES)
+            self._status += chunk
+            if not chunk or len(self._status) > MAX_STATUS_BYTES:
+                return None
+        init_pid = int(json.loads(self._status.split(b"\n")[0])["child-pid"])
+        try:
+            tree = ProcessTree(init_pid)
+        except ProcessLookupError:
+            return None
+        if tree.parent_pid() != self._process.pid:  # it ended already, and somebody else has its number
+            tree.close()
+            return None
+        return tree
+
+    async def to_end(self) -> None:
+        """Collect and watch until bwrap has left, which it does after every process inside."""
+        if not self._is_started:
+            return
+        limit_bytes = self._bounds.output_bytes
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._collect, self._out, self._stdout, limit_bytes)
+            nursery.start_soon(self._collect, self._channel, self._archive, limit_bytes + OVERHEAD_BYTES)
+            nursery.start_soon(self._collect, self._status_lines, self._status, MAX_STATUS_BYTES)
+            nursery.start_soon(self._collect_tail, self._err)
+            watching = trio.CancelScope()
+            nursery.start_soon(self._watch, watching)
+            await trio.lowlevel.wait_readable(self._pidfd)
+            watching.cancel()
+
+    async def _collect(self, stream: trio.lowlevel.FdStream, into: bytearray, limit_bytes: int) -> None:
+        with suppress(trio.BrokenResourceError):  # a socket whose other end died with unread bytes
+            while chunk := await stream.receive_some(READ_BYTES):
+                into += chunk
+                if len(into) > limit_bytes:
+                    self._stop(Exit.OUTPUT, f"more than {self._bounds.output_bytes} bytes of output")
+                    return
+
+    async def _collect_tail(self, stream: trio.lowlevel.FdStream) -> None:
+        total_bytes = 0
+        while chunk := await stream.receive_some(READ_BYTES):
+            self._stderr += chunk
+            del self._stderr[: max(0, len(self._stderr) - max(self._bounds.stderr_bytes, 4096))]
+            total_bytes += len(chunk)
+            if total_bytes > MAX_STDERR_FLOOD_BYTES:
+                self._stop(Exit.OUTPUT, f"more than {MAX_STDERR_FLOOD_BYTES} bytes on stderr")
+                return
+
+    async def _watch(self, scope: trio.CancelScope) -> None:
+        """Meter the task each period; pause and resume it; stop it at a bound."""
+        with scope:
+            duty_cycle = DutyCycle()
+            left_us = self._bounds.wall_us
+            since_us = _now_us()
+            while self._tree is not None and self._within_bounds(self._tree):
+                now_us = _now_us()
+                slice_us = duty_cycle.slice_us(self._duty(), now_us - since_us, self._sampled_cpu_us)
+                since_us = now_us
+                if slice_us > 0:
+                    self._tree.resume()
+                    await trio.sleep(min(slice_us, left_us) / 1e6)
+                    left_us -= _now_us() - now_us
+                    if left_us <= 0:
+                        self._stop(Exit.WALL, f"ran longer than {self._bounds.wall_us / 1e6:g} s")
+                        return
+                if slice_us < PERIOD_US:
+                    self._tree.pause()
+                    await trio.sleep((PERIOD_US - slice_us) / 1e6)
+
+    def _within_bounds(self, tree: ProcessTree) -> bool:
+        bounds, usage = self._bounds, tree.usage()
+        self._sampled_cpu_us = max(self._sampled_cpu_us, usage.cpu_us)
+        if usage.resident_bytes > bounds.memory_bytes and tree.proportional_bytes() > bounds.memory_bytes:
+            self._stop(Exit.MEMORY, f"needs more than {bounds.memory_bytes} bytes of memory")
+        elif tree.file_count() > MAX_SCRATCH_FILES:
+            self._stop(Exit.OUTPUT, f"more than {MAX_SCRATCH_FILES} files in /tmp and /out")
+        elif self._sandbox.checkpoint is not None:
+            size_bytes = checkpoint_size_bytes(self._sandbox.checkpoint)
+            if size_bytes is None:
+                self._stop(Exit.OUTPUT, f"more than {MAX_CHECKPOINT_ENTRIES} files in /ckpt, or too deep")
+            elif size_bytes > bounds.checkpoint_bytes:
+                self._stop(Exit.OUTPUT, f"more than {bounds.checkpoint_bytes} bytes in /ckpt")
+            elif free_bytes(self._sandbox.checkpoint) < bounds.disk_reserve_bytes:
+                self._stop(Exit.KILLED, "the node's disk is full")
+        return self._verdict is None
+
+    def _stop(self, verdict: Exit, note: str) -> None:
+        if self._verdict is None:
+            self._verdict, self._note = verdict, note
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._tree is not None:
+            self._tree.kill()
+        elif self._wait_status is None:
+            self._kill_bwrap()
+
+    def _kill_bwrap(self) -> None:
+        """By descriptor: Popen's own kill might reap the process, and with it what it used."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    async def end(self) -> None:
+        """Kill what still runs, wait until the kernel has ended all of it, and take its CPU time."""
+        self._kill()
+        with trio.move_on_after(END_TIMEOUT_S):
+            if self._tree is not None:
+                await trio.lowlevel.wait_readable(self._tree.init_fd)
+            await trio.lowlevel.wait_readable(self._pidfd)
+        self._kill_bwrap()  # in vain, but for a bwrap that hangs
+        _, self._wait_status, usage = os.wait4(self._process.pid, 0)
+        self._process.returncode = os.waitstatus_to_exitcode(self._wait_status)
+        self._cpu_us = round((usage.ru_utime + usage.ru_stime) * 1e6)
+        os.close(self._pidfd)
+        if self._tree is not None:
+            self._tree.close()
+        if not self._is_started:
+            self._stderr += await self._err.receive_some(READ_BYTES)
+        for stream in (self._channel, self._out, self._err, self._status_lines):
+            await stream.aclose()
+
+    def ending(self) -> Ending:
+        """What became of it; only after `end`. Raises SandboxFailed."""
+        if not self._is_started:
+            raise SandboxFailed(last_line(bytes(self._stderr)))
+        code = self._exit_code()
+        return Ending(
+            exit=self._verdict if self._verdict is not None else _SIGNAL_EXITS.get(code, code),
+            stdout=bytes(self._stdout),
+            archive=bytes(self._archive),
+            stderr=bytes(self._stderr),
+            note=self._note,
+            cpu_us=max(self._cpu_us, self._sampled_cpu_us),
+        )
+
+    def _exit_code(self) -> int:
+        """Without a report from bwrap, somebody killed it."""
+        for line in self._status.splitlines():
+            code = json.loads(line).get("exit-code")
+            if isinstance(code, int):
+                return code
+        return 128 + signal.SIGKILL
+
+
+def _now_us() -> int:
+    return round(trio.current_time() * 1e6)
