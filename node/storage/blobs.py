@@ -206,9 +206,7 @@ class BlobStore:
     def usage(self) -> BlobUsage:
         with self._guard:
             index = self._index
-            return BlobUsage(
-                index.quota_bytes, index.pinned_bytes, index.idle_bytes, index.reserved_bytes, len(index)
-            )
+            return BlobUsage(index.quota_bytes, index.pinned_bytes, index.idle_bytes, index.reserved_bytes, len(index))
 
     def pin(self, digest: bytes, owner: bytes) -> bool:
         """Keep the blob from eviction until `unpin`, once per call. False if it has yet to arrive."""
@@ -273,9 +271,7 @@ class BlobStore:
                 self._settle(digest, entry)
         return self.has(digest)
 
-    def _adopt(
-        self, temporary: Path, digest: bytes, size_bytes: int, reservation: Reservation, durable: bool
-    ) -> None:
+    def _adopt(self, temporary: Path, digest: bytes, size_bytes: int, reservation: Reservation, durable: bool) -> None:
         """Move a finished (and, if `durable`, synced) file to its place; the reservation becomes the blob.
 
         If an equal blob is there, the file goes away and that one is made as safe as asked for.
@@ -285,6 +281,9 @@ class BlobStore:
             reservation.close_locked(self._index)
             known = self._index.use(digest) if digest in self._index else None
             if known is None:
+                if not path.parent.exists():
+                    path.parent.mkdir(mode=0o700)
+                    sync_folder(self._shards)
                 os.replace(temporary, path)
                 entry = BlobEntry(size_bytes, self._now_s(), durable=False)
                 self._index.add(digest, entry)
@@ -365,9 +364,6 @@ class BlobStore:
     def _make_folders(self) -> None:
         for folder in (self.root, self._shards, self._tmp, self._damaged):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for number in range(256):
-            (self._shards / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
-        sync_folder(self._shards)
         sync_folder(self.root)
 
     def _remove_leftovers(self) -> None:
@@ -377,27 +373,22 @@ class BlobStore:
     def _scan(self) -> None:
         """Fill the index from the files, oldest use first; what can't be a whole blob is set aside."""
         found: list[tuple[float, bytes, int]] = []
-        for number in range(256):
-            for file in os.scandir(self._shards / f"{number:02x}"):
+        for shard in self._shards.iterdir():
+            for file in os.scandir(shard):
                 match = _NAME.fullmatch(file.name)
-                if (
-                    match is None
-                    or match[1][:2] != f"{number:02x}"
-                    or not file.is_file(follow_symlinks=False)
-                ):
+                if match is None or match[1][:2] != shard.name or not file.is_file(follow_symlinks=False):
                     self.notices.append(f"{file.path} is no blob; it was left alone")
                     continue
                 stats = file.stat(follow_symlinks=False)
-                if stats.st_size != int(match[2]):
-                    self._move_to_damaged(Path(file.path))
-                    self.notices.append(
-                        f"blob {match[1]} has {stats.st_size} of {match[2]} bytes; it was set aside"
-                    )
-                    log.error("blob.damaged", digest=match[1], reason="its size is wrong")
+                if stats.st_size == int(match[2]):
+                    found.append((stats.st_mtime, bytes.fromhex(match[1]), stats.st_size))
                     continue
-                found.append((stats.st_mtime, bytes.fromhex(match[1]), stats.st_size))
+                self._move_to_damaged(Path(file.path))
+                self.notices.append(f"blob {match[1]} has {stats.st_size} of {match[2]} bytes; it was set aside")
+                log.error("blob.damaged", digest=match[1], reason="its size is wrong")
         for used_s, digest, size_bytes in sorted(found):
-            self._index.add(digest, BlobEntry(size_bytes, used_s, durable=False))
+            if digest not in self._index:
+                self._index.add(digest, BlobEntry(size_bytes, used_s, durable=False))
 
 
 class Reservation:

@@ -35,9 +35,7 @@ class Journal:
     Reads may be called from any thread and block for as long as the disk takes.
     """
 
-    def __init__(
-        self, path: Path, lock: FileLock, connection: sqlite3.Connection, notices: list[str]
-    ) -> None:
+    def __init__(self, path: Path, lock: FileLock, connection: sqlite3.Connection, notices: list[str]) -> None:
         self.path = path
         self.notices = notices
         self._lock = lock
@@ -131,8 +129,7 @@ class Journal:
     def read(self, job_id: bytes, kind: int, key: bytes) -> bytes | None:
         """The body of one record as it was last committed, or None."""
         row = self._one(
-            "SELECT body FROM records"
-            " WHERE job = (SELECT id FROM jobs WHERE job_id = ?) AND kind = ? AND key = ?",
+            "SELECT body FROM records WHERE job = (SELECT id FROM jobs WHERE job_id = ?) AND kind = ? AND key = ?",
             (job_id, kind, key),
         )
         return None if row is None else bytes(row[0])

@@ -115,9 +115,7 @@ def _check_pages(connection: sqlite3.Connection) -> None:
 
 
 def _check_records(connection: sqlite3.Connection) -> None:
-    orphan = connection.execute(
-        "SELECT id FROM records WHERE job NOT IN (SELECT id FROM jobs) LIMIT 1"
-    ).fetchone()
+    orphan = connection.execute("SELECT id FROM records WHERE job NOT IN (SELECT id FROM jobs) LIMIT 1").fetchone()
     if orphan is not None:
         raise Damaged(f"record {orphan[0]} belongs to no job")
     flipped = connection.execute(

@@ -14,9 +14,7 @@ from .schema import record_checksum
 ROWS_A_STATEMENT = 64
 
 _UPSERT_HEAD = "INSERT INTO records (job, kind, key, body, checksum) VALUES "
-_UPSERT_TAIL = (
-    " ON CONFLICT (job, kind, key) DO UPDATE SET body = excluded.body, checksum = excluded.checksum"
-)
+_UPSERT_TAIL = " ON CONFLICT (job, kind, key) DO UPDATE SET body = excluded.body, checksum = excluded.checksum"
 
 Row: TypeAlias = tuple[int, int, bytes, bytes, int]
 

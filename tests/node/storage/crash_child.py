@@ -28,9 +28,7 @@ def acknowledge(text: str) -> None:
 
 def record(writer: int, number: int) -> StoredRecord:
     """What a writer stores under a number; the test knows the content."""
-    return StoredRecord(
-        bytes([writer]) * 32, 1, number.to_bytes(8, "big"), b"%d/%d " % (writer, number) * 100
-    )
+    return StoredRecord(bytes([writer]) * 32, 1, number.to_bytes(8, "big"), b"%d/%d " % (writer, number) * 100)
 
 
 async def write_journal(folder: Path, first: int) -> None:
@@ -75,9 +73,7 @@ def write_blobs(folder: Path, seed: int) -> None:
     acknowledge("open")
     rng = random.Random(seed)
     while True:
-        digest = store.put_bytes(
-            rng.randbytes(rng.choice([0, 10, 5000, 300_000])), durable=rng.random() < 0.3
-        )
+        digest = store.put_bytes(rng.randbytes(rng.choice([0, 10, 5000, 300_000])), durable=rng.random() < 0.3)
         acknowledge(digest.hex())
 
 

@@ -43,9 +43,7 @@ def test_a_journal_keeps_every_acknowledged_record_through_kills(tmp_path: Path,
             acknowledged.add((int(writer), int(number)))
         with Journal.open(tmp_path / "journal.db") as journal:
             assert journal.notices == []
-            stored = {
-                (record.job_id[0], int.from_bytes(record.key, "big")): record for record in journal.load()
-            }
+            stored = {(record.job_id[0], int.from_bytes(record.key, "big")): record for record in journal.load()}
         assert acknowledged <= stored.keys()
         for (writer, number), record in stored.items():
             assert record.body == b"%d/%d " % (writer, number) * 100

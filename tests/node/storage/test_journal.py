@@ -41,9 +41,9 @@ async def test_a_new_journal_is_empty_private_and_has_no_notices(journal: Journa
     assert journal.counts() == {}
     assert journal.notices == []
     await journal.commit([put(1)], durable=True)
-    assert {
-        file.name: file.stat().st_mode & 0o777 for file in journal.path.parent.iterdir()
-    } == dict.fromkeys(["journal.db", "journal.db-wal", "journal.db-shm", "journal.db.lock"], 0o600)
+    assert {file.name: file.stat().st_mode & 0o777 for file in journal.path.parent.iterdir()} == dict.fromkeys(
+        ["journal.db", "journal.db-wal", "journal.db-shm", "journal.db.lock"], 0o600
+    )
 
 
 async def test_records_load_in_order_of_their_first_write(journal: Journal) -> None:
@@ -191,9 +191,7 @@ keys = st.integers(0, 5)
 job_ids = st.sampled_from([JOB, OTHER, b""])
 writes = st.one_of(
     st.builds(put, keys, st.binary(max_size=40), job_ids, st.integers(1, 2)),
-    st.builds(
-        lambda key, job, kind: Delete(job, kind, key.to_bytes(8, "big")), keys, job_ids, st.integers(1, 2)
-    ),
+    st.builds(lambda key, job, kind: Delete(job, kind, key.to_bytes(8, "big")), keys, job_ids, st.integers(1, 2)),
     st.builds(Forget, st.sampled_from([JOB, OTHER])),
 )
 

@@ -64,14 +64,10 @@ def lose_beside_its_log(path: Path) -> None:
     "harm",
     [flip_a_body, break_the_header, break_a_page, cut_in_half, empty_beside_its_log, lose_beside_its_log],
 )
-async def test_a_damaged_journal_is_set_aside_with_a_message_and_an_empty_one_works(
-    filled: Path, harm: object
-) -> None:
+async def test_a_damaged_journal_is_set_aside_with_a_message_and_an_empty_one_works(filled: Path, harm: object) -> None:
     assert callable(harm)
     harm(filled)
-    harmed = {
-        file.name: file.read_bytes() for file in filled.parent.glob("journal.db*") if "lock" not in file.name
-    }
+    harmed = {file.name: file.read_bytes() for file in filled.parent.glob("journal.db*") if "lock" not in file.name}
     told: list[str] = []
     with Journal.open(filled, recover=told.append) as journal:
         assert told == journal.notices
@@ -140,9 +136,7 @@ def test_migrating_and_making_anew_give_the_same_tables(tmp_path: Path) -> None:
     for name in ("old.db", "new.db"):
         Journal.open(tmp_path / name).close()
         connection = sqlite3.connect(tmp_path / name)
-        tables.append(
-            connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY name").fetchall()
-        )
+        tables.append(connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY name").fetchall())
         connection.close()
     assert tables[0] == tables[1]
 
@@ -154,9 +148,7 @@ def test_migrating_and_making_anew_give_the_same_tables(tmp_path: Path) -> None:
         ("PRAGMA application_id = 7", "not a Hearthmesh journal"),
     ],
 )
-async def test_a_newer_or_foreign_database_is_refused_and_left_alone(
-    filled: Path, statement: str, reason: str
-) -> None:
+async def test_a_newer_or_foreign_database_is_refused_and_left_alone(filled: Path, statement: str, reason: str) -> None:
     connection = sqlite3.connect(filled)
     connection.execute(statement)
     connection.commit()
