@@ -16,9 +16,10 @@ from pathlib import Path
 
 ZIGLANG = "0.15.1"
 ROOT = Path(__file__).resolve().parents[2]
-FLAGS = ("-target", "wasm32-wasi", "-std=c11", "-O2", "-s", "-Wall", "-Wextra", "-Werror")
 # Zig's own default is a stack of 16 MB, which every instance would have as its least memory.
-REACTOR = ("-mexec-model=reactor", "-Wl,-z,stack-size=65536")
+STACK = "-Wl,-z,stack-size=65536"
+FLAGS = ("-target", "wasm32-wasi", "-std=c11", "-O2", "-s", "-Wall", "-Wextra", "-Werror", STACK)
+REACTOR = ("-mexec-model=reactor",)
 
 
 @dataclass(frozen=True, slots=True)

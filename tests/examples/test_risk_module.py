@@ -144,9 +144,7 @@ def unsplit() -> Aggregate:
 
 
 @settings(max_examples=20, deadline=None)
-@given(
-    st.sampled_from([tasks for tasks in range(1, 241) if 240 % tasks == 0]), st.randoms(use_true_random=False)
-)
+@given(st.sampled_from([tasks for tasks in range(1, 241) if 240 % tasks == 0]), st.randoms(use_true_random=False))
 def test_the_answer_does_not_depend_on_the_split_or_the_order(tasks: int, shuffler: random.Random) -> None:
     order = list(range(tasks))
     shuffler.shuffle(order)
