@@ -1,0 +1,217 @@
+"""From an `Execute` effect to `TaskFinished`: blobs brought here, a batch run, large outputs put away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import structlog
+import trio
+
+from ..protocol.effects import Execute
+from ..protocol.events import Event, ExecutionFailed, TaskFinished
+from ..protocol.inputs import select
+from ..protocol.jobs import JobState
+from ..protocol.records import JobSpec
+from .driver import BlobsUnavailable
+from .execution.outcome import BatchOutcome, BatchRequest, ExecutionError, Executor, Exit, Limits
+from .heating.heater import Heater
+from .storage.blobs import BlobStore
+from .storage.errors import StorageError
+from .transport.blobs import BlobFetchError, BlobTransfers
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+INIT_FILE = "init"
+STDERR_BYTES_MAX = 4096
+
+
+class NodeBlobs:
+    """The driver's view of store and transfers: fetch what lacks, pin, unpin."""
+
+    def __init__(self, store: BlobStore, transfers: BlobTransfers, size_limit_bytes: int) -> None:
+        self.store = store
+        self._transfers = transfers
+        self._size_limit_bytes = size_limit_bytes
+
+    async def fetch(self, digests: Collection[bytes], sources: Sequence[bytes], pin: bytes) -> None:
+        """All digests are here and pinned under `pin`. Raises BlobsUnavailable or StorageError."""
+        for digest in digests:
+            if not self.store.pin(digest, pin):
+                await self._fetch_one(digest, sources, pin)
+
+    async def _fetch_one(self, digest: bytes, sources: Sequence[bytes], pin: bytes) -> None:
+        try:
+            await self._transfers.fetch_blob(digest, sources, self._size_limit_bytes)
+        except BlobFetchError as error:
+            raise BlobsUnavailable(f"blob {digest.hex()[:16]}… could not be had: {error}") from error
+        if not self.store.pin(digest, pin):
+            raise BlobsUnavailable(f"blob {digest.hex()[:16]}… was evicted at once; the store is too small")
+
+    def unpin(self, owner: bytes) -> None:
+        self.store.unpin_owner(owner)
+
+
+class TaskRunner:
+    """Runs executions in a nursery; one per `Execute`, cancelled by id."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        feed: Callable[[Event], None],
+        view: Callable[[bytes], JobState | None],
+        blobs: NodeBlobs,
+        executors: dict[str, Executor],
+        heater: Heater,
+        now_us: Callable[[], int],
+        *,
+        inline_output_bytes: int,
+        inline_batch_bytes: int,
+        checkpoints: Path,
+    ) -> None:
+        self._nursery = nursery
+        self._feed = feed
+        self._view = view
+        self._blobs = blobs
+        self._executors = executors
+        self._heater = heater
+        self._now_us = now_us
+        self._inline_output_bytes = inline_output_bytes
+        self._inline_batch_bytes = inline_batch_bytes
+        self._checkpoints = checkpoints
+        self._scopes: dict[int, trio.CancelScope] = {}
+        self._init_bytes: dict[bytes, bytes] = {}
+
+    def start(self, run: Execute) -> None:
+        scope = trio.CancelScope()
+        self._scopes[run.execution_id] = scope
+        self._nursery.start_soon(self._guarded, run, scope)
+
+    def cancel(self, execution_id: int) -> None:
+        scope = self._scopes.pop(execution_id, None)
+        if scope is not None:
+            scope.cancel()
+
+    async def _guarded(self, run: Execute, scope: trio.CancelScope) -> None:
+        with scope:
+            event = await self._execute(run)
+            self._scopes.pop(run.execution_id, None)
+            self._feed(event)
+        self._blobs.unpin(_pin(run))
+
+    async def _execute(self, run: Execute) -> Event:
+        """The execution's end as an event; never raises but for cancellation."""
+        view = self._view(run.job_id)
+        if view is None:
+            return ExecutionFailed(run.execution_id, "the job is not known here any more", False, 0)
+        spec = view.spec
+        executor = self._executors.get(spec.runtime)
+        if executor is None:
+            return ExecutionFailed(run.execution_id, f"this node has no runtime {spec.runtime}", False, 0)
+        started_us = self._now_us()
+        try:
+            sources = tuple(dict.fromkeys((*view.replicas, view.submitter)))
+            request = await self._request(run, spec, sources)
+            outcome = await executor.run(request)
+            return await self._finished(run, outcome, started_us)
+        except (BlobsUnavailable, StorageError) as error:
+            return ExecutionFailed(run.execution_id, str(error), False, 0)
+        except ExecutionError as error:
+            code = int(Exit.KILLED if error.is_ours else Exit.MISSING)
+            return ExecutionFailed(run.execution_id, str(error), not error.is_ours, code)
+        except ValueError as error:
+            return ExecutionFailed(run.execution_id, f"the job cannot be run: {error}", True, int(Exit.MISSING))
+
+    async def _request(self, run: Execute, spec: JobSpec, sources: Sequence[bytes]) -> BatchRequest:
+        pin, store = _pin(run), self._blobs.store
+        digests = [ref.digest for ref in spec.files]
+        if spec.runtime == "wasm":
+            digests.append(spec.program)
+        await self._blobs.fetch(dict.fromkeys(digests), sources, pin)
+        inputs = await self._inputs(run, spec, sources)
+        files = {ref.name: store.path(ref.digest) for ref in spec.files}
+        init = b""
+        if spec.abi == "function" and INIT_FILE in files:
+            init = await self._init(next(ref.digest for ref in spec.files if ref.name == INIT_FILE))
+        limits = spec.limits
+        return BatchRequest(
+            job_id=run.job_id,
+            runtime=spec.runtime,
+            abi=spec.abi,
+            program=store.path(spec.program) if spec.runtime == "wasm" else Path(),
+            program_digest=spec.program,
+            first=run.first,
+            count=run.count,
+            seed=run.job_id,
+            entry=spec.entry if spec.runtime == "wasm" else spec.command,
+            arguments=tuple(spec.arguments),
+            files=files if spec.abi == "command" else {},
+            inputs=inputs,
+            init=init,
+            limits=Limits(
+                memory_bytes=limits.memory_bytes,
+                wall_us=limits.wall_us,
+                fuel=limits.fuel,
+                output_bytes=limits.output_bytes,
+                stderr_bytes=STDERR_BYTES_MAX,
+                scratch_bytes=limits.scratch_bytes,
+            ),
+            checkpoint_root=self._checkpoints if spec.abi == "command" else None,
+        )
+
+    async def _init(self, digest: bytes) -> bytes:
+        """The shared parameters; the last few are kept, since every batch of a job wants them."""
+        known = self._init_bytes.get(digest)
+        if known is None:
+            known = await self._blobs.store.read_async(digest)
+            self._init_bytes[digest] = known
+            while len(self._init_bytes) > 8:
+                del self._init_bytes[next(iter(self._init_bytes))]
+        return known
+
+    async def _inputs(self, run: Execute, spec: JobSpec, sources: Sequence[bytes]) -> Sequence[bytes] | None:
+        lo, hi = run.first, run.first + run.count
+        if spec.inline_inputs:
+            return spec.inline_inputs[lo:hi]
+        if not spec.packs:
+            return None
+        inputs: list[bytes] = []
+        for pack in spec.packs:
+            if pack.first + pack.count <= lo or pack.first >= hi:
+                continue
+            await self._blobs.fetch((pack.digest,), sources, _pin(run))
+            data = await self._blobs.store.read_async(pack.digest)
+            a, b = max(lo, pack.first), min(hi, pack.first + pack.count)
+            inputs.extend(select(data, a - pack.first, b - a))
+        return inputs
+
+    async def _finished(self, run: Execute, outcome: BatchOutcome, started_us: int) -> Event:
+        """Outputs above the inline bounds go to the blob store; joules are attributed by CPU time."""
+        outputs, externals, inline_bytes = list(outcome.outputs), {}, 0
+        for offset, output in enumerate(outputs):
+            fits = inline_bytes + len(output) <= self._inline_batch_bytes
+            if len(output) <= self._inline_output_bytes and fits:
+                inline_bytes += len(output)
+                continue
+            digest = await self._blobs.store.put_bytes_async(output)
+            self._blobs.store.pin(digest, run.job_id)
+            externals[offset] = (digest, len(output))
+            outputs[offset] = b""
+        cpu_us = sum(outcome.cpu_us)
+        energy_mj, useful_mj = self._heater.attribute(cpu_us, started_us)
+        return TaskFinished(
+            execution_id=run.execution_id,
+            exits=tuple(outcome.exits),
+            outputs=tuple(outputs),
+            externals=externals,
+            stderrs=outcome.stderrs,
+            fuels=tuple(outcome.fuels),
+            cpu_us=tuple(outcome.cpu_us),
+            energy_mj=energy_mj,
+            useful_mj=useful_mj,
+            measured=self._heater.measured,
+        )
+
+
+def _pin(run: Execute) -> bytes:
+    return b"run" + run.execution_id.to_bytes(8, "big")
