@@ -1,6 +1,7 @@
 """risk.wasm against Python: the same random numbers, the same prices; no parameter file breaks it."""
 
 import hashlib
+import json
 import random
 import struct
 from collections.abc import Callable
@@ -167,6 +168,13 @@ def test_the_shipped_job_gives_the_recorded_bits() -> None:
     for _, data in run_tasks(params, (0, 1, 1200, 2399)):
         digest.update(data)
     assert digest.hexdigest() == "f09499d458806cb560fd99ce095bf5d00f8cd6cbc85335157db54f08b029ce15"
+
+
+def test_shipped_answer_is_of_the_shipped_parameters() -> None:
+    answer = json.loads((RISK / "answer.json").read_text())
+    assert bytes.fromhex(answer["model"]) == (RISK / "params.bin").read_bytes()[8:16]
+    assert answer["paths"] == 2400 * 512
+    assert answer["digest"] in (RISK / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
