@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, overload
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 import msgspec
 
 T = TypeVar("T")
@@ -27,6 +27,7 @@ MAX_ITEMS = 1 << 16
 # Lists that may be reserved without looking: what a process can always spare.
 _UNCHECKED_RESERVATION_BYTES = 1 << 20
 _POINTER_BYTES = 8
+_FEW_ITEMS = 256
 _REASON_LENGTH_MAX = 200
 
 _encoder = msgspec.msgpack.Encoder()
@@ -64,7 +65,7 @@ def decode_bounded(data: bytes, type: Any, *, max_bytes: int, max_items: int = M
     if size_bytes > max_bytes:
         raise DecodeError(0, f"{size_bytes} bytes, at most {max_bytes} allowed")
     limit = min(max_items, size_bytes)
-    if not _reservation_is_small(data, limit) and not _items_fit(data):
+    if not _reservation_is_bounded(data, limit):
         raise DecodeError(0, "more items declared than bytes follow")
     try:
         plain = msgpack.unpackb(
@@ -110,13 +111,19 @@ def decode_canonical(data: bytes, type: Any, *, max_bytes: int, max_items: int =
     return value
 
 
-def _reservation_is_small(data: bytes, limit: int) -> bool:
-    """Whether all list headers that could be in the data together reserve little; cheap, and pessimistic."""
+def _reservation_is_bounded(data: bytes, limit: int) -> bool:
+    """Whether the lists in the data reserve about its own size together, or little. Cheap for honest messages.
+
+    A few large strings are walked over at once; many small items hold few bytes that could be list headers.
+    """
     reservation_bytes = _POINTER_BYTES * limit
     if reservation_bytes * (len(data) // 3) <= _UNCHECKED_RESERVATION_BYTES:
         return True
-    headers = data.count(b"\xdc") + data.count(b"\xdd")
-    return reservation_bytes * headers <= _UNCHECKED_RESERVATION_BYTES
+    fits = _items_fit(data, _FEW_ITEMS)
+    if fits is None:
+        headers = data.count(b"\xdc") + data.count(b"\xdd")
+        fits = reservation_bytes * headers <= _UNCHECKED_RESERVATION_BYTES or _items_fit(data, len(data))
+    return fits is not False
 
 
 # Bytes of the length field of strings, and of the count field of arrays and maps, by first byte.
@@ -129,8 +136,10 @@ _SCALAR_BYTES = {
 }
 
 
-def _items_fit(data: bytes) -> bool:
+def _items_fit(data: bytes, items_max: int) -> bool | None:
     """False when a container declares more items than there can be, at one byte each, in what follows.
+
+    None when `items_max` items did not tell; as many as there are bytes always do.
 
     Anything else that is wrong with the data is left to the unpacker, which reads the same bytes in the same
     order.
@@ -138,7 +147,9 @@ def _items_fit(data: bytes) -> bool:
     size_bytes = len(data)
     position = 0
     pending = 1
-    while pending and position < size_bytes:
+    for _ in range(items_max):
+        if not pending or position >= size_bytes:
+            return True
         pending -= 1
         first = data[position]
         if first < 0x80 or first >= 0xE0:
@@ -164,4 +175,4 @@ def _items_fit(data: bytes) -> bool:
             return True  # an extension type or 0xc1: the unpacker stops here
         if pending > size_bytes - position:
             return False
-    return True
+    return None

@@ -143,9 +143,7 @@ def issue(
         Certificate.from_bytes(unsigned.to_bytes())
     except CertificateError as error:
         raise ValueError(error.detail) from None
-    return structs.replace(
-        unsigned, signature=authority.sign(Context.CERTIFICATE, unsigned._signed_payload())
-    )
+    return structs.replace(unsigned, signature=authority.sign(Context.CERTIFICATE, unsigned._signed_payload()))
 
 
 class MembershipPolicy:
@@ -181,9 +179,7 @@ class MembershipPolicy:
         """
         found = self._verified_certificate(certificate, subject)
         if now_s + CLOCK_TOLERANCE_S < found.not_before_s:
-            raise CertificateError(
-                CertificateReason.NOT_YET_VALID, f"{found.not_before_s - now_s} s too early"
-            )
+            raise CertificateError(CertificateReason.NOT_YET_VALID, f"{found.not_before_s - now_s} s too early")
         if now_s > found.not_after_s:
             raise CertificateError(CertificateReason.EXPIRED, f"{now_s - found.not_after_s} s ago")
         if found.serial in self._revoked:

@@ -44,11 +44,7 @@ def node_id_from_text(text: str) -> NodeId:
     except ValueError:
         raise ValueError("a peer id is base58 text") from None
     node_id = raw[len(_PEER_ID_PREFIX) :]
-    if (
-        not raw.startswith(_PEER_ID_PREFIX)
-        or len(node_id) != PUBLIC_KEY_BYTES
-        or peer_id_text(node_id) != text
-    ):
+    if not raw.startswith(_PEER_ID_PREFIX) or len(node_id) != PUBLIC_KEY_BYTES or peer_id_text(node_id) != text:
         raise ValueError("not the peer id of an Ed25519 key")
     return node_id
 

@@ -64,9 +64,7 @@ def unseal(identity: Identity, sealed: bytes, context: bytes) -> bytes:
         raise SealError("not a sealed message of version 1")
     ephemeral_public = sealed[1 : 1 + KEY_BYTES]
     try:
-        shared = crypto_scalarmult(
-            crypto_sign_ed25519_sk_to_curve25519(identity.secret_key), ephemeral_public
-        )
+        shared = crypto_scalarmult(crypto_sign_ed25519_sk_to_curve25519(identity.secret_key), ephemeral_public)
     except CryptoError:
         raise SealError("the ephemeral key is of small order") from None
     cipher, nonce = _derive(shared, ephemeral_public, identity.node_id, context)
