@@ -1,0 +1,227 @@
+"""The wasm executor: a few warm worker processes, and those who wait for one."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from pathlib import Path
+
+import trio
+
+from .outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, ModuleReport
+from .wasm_abi import offered_abis
+from .wasm_child import ChildConfig, WasmChild
+from .wasm_wire import Check, Checked, Done, FromWorker, Run, pack_column, split, unpack_column
+
+DEFAULT_IDLE_S = 60.0
+MAX_WAITING = 256
+WORKER_OVERHEAD_BYTES = 128 << 20
+"""Room that a worker needs beside its guest's memory and files: Python, wasmtime, the module."""
+
+
+class WasmPool:
+    """At most `max_children` workers, started when needed, kept warm for `idle_s`, replaced when they die.
+
+    A worker belongs to one batch at a time. Those who find none free wait in order, at most MAX_WAITING.
+    """
+
+    def __init__(self, config: ChildConfig, max_children: int, idle_s: float = DEFAULT_IDLE_S) -> None:
+        if max_children < 1:
+            raise ValueError("max_children must be at least 1")
+        self._config = config
+        self._max_children = max_children
+        self._idle_s = idle_s
+        self._duty = 1.0
+        self._free: list[WasmChild] = []
+        self._busy: dict[int, WasmChild] = {}
+        self._places = max_children
+        self._waiting: deque[trio.lowlevel.Task] = deque()
+        self._reaper: trio.CancelScope | None = None
+        self._closed = False
+
+    async def run(self, request: BatchRequest) -> BatchOutcome:
+        """See `Executor.run`."""
+        if request.runtime != "wasm" or request.abi not in ("function", "command"):
+            raise ExecutionError(
+                ExecutionFault.UNAVAILABLE, f"no runtime {request.runtime} with ABI {request.abi} here"
+            )
+        limits = request.limits
+        needed_bytes = limits.memory_bytes + limits.scratch_bytes + limits.output_bytes + WORKER_OVERHEAD_BYTES
+        if needed_bytes > self._config.memory_bytes:
+            raise ExecutionError(
+                ExecutionFault.TOO_BIG,
+                f"a task's memory, files and output need {needed_bytes >> 20} MiB, "
+                f"a worker here has {self._config.memory_bytes >> 20} MiB",
+            )
+        child = await self._acquire()
+        try:
+            answer = await child.ask(_encode(request, child.next_batch()), limits.wall_us)
+            return _decode(request, answer)
+        finally:
+            await self._release(child)
+
+    async def check_module(self, program: Path, digest: bytes) -> ModuleReport:
+        """Compile a module in a worker and say what it offers. Raises ExecutionError."""
+        child = await self._acquire()
+        try:
+            answer = await child.ask(Check(child.next_batch(), str(program), digest), wall_us=0)
+        finally:
+            await self._release(child)
+        if not isinstance(answer, Checked):
+            raise ExecutionError(ExecutionFault.CHILD_LOST, "the worker answered something else")
+        return ModuleReport(
+            digest, offered_abis(answer.exports), answer.imports, answer.exports, answer.memory_bytes, answer.compile_us
+        )
+
+    async def prewarm(self, program: Path, digest: bytes) -> None:
+        """Have a worker up and the module compiled, so that the first batch does not wait. Raises ExecutionError."""
+        await self.check_module(program, digest)
+
+    def set_duty(self, fraction: float) -> None:
+        """See `Executor.set_duty`."""
+        self._duty = min(max(fraction, 0.0), 1.0)
+        for child in [*self._free, *self._busy.values()]:
+            child.page.set_duty(self._duty)
+
+    def pids(self) -> list[int]:
+        """The live worker processes, for metering their CPU time."""
+        return sorted(child.pid for child in [*self._free, *self._busy.values()])
+
+    def resident_bytes(self) -> int:
+        """What the workers said they hold, together."""
+        return sum(child.resident_bytes() for child in [*self._free, *self._busy.values()])
+
+    async def aclose(self) -> None:
+        """End every worker; who waits or runs gets an ExecutionError (UNAVAILABLE or CHILD_LOST)."""
+        self._closed = True
+        if self._reaper is not None:
+            self._reaper.cancel()
+        while self._waiting:
+            trio.lowlevel.reschedule(self._waiting.popleft())
+        for child in self._busy.values():
+            child.kill()
+        free, self._free = self._free, []
+        for child in free:
+            await child.end()
+
+    async def _acquire(self) -> WasmChild:
+        if self._closed:
+            raise ExecutionError(ExecutionFault.UNAVAILABLE, "the executor is closed")
+        if self._places == 0:
+            await self._wait_for_place()
+        else:
+            self._places -= 1
+        try:
+            while self._free:
+                child = self._free.pop()
+                if child.alive:
+                    break
+                await child.end()
+            else:
+                child = WasmChild(self._config, self._duty)
+        except BaseException:  # boundary: whatever happened, the place is given back
+            self._give_place()
+            raise
+        child.page.set_duty(self._duty)
+        self._busy[id(child)] = child
+        return child
+
+    async def _wait_for_place(self) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            raise ExecutionError(ExecutionFault.UNAVAILABLE, f"{MAX_WAITING} batches are waiting already")
+        task = trio.lowlevel.current_task()
+        self._waiting.append(task)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._waiting.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        if self._closed:
+            raise ExecutionError(ExecutionFault.UNAVAILABLE, "the executor is closed")
+
+    def _give_place(self) -> None:
+        """Hand the place to who waits longest, or put it back."""
+        if self._waiting and not self._closed:
+            trio.lowlevel.reschedule(self._waiting.popleft())
+        else:
+            self._places += 1
+
+    async def _release(self, child: WasmChild) -> None:
+        del self._busy[id(child)]
+        try:
+            if child.alive and not self._closed:
+                child.idle_since_s = trio.current_time()
+                self._free.append(child)
+                if self._reaper is None and not math.isinf(self._idle_s):
+                    self._reaper = trio.CancelScope()
+                    trio.lowlevel.spawn_system_task(self._reap, self._reaper, name="wasm pool reaper")
+            else:
+                await child.end()
+        finally:
+            self._give_place()
+
+    async def _reap(self, scope: trio.CancelScope) -> None:
+        """End workers that nobody has wanted for `idle_s`; ends itself when none is left."""
+        with scope:
+            while self._free:
+                oldest = min(child.idle_since_s for child in self._free)
+                await trio.sleep_until(oldest + self._idle_s)
+                now_s = trio.current_time()
+                for child in [child for child in self._free if child.idle_since_s + self._idle_s <= now_s]:
+                    self._free.remove(child)
+                    await child.end()
+        if self._reaper is scope:
+            self._reaper = None
+
+
+def _encode(request: BatchRequest, batch: int) -> Run:
+    limits, inputs = request.limits, request.inputs
+    checkpoints = request.checkpoint_root / request.job_id.hex() if request.checkpoint_root is not None else ""
+    return Run(
+        batch=batch,
+        program=os.fspath(request.program),
+        digest=request.program_digest,
+        abi=request.abi,
+        entry=request.entry,
+        arguments=request.arguments,
+        environment=tuple(f"{name}={value}" for name, value in sorted(request.environment.items())),
+        files=tuple((name, os.fspath(path)) for name, path in sorted(request.files.items())),
+        first=request.first,
+        count=request.count,
+        lengths=pack_column("I", [*map(len, inputs)]) if inputs is not None else b"",
+        inputs=b"".join(inputs) if inputs is not None else b"",
+        init=request.init,
+        seed=request.seed,
+        memory_bytes=limits.memory_bytes,
+        wall_us=limits.wall_us,
+        fuel=limits.fuel,
+        output_bytes=limits.output_bytes,
+        stderr_bytes=limits.stderr_bytes,
+        scratch_bytes=limits.scratch_bytes,
+        checkpoints=os.fspath(checkpoints),
+    )
+
+
+def _decode(request: BatchRequest, answer: FromWorker) -> BatchOutcome:
+    """Raises ExecutionError(CHILD_LOST) where the worker's answer does not fit the request."""
+    count = request.count
+    try:
+        if not isinstance(answer, Done):
+            raise ValueError("not an outcome")
+        if any(not 0 <= offset < count for offset in answer.stderrs):
+            raise ValueError("a task that was not asked for")
+        lengths = unpack_column("I", answer.lengths, count)
+        if max(lengths) > request.limits.output_bytes:
+            raise ValueError("an output over its limit")
+        return BatchOutcome(
+            first=request.first,
+            exits=unpack_column("h", answer.exits, count),
+            outputs=split(answer.outputs, lengths),
+            stderrs=answer.stderrs,
+            fuels=unpack_column("Q", answer.fuels, count),
+            cpu_us=unpack_column("Q", answer.cpu_us, count),
+        )
+    except ValueError as error:
+        raise ExecutionError(ExecutionFault.CHILD_LOST, f"the worker's answer is no good: {error}") from error

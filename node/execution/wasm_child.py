@@ -1,0 +1,238 @@
+"""One worker process, seen from its parent: start, ask, cancel, end. The process itself is `wasm_worker`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import trio
+
+from .outcome import ExecutionError, ExecutionFault
+from .wasm_control import PAGE_BYTES, ControlPage
+from .wasm_wire import (
+    HEADER,
+    MAX_FRAME_BYTES,
+    Failed,
+    FromWorker,
+    Loaded,
+    ToWorker,
+    decode_from_worker,
+    encode,
+)
+
+RECEIVE_BYTES = 1 << 18
+CANCEL_GRACE_S = 0.5
+STALL_GRACE_S = 10.0
+_WORKER = "hearthmesh.node.execution.wasm_worker"
+_KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "HOME", "LANG")
+
+
+@dataclass(frozen=True, slots=True)
+class ChildConfig:
+    """Settings of each worker process.
+
+    memory_bytes: all that it may hold, guest, compiler and itself (RLIMIT_DATA).
+    compile_timeout_s: after this it is killed and the module refused.
+    """
+
+    cache_dir: Path
+    memory_bytes: int = 2 << 30
+    cache_bytes: int = 512 << 20
+    compile_timeout_s: float = 120.0
+    nice: int = 0
+
+
+class WasmChild:
+    """Takes one request at a time. After `alive` is false it is of no more use; `end` reaps it."""
+
+    def __init__(self, config: ChildConfig, duty: float) -> None:
+        """Starts the process, in about 2 ms; it loads itself in the background."""
+        self._config = config
+        self._batch = 0
+        self._received = bytearray()
+        self.alive = True
+        self.idle_since_s = 0.0
+        ours, theirs = socket.socketpair()
+        page_number = os.memfd_create("hearth-pace", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(page_number, PAGE_BYTES)
+            self.page = ControlPage(page_number)
+            self.page.set_duty(duty)
+            # Not trio.open_process: its thread would end one day, and the parent-death signal is tied to that thread.
+            self._process = subprocess.Popen(
+                self._command(theirs.fileno(), page_number),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), page_number),
+                start_new_session=True,
+                env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
+            )
+        except OSError as error:
+            ours.close()
+            raise ExecutionError(ExecutionFault.UNAVAILABLE, f"no worker process: {error.strerror}") from error
+        finally:
+            theirs.close()
+            os.close(page_number)
+        ours.setblocking(False)
+        self._socket = trio.socket.from_stdlib_socket(ours)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def resident_bytes(self) -> int:
+        """What the process said it holds, after its last batch."""
+        return self.page.resident_bytes()
+
+    def next_batch(self) -> int:
+        """The number that the next request must have."""
+        self._batch += 1
+        return self._batch
+
+    async def ask(self, message: ToWorker, wall_us: int) -> FromWorker:
+        """Send one request and wait for its answer (never `Loaded`).
+
+        Cancelled, it stops the guest at once and leaves the child ready, or dead where it does not answer.
+        Raises ExecutionError: what the child answers, CHILD_LOST, TOO_BIG (compiling took too long or too much).
+        """
+        try:
+            frame = encode(message)
+        except ValueError as error:
+            raise ExecutionError(ExecutionFault.TOO_BIG, str(error)) from error
+        loaded = False
+        sent = False
+        try:
+            with trio.move_on_after(self._config.compile_timeout_s) as compiling:
+                await self._send(frame)
+                sent = True
+                answer = await self._receive(message.batch)
+            if compiling.cancelled_caught:
+                self.kill()
+                limit_s = self._config.compile_timeout_s
+                raise ExecutionError(ExecutionFault.TOO_BIG, f"compiling the module takes more than {limit_s:g} s")
+            if isinstance(answer, Loaded):
+                loaded = True
+                answer = await self._watched(message.batch, wall_us)
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await self._drain(message.batch, answers=sent, loaded=loaded)
+            raise
+        except (OSError, EOFError, ValueError, msgspec.MsgspecError) as error:
+            raise await self._lost(loaded, error) from error
+        if isinstance(answer, Failed):
+            try:
+                reason = ExecutionFault(answer.reason)
+            except ValueError:
+                reason = ExecutionFault.CHILD_LOST
+            raise ExecutionError(reason, answer.detail[:500])
+        return answer
+
+    async def _watched(self, batch: int, wall_us: int) -> FromWorker:
+        """Wait as long as the heart beats; a task that holds up even the ticker is killed with its child."""
+        limit_s = wall_us / 1e6 + STALL_GRACE_S
+        while True:
+            before = self.page.heartbeat()
+            with trio.move_on_after(limit_s):
+                return await self._receive(batch)
+            if self.page.heartbeat() == before:
+                self.kill()
+                raise EOFError("it made no progress")
+
+    async def _drain(self, batch: int, answers: bool, loaded: bool) -> None:
+        """After a cancel: stop the guest, then wait for the rest of the answer. A compiler can only be killed."""
+        self.page.cancel(batch)
+        try:
+            with trio.move_on_after(CANCEL_GRACE_S):
+                if answers:
+                    while isinstance(await self._receive(batch), Loaded):
+                        pass
+                    return
+        except (OSError, EOFError, ValueError, msgspec.MsgspecError):  # dead already: the caller was cancelled anyway
+            pass
+        self.kill()
+
+    async def _lost(self, loaded: bool, error: Exception) -> ExecutionError:
+        self.kill()
+        await self.end()
+        code = self._process.returncode
+        if not loaded and code in (-signal.SIGABRT, -signal.SIGSEGV):
+            return ExecutionError(ExecutionFault.TOO_BIG, "the module's compilation needs more memory than there is")
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit {code}"
+        return ExecutionError(
+            ExecutionFault.CHILD_LOST, f"the worker process ended ({how}; {error or type(error).__name__})"
+        )
+
+    async def _send(self, frame: bytes) -> None:
+        view = memoryview(frame)
+        while view:
+            view = view[await self._socket.send(view) :]
+
+    async def _receive(self, batch: int) -> FromWorker:
+        """The next answer to `batch`; what was received stays in place when this is cancelled."""
+        while True:
+            while len(self._received) < HEADER.size:
+                await self._fill()
+            (length,) = HEADER.unpack_from(self._received)
+            if length > MAX_FRAME_BYTES:
+                raise ValueError("its frame is too long")
+            while len(self._received) < HEADER.size + length:
+                await self._fill()
+            answer = decode_from_worker(bytes(memoryview(self._received)[HEADER.size : HEADER.size + length]))
+            del self._received[: HEADER.size + length]
+            if answer.batch in (batch, 0):
+                return answer
+
+    async def _fill(self) -> None:
+        received = await self._socket.recv(RECEIVE_BYTES)
+        if not received:
+            raise EOFError("it closed its socket")
+        self._received += received
+
+    def kill(self) -> None:
+        """At once. `end` must follow."""
+        self.alive = False
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def end(self) -> None:
+        """Kill if need be, and reap: no process and no descriptor is left after this."""
+        self.kill()
+        with trio.CancelScope(shield=True):
+            await _exited(self._process)
+        self._socket.close()
+        self.page.close()
+
+    def _command(self, socket_number: int, page_number: int) -> list[str]:
+        config = self._config
+        arguments: list[object] = [
+            socket_number,
+            page_number,
+            config.cache_dir,
+            config.memory_bytes,
+            config.cache_bytes,
+            config.nice,
+        ]
+        return [sys.executable, "-P", "-m", _WORKER, *map(str, arguments)]
+
+
+async def _exited(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a killed child without blocking the loop."""
+    if process.poll() is not None:
+        return
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:
+        process.wait()
+        return
+    try:
+        await trio.lowlevel.wait_readable(descriptor)
+    finally:
+        os.close(descriptor)
+    process.wait()

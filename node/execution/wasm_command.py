@@ -1,0 +1,81 @@
+"""The "command" ABI: a WASI program, `_start` in a fresh instance for each task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from .outcome import Exit
+from .wasm_abi import START
+from .wasm_batch import Batch
+from .wasm_engine import Guest, Stop
+from .wasm_files import CheckpointFolder, FileTree
+from .wasm_wasi import TaskWorld
+
+PROGRAM_NAME = "task"
+
+
+def run_commands(batch: Batch) -> None:
+    """Fill the batch's columns, up to a cancel."""
+    for offset in range(batch.run.count):
+        exit, output, fuel = _run_one(batch, batch.run.first + offset, batch.input(offset))
+        if batch.machinery.pacer.stop is Exit.CANCELLED:
+            return
+        batch.columns.add(exit, output, fuel)
+        if batch.columns.is_full():
+            return
+
+
+def _run_one(batch: Batch, index: int, standard_input: bytes) -> tuple[int, bytes, int]:
+    """Exit, output and fuel of one task; its stderr is noted."""
+    run, machinery = batch.run, batch.machinery
+    machinery.pacer.task += 1
+    machinery.pacer.stop = None if machinery.pacer.stop is Exit.WALL else machinery.pacer.stop
+    checkpoint = CheckpointFolder(Path(run.checkpoints) / str(index)) if run.checkpoints else None
+    guest = Guest(machinery.loader.engine, run.memory_bytes, machinery.pacer.attach)
+    try:
+        world = TaskWorld(
+            guest,
+            run.seed,
+            index,
+            FileTree(batch.files, run.scratch_bytes, checkpoint),
+            arguments=(PROGRAM_NAME, str(index), *run.arguments),
+            environment=run.environment,
+            standard_input=standard_input,
+            output_bytes=run.output_bytes,
+            stderr_bytes=run.stderr_bytes,
+        )
+        machinery.host.world = world
+        stop = guest.start(batch.program, batch.fuel) or _call_start(guest)
+        if stop is not None:
+            stop = batch.why(stop)
+        output = _pack(world, run.output_bytes) if stop is None or stop.exit >= 0 else b""
+        if isinstance(output, Stop):
+            stop, output = output, b""
+        fuel = batch.fuel - guest.fuel_left()
+    finally:
+        guest.close()
+    exit = Exit.SUCCESS if stop is None else stop.exit
+    if checkpoint is not None and exit == Exit.SUCCESS:
+        checkpoint.discard()
+    batch.columns.note(world.take_stderr(), stop, run.stderr_bytes)
+    return exit, output, fuel
+
+
+def _call_start(guest: Guest) -> Stop | None:
+    start = guest.function(START)
+    assert start is not None, "the shape was checked"
+    return guest.call(start)
+
+
+def _pack(world: TaskWorld, most_bytes: int) -> bytes | Stop:
+    """[stdout, {name: bytes}], or the reason why that is too much."""
+    assert world.tree is not None
+    files = dict(world.tree.output_files())
+    size = len(world.stdout) + sum(map(len, files.values()))
+    if size <= most_bytes:
+        packed = msgspec.msgpack.encode([bytes(world.stdout), files])
+        if len(packed) <= most_bytes:
+            return packed
+    return Stop(Exit.OUTPUT, f"{size} bytes of output and files, at most {most_bytes} are taken, packed")

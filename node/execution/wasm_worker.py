@@ -1,0 +1,172 @@
+"""The worker process: runs one batch at a time for its parent, until the parent goes away.
+
+    python -m hearthmesh.node.execution.wasm_worker SOCKET PAGE CACHE MEMORY_BYTES CACHE_BYTES NICE
+
+SOCKET and PAGE are inherited descriptors. Imports nothing of trio or libp2p; about 45 MB resident.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import wasmtime
+
+from .outcome import ExecutionError, ExecutionFault
+from .wasm_abi import misfit
+from .wasm_batch import Batch, Machinery
+from .wasm_cache import CompiledCache
+from .wasm_command import run_commands
+from .wasm_control import ControlPage
+from .wasm_engine import Program, ProgramLoader
+from .wasm_function import run_functions
+from .wasm_pace import Pacer
+from .wasm_wasi import Host, host_signatures
+from .wasm_wire import (
+    HEADER,
+    MAX_FRAME_BYTES,
+    Check,
+    Checked,
+    Done,
+    Failed,
+    FromWorker,
+    Loaded,
+    Run,
+    ToWorker,
+    decode_to_worker,
+    encode,
+)
+
+MAX_OPEN_FILES = 512
+MAX_FILE_BYTES = 1 << 30
+MAX_ADDRESS_BYTES = 256 << 30
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+
+
+class Worker:
+    """Serves one parent over one socket."""
+
+    def __init__(self, connection: socket.socket, page: ControlPage, cache: CompiledCache) -> None:
+        self._connection = connection
+        self._page = page
+        self._known_imports = host_signatures()
+        loader = ProgramLoader(cache, self._link)
+        self._host = Host(loader.engine)
+        pacer = Pacer(int(ctypes.cast(loader.engine.ptr(), ctypes.c_void_p).value or 0), page)
+        self._machinery = Machinery(loader, self._host, pacer)
+
+    def serve(self) -> None:
+        """Until the parent closes its end."""
+        while True:
+            self._page.report_resident(_resident_bytes())
+            message = self._receive()
+            if message is None:
+                return
+            try:
+                answer: FromWorker = self._run(message) if isinstance(message, Run) else self._check(message)
+            except ExecutionError as error:
+                answer = Failed(message.batch, error.reason.value, error.detail)
+            self._connection.sendall(encode(answer))
+
+    def _run(self, run: Run) -> Done:
+        program = self._machinery.loader.load(Path(run.program), run.digest)
+        wrong = misfit(program.shape.exports, run.abi, run.entry)
+        if wrong is not None:
+            raise ExecutionError(ExecutionFault.WRONG_SIGNATURE, wrong)
+        with Batch(self._machinery, program, run) as batch:
+            self._connection.sendall(encode(Loaded(run.batch)))
+            self._machinery.pacer.begin_batch(run.batch, run.wall_us)
+            try:
+                if self._machinery.pacer.stop is None:
+                    (run_functions if run.abi == "function" else run_commands)(batch)
+            finally:
+                self._machinery.pacer.end_batch()
+            return batch.columns.finish(run)
+
+    def _check(self, check: Check) -> Checked:
+        program = self._machinery.loader.load(Path(check.program), check.digest)
+        shape = program.shape
+        imports = tuple((wanted.module, wanted.name) for wanted in shape.imports)
+        return Checked(check.batch, imports, shape.exports, shape.memory_bytes, program.compile_us)
+
+    def _link(self, engine: wasmtime.Engine, program: Program) -> wasmtime.InstancePre:
+        for wanted in program.shape.imports:
+            name = f"{wanted.module}.{wanted.name}"
+            known = self._known_imports.get((wanted.module, wanted.name))
+            if known is None:
+                raise ExecutionError(ExecutionFault.MISSING_IMPORT, f"the module wants {name}, which is not offered")
+            if wanted.signature != known:
+                found = wanted.signature or wanted.kind
+                raise ExecutionError(
+                    ExecutionFault.MISSING_IMPORT, f"the module wants {name} as {found}, it is {known}"
+                )
+        return self._host.linker.instantiate_pre(program.module)
+
+    def _receive(self) -> ToWorker | None:
+        header = self._read(HEADER.size)
+        if header is None:
+            return None
+        (length,) = HEADER.unpack(header)
+        assert length <= MAX_FRAME_BYTES
+        body = self._read(length)
+        return None if body is None else decode_to_worker(body)
+
+    def _read(self, length: int) -> bytearray | None:
+        filled = bytearray(length)
+        view, position = memoryview(filled), 0
+        while position < length:
+            received = self._connection.recv_into(view[position:])
+            if not received:
+                return None
+            position += received
+        return filled
+
+
+def _confine(memory_bytes: int, nice: int) -> None:
+    """Die with the parent, dump no core, take no rights, use no more than this."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    for what, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
+        (resource.RLIMIT_FSIZE, MAX_FILE_BYTES),
+        (resource.RLIMIT_AS, MAX_ADDRESS_BYTES),
+        (resource.RLIMIT_DATA, memory_bytes),
+    ):
+        hard = resource.getrlimit(what)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(what, (most, most))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    if nice > 0:
+        os.nice(nice)
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def main(arguments: list[str]) -> int:
+    connection_number, page_number, cache, memory_bytes, cache_bytes, nice = arguments
+    _confine(int(memory_bytes), int(nice))
+    connection = socket.socket(fileno=int(connection_number))
+    page = ControlPage(int(page_number))
+    try:
+        Worker(connection, page, CompiledCache(Path(cache), int(cache_bytes))).serve()
+    except ExecutionError as error:
+        connection.sendall(encode(Failed(0, error.reason.value, error.detail)))
+        return 1
+    except (BrokenPipeError, ConnectionResetError):
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
