@@ -49,7 +49,9 @@ class NativeBatch:
         request, index = self.request, self.request.first + offset
         checkpoint = None
         if request.checkpoint_root is not None:
-            checkpoint = self.folders.checkpoint(request.checkpoint_root, request.job_id, index, self.uid)
+            checkpoint = self.folders.checkpoint(
+                request.checkpoint_root, request.job_id, index, self.uid, request.limits.scratch_bytes
+            )
         stdin = request.inputs[offset] if request.inputs is not None else b""
         sandbox = self._sandbox(index, files, checkpoint)
         ending = await run_sandboxed(self.tools, sandbox, stdin, self._bounds(), self.duty)

@@ -67,15 +67,16 @@ class SandboxFolders:
             raise
         return staged
 
-    def checkpoint(self, root: Path, job_id: bytes, index: int, uid: int | None) -> Path:
-        """The checkpoint folder of one task, writable for `uid`, with what an earlier run left in it.
-        Raises FolderError."""
+    def checkpoint(self, root: Path, job_id: bytes, index: int, uid: int | None, limit_bytes: int) -> Path:
+        """The checkpoint folder of one task, writable for `uid`, with what an earlier run left in it, unless
+        that is beyond the bounds. Raises FolderError."""
         try:
             folder = self._checkpoint_root(root, uid) / job_id.hex() / str(index)
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.parent.chmod(0o711)
             folder.mkdir(exist_ok=True, mode=0o700)
-            if checkpoint_size_bytes(folder) is None:
+            size_bytes = checkpoint_size_bytes(folder)
+            if size_bytes is None or size_bytes > limit_bytes:
                 remove_hostile(folder)
                 folder.mkdir(mode=0o700)
             if uid is not None:

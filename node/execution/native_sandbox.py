@@ -217,7 +217,7 @@ class _RunningSandbox:
     async def _watch(self, scope: trio.CancelScope) -> None:
         """Meter the task each period; pause and resume it; stop it at a bound."""
         with scope:
-            duty_cycle = DutyCycle()
+            duty_cycle, is_paused = DutyCycle(), False
             left_us = self._bounds.wall_us
             since_us = _now_us()
             while self._tree is not None and self._within_bounds(self._tree):
@@ -225,13 +225,14 @@ class _RunningSandbox:
                 slice_us = duty_cycle.slice_us(self._duty(), now_us - since_us, self._sampled_cpu_us)
                 since_us = now_us
                 if slice_us > 0:
-                    self._tree.resume()
+                    if is_paused:
+                        self._tree.resume()
                     await trio.sleep(min(slice_us, left_us) / 1e6)
                     left_us -= _now_us() - now_us
                     if left_us <= 0:
                         self._stop(Exit.WALL, f"ran longer than {self._bounds.wall_us / 1e6:g} s")
                         return
-                if slice_us < PERIOD_US:
+                if is_paused := slice_us < PERIOD_US:
                     self._tree.pause()
                     await trio.sleep((PERIOD_US - slice_us) / 1e6)
 
