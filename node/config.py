@@ -15,6 +15,7 @@ from .settings.checks import (
     check_environment_value,
     check_listen_address,
     check_peer_address,
+    check_printable,
 )
 from .settings.read import read_settings
 from .settings.schema import Conflict, Key
@@ -26,9 +27,7 @@ _PRESETS = ("local", "lan", "wan")
 
 Preset = Annotated[
     str,
-    Key(
-        "Times of the protocol: `local` for one machine, `lan`, or `wan` for the internet.", choices=_PRESETS
-    ),
+    Key("Times of the protocol: `local` for one machine, `lan`, or `wan` for the internet.", choices=_PRESETS),
 ]
 Bootstrap = Annotated[
     tuple[str, ...],
@@ -64,7 +63,7 @@ class MeshPaths:
 class NodeSettings:
     """Who the node is and how it is reached."""
 
-    name: Annotated[str, Key("Name for people.", length=64, absent="the certificate's")] = ""
+    name: Annotated[str, Key("Name for people.", length=64, check=check_printable, absent="the certificate's")] = ""
     state: StateFolderPath = Path("state")
     listen: Annotated[
         tuple[str, ...],
@@ -90,8 +89,9 @@ class NodeSettings:
     zone: Annotated[
         str,
         Key(
-            "Heat zone: nodes with the same zone heat the same sink, and never hold the same job's state.",
+            "Heat zone: nodes with the same zone heat one sink, and avoid holding the same job's state.",
             length=64,
+            check=check_printable,
         ),
     ] = ""
     relay_through: Annotated[
@@ -103,19 +103,15 @@ class NodeSettings:
             check=check_peer_address,
         ),
     ] = ()
-    relay_service: Annotated[bool, Key("Carry connections for nodes behind NAT; needs the role `relay`.")] = (
-        False
+    relay_service: Annotated[bool, Key("Carry connections for nodes behind NAT; needs the role `relay`.")] = False
+    log_level: Annotated[str, Key("Least level that is logged.", choices=("debug", "info", "warning", "error"))] = (
+        "info"
     )
-    log_level: Annotated[
-        str, Key("Least level that is logged.", choices=("debug", "info", "warning", "error"))
-    ] = "info"
     json_logs: Annotated[bool, Key("Log one JSON object a line.")] = False
 
     def __post_init__(self) -> None:
         if not (self.listen or self.bootstrap or self.relay_through or self.mdns):
-            raise Conflict(
-                "listen", "empty, and there is no bootstrap, relay_through or mdns: nobody to talk to"
-            )
+            raise Conflict("listen", "empty, and there is no bootstrap, relay_through or mdns: nobody to talk to")
         if len(set(self.roles)) != len(self.roles):
             raise Conflict("roles", "a role is there twice")
         if self.relay_service and self.roles and "relay" not in self.roles:
@@ -208,9 +204,9 @@ class StorageSettings:
     """How much disk the node may use."""
 
     blob_quota_gb: Annotated[float, Key("Programs, inputs and outputs kept, GiB.", low=0.01, high=1e6)] = 10.0
-    min_free_gb: Annotated[
-        float, Key("Free disk space below which nothing more is kept, GiB.", low=0.0, high=1e6)
-    ] = 1.0
+    min_free_gb: Annotated[float, Key("Free disk space below which nothing more is kept, GiB.", low=0.0, high=1e6)] = (
+        1.0
+    )
 
     @property
     def blob_quota_bytes(self) -> int:
@@ -231,9 +227,7 @@ class ExecutionSettings:
         int | None, Key("Worker processes.", low=1, high=4096, absent="one a core of the heater")
     ] = None
     nice: Annotated[int, Key("Niceness of worker processes.", low=0, high=19)] = 10
-    idle_s: Annotated[
-        float, Key("An idle worker process ends after this time, s.", low=0.0, high=86_400.0)
-    ] = 60.0
+    idle_s: Annotated[float, Key("An idle worker process ends after this time, s.", low=0.0, high=86_400.0)] = 60.0
 
     @property
     def memory_bytes(self) -> int:
@@ -314,13 +308,9 @@ class LimitSettings:
     """Bounds against the outside."""
 
     inbound_connections: Annotated[int, Key("Most connections that others opened.", low=1, high=65_536)] = 256
-    streams_per_connection: Annotated[
-        int, Key("Most streams that a peer may have open.", low=4, high=4096)
-    ] = 64
+    streams_per_connection: Annotated[int, Key("Most streams that a peer may have open.", low=4, high=4096)] = 64
     jobs: Annotated[int, Key("Most jobs whose state the node holds.", low=1, high=1_000_000)] = 10_000
-    tasks_per_job: Annotated[int, Key("Most tasks of a job that it accepts.", low=1, high=10_000_000)] = (
-        10_000_000
-    )
+    tasks_per_job: Annotated[int, Key("Most tasks of a job that it accepts.", low=1, high=10_000_000)] = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

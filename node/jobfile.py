@@ -12,7 +12,7 @@ from typing import Annotated
 
 from ..protocol.inputs import INPUT_BYTES_MAX
 from ..protocol.records import ResourceLimits
-from .settings.checks import check_command_name
+from .settings.checks import check_command_name, check_printable
 from .settings.read import read_settings
 from .settings.schema import Conflict, Key
 from .toml import Document, read_toml
@@ -87,7 +87,7 @@ class JobFile:
     inputs: files of a task's input each, from `inputs_from`, in the order of tasks.
     """
 
-    name: Annotated[str, Key("Name for people.", length=128, absent="the file's name")] = ""
+    name: Annotated[str, Key("Name for people.", length=128, check=check_printable, absent="the file's name")] = ""
     runtime: Annotated[
         str,
         Key("`native`: a command that nodes' owners allow, in a sandbox.", choices=("wasm", "native")),

@@ -6,27 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from ..crypto.certificates import MeshDefinition
 from ..crypto.identity import peer_id_text
-from .settings.checks import authority_from_text, check_authority
+from ..crypto.mesh import AUTHORITIES_MAX, NAME_LENGTH_MAX, MeshDefinition
+from .settings.checks import authority_from_text, check_authority, check_printable
 from .settings.read import read_settings
 from .settings.schema import Conflict, Key
 from .settings.write import write_settings
 from .toml import read_toml
-
-NAME_CHARACTERS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshFile:
     """The keys of the file. authorities: peer ids, or 64 hexadecimal digits of the key."""
 
-    name: Annotated[str, Key("The mesh's name; a part of its identity.", length=NAME_CHARACTERS_MAX)]
+    name: Annotated[str, Key("The mesh's name, a part of its identity.", length=NAME_LENGTH_MAX, check=check_printable)]
     authorities: Annotated[
         tuple[str, ...],
         Key(
             "Who may admit members: peer ids, or keys in hexadecimal.",
-            items=16,
+            items=AUTHORITIES_MAX,
             length=128,
             check=check_authority,
         ),
@@ -34,7 +32,7 @@ class MeshFile:
     version: Annotated[int, Key("Version of the definition's form.", low=1, high=1)] = 1
 
     def __post_init__(self) -> None:
-        if not self.name.strip():
+        if not self.name:
             raise Conflict("name", "empty")
         if not self.authorities:
             raise Conflict("authorities", "empty", "a mesh needs one that admits its members")

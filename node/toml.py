@@ -12,7 +12,7 @@ from typing import Any
 from .settings.locate import KeyPath, locate
 
 FILE_BYTES_MAX = 1024 * 1024
-_SHOWN_MAX = 60
+_SHOWN_MAX = 120
 _LOCATION = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 

@@ -118,7 +118,7 @@ class UsageStep:
 
 
 class UsageClock:
-    """Differences of time and of CPU time between readings."""
+    """Differences of time and of CPU time between readings; CPU time waits for time to have passed."""
 
     def __init__(self, now_us: int, cpu_us_total: int) -> None:
         self.now_us = now_us
@@ -127,6 +127,8 @@ class UsageClock:
     def step(self, now_us: int, cpu_us_total: int) -> UsageStep:
         if now_us < self.now_us:
             raise ValueError(f"the time went back by {self.now_us - now_us} us")
+        if now_us == self.now_us:
+            return UsageStep(0, 0)
         step = UsageStep(now_us - self.now_us, max(0, cpu_us_total - self._cpu_us_total))
         self.now_us, self._cpu_us_total = now_us, cpu_us_total
         return step

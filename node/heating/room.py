@@ -55,11 +55,11 @@ class Room:
         """Time until the temperature is target_c: 0 if it is now, infinity if it never will be."""
         if temperature_c == target_c:
             return 0.0
-        final_c = self.final_c(power_w)
-        remaining_k, whole_k = final_c - target_c, final_c - temperature_c
-        if remaining_k == 0 or whole_k / remaining_k < 1:
+        whole_k = self.final_c(power_w) - temperature_c
+        share = (target_c - temperature_c) / whole_k if whole_k else math.inf
+        if not 0 <= share < 1:
             return math.inf
-        return self.time_constant_s * math.log(whole_k / remaining_k)
+        return self.time_constant_s * -math.log1p(-share)
 
     def seconds_below(self, limit_c: float, temperature_c: float, power_w: float, duration_s: float) -> float:
         """How long of a step the temperature is at most limit_c. It crosses at most once."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...protocol.events import HeatReading
 from ..config import HeaterSettings
 from .controller import Controller, ControlSettings, Demand
-from .heater import HORIZON_US, Meter, UsageClock, energy_mj
+from .heater import HORIZON_US, Heater, Meter, NoHeater, UsageClock, energy_mj
 from .room import Room
 
 # Steps over which an execution's useful share can be told: 17 minutes at one a second.
@@ -75,8 +75,6 @@ class SimulatedHeater:
 
     def advance(self, now_us: int, cpu_us_total: int) -> HeatReading:
         step = self._clock.step(now_us, cpu_us_total)
-        if step.duration_us == 0 and step.cpu_us:
-            raise ValueError("CPU time was used in no time")
         if step.duration_us:
             self._heat(step.duration_us, step.cpu_us)
             self._demand = self._controller.update(self.temperature_c)
@@ -128,3 +126,9 @@ class SimulatedHeater:
         idle_j = settings.idle_watts * horizon_s
         most_j = control.capacity_w * horizon_s
         return max(0.0, min(most_j, lift_j + hold_j - idle_j)) / _JOULES_PER_WH
+
+
+def heater_of(settings: HeaterSettings, now_us: int, cpu_us_total: int = 0) -> Heater:
+    """The heater that a config asks for, its time beginning now."""
+    made = SimulatedHeater if settings.kind == "simulated" else NoHeater
+    return made(settings, now_us, cpu_us_total)

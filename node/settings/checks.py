@@ -43,6 +43,12 @@ def check_authority(text: str) -> None:
     authority_from_text(text)
 
 
+def check_printable(text: str) -> None:
+    """Names reach terminals and logs."""
+    if not text.isprintable():
+        raise ValueError("expected printable characters only")
+
+
 def check_environment_value(text: str) -> None:
     if "\n" in text:
         raise ValueError("an environment value must be one line")

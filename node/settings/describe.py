@@ -10,7 +10,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from .schema import Setting, allowed, settings_of
+from .schema import Setting, allowed, plain, settings_of
 
 
 def describe(cls: type[Any], path: str = "") -> str:
@@ -71,8 +71,8 @@ def _default(setting: Setting) -> str:
         return "none"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    if isinstance(value, int):
-        return f"`{value:_}`"
+    if isinstance(value, int | float):
+        return f"`{plain(value)}`"
     if isinstance(value, tuple):
         return ", ".join(f"`{entry}`" for entry in value)
     assert not is_dataclass(value)

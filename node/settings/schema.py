@@ -14,6 +14,8 @@ from dataclasses import KW_ONLY, MISSING, Field, dataclass, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+TEXT_CHARACTERS_MAX = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -31,7 +33,7 @@ class Key:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
-    length: int = 4096
+    length: int = TEXT_CHARACTERS_MAX
     items: int = 256
     check: Callable[[str], None] | None = None
     exists: str = ""
@@ -120,9 +122,14 @@ def allowed(kind: type[Any], key: Key) -> str:
         return "a table"
     noun = nouns.get(kind, "a path")
     if key.low is not None and key.high is not None:
-        return f"{noun} from {_plain(key.low)} to {_plain(key.high)}"
+        return f"{noun} from {plain(key.low)} to {plain(key.high)}"
+    if kind is str and key.length < TEXT_CHARACTERS_MAX:
+        return f"{noun} of at most {key.length} characters"
     return noun
 
 
-def _plain(number: float) -> str:
-    return f"{number:,}".replace(",", "_") if isinstance(number, int) else f"{number:g}"
+def plain(number: float) -> str:
+    """As TOML allows it to be written, and readable."""
+    if number == int(number) and abs(number) < 1 << 53:
+        return f"{int(number):_}" if abs(number) >= 10_000 else str(int(number))
+    return f"{number:g}"
