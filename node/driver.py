@@ -38,8 +38,8 @@ from ..protocol.effects import (
     SendBatch,
     SetTimer,
     TimerKey,
-    UnpinBlobs,
     Unpersist,
+    UnpinBlobs,
 )
 from ..protocol.events import (
     BlobsFailed,
@@ -159,6 +159,8 @@ class Driver:
         self._unwritten: list[Write] = []
         self._penalties: dict[bytes, deque[int]] = {}
         self._banned_until: dict[bytes, int] = {}
+        self._changed = trio.Event()
+        self._settled = trio.Event()
         self.observers: list[Callable[[Notify], None]] = []
         self.rejections: deque[tuple[bytes, str]] = deque(maxlen=64)
 
@@ -226,6 +228,17 @@ class Driver:
             self._fire_due(now_us)
             for _ in range(min(len(self._inbox), EVENTS_A_TURN_MAX)):
                 self._perform(self.mesh.handle(self._inbox.popleft(), now_us))
+            self._changed.set()
+            self._changed = trio.Event()
+
+    async def changed(self) -> None:
+        """Wait until the machine has handled something more."""
+        await self._changed.wait()
+
+    async def settled(self) -> None:
+        """Wait until every event fed so far is handled, and what it wrote and sent is on disk and in the links."""
+        while self._inbox or self._pipeline or self._committing:
+            await self._changed.wait() if self._inbox else await self._settled.wait()
 
     def _until_timer_s(self) -> float:
         while self._timer_heap:
@@ -379,6 +392,8 @@ class Driver:
                     isinstance(item, _Outgoing) and (stored or not isinstance(item.message, _ACKNOWLEDGEMENTS))
                 ):
                     self._deliver(item)
+            self._settled.set()
+            self._settled = trio.Event()
 
     async def _commit(self, writes: list[Write]) -> bool:
         """False if the disk took nothing; the machine is told."""

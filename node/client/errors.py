@@ -1,0 +1,16 @@
+"""What a client's user can run into. Each text is one line: what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class ClientError(Exception):
+    """The mesh cannot be reached, or does not do what was asked."""
+
+
+class JobFailed(ClientError):
+    """A job cannot go on: it was rejected or cancelled, or one of its tasks failed where none may."""
+
+    def __init__(self, job_id: bytes, reason: str) -> None:
+        super().__init__(f"job {job_id.hex()[:16]}: {reason}")
+        self.job_id = job_id
+        self.reason = reason

@@ -1,0 +1,154 @@
+"""What a user asks to be computed, and how it becomes a signed spec with its blobs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...protocol.inputs import input_packs
+from ...protocol.records import FileRef, InputPack, JobSpec, ResourceLimits
+from ..jobfile import JobFile
+from ..storage.blobs import BlobStore
+from .errors import ClientError
+
+# Inputs of a job this small ride in the spec itself, which saves a transfer.
+INLINE_INPUTS_BYTES_MAX = 48 * 1024
+INLINE_INPUTS_MAX = 1024
+_CHUNK_BYTES = 1 << 20
+_NO_PROGRAM = hashlib.sha256(b"").digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """A job in a program's own terms.
+
+    program: a module's bytes or path (wasm), or the name of a native command.  inputs: bytes of each task, in order;
+    with None, `tasks` says how many there are.  files: inputs that all tasks read, by name, as bytes or paths.
+    nonce: jobs that are equal in everything are one job; another nonce makes another one.
+    """
+
+    program: bytes | Path | str
+    name: str = "job"
+    runtime: str = "wasm"
+    abi: str = "function"
+    entry: str = "hearth_task"
+    arguments: Sequence[str] = ()
+    tasks: int | None = None
+    inputs: Iterable[bytes] | None = None
+    files: Mapping[str, bytes | Path] = field(default_factory=dict)
+    limits: ResourceLimits = ResourceLimits()
+    priority: int = 5
+    estimate_us: int = 0
+    deadline_us: int = 0
+    nonce: bytes = b""
+
+    @classmethod
+    def from_file(cls, job: JobFile, *, now_us: int, again: bool = False) -> JobRequest:
+        """From a checked job file. now_us: unix microseconds, for deadlines.  again: as a new job."""
+        assert job.module is not None or job.runtime == "native"
+        return cls(
+            program=job.module if job.module is not None else job.program,
+            name=job.name,
+            runtime=job.runtime,
+            abi=job.abi,
+            entry=job.entry,
+            arguments=job.arguments,
+            tasks=job.tasks,
+            inputs=job.read_inputs() if job.has_inputs else None,
+            files=dict(job.files),
+            limits=job.limits.resources(),
+            priority=job.priority,
+            estimate_us=int(job.estimate_ms * 1000),
+            deadline_us=job.deadline_us(now_us),
+            nonce=os.urandom(16) if again else job.nonce.encode(),
+        )
+
+
+def build_spec(request: JobRequest, mesh_id: bytes, store: BlobStore, pin: bytes) -> JobSpec:
+    """The request as a spec whose blobs are in the store, pinned. Reads files: call it from a thread.
+
+    Raises ClientError, OSError, StorageError.
+    """
+    files = tuple(FileRef(name, *_put(content, store, pin)) for name, content in sorted(request.files.items()))
+    program, program_bytes = _NO_PROGRAM, 0
+    if request.runtime == "wasm":
+        source = Path(request.program) if isinstance(request.program, str) else request.program
+        program, program_bytes = _put(source, store, pin)
+    inline: tuple[bytes, ...] = ()
+    packs: tuple[InputPack, ...] = ()
+    tasks = request.tasks
+    if request.inputs is not None:
+        inline, packs = _inputs(request.inputs, store, pin)
+        count = len(inline) if inline else sum(pack.count for pack in packs)
+        if tasks is not None and tasks != count:
+            raise ClientError(f"{count} inputs for {tasks} tasks; give one input a task, or leave tasks out")
+        tasks = count
+    if not tasks:
+        raise ClientError("a job needs at least one task: give tasks or inputs")
+    return JobSpec(
+        version=1,
+        mesh_id=mesh_id,
+        nonce=request.nonce,
+        name=request.name,
+        runtime=request.runtime,
+        abi=request.abi,
+        program=program,
+        program_bytes=program_bytes,
+        command=str(request.program) if request.runtime == "native" else "",
+        entry=request.entry,
+        arguments=tuple(request.arguments),
+        tasks=tasks,
+        files=files,
+        inline_inputs=inline,
+        packs=packs,
+        limits=request.limits,
+        priority=request.priority,
+        estimate_us=request.estimate_us,
+        deadline_us=request.deadline_us,
+    )
+
+
+def _put(content: bytes | Path, store: BlobStore, pin: bytes) -> tuple[bytes, int]:
+    """Into the store, in parts if it is a file; (digest, size)."""
+    if isinstance(content, bytes):
+        digest = store.put_bytes(content, durable=False)
+        size = len(content)
+    else:
+        try:
+            size = 0
+            with content.open("rb") as source, store.writer(durable=False) as writer:
+                while part := source.read(_CHUNK_BYTES):
+                    writer.write(part)
+                    size += len(part)
+                digest = writer.finish()
+        except OSError as error:
+            raise ClientError(f"{content}: cannot be read: {error.strerror}") from error
+    store.pin(digest, pin)
+    return digest, size
+
+
+def _inputs(inputs: Iterable[bytes], store: BlobStore, pin: bytes) -> tuple[tuple[bytes, ...], tuple[InputPack, ...]]:
+    """Inline if they are few and small, else in packs."""
+    head: list[bytes] = []
+    size = 0
+    source = iter(inputs)
+    for item in source:
+        head.append(item)
+        size += len(item)
+        if size > INLINE_INPUTS_BYTES_MAX or len(head) > INLINE_INPUTS_MAX:
+            break
+    else:
+        return tuple(head), ()
+
+    def everything() -> Iterable[bytes]:
+        yield from head
+        yield from source
+
+    packs = []
+    for first, count, data in input_packs(everything()):
+        digest, pack_bytes = _put(data, store, pin)
+        packs.append(InputPack(digest, first, count, pack_bytes))
+    return (), tuple(packs)

@@ -1,0 +1,295 @@
+"""A client's session: a node without capacity that talks to the mesh, submits and follows jobs."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from ...crypto.certificates import Role
+from ...crypto.identity import peer_id_text
+from ...protocol.effects import Notify
+from ...protocol.events import Event, ListJobs, SubmitJob
+from ...protocol.mesh import Mesh, NodeProfile
+from ...protocol.records import JobSpec, MemberRecord, RecordKind
+from ..config import ClientConfig, load_client_config
+from ..driver import BlobsUnavailable, Driver, monotonic_us
+from ..jobfile import JobFile
+from ..membership_files import load_membership
+from ..storage.blobs import BlobStore
+from ..storage.errors import StorageError
+from ..storage.folder import StateFolder
+from ..tasks import NodeBlobs
+from ..transport.links import LinkConfig, Links
+from .errors import ClientError, JobFailed
+from .job import Job, Notes, open_notes
+from .request import JobRequest, build_spec
+from .result import Result
+from .volatile import VolatileStore
+
+CONNECT_TIMEOUT_S = 15.0
+# Replicas are learned with the first exchange of tables; a small mesh may have fewer than wanted.
+REPLICAS_TIMEOUT_S = 1.5
+SUBMIT_TIMEOUT_S = 60.0
+FIND_TIMEOUT_S = 5.0
+BLOB_QUOTA_BYTES = 64 << 30
+CONFIG_VARIABLE = "HEARTH_CLIENT"
+DEFAULT_CONFIG = Path("~/.config/hearth/client.toml")
+
+
+def client_config_path(path: Path | str | None) -> Path:
+    """The given path, else $HEARTH_CLIENT, else ~/.config/hearth/client.toml."""
+    chosen = path or os.environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG
+    return Path(chosen).expanduser()
+
+
+class Client:
+    """Use `async with Client.connect(…) as mesh`. Safe for several tasks of one trio run."""
+
+    def __init__(self, driver: Driver, links: Links, store: BlobStore, blobs: NodeBlobs) -> None:
+        self._driver = driver
+        self._links = links
+        self._store = store
+        self._blobs = blobs
+        self._listeners: dict[bytes, list[trio.MemorySendChannel[Notify]]] = {}
+        driver.observers.append(self._dispatch)
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, config: ClientConfig | Path | str | None = None) -> AsyncIterator[Client]:
+        """Join the mesh as the client that the config describes. Raises ClientError and ConfigError."""
+        if not isinstance(config, ClientConfig):
+            config = load_client_config(client_config_path(config))
+        folder = StateFolder(config.client.state)
+        folder.create()
+        membership = load_membership(config.mesh, folder)
+        profile = NodeProfile("client", membership.certificate.roles & Role.SUBMITTER, "", False, 0, 0)
+        mesh = Mesh(
+            membership.identity,
+            config.protocol(),
+            random.Random(),
+            policy=membership.policy,
+            certificate=membership.certificate_bytes,
+            profile=profile,
+            incarnation=time.time_ns() // 1_000,
+            wall_offset_us=time.time_ns() // 1_000 - monotonic_us(),
+        )
+        driver = Driver(mesh, VolatileStore())
+        store = BlobStore(folder.blobs, BLOB_QUOTA_BYTES)
+        link_config = LinkConfig(listen=(), bootstrap=config.client.bootstrap, mdns=config.client.mdns)
+        links = Links(membership.identity, membership.certificate_bytes, membership.policy, link_config, driver, store)
+        blobs = NodeBlobs(store, links, BLOB_QUOTA_BYTES)
+        driver.attach(links, blobs, None)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(driver.run, ())
+            await nursery.start(links.run)
+            client = cls(driver, links, store, blobs)
+            try:
+                await client._reach_mesh()
+                yield client
+                await client.flush()
+            finally:
+                nursery.cancel_scope.cancel()
+
+    async def _reach_mesh(self) -> None:
+        """Wait for a link, then for the first tables."""
+        mesh = self._driver.mesh
+        with trio.move_on_after(CONNECT_TIMEOUT_S):
+            while not mesh.connected:
+                await self._driver.changed()
+        if not mesh.connected:
+            reasons = sorted({reason for _, reason in self._driver.rejections})
+            why = f"refused: {'; '.join(reasons)}" if reasons else "none of the bootstrap addresses answered"
+            raise ClientError(f"cannot reach the mesh within {CONNECT_TIMEOUT_S:g} s: {why}")
+        with trio.move_on_after(REPLICAS_TIMEOUT_S):
+            while len(self._replica_members()) < mesh.ctx.config.replicas:
+                await self._driver.changed()
+
+    def _replica_members(self) -> list[MemberRecord]:
+        rows = [record.body for record in self._driver.mesh.tables.rows(RecordKind.MEMBER)]
+        return [row for row in rows if row.roles & Role.REPLICA]
+
+    # -- what users call -----------------------------------------------------------------------------------
+
+    @property
+    def peer_id(self) -> str:
+        return peer_id_text(self._driver.mesh.ctx.node_id)
+
+    async def submit(self, request: JobRequest | JobFile) -> Job:
+        """Sign and place a job; returns once a majority of its replicas has it on disk, blobs included.
+
+        Submitting the same again returns the same job. Raises JobFailed, ClientError.
+        """
+        if isinstance(request, JobFile):
+            request = JobRequest.from_file(request, now_us=time.time_ns() // 1_000)
+        mesh_id = self._driver.mesh.ctx.policy.mesh.mesh_id
+        pin = b"submission" + os.urandom(8)
+        try:
+            spec = await trio.to_thread.run_sync(build_spec, request, mesh_id, self._store, pin)
+        except StorageError as error:
+            raise ClientError(f"the job's files cannot be kept for upload: {error}") from error
+        try:
+            return await self._submit_spec(spec)
+        finally:
+            self._store.unpin_owner(pin)
+
+    async def _submit_spec(self, spec: JobSpec) -> Job:
+        with self.listen(b"") as notes:
+            self.feed(SubmitJob(spec))
+            job_id = b""
+            with trio.move_on_after(SUBMIT_TIMEOUT_S):
+                async for note in notes:
+                    if note.name == "job.signed" and not job_id:
+                        job_id = note.fields["job_id"]
+                    if note.fields.get("job_id") != job_id:
+                        continue
+                    if note.name == "job.rejected":
+                        raise JobFailed(job_id, str(note.fields["reason"]))
+                    if note.name == "job.submitted":
+                        return Job(self, job_id, spec)
+        raise ClientError(f"the job was not stored by enough replicas within {SUBMIT_TIMEOUT_S:g} s; try again")
+
+    async def map(self, program: bytes | Path | str, inputs: Sequence[bytes], **options: Any) -> list[bytes]:
+        """Outputs of one task an input, in order. options: further fields of `JobRequest`.
+
+        Raises JobFailed for the first task that failed.
+        """
+        job = await self.submit(JobRequest(program=program, inputs=inputs, **options))
+        outputs: list[bytes] = [b""] * job.spec.tasks
+        async for result in job.results():
+            raise_for_exit(job, result)
+            outputs[result.index] = result.output
+        return outputs
+
+    async def jobs(self) -> list[Job]:
+        """This client's jobs that the mesh still knows, as far as its peers answer."""
+        await self._find(b"")
+        known = self._driver.mesh.submitter.jobs
+        return [Job(self, job_id, own.state.spec) for job_id, own in known.items()]
+
+    async def job(self, prefix: str) -> Job:
+        """A job by its id or the beginning of it. Raises ClientError if there is none, or more than one."""
+        text = prefix.strip().lower()
+        if len(text) < 4 or any(letter not in "0123456789abcdef" for letter in text):
+            raise ClientError(f'"{prefix}" is no job id: give at least 4 hex digits of it; hearth jobs lists them')
+        matching = self._matching(text)
+        if not matching:
+            await self._find(bytes.fromhex(text) if len(text) == 64 else b"")
+            matching = self._matching(text)
+        if len(matching) != 1:
+            what = "no peer that was reached knows it" if not matching else f"{len(matching)} jobs begin so"
+            raise ClientError(f"job {text[:16]}: {what}; hearth jobs lists them")
+        return matching[0]
+
+    def _matching(self, text: str) -> list[Job]:
+        known = self._driver.mesh.submitter.jobs
+        return [Job(self, job_id, own.state.spec) for job_id, own in known.items() if job_id.hex().startswith(text)]
+
+    async def _find(self, job_id: bytes) -> None:
+        """Ask all peers; return when all asked have answered, or after a while."""
+        waiting = len(self._driver.mesh.members.alive())
+        with self.listen(b"") as notes:
+            self.feed(ListJobs(job_id))
+            with trio.move_on_after(FIND_TIMEOUT_S):
+                async for note in notes:
+                    if note.name != "jobs.found":
+                        continue
+                    waiting -= 1
+                    if waiting <= 0 or (job_id and job_id in self._driver.mesh.submitter.jobs):
+                        return
+
+    def members(self) -> list[dict[str, Any]]:
+        """What the client knows of the nodes: one dictionary a node, in order of names."""
+        mesh = self._driver.mesh
+        heat = {record.body.node: record.body for record in mesh.tables.rows(RecordKind.HEAT)}
+        found = []
+        for record in mesh.tables.rows(RecordKind.MEMBER):
+            row: MemberRecord = record.body
+            if row.node == mesh.ctx.node_id:
+                continue
+            digest = heat.get(row.node)
+            status = mesh.members.status(row.node)
+            found.append(
+                {
+                    "name": row.name,
+                    "peer_id": peer_id_text(row.node),
+                    "status": status.name.lower() if status is not None else "unknown",
+                    "roles": [role.name.lower() for role in Role if role.name and row.roles & role],
+                    "zone": row.zone,
+                    "addresses": list(row.addresses),
+                    "cores": row.cores,
+                    "sink": digest.sink if digest else None,
+                    "temperature_c": digest.temperature_mc / 1000 if digest else None,
+                    "deficit_w": digest.deficit_w if digest else None,
+                    "free_slots": digest.free_slots if digest else None,
+                    "queue_ms": digest.queue_us // 1000 if digest else None,
+                }
+            )
+        return sorted(found, key=lambda member: (member["name"], member["peer_id"]))
+
+    # -- for Job -------------------------------------------------------------------------------------------
+
+    def feed(self, event: Event) -> None:
+        self._driver.feed(event)
+
+    @contextmanager
+    def listen(self, job_id: bytes) -> Iterator[Notes]:
+        """Notes of one job, or with an empty id of all."""
+        send, receive = open_notes()
+        self._listeners.setdefault(job_id, []).append(send)
+        try:
+            yield receive
+        finally:
+            self._listeners[job_id].remove(send)
+            if not self._listeners[job_id]:
+                del self._listeners[job_id]
+
+    def _dispatch(self, note: Notify) -> None:
+        job_id = note.fields.get("job_id", b"")
+        for key in dict.fromkeys((job_id, b"")):
+            for listener in self._listeners.get(key, ()):
+                listener.send_nowait(note)
+
+    async def expect(self, notes: Notes, name: str, timeout_s: float, problem: str) -> Notify:
+        """The next note of a name. Raises ClientError with the problem if it does not come."""
+        with trio.move_on_after(timeout_s):
+            async for note in notes:
+                if note.name == name:
+                    return note
+        raise ClientError(f"{problem} within {timeout_s:g} s")
+
+    async def accepted(self, job_id: bytes, tasks: int) -> None:
+        """Wait until the acceptance of all tasks is signed and on its way."""
+        own = self._driver.mesh.submitter.jobs.get(job_id)
+        with trio.move_on_after(5.0):
+            while own is not None and own.state.accepted_tasks.total < tasks and own.verified.total < tasks:
+                await self._driver.changed()
+
+    async def read_blob(self, digest: bytes, sources: Sequence[bytes]) -> bytes:
+        """A large output. Raises ClientError."""
+        try:
+            await self._blobs.fetch((digest,), sources, b"results")
+            return await self._store.read_async(digest)
+        except (BlobsUnavailable, StorageError) as error:
+            raise ClientError(str(error)) from error
+        finally:
+            self._store.unpin(digest, b"results")
+
+    async def flush(self) -> None:
+        """Let what was sent leave."""
+        await self._driver.settled()
+        await self._links.flush(2.0)
+
+
+def raise_for_exit(job: Job, result: Result) -> None:
+    """Raises JobFailed if the task did not succeed."""
+    if not result.ok:
+        tail = result.stderr.decode(errors="replace").strip().splitlines()
+        why = f": {tail[-1]}" if tail else ""
+        raise JobFailed(job.job_id, f"task {result.index} ended with exit code {result.exit_code}{why}")
