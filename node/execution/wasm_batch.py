@@ -12,7 +12,7 @@ from .outcome import ExecutionError, ExecutionFault, Exit
 from .wasm_engine import NO_FUEL_LIMIT, Program, ProgramLoader, Stop
 from .wasm_pace import Pacer
 from .wasm_wasi import Host
-from .wasm_wire import MAX_BATCH_OUTPUT_BYTES, Done, Run, pack_column, split, unpack_column
+from .wasm_wire import MAX_BATCH_OUTPUT_BYTES, Done, Run, pack_column
 
 DETAIL_BYTES = 300
 
@@ -80,7 +80,6 @@ class Batch:
         self.run = run
         self.columns = Columns()
         self.fuel = run.fuel or NO_FUEL_LIMIT
-        self.inputs = split(run.inputs, unpack_column("I", run.lengths, run.count)) if run.lengths else None
         self.files: dict[str, mmap.mmap | bytes] = {}
 
     def __enter__(self) -> Batch:
@@ -93,9 +92,6 @@ class Batch:
         for content in self.files.values():
             if isinstance(content, mmap.mmap):
                 content.close()
-
-    def input(self, offset: int) -> bytes:
-        return self.inputs[offset] if self.inputs is not None else b""
 
     def why(self, stop: Stop) -> Stop:
         """The first cause of a guest's stop: the pacer's, else the host's, else the trap itself."""

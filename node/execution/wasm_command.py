@@ -12,14 +12,17 @@ from .wasm_batch import Batch
 from .wasm_engine import Guest, Stop
 from .wasm_files import CheckpointFolder, FileTree
 from .wasm_wasi import TaskWorld
+from .wasm_wire import split, unpack_column
 
 PROGRAM_NAME = "task"
 
 
 def run_commands(batch: Batch) -> None:
     """Fill the batch's columns, up to a cancel."""
-    for offset in range(batch.run.count):
-        exit, output, fuel = _run_one(batch, batch.run.first + offset, batch.input(offset))
+    run = batch.run
+    inputs = split(run.inputs, unpack_column("I", run.lengths, run.count)) if run.lengths else [b""] * run.count
+    for index, standard_input in enumerate(inputs, run.first):
+        exit, output, fuel = _run_one(batch, index, standard_input)
         if batch.machinery.pacer.stop is Exit.CANCELLED:
             return
         batch.columns.add(exit, output, fuel)
@@ -66,7 +69,7 @@ def _run_one(batch: Batch, index: int, standard_input: bytes) -> tuple[int, byte
 def _call_start(guest: Guest) -> Stop | None:
     start = guest.function(START)
     assert start is not None, "the shape was checked"
-    return guest.call(start)
+    return guest.call1(start, 0)
 
 
 def _pack(world: TaskWorld, most_bytes: int) -> bytes | Stop:

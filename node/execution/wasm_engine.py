@@ -116,7 +116,11 @@ class ProgramLoader:
 
 
 class Guest:
-    """One store with one live instance. Use `close`, or the memory stays until the collector comes."""
+    """One store with one live instance. Use `close`, or the memory stays until the collector comes.
+
+    view: the address space reserved for the guest's memory. Only the first `memory_bytes` may be touched,
+    the rest ends the process: check first, or use `read` and `write`.
+    """
 
     def __init__(
         self,
@@ -129,10 +133,11 @@ class Guest:
         self.context = wasm_ffi.address_of(self._store._context())
         attach(wasm_ffi.address_of(self._store.ptr()), self.context)
         self.limit_bytes = memory_bytes
-        self.base = 0
+        self.view = memoryview(b"")
         self._memory: Any = None
         self._memory_address = 0
         self._instance = wasm_ffi.Instance()
+        self._functions: list[Any] = []
         self._trap = ctypes.c_void_p()
         self._trap_address = ctypes.addressof(self._trap)
         self._fuel = ctypes.c_uint64()
@@ -141,6 +146,7 @@ class Guest:
         self._values_address = ctypes.addressof(self._values)
 
     def close(self) -> None:
+        self.view = memoryview(b"")
         self._store.close()
 
     def start(self, program: Program, fuel: int) -> Stop | None:
@@ -164,7 +170,8 @@ class Guest:
         """Remember the guest's memory; its base never moves (memory_may_move is off)."""
         self._memory = wasm_ffi.Memory.from_buffer_copy(memory)
         self._memory_address = ctypes.addressof(self._memory)
-        self.base = wasm_ffi.memory_data(self.context, self._memory_address) or 0
+        base = wasm_ffi.memory_data(self.context, self._memory_address) or 0
+        self.view = memoryview((ctypes.c_char * RESERVATION_BYTES).from_address(base)).cast("B") if base else self.view
 
     def has_memory(self) -> bool:
         return self._memory is not None
@@ -173,31 +180,26 @@ class Guest:
         """Size of the guest's memory now; 0 without one."""
         return int(wasm_ffi.memory_data_size(self.context, self._memory_address)) if self._memory is not None else 0
 
-    def function(self, name: str) -> Any | None:
-        """An exported function, to be kept while it is called through its address."""
+    def function(self, name: str) -> wasm_ffi.Address | None:
+        """An exported function, good while this guest is."""
         found = wasm_ffi.instance_export(self.context, self._instance, name)
-        return wasm_ffi.Func.from_buffer_copy(found.of.func) if found is not None and wasm_ffi.is_func(found) else None
+        if found is None or not wasm_ffi.is_func(found):
+            return None
+        kept = wasm_ffi.Func.from_buffer_copy(found.of.func)
+        self._functions.append(kept)
+        return ctypes.addressof(kept)
 
-    def call(self, function: Any, *arguments: int) -> Stop | None:
-        """Call with integer arguments; `result` has what came back."""
-        for position, value in enumerate(arguments):
-            self._values[2 * position] = value
-        error = wasm_ffi.call_unchecked(
-            self.context,
-            ctypes.addressof(function),
-            self._values_address,
-            max(len(arguments), 1),
-            self._trap_address,
-        )
+    def call1(self, function: wasm_ffi.Address, argument: int) -> Stop | None:
+        """Call a function of at most one parameter; `result` has what came back."""
+        self._values[0] = argument
+        error = wasm_ffi.call_unchecked(self.context, function, self._values_address, 1, self._trap_address)
         return self._take_stop(error) if error or self._trap.value else None
 
-    def call3(self, function: Any, first: int, second: int, third: int) -> Stop | None:
-        """`call` for the hot path: up to three arguments, the unused ones 0."""
+    def call3(self, function: wasm_ffi.Address, first: int, second: int, third: int) -> Stop | None:
+        """The same for up to three parameters; the unused ones are 0."""
         values = self._values
         values[0], values[2], values[4] = first, second, third
-        error = wasm_ffi.call_unchecked(
-            self.context, ctypes.addressof(function), self._values_address, 3, self._trap_address
-        )
+        error = wasm_ffi.call_unchecked(self.context, function, self._values_address, 3, self._trap_address)
         return self._take_stop(error) if error or self._trap.value else None
 
     def result(self) -> int:
@@ -214,12 +216,12 @@ class Guest:
     def read(self, address: int, length: int) -> bytes:
         """Raises OutsideMemory."""
         self._check(address, length)
-        return ctypes.string_at(self.base + address, length)
+        return bytes(self.view[address : address + length])
 
     def write(self, address: int, payload: bytes) -> None:
         """Raises OutsideMemory."""
         self._check(address, len(payload))
-        ctypes.memmove(self.base + address, payload, len(payload))
+        self.view[address : address + len(payload)] = payload
 
     def _check(self, address: int, length: int) -> None:
         if address < 0 or length < 0 or address + length > self.memory_bytes():
