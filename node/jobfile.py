@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +23,8 @@ TASKS_MAX = 10_000_000
 ARGUMENT_BYTES_MAX = 128 * 1024
 MODULE_BYTES_MAX = 256 * MB
 _UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
-_SPAN = re.compile(r"\+(\d{1,6})([smhd])")
+_SPAN = re.compile(r"\+([0-9]{1,6})([smhd])")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WASM_MODULE = b"\0asm\x01\0\0\0"
 _WASM_COMPONENT = b"\0asm\x0d\0\x01\0"
 
@@ -38,6 +39,8 @@ def check_deadline(text: str) -> None:
         moment = None
     if moment is None or moment.tzinfo is None or "T" not in text.upper():
         raise ValueError('expected "+2h" (s, m, h, d) or a time like "2026-01-31T18:00:00Z"')
+    if moment.year < 2000:
+        raise ValueError("long past")
 
 
 def check_nonce(text: str) -> None:
@@ -184,7 +187,7 @@ class JobFile:
         span = _SPAN.fullmatch(self.deadline)
         if span:
             return now_us + int(span[1]) * _UNITS_US[span[2]]
-        return round(datetime.fromisoformat(self.deadline).timestamp() * 1_000_000)
+        return (datetime.fromisoformat(self.deadline) - _EPOCH) // timedelta(microseconds=1)
 
 
 def load_job_file(path: Path) -> JobFile:
@@ -247,18 +250,17 @@ def _find_inputs(document: Document, job: JobFile) -> tuple[JobFile, int | None]
 
 
 def _input_files(document: Document, folder: Path) -> list[Path]:
-    found = []
-    for entry in os.scandir(folder):
-        if entry.name.startswith("."):
-            continue
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    found = sorted(visible, key=lambda entry: os.fsencode(entry.name))
+    for entry in found:
         if not entry.is_file():
             raise document.error(("inputs_from",), f"{entry.name} is no file", "the folder may hold files only")
         if entry.stat().st_size > INPUT_BYTES_MAX:
             raise _too_long(document, "inputs_from", entry.name)
-        found.append(Path(entry.path))
     if not found:
         raise document.error(("inputs_from",), f"there are no files in {folder.name}")
-    return sorted(found, key=lambda path: os.fsencode(path.name))
+    return [Path(entry.path) for entry in found]
 
 
 def _too_long(document: Document, key: str, what: str) -> Exception:

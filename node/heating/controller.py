@@ -1,7 +1,5 @@
 """The proportional controller: how cold a sink is, in watts; how many watts, in running tasks.
 
-    WARM --(T < setpoint)--> HEATING --(T > setpoint + band)--> WARM
-
 Heating, it asks for gain * (setpoint - T) watts; between the setpoint and the end of the band for the least there
 is, so that a temperature that hovers at the setpoint does not make work come and go. Warm, it asks for none.
 """
@@ -30,12 +28,12 @@ class Zone(Enum):
 
 
 TRANSITIONS: dict[tuple[Mode, Zone], Mode] = {
-    (Mode.HEATING, Zone.BELOW_SETPOINT): Mode.HEATING,
-    (Mode.HEATING, Zone.IN_BAND): Mode.HEATING,
-    (Mode.HEATING, Zone.ABOVE_BAND): Mode.WARM,
     (Mode.WARM, Zone.BELOW_SETPOINT): Mode.HEATING,
     (Mode.WARM, Zone.IN_BAND): Mode.WARM,
     (Mode.WARM, Zone.ABOVE_BAND): Mode.WARM,
+    (Mode.HEATING, Zone.BELOW_SETPOINT): Mode.HEATING,
+    (Mode.HEATING, Zone.IN_BAND): Mode.HEATING,
+    (Mode.HEATING, Zone.ABOVE_BAND): Mode.WARM,
 }
 
 

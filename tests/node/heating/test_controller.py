@@ -16,6 +16,7 @@ from hearthmesh.node.heating.controller import (
     Zone,
     demand,
 )
+from tests.docs_diagrams import documented_diagram, render_table
 
 FOUR_CORES = ControlSettings(setpoint_c=20.0, band_c=0.5, gain_w_per_k=80.0, slots=4, watts_per_slot=20.0)
 
@@ -51,6 +52,10 @@ def test_work_stops_above_the_band_and_resumes_below_the_setpoint() -> None:
     controller = Controller(FOUR_CORES)
     path = [20.2, 19.9, 20.2, 20.5, 20.6, 20.4, 20.0, 19.9]
     assert [controller.update(temperature_c).slots for temperature_c in path] == [0, 1, 1, 1, 0, 0, 0, 1]
+
+
+def test_heating_page_has_the_diagram_of_the_table() -> None:
+    assert documented_diagram("heating.md") == render_table(TRANSITIONS)
 
 
 def test_every_mode_knows_every_zone() -> None:
