@@ -87,7 +87,7 @@ def candidates_from(members: Iterable[MemberRecord], now_s: int) -> list[Candida
 
 
 def score(job_id: bytes, node: bytes, weight: float) -> int:
-    """weight / -log2(u), scaled by 2**64, with u uniform in (0, 1) from the hash of job and node."""
+    """weight / -log2(u), scaled by 2**48, with u uniform in (0, 1) from the hash of job and node."""
     uniform = int.from_bytes(sha256(b"hearthmesh/rendezvous" + job_id + node).digest()[:8], "big")
     return (int(weight * _WEIGHT_SCALE) << 64) // _negative_log2(uniform | 1)
 

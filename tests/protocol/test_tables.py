@@ -1,0 +1,338 @@
+"""Tables: rows spread, meet, expire, and strangers' rows do no harm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hearthmesh.protocol.config import LAN, SECOND, ProtocolConfig
+from hearthmesh.protocol.context import Context
+from hearthmesh.protocol.effects import Penalise, Reason, Send
+from hearthmesh.protocol.messages import TableRows, TableSync, TableVersion
+from hearthmesh.protocol.records import (
+    Cancellation,
+    HeatDigest,
+    JobDigest,
+    MemberRecord,
+    Record,
+    RecordKind,
+    sign_record,
+)
+from hearthmesh.protocol.tables import SYNCS_BURST, Tables, row_key, wire_key
+from tests.protocol.arena import Arena, Node, arena_of, context, identity
+
+ALICE, BOB, CAROL = (identity(number).node_id for number in (1, 2, 3))
+JOB = bytes(range(32))
+
+
+def heat(number: int, sequence: int = 1, incarnation: int = 1, about: int | None = None) -> Record:
+    """Of `number`, signed by it, or about another."""
+    node = identity(number if about is None else about).node_id
+    body = HeatDigest(node, incarnation, sequence, 100, 500, 1, 0, "room", 20_000)
+    return sign_record(identity(number), RecordKind.HEAT, body)
+
+
+def member(number: int, sequence: int = 1, incarnation: int = 1) -> Record:
+    node = identity(number).node_id
+    body = MemberRecord(
+        node=node,
+        incarnation=incarnation,
+        sequence=sequence,
+        roles=7,
+        name=f"n{number}",
+        addresses=(),
+        relays=(),
+        zone="",
+        year_round=False,
+        since_s=0,
+        cores=1,
+    )
+    return sign_record(identity(number), RecordKind.MEMBER, body)
+
+
+def job(number: int, job_id: bytes = JOB, sequence: int = 1) -> Record:
+    node = identity(number).node_id
+    body = JobDigest(job_id, node, 1, sequence, 10, 1000, "wasm", "", 5, False)
+    return sign_record(identity(number), RecordKind.JOB_DIGEST, body)
+
+
+def table(config: ProtocolConfig = LAN, number: int = 1) -> tuple[Tables, Context, list[Record]]:
+    """Started, with Bob and Carol connected, and nothing waiting to be sent."""
+    ctx, news = context(number, config), list[Record]()
+    tables = Tables(ctx, lambda record, now_us: news.append(record))
+    tables.start(0)
+    for peer in (BOB, CAROL):
+        if peer != ctx.node_id:
+            tables.peer_connected(peer, 0)
+    ctx.take_effects()
+    return tables, ctx, news
+
+
+def everything(tables: Tables) -> list[bytes]:
+    kinds = (RecordKind.MEMBER, RecordKind.HEAT, RecordKind.JOB_DIGEST)
+    return [record.raw for kind in kinds for record in tables.rows(kind)]
+
+
+def all_equal(arena: Arena) -> Callable[[], bool]:
+    def condition() -> bool:
+        first, *others = [everything(node.tables) for node in arena.nodes.values()]
+        return all(other == first for other in others)
+
+    return condition
+
+
+def publish(arena: Arena, node: Node, record: Record, urgent: bool = False) -> None:
+    node.tables.publish(record, arena.now_us, urgent)
+    arena.perform(node)
+
+
+# -- spreading ----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(2, 6),
+    st.lists(st.tuples(st.integers(1, 6), st.integers(1, 5), st.sampled_from("hmj")), max_size=25),
+    st.integers(0, 1_000),
+)
+def test_tables_that_can_talk_reach_equal_rows(count: int, rows: list[tuple[int, int, str]], seed: int) -> None:
+    arena = arena_of(count, LAN, seed)
+    nodes = list(arena.nodes.values())
+    arena.start_tables()
+    arena.run_for(SECOND)
+    kinds = {"h": heat, "m": member, "j": lambda number, sequence: job(number, JOB, sequence)}
+    newest: dict[bytes, Record] = {}
+    for number, sequence, kind in sorted(rows, key=lambda row: row[1]):
+        if number <= count:
+            record = kinds[kind](number, sequence)
+            newest[wire_key(record.kind, row_key(record))] = record
+            publish(arena, nodes[number - 1], record)
+    assert arena.run_until(all_equal(arena), 40 * SECOND)
+    assert sorted(everything(nodes[0].tables)) == sorted(record.raw for record in newest.values())
+    assert all(node.penalties == [] for node in nodes)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.permutations([heat(2, 1), heat(2, 2), heat(2, 3, 0), heat(3, 1), member(2), member(2, 9), job(3)]))
+def test_rows_merge_alike_in_any_order(rows: list[Record]) -> None:
+    tables, _, news = table()
+    for record in rows:
+        assert tables.merge(record.raw, BOB, 0)
+    expected = [member(2, 9), heat(2, 2), heat(3, 1), job(3)]
+    assert sorted(everything(tables)) == sorted(record.raw for record in expected)
+    assert tables.get(RecordKind.HEAT, BOB) == heat(2, 2)
+    assert tables.get(RecordKind.JOB_DIGEST, CAROL + JOB) == job(3)
+    assert {record.id for record in expected} <= {record.id for record in news}
+
+
+def test_new_peer_gets_everything_at_once() -> None:
+    arena = arena_of(3, LAN)
+    for node in arena.nodes.values():
+        publish(arena, node, member(node.number))
+        publish(arena, node, heat(node.number))
+    arena.start_tables()
+    assert arena.run_until(all_equal(arena), SECOND // 10)
+    assert len(everything(list(arena.nodes.values())[0].tables)) == 6
+
+
+def test_urgent_row_is_pushed_at_once_and_not_passed_on_at_once() -> None:
+    arena = arena_of(8, LAN)
+    arena.start_tables()
+    arena.run_for(20 * SECOND)
+    arena.sent.clear()
+    nodes = list(arena.nodes.values())
+    publish(arena, nodes[0], heat(1), urgent=True)
+    assert dict(arena.sent) == {"TableRows": 4}
+    arena.run_for(SECOND // 100)
+    have = [node for node in nodes if node.tables.get(RecordKind.HEAT, nodes[0].id)]
+    assert len(have) == 5
+    assert arena.run_until(all_equal(arena), 10 * SECOND)
+
+
+def test_idle_tables_say_almost_nothing() -> None:
+    arena = arena_of(8, LAN)
+    arena.start_tables()
+    for node in arena.nodes.values():
+        publish(arena, node, member(node.number))
+    arena.run_for(30 * SECOND)
+    arena.sent.clear()
+    arena.run_for(30 * SECOND)
+    # One exchange in ten intervals a node, in case something was lost.
+    assert dict(arena.sent) == {"TableSync": 24, "TableRows": 24}
+
+
+def test_one_change_is_not_echoed() -> None:
+    arena = arena_of(8, LAN)
+    arena.start_tables()
+    arena.run_for(30 * SECOND)
+    arena.sent.clear()
+    publish(arena, list(arena.nodes.values())[0], member(1))
+    arena.run_for(30 * SECOND)
+    news = [len(node.news) for node in arena.nodes.values()]
+    assert news == [0] + [1] * 7
+    # 8 nodes have 28 pairs; each exchanges at most a few times before both know that the other knows.
+    assert arena.sent["TableSync"] <= 24 + 2 * 28
+
+
+# -- time ---------------------------------------------------------------------------------------------------
+
+
+def test_digests_that_nobody_renews_expire_everywhere_and_stay_gone() -> None:
+    arena = arena_of(5, LAN)
+    arena.start_tables()
+    nodes = list(arena.nodes.values())
+    for node in nodes:
+        publish(arena, node, member(node.number))
+        publish(arena, node, heat(node.number))
+    assert arena.run_until(all_equal(arena), 20 * SECOND)
+    arena.run_for(2 * LAN.digest_ttl_us)
+    assert [len(node.tables.rows(RecordKind.HEAT)) for node in nodes] == [0] * 5
+    assert [len(node.tables.rows(RecordKind.MEMBER)) for node in nodes] == [5] * 5
+    assert [len(node.news) for node in nodes] == [8] * 5, "an expired row came back"
+
+
+def test_rows_of_a_node_that_is_gone_return_only_with_its_next_life() -> None:
+    tables, _, _ = table()
+    for record in (member(2), heat(2), member(3)):
+        tables.merge(record.raw, CAROL, 0)
+    tables.forget_node(BOB)
+    assert everything(tables) == [member(3).raw]
+    tables.merge(member(2).raw, CAROL, 0)
+    assert everything(tables) == [member(3).raw]
+    tables.merge(member(2, 1, incarnation=2).raw, CAROL, 0)
+    assert tables.get(RecordKind.MEMBER, BOB) == member(2, 1, incarnation=2)
+
+
+def test_own_rows_are_neither_forgotten_nor_overwritten() -> None:
+    tables, _, news = table()
+    tables.publish(heat(1, 5), 0, False)
+    assert tables.merge(heat(1, 6).raw, BOB, 0)
+    tables.forget_node(ALICE)
+    assert everything(tables) == [heat(1, 5).raw] and news == []
+
+
+# -- strangers ----------------------------------------------------------------------------------------------
+
+
+def _forged() -> bytes:
+    raw = bytearray(heat(2).raw)
+    raw[-1] ^= 1
+    return bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", Reason.MALFORMED),
+        (b"\xc1" * 40, Reason.MALFORMED),
+        (b"\x94" * 4000, Reason.MALFORMED),
+        (b"x" * 20_000, Reason.TOO_BIG),
+        (_forged(), Reason.BAD_SIGNATURE),
+        (heat(2, about=3).raw, Reason.WRONG_AUTHOR),
+        (sign_record(identity(2), RecordKind.CANCELLATION, Cancellation(JOB)).raw, Reason.MALFORMED),
+    ],
+)
+def test_bad_row_is_refused_and_its_bringer_penalised(raw: bytes, reason: Reason) -> None:
+    tables, ctx, news = table()
+    assert not tables.merge(raw, BOB, 0)
+    assert ctx.take_effects() == [Penalise(BOB, reason)]
+    assert everything(tables) == [] and news == []
+
+
+def test_rows_after_a_bad_one_are_not_looked_at() -> None:
+    tables, ctx, news = table()
+    tables.on_message(BOB, TableRows(0, (heat(2).raw, heat(3, about=2).raw, heat(3).raw), ()), 0)
+    assert ctx.take_effects() == [Penalise(BOB, Reason.WRONG_AUTHOR)]
+    assert news == [heat(2)]
+
+
+def test_signature_of_a_version_that_is_known_is_not_checked_again() -> None:
+    tables, ctx, news = table()
+    assert tables.merge(heat(2).raw, BOB, 0)
+    assert tables.merge(_forged(), BOB, 0)
+    assert ctx.take_effects() == [] and news == [heat(2)]
+
+
+def test_author_has_a_bounded_share_of_the_table() -> None:
+    config = replace(LAN, table_entries_max=16)
+    tables, _, _ = table(config)
+    for number in range(20):
+        assert tables.merge(job(2, bytes([number]) * 32).raw, BOB, 0)
+    assert len(tables.rows(RecordKind.JOB_DIGEST)) == 4
+
+
+def test_full_table_drops_the_oldest_rows_of_strangers_and_never_its_own() -> None:
+    config = replace(LAN, table_entries_max=4)
+    tables, _, _ = table(config)
+    tables.publish(heat(1), 0, False)
+    tables.merge(heat(2).raw, BOB, 1)
+    for number in range(10, 20):
+        tables.merge(heat(number).raw, BOB, number)
+    kept = [record.body.node for record in tables.rows(RecordKind.HEAT)]
+    assert sorted(kept) == sorted([ALICE, BOB, identity(18).node_id, identity(19).node_id])
+
+
+def test_wanted_rows_are_given_only_in_answer_to_a_question_of_ours() -> None:
+    tables, ctx, _ = table()
+    tables.publish(heat(1), 0, False)
+    wanted = (wire_key(RecordKind.HEAT, ALICE),)
+    tables.on_message(BOB, TableRows(999, (), wanted), 0)
+    assert ctx.take_effects() == []
+    tables.peer_connected(BOB, 0)
+    [sync] = ctx.take_effects()
+    assert isinstance(sync, Send) and isinstance(sync.message, TableSync)
+    tables.on_message(BOB, TableRows(sync.message.request, (), wanted), 0)
+    assert ctx.take_effects() == [Send(BOB, TableRows(sync.message.request, (heat(1).raw,), ()))]
+    tables.on_message(BOB, TableRows(sync.message.request, (), wanted), 0)
+    assert ctx.take_effects() == [], "answered once"
+
+
+def test_sync_is_answered_with_what_the_peer_lacks_and_what_we_do() -> None:
+    tables, ctx, _ = table()
+    for record in (heat(2, 3), heat(3, 3), member(3)):
+        tables.merge(record.raw, CAROL, 0)
+    keys = {number: wire_key(RecordKind.HEAT, identity(number).node_id) for number in (1, 2, 3, 4)}
+    versions = (
+        TableVersion(keys[1], (9, 9)),
+        TableVersion(keys[2], (1, 2)),
+        TableVersion(keys[3], (1, 4)),
+        TableVersion(keys[4], (1, 1)),
+    )
+    tables.on_message(BOB, TableSync(5, versions), 0)
+    [answer] = ctx.take_effects()
+    assert isinstance(answer, Send) and isinstance(answer.message, TableRows)
+    assert sorted(answer.message.rows) == sorted([heat(2, 3).raw, member(3).raw])
+    assert answer.message.wanted == (keys[1], keys[3], keys[4])
+
+
+def test_peer_that_syncs_all_the_time_is_penalised() -> None:
+    tables, ctx, _ = table()
+    for request in range(SYNCS_BURST):
+        tables.on_message(BOB, TableSync(request, ()), 0)
+    assert [type(each) for each in ctx.take_effects()] == [Send] * SYNCS_BURST
+    tables.on_message(BOB, TableSync(99, ()), 0)
+    assert ctx.take_effects() == [Penalise(BOB, Reason.TOO_MANY)]
+    tables.on_message(BOB, TableSync(100, ()), SECOND)
+    assert [type(each) for each in ctx.take_effects()] == [Send]
+
+
+def test_one_message_carries_a_bounded_answer_and_the_rest_follows() -> None:
+    arena = arena_of(2, replace(LAN, table_entries_max=2048))
+    nodes = list(arena.nodes.values())
+    for number in range(10, 1400):
+        nodes[0].tables.merge(heat(number).raw, nodes[1].id, 0)
+    arena.start_tables()
+    assert arena.run_until(all_equal(arena), 10 * SECOND)
+    assert nodes[1].penalties == []
+
+
+def test_messages_of_peers_without_link_are_ignored() -> None:
+    tables, ctx, news = table()
+    tables.peer_lost(BOB)
+    tables.on_message(BOB, TableSync(1, ()), 0)
+    tables.on_message(BOB, TableRows(0, (heat(2).raw,), ()), 0)
+    assert ctx.take_effects() == [] and news == []
