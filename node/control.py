@@ -11,9 +11,12 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 REQUEST_BYTES_MAX = 256 * 1024
 CONNECTIONS_MAX = 32
@@ -33,7 +36,7 @@ class ControlServer:
         self._handlers = handlers
         self._limit = trio.CapacityLimiter(CONNECTIONS_MAX)
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         self._path.unlink(missing_ok=True)
         listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

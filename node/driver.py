@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 import trio
@@ -63,6 +63,9 @@ from ..protocol.replica import COLUMNS_ROW
 from .storage import errors as storage_errors
 from .storage.records import Delete, Put, StoredRecord, Write
 from .storage.records import Forget as ForgetWrite
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -205,7 +208,7 @@ class Driver:
     # -- running -------------------------------------------------------------------------------------------
 
     async def run(
-        self, rows: tuple[StoredRow, ...], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self, rows: tuple[StoredRow, ...], *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Start the machine with what the last life persisted, then handle events until cancelled."""
         async with trio.open_nursery() as nursery:

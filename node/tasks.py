@@ -81,6 +81,8 @@ class TaskRunner:
         self._checkpoints = checkpoints
         self._scopes: dict[int, trio.CancelScope] = {}
         self._init_bytes: dict[bytes, bytes] = {}
+        # Native tasks' CPU time is known when they end; that of wasm workers is read while they run.
+        self.native_cpu_us = 0
 
     def start(self, run: Execute) -> None:
         scope = trio.CancelScope()
@@ -198,6 +200,9 @@ class TaskRunner:
             externals[offset] = (digest, len(output))
             outputs[offset] = b""
         cpu_us = sum(outcome.cpu_us)
+        view = self._view(run.job_id)
+        if view is not None and view.spec.runtime == "native":
+            self.native_cpu_us += cpu_us
         energy_mj, useful_mj = self._heater.attribute(cpu_us, started_us)
         return TaskFinished(
             execution_id=run.execution_id,

@@ -315,7 +315,8 @@ class JobState:
             if not part.lo < part.hi <= self.spec.tasks:
                 raise RejectedRecord("out-of-range")
         for part in acceptance.accepted:
-            self.accepted.update(part.lo, part.hi, lambda old, new=part.batch_id: new if old is None else min(old, new))
+            for lo, hi, old in self.accepted.pieces(part.lo, part.hi):
+                self.accepted.assign(lo, hi, part.batch_id if old is None else min(old, part.batch_id))
             self.accepted_tasks.add(part.lo, part.hi)
         self.acceptances[record.id] = record
         self.ids.add(record.id)

@@ -48,6 +48,7 @@ class Thief:
         self._waiting = False
         self.steals = 0
         self.granted = 0
+        self.stolen_from: dict[bytes, int] = {}
 
     def want(self, hunger: Steal, *, idle: bool, now_us: int) -> None:
         """Steal, unless a steal is on its way or the last round found nothing and the wait is not over.
@@ -129,6 +130,9 @@ class Thief:
             self._ctx.cancel_timer(("steal", b""))
         if taken:
             self.granted += taken
+            self.stolen_from[peer] = self.stolen_from.get(peer, 0) + taken
+            while len(self.stolen_from) > self._ctx.config.members_max:
+                del self.stolen_from[next(iter(self.stolen_from))]
             self._refusals = 0
             self._idle_rounds = 0
         else:

@@ -102,6 +102,7 @@ class Worker:
         self.slots = 0
         self.memory_bytes = 1 << 40
         self.native_commands: tuple[str, ...] = ()
+        self.tasks_done = 0
         self.draining = False
         self.storage_failed = ""
 
@@ -237,6 +238,7 @@ class Worker:
             event.externals,
             {offset: text[-STDERR_BYTES_MAX:] for offset, text in event.stderrs.items() if text},
         )
+        self.tasks_done += execution.count
         self._learn_duration(execution.job_id, sum(event.cpu_us), execution.count)
         self._deliver(execution, batch, event.energy_mj, event.useful_mj, event.measured, now_us)
         self.pump(now_us)

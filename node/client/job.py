@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -58,7 +58,7 @@ class Job:
                         return status
         raise ClientError(f"no replica of job {self.id[:16]} answered within {STATUS_TIMEOUT_S:g} s")
 
-    async def watch(self) -> AsyncIterator[JobStatus]:
+    async def watch(self) -> AsyncGenerator[JobStatus, None]:
         """Progress as it changes, until the job is done, accepted or cancelled."""
         async with aclosing(self._follow((), results=False)) as notes:
             async for note in notes:
@@ -68,7 +68,7 @@ class Job:
                     if status.state != "running":
                         return
 
-    async def batches(self, have: Iterable[tuple[int, int]] = ()) -> AsyncIterator[VerifiedBatch | JobStatus]:
+    async def batches(self, have: Iterable[tuple[int, int]] = ()) -> AsyncGenerator[VerifiedBatch | JobStatus, None]:
         """Verified batches as they come, with progress between, until every task outside `have` is here.
 
         A batch is accepted, by signature, when the next item is asked for. Raises JobFailed on cancellation.
@@ -96,7 +96,7 @@ class Job:
                         await self._client.accepted(self.job_id, self.spec.tasks)
                         return
 
-    async def results(self, have: Iterable[tuple[int, int]] = ()) -> AsyncIterator[Result]:
+    async def results(self, have: Iterable[tuple[int, int]] = ()) -> AsyncGenerator[Result, None]:
         """Each task's verified result once, as they come (not in order)."""
         async with aclosing(self.batches(have)) as batches:
             async for item in batches:
@@ -136,7 +136,7 @@ class Job:
             await self._client.expect(notes, "job.cancelled", 5.0, "the cancellation could not be sent")
         await self._client.flush()
 
-    async def _follow(self, have: tuple[tuple[int, int], ...], *, results: bool) -> AsyncIterator[Notify]:
+    async def _follow(self, have: tuple[tuple[int, int], ...], *, results: bool) -> AsyncGenerator[Notify, None]:
         with self._client.listen(self.job_id) as notes:
             self._client.feed(FollowJob(self.job_id, have, results))
             try:

@@ -1,0 +1,349 @@
+"""One node, from its config to its end: what `hearth node` runs."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import structlog
+import trio
+
+from ..crypto.certificates import Role
+from ..crypto.identity import node_id_from_text, peer_id_text
+from ..protocol.batches import BatchError, decode_columns
+from ..protocol.effects import Notify
+from ..protocol.events import AddressesChanged, Drain, StoredRow
+from ..protocol.mesh import Mesh, NodeProfile
+from ..protocol.records import RecordError, RecordKind, open_record
+from ..protocol.replica import COLUMNS_ROW
+from .config import NodeConfig
+from .control import ControlServer
+from .driver import LAZY_KINDS, Driver, monotonic_us
+from .execution.native import NativeExecutor
+from .execution.outcome import Executor
+from .execution.pool import WasmPool
+from .execution.wasm_child import ChildConfig
+from .heating.heater import Heater
+from .heating.simulated import heater_of
+from .membership_files import Membership, load_membership
+from .storage.blobs import BlobStore
+from .storage.folder import StateFolder
+from .storage.journal import Journal
+from .tasks import NodeBlobs, TaskRunner
+from .transport.links import LinkConfig, Links
+from .usage import TaskUsage
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+CONTROL_INTERVAL_S = 0.5
+# How long a leaving node lets running tasks finish, and then its results be stored.
+DRAIN_RUNNING_S = 5.0
+DRAIN_RESULTS_S = 3.0
+EVENTS_KEPT = 512
+BLOB_BYTES_MAX = 16 << 30
+
+
+class Node:
+    """The parts of a running node. Make one with `open`; `run` until `stop` is set."""
+
+    def __init__(self, config: NodeConfig, folder: StateFolder, membership: Membership) -> None:
+        self.config = config
+        self.folder = folder
+        self.membership = membership
+        self.started_us = monotonic_us()
+        self.journal = Journal.open(folder.journal)
+        self.store = BlobStore(
+            folder.blobs, config.storage.blob_quota_bytes, min_free_bytes=config.storage.min_free_bytes
+        )
+        self.heater: Heater = heater_of(config.heater, monotonic_us())
+        self.wasm, self.native = self._executors()
+        self.usage = TaskUsage(self._task_pids)
+        self.mesh = Mesh(
+            membership.identity,
+            config.protocol(),
+            random.Random(),
+            policy=membership.policy,
+            certificate=membership.certificate_bytes,
+            profile=self._profile(),
+            incarnation=time.time_ns() // 1_000,
+            wall_offset_us=time.time_ns() // 1_000 - monotonic_us(),
+        )
+        self.driver = Driver(self.mesh, self.journal)
+        self.links = Links(
+            membership.identity,
+            membership.certificate_bytes,
+            membership.policy,
+            self._link_config(),
+            self.driver,
+            self.store,
+        )
+        self.blobs = NodeBlobs(self.store, self.links, BLOB_BYTES_MAX)
+        self.events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
+        self._event_count = 0
+        self._drained = trio.Event()
+        self.driver.observers.append(self._observe)
+        for notice in (*self.journal.notices, *self.store.notices):
+            log.warning("storage.notice", notice=notice)
+
+    def _executors(self) -> tuple[WasmPool | None, NativeExecutor | None]:
+        execution = self.config.execution
+        slots = self.config.heater.core_count
+        wasm = None
+        if execution.wasm:
+            children = ChildConfig(self.folder.cache, nice=execution.nice)
+            wasm = WasmPool(children, execution.max_children or slots, execution.idle_s)
+        native = None
+        if self.config.native.enabled:
+            native_config = self.config.native.runtime_config(slots, execution.nice)
+            native = NativeExecutor(native_config, self.folder.root)
+        return wasm, native
+
+    def _task_pids(self) -> list[int]:
+        return self.wasm.pids() if self.wasm else []
+
+    def _profile(self) -> NodeProfile:
+        certificate, settings = self.membership.certificate, self.config.node
+        roles = certificate.roles
+        if settings.roles:
+            roles &= Role(sum(Role[name.upper()] for name in settings.roles))
+        commands = self.native.commands() if self.native else ()
+        return NodeProfile(
+            name=settings.name or certificate.name,
+            roles=roles,
+            zone=settings.zone,
+            year_round=self.config.heater.year_round,
+            cores=self.config.heater.core_count,
+            memory_bytes=self.config.execution.memory_bytes,
+            native_commands=tuple(sorted(commands)),
+        )
+
+    def _link_config(self) -> LinkConfig:
+        settings, limits = self.config.node, self.config.limits
+        return LinkConfig(
+            listen=settings.listen,
+            bootstrap=settings.bootstrap,
+            mdns=settings.mdns,
+            relay_service=settings.relay_service,
+            relay_through=settings.relay_through,
+            max_inbound_connections=limits.inbound_connections,
+            max_streams_per_connection=limits.streams_per_connection,
+        )
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    async def run(self, stop: trio.Event, *, task_status: TaskStatus[Node] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `stop` is set, then leave in order: leases released, results flushed, peers told."""
+        try:
+            async with trio.open_nursery() as nursery:
+                runner = self._runner(nursery)
+                self.driver.attach(self.links, self.blobs, runner)
+                rows = self._stored_rows()
+                self._pin_kept_blobs(rows)
+                await nursery.start(self.driver.run, rows)
+                await nursery.start(self.links.run)
+                nursery.start_soon(self._follow_addresses)
+                nursery.start_soon(self._heat_forever, runner)
+                await nursery.start(ControlServer(self.folder.control_socket, self._handlers(stop)).run)
+                log.info("node.started", peer_id=self.membership.identity.peer_id, addresses=self.links.addresses)
+                task_status.started(self)
+                await stop.wait()
+                await self._leave()
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._close()
+
+    async def _close(self) -> None:
+        for executor in (self.wasm, self.native):
+            if executor is not None:
+                await executor.aclose()
+        self.journal.close()
+
+    async def _leave(self) -> None:
+        log.info("node.leaving")
+        self.driver.feed(Drain())
+        with trio.move_on_after(DRAIN_RUNNING_S):
+            await self._drained.wait()
+        if not self._drained.is_set():
+            self.driver.feed(Drain())
+            with trio.move_on_after(DRAIN_RESULTS_S):
+                await self._drained.wait()
+        await self.driver.settled()
+        await self.links.flush(1.0)
+        log.info("node.left", owed=len(self.mesh.worker.outbox))
+
+    def _runner(self, nursery: trio.Nursery) -> TaskRunner:
+        executors: dict[str, Executor] = {}
+        if self.wasm is not None:
+            executors["wasm"] = self.wasm
+        if self.native is not None:
+            executors["native"] = self.native
+        protocol = self.config.protocol()
+        return TaskRunner(
+            nursery,
+            self.driver.feed,
+            self.mesh.worker.view,
+            self.blobs,
+            executors,
+            self.heater,
+            monotonic_us,
+            inline_output_bytes=protocol.inline_output_bytes,
+            inline_batch_bytes=protocol.inline_batch_bytes,
+            checkpoints=self.folder.checkpoints,
+        )
+
+    def _stored_rows(self) -> tuple[StoredRow, ...]:
+        kinds = [kind for kind in self.journal.counts() if kind not in LAZY_KINDS]
+        records = self.journal.load(kinds) if kinds else iter(())
+        return tuple(StoredRow(row.job_id, row.kind, row.key, row.body) for row in records)
+
+    def _pin_kept_blobs(self, rows: tuple[StoredRow, ...]) -> None:
+        """What kept jobs need must not be evicted: their files, inputs and large outputs."""
+        for row in rows:
+            if row.kind == RecordKind.SPEC:
+                for digest in open_record(row.body, check_signature=False).body.blob_digests():
+                    self.store.pin(digest, row.job_id)
+            elif row.kind == RecordKind.BATCH and self.store.usage().blobs:
+                columns = self.journal.read(row.job_id, COLUMNS_ROW, row.key)
+                self._pin_outputs(row, columns)
+
+    def _pin_outputs(self, row: StoredRow, columns: bytes | None) -> None:
+        if columns is None:
+            return
+        try:
+            batch = decode_columns(open_record(row.body, check_signature=False).body, columns)
+        except (BatchError, RecordError) as error:
+            log.error("journal.batch-unreadable", batch=row.key.hex()[:16], reason=str(error))
+            return
+        for digest, _ in batch.externals.values():
+            self.store.pin(digest, row.job_id)
+
+    async def _follow_addresses(self) -> None:
+        """Tell the machine where this node listens, now and whenever that changes."""
+        while True:
+            relays = tuple(self.links.relays)
+            self.driver.feed(AddressesChanged(self.links.addresses, relays))
+            await self.links.addresses_changed()
+
+    async def _heat_forever(self, runner: TaskRunner) -> None:
+        """The control loop: measured CPU time in, wanted slots and duty out. It never waits for the mesh."""
+        serves = bool(self.mesh.profile.roles & Role.WORKER)
+        while True:
+            used_us = self.usage.total_us() + runner.native_cpu_us
+            reading = self.heater.advance(monotonic_us(), used_us)
+            for executor in (self.wasm, self.native):
+                if executor is not None:
+                    executor.set_duty(self.heater.duty)
+            if serves and (self.wasm is not None or self.native is not None):
+                self.driver.feed(reading)
+            await trio.sleep(CONTROL_INTERVAL_S)
+
+    # -- for the owner -------------------------------------------------------------------------------------
+
+    def _observe(self, note: Notify) -> None:
+        if note.name == "node.drained":
+            self._drained.set()
+        self._event_count += 1
+        fields = {key: _shown(value) for key, value in note.fields.items()}
+        at_s = time.time()
+        self.events.append({"seq": self._event_count, "at_s": at_s, "name": note.name, **fields})
+
+    def _handlers(self, stop: trio.Event) -> dict[str, Any]:
+        async def status(_: dict[str, Any]) -> dict[str, Any]:
+            return self.status()
+
+        async def block(request: dict[str, Any]) -> dict[str, Any]:
+            peers = request.get("peers")
+            others = bool(request.get("others", False))
+            self.links.block(None if peers is None else [node_id_from_text(p) for p in peers], others=others)
+            return {"blocked": peers}
+
+        async def halt(_: dict[str, Any]) -> dict[str, Any]:
+            stop.set()
+            return {"stopping": True}
+
+        async def events(request: dict[str, Any]) -> dict[str, Any]:
+            after = int(request.get("after", 0))
+            return {"events": [e for e in self.events if e["seq"] > after], "next": self._event_count}
+
+        return {"status": status, "block": block, "stop": halt, "events": events}
+
+    def status(self) -> dict[str, Any]:
+        """What `hearth node status` and the testnet show."""
+        reading, meter, worker = self.heater.reading(), self.heater.meter, self.mesh.worker
+        return {
+            "name": self.mesh.profile.name,
+            "peer_id": self.membership.identity.peer_id,
+            "pid": os.getpid(),
+            "addresses": list(self.links.addresses),
+            "sink": reading.sink,
+            "temperature_c": round(reading.temperature_c, 3),
+            "setpoint_c": self.config.heater.setpoint_c,
+            "deficit_w": round(reading.deficit_w, 1),
+            "slots": worker.slots,
+            "running": worker.running,
+            "queued_tasks": worker.unstarted,
+            "tasks_done": worker.tasks_done,
+            "results_owed": len(worker.outbox),
+            "jobs_kept": len(self.mesh.replica.jobs),
+            "steals": self.mesh.thief.steals,
+            "stolen_tasks": self.mesh.thief.granted,
+            "stolen_from": {peer_id_text(node): count for node, count in self.mesh.thief.stolen_from.items()},
+            "links": [
+                {"peer": peer_id_text(link.peer), "address": link.address, "relayed": link.relayed}
+                for link in self.links.peers()
+            ],
+            "meter": {
+                "work_j": meter.work_uj / 1e6,
+                "work_useful_j": meter.work_useful_uj / 1e6,
+                "useful_j": meter.useful_uj / 1e6,
+                "idle_j": meter.idle_uj / 1e6,
+            },
+            "draining": worker.draining,
+            "storage_failed": worker.storage_failed,
+            "uptime_s": round((monotonic_us() - self.started_us) / 1e6, 3),
+            "rss_bytes": _resident_bytes(),
+        }
+
+
+async def run_node(
+    config: NodeConfig,
+    *,
+    stop: trio.Event,
+    task_status: TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run one node until `stop` is set. Raises ConfigError, MembershipError, StorageError before it starts."""
+    folder = StateFolder(config.node.state)
+    folder.create()
+    lock = folder.lock()
+    try:
+        node = Node(config, folder, load_membership(config.mesh, folder))
+        await node.run(stop, task_status=task_status)
+    finally:
+        lock.release()
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _shown(value: object) -> object:
+    """As JSON: ids in hex, messages left out."""
+    if isinstance(value, bytes):
+        return value.hex() if len(value) <= 32 else len(value)
+    if isinstance(value, tuple | list):
+        return [_shown(item) for item in value[:16]]
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
+    return type(value).__name__
