@@ -1,0 +1,238 @@
+"""A job's state is a join-semilattice: order, repetition and grouping of records do not matter."""
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hearthmesh.crypto.identity import Identity
+from hearthmesh.protocol.jobs import JobState, RejectedRecord
+from hearthmesh.protocol.records import (
+    Acceptance,
+    AcceptedBatch,
+    BatchHeader,
+    Cancellation,
+    Grant,
+    JobSpec,
+    Record,
+    RecordKind,
+    Release,
+    ReplicaSet,
+    open_record,
+    sign_record,
+)
+
+TASKS = 24
+SUBMITTER = Identity.from_seed(b"s" * 32)
+REPLICAS = [Identity.from_seed(bytes([65 + n]) * 32) for n in range(3)]
+WORKERS = [Identity.from_seed(bytes([97 + n]) * 32) for n in range(3)]
+
+
+def spec_record(tasks: int = TASKS) -> Record:
+    body = JobSpec(1, bytes(32), b"", "job", "wasm", "function", bytes(32), 1, "", "hearth_task", (), tasks)
+    return sign_record(SUBMITTER, RecordKind.SPEC, body)
+
+
+SPEC = spec_record()
+MEMBERS = tuple(replica.node_id for replica in REPLICAS)
+REPLICA_SET = sign_record(SUBMITTER, RecordKind.REPLICA_SET, ReplicaSet(SPEC.id, 0, MEMBERS))
+
+
+def grant(lo: int, hi: int, epoch: int, holder: Identity, by: Identity, parent: Record | None = None) -> Record:
+    body = Grant(SPEC.id, lo, hi, epoch, holder.node_id, 1000, parent.raw if parent else b"")
+    return sign_record(by, RecordKind.GRANT, body)
+
+
+def batch(lo: int, hi: int, epoch: int, worker: Identity, root: int = 0) -> Record:
+    body = BatchHeader(SPEC.id, lo, hi - lo, epoch, bytes([root]) * 32, 0, 10, 0, 5, 5, False, b"")
+    return sign_record(worker, RecordKind.BATCH, body)
+
+
+def fresh() -> JobState:
+    state = JobState(SPEC)
+    state.merge(REPLICA_SET)
+    return state
+
+
+def view(state: JobState) -> Any:
+    """All that two equal states must share."""
+    return (
+        list(state.leases),
+        list(state.canonical),
+        list(state.accepted),
+        list(state.done),
+        state.cancellation.id if state.cancellation else None,
+        state.replica_record.id if state.replica_record else None,
+        state.ids.ids(b"", b""),
+        sorted(record.id for record in state.records()),
+        state.candidate_tasks,
+    )
+
+
+def merge_all(state: JobState, records: list[Record]) -> JobState:
+    for record in records:
+        state.merge(record)
+    return state
+
+
+ranges = st.tuples(st.integers(0, TASKS - 1), st.integers(1, TASKS)).filter(lambda r: r[0] < r[1])
+
+
+@st.composite
+def some_records(draw: Any) -> list[Record]:
+    made: list[Record] = []
+    for _ in range(draw(st.integers(0, 12))):
+        lo, hi = draw(ranges)
+        kind = draw(st.sampled_from(["grant", "release", "hand-on", "batch", "accept", "cancel", "replicas"]))
+        epoch, worker = draw(st.integers(1, 4)), draw(st.sampled_from(WORKERS))
+        granted = grant(lo, hi, epoch, worker, draw(st.sampled_from(REPLICAS)))
+        if kind == "grant":
+            made.append(granted)
+        elif kind == "release":
+            made.append(sign_record(worker, RecordKind.RELEASE, Release(SPEC.id, lo, hi, granted.raw)))
+        elif kind == "hand-on":
+            made.append(grant(lo, hi, epoch + 1, draw(st.sampled_from(WORKERS)), worker, parent=granted))
+        elif kind == "batch":
+            made.append(batch(lo, hi, epoch, worker, draw(st.integers(0, 2))))
+        elif kind == "accept":
+            accepted = AcceptedBatch(bytes([draw(st.integers(0, 3))]) * 32, lo, hi)
+            made.append(sign_record(SUBMITTER, RecordKind.ACCEPTANCE, Acceptance(SPEC.id, (accepted,))))
+        elif kind == "cancel":
+            made.append(sign_record(SUBMITTER, RecordKind.CANCELLATION, Cancellation(SPEC.id)))
+        else:
+            newcomer = draw(st.sampled_from(WORKERS)).node_id
+            body = ReplicaSet(SPEC.id, epoch, (MEMBERS[0], MEMBERS[1], newcomer), (MEMBERS[2],))
+            made.append(sign_record(REPLICAS[0], RecordKind.REPLICA_SET, body))
+    return made
+
+
+@settings(max_examples=150)
+@given(some_records(), st.randoms(use_true_random=False))
+def test_records_in_any_order_and_number_make_the_same_state(records: list[Record], rng: random.Random) -> None:
+    shuffled = records + [record for record in records if rng.random() < 0.3]
+    rng.shuffle(shuffled)
+    assert view(merge_all(fresh(), records)) == view(merge_all(fresh(), shuffled))
+
+
+@settings(max_examples=100)
+@given(some_records(), some_records())
+def test_join_commutes_and_is_idempotent(left: list[Record], right: list[Record]) -> None:
+    """Batches are told apart from the other records: their bytes live on disk, not in the state."""
+
+    def join(a: list[Record], b: list[Record]) -> Any:
+        mine, theirs = merge_all(fresh(), a), merge_all(fresh(), b)
+        merge_all(mine, [r for r in b if r.kind is RecordKind.BATCH])
+        merge_all(mine, list(theirs.records()))
+        return view(merge_all(mine, list(theirs.records())))
+
+    assert join(left, right) == join(right, left)
+
+
+@settings(max_examples=60)
+@given(some_records(), some_records(), some_records())
+def test_join_associates(a: list[Record], b: list[Record], c: list[Record]) -> None:
+    def merged(*parts: list[Record]) -> JobState:
+        state = fresh()
+        for part in parts:
+            merge_all(state, part)
+        return state
+
+    left = merged(a, b)
+    merge_all(left, c)
+    right = merged(b, c)
+    merge_all(right, a)
+    assert view(left) == view(right)
+
+
+@given(some_records())
+def test_state_keeps_no_record_that_nothing_needs(records: list[Record]) -> None:
+    state = merge_all(fresh(), records)
+    marked = {mark.record_id for _, _, mark in state.leases}
+    for record in state.records():
+        if record.kind in (RecordKind.GRANT, RecordKind.RELEASE):
+            assert record.id in marked
+    for lo, hi, _ in state.leases:
+        assert not state.done.overlap(lo, hi)
+
+
+def rejection(state: JobState, record: Record) -> str:
+    with pytest.raises(RejectedRecord) as caught:
+        state.merge(record)
+    return caught.value.reason
+
+
+def test_only_a_replica_or_the_holder_grants() -> None:
+    state, (w0, w1, w2) = fresh(), WORKERS
+    assert rejection(state, grant(0, 4, 1, w0, w1)) == "not-a-replica"
+    held = grant(0, 8, 1, w0, REPLICAS[0])
+    assert state.merge(grant(4, 8, 2, w1, w0, parent=held))
+    assert rejection(state, grant(4, 8, 2, w1, w2, parent=held)) == "wrong-author"
+    assert rejection(state, grant(4, 8, 3, w1, w0, parent=held)) == "wrong-author"
+    assert rejection(state, grant(4, 9, 2, w1, w0, parent=held)) == "out-of-range"
+
+
+def test_a_grant_is_handed_on_at_most_four_times() -> None:
+    state, at = fresh(), grant(0, 8, 1, WORKERS[0], REPLICAS[0])
+    for step in range(4):
+        at = grant(0, 8, 2 + step, WORKERS[(step + 1) % 3], WORKERS[step % 3], parent=at)
+        assert state.merge(at)
+    too_far = grant(0, 8, 6, WORKERS[2], WORKERS[1], parent=at)
+    assert rejection(state, too_far) == "too-many"
+
+
+def test_only_the_holder_releases() -> None:
+    held = grant(0, 8, 1, WORKERS[0], REPLICAS[0])
+    stolen = sign_record(WORKERS[1], RecordKind.RELEASE, Release(SPEC.id, 0, 8, held.raw))
+    assert rejection(fresh(), stolen) == "wrong-author"
+
+
+def test_only_the_submitter_accepts_and_cancels() -> None:
+    part = AcceptedBatch(bytes(32), 0, 1)
+    forged = sign_record(WORKERS[0], RecordKind.ACCEPTANCE, Acceptance(SPEC.id, (part,)))
+    assert rejection(fresh(), forged) == "wrong-author"
+    assert (
+        rejection(fresh(), sign_record(REPLICAS[0], RecordKind.CANCELLATION, Cancellation(SPEC.id))) == "wrong-author"
+    )
+
+
+def test_records_outside_the_job_are_rejected() -> None:
+    state = fresh()
+    assert rejection(state, grant(20, TASKS + 1, 1, WORKERS[0], REPLICAS[0])) == "out-of-range"
+    assert rejection(state, batch(20, TASKS + 1, 1, WORKERS[0])) == "out-of-range"
+    other = sign_record(SUBMITTER, RecordKind.CANCELLATION, Cancellation(bytes(32)))
+    assert rejection(state, other) == "unknown-job"
+
+
+def test_a_late_result_of_an_older_epoch_is_a_candidate() -> None:
+    state = fresh()
+    state.merge(batch(0, 4, 3, WORKERS[1]))
+    assert state.merge(batch(0, 4, 1, WORKERS[0]))
+    assert len(state.batches) == 2 and state.duplicates == 4
+
+
+def test_a_stale_grant_changes_nothing() -> None:
+    state = fresh()
+    state.merge(grant(0, 8, 2, WORKERS[1], REPLICAS[1]))
+    assert not state.merge(grant(0, 8, 1, WORKERS[0], REPLICAS[0]))
+    assert [(lo, hi, mark.holder) for lo, hi, mark in state.leases] == [(0, 8, WORKERS[1].node_id)]
+
+
+def test_a_finished_million_is_small_again() -> None:
+    spec = spec_record(1_000_000)
+    state = JobState(spec)
+    state.merge(sign_record(SUBMITTER, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, MEMBERS)))
+    for first in range(0, 1_000_000, 50_000):
+        body = BatchHeader(spec.id, first, 50_000, 1, bytes(32), 0, 1, 0, 0, 0, False, b"")
+        state.merge(sign_record(WORKERS[0], RecordKind.BATCH, body))
+    assert state.complete and len(state.leases) == 0 and len(state.done) == 1
+
+
+def test_record_survives_its_wire_form_and_notices_a_changed_byte() -> None:
+    record = grant(0, 4, 1, WORKERS[0], REPLICAS[0])
+    assert open_record(record.raw) == record
+    damaged = bytearray(record.raw)
+    damaged[-1] ^= 1
+    with pytest.raises(Exception, match="bad-signature"):
+        open_record(bytes(damaged))
