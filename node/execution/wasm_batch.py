@@ -15,6 +15,7 @@ from .wasm_wasi import Host
 from .wasm_wire import MAX_BATCH_OUTPUT_BYTES, Done, Run, pack_column
 
 DETAIL_BYTES = 300
+FUEL_SLACK = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Batch:
         self.program = program
         self.run = run
         self.columns = Columns()
-        self.fuel = run.fuel or NO_FUEL_LIMIT
+        self.fuel_budget = run.fuel + FUEL_SLACK if run.fuel else NO_FUEL_LIMIT
         self.files: dict[str, mmap.mmap | bytes] = {}
 
     def __enter__(self) -> Batch:
@@ -92,6 +93,13 @@ class Batch:
         for content in self.files.values():
             if isinstance(content, mmap.mmap):
                 content.close()
+
+    def judge_fuel(self, used: int, stop: Stop | None) -> tuple[int, Stop | None]:
+        """Fuel and stop of a task that used so much. Exact, where wasmtime itself looks only at loops and calls."""
+        limit = self.run.fuel
+        if limit and used > limit and (stop is None or stop.exit not in (Exit.WALL, Exit.CANCELLED)):
+            return limit, Stop(Exit.FUEL, f"more than {limit} fuel")
+        return used, stop
 
     def why(self, stop: Stop) -> Stop:
         """The first cause of a guest's stop: the pacer's, else the host's, else the trap itself."""

@@ -50,13 +50,13 @@ def _run_one(batch: Batch, index: int, standard_input: bytes) -> tuple[int, byte
             stderr_bytes=run.stderr_bytes,
         )
         machinery.host.world = world
-        stop = guest.start(batch.program, batch.fuel) or _call_start(guest)
+        stop = guest.start(batch.program, batch.fuel_budget) or _call_start(guest)
         if stop is not None:
             stop = batch.why(stop)
+        fuel, stop = batch.judge_fuel(batch.fuel_budget - guest.fuel_left(), stop)
         output = _pack(world, run.output_bytes) if stop is None or stop.exit >= 0 else b""
         if isinstance(output, Stop):
             stop, output = output, b""
-        fuel = batch.fuel - guest.fuel_left()
     finally:
         guest.close()
     exit = Exit.SUCCESS if stop is None else stop.exit

@@ -75,16 +75,16 @@ class _FunctionBatch:
         """
         guest, world, pacer, columns = self._guest, self._world, self._pacer, self._batch.columns
         assert guest is not None
-        first, budget, most_bytes = self._run.first, self._batch.fuel, self._run.output_bytes
+        first, budget, most_bytes = self._run.first, self._batch.fuel_budget, self._run.output_bytes
         size, starts, lengths = guest.memory_bytes(), self._starts, self._lengths
-        view, inputs, limited, left = guest.view, self._inputs, self._run.fuel > 0, budget
+        view, inputs, limit, left = guest.view, self._inputs, self._run.fuel, budget
         guest.set_fuel(budget)
         for offset in range(start, start + 1 if single else self._run.count):
             pacer.task += 1
             self._tasks_in_guest += 1
             if world is not None:
                 world.begin(first + offset)
-            if limited:
+            if limit:
                 guest.set_fuel(budget)
                 left = budget
             self._fuel_mark = left
@@ -116,6 +116,8 @@ class _FunctionBatch:
             if world is not None:
                 self._note(None)
             now_left = guest.fuel_left()
+            if limit and left - now_left > limit:
+                return self._failed(guest, Stop(Exit.FUEL, ""))
             columns.add(0, bytes(view[address : address + length]), left - now_left)
             left = now_left
             if offset % _MEMORY_LOOK_TASKS == 0 and self._is_worn(guest):
@@ -131,7 +133,10 @@ class _FunctionBatch:
 
     def _failed(self, guest: Guest, stop: Stop) -> tuple[Stop, int]:
         """The true reason, and the fuel up to there."""
-        return (self._batch.why(stop) if stop.exit < 0 else stop), self._fuel_mark - guest.fuel_left()
+        if stop.exit < 0:
+            stop = self._batch.why(stop)
+        fuel, judged = self._batch.judge_fuel(self._fuel_mark - guest.fuel_left(), stop)
+        return judged or stop, fuel
 
     def _give_up(self, stop: Stop) -> None:
         """No instance can be had: every task that is left ends the same way."""
@@ -170,7 +175,7 @@ class _FunctionBatch:
             self._world = TaskWorld(guest, run.seed, INIT_INDEX, tree, stderr_bytes=run.stderr_bytes)
         batch.machinery.host.world = self._world
         try:
-            stop = guest.start(batch.program, batch.fuel)
+            stop = guest.start(batch.program, batch.fuel_budget)
             if stop is None:
                 self._entry, self._alloc = _needed(guest, run.entry), _needed(guest, ALLOC)
                 initialize, init = guest.function(INITIALIZE), guest.function(INIT)

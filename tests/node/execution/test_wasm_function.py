@@ -1,0 +1,142 @@
+"""The function ABI: one instance for a batch, every attack ends with its code, the rest of the batch goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hearthmesh.node.execution.outcome import Exit
+from hearthmesh.node.execution.pool import WasmPool
+
+ECHO, TRAP, LOOP, RECURSE, BOMB, FLOOD, FAIL, OUTSIDE, BURN, LEAK, DIVIDE, TABLE, CALLS = range(13)
+
+
+def act(number: int, *more: int) -> bytes:
+    return bytes([number, *more])
+
+
+def index_bytes(index: int) -> bytes:
+    return index.to_bytes(8, "little")
+
+
+async def test_outputs_come_in_the_order_of_the_inputs(pool: WasmPool, wasm: Any) -> None:
+    inputs = [bytes([n]) * (n * 37) for n in range(200)]
+    outcome = await pool.run(wasm.request("echo", inputs, first=1_000))
+    assert outcome.first == 1_000
+    assert outcome.outputs == inputs
+    assert outcome.exits == [Exit.SUCCESS] * 200
+    assert outcome.stderrs == {}
+    assert len(outcome.cpu_us) == 200
+
+
+async def test_a_batch_without_inputs_gets_the_indices(pool: WasmPool, wasm: Any) -> None:
+    outcome = await pool.run(wasm.request("acts", None, first=(1 << 40) + 5, count=3))
+    assert outcome.outputs == [index_bytes((1 << 40) + 5 + n) for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("attack", "limits", "exit"),
+    [
+        pytest.param(act(TRAP), {}, Exit.TRAP, id="unreachable"),
+        pytest.param(act(LOOP), {"wall_us": 50_000}, Exit.WALL, id="endless loop"),
+        pytest.param(act(LOOP), {"fuel": 100_000}, Exit.FUEL, id="endless loop under a fuel limit"),
+        pytest.param(act(RECURSE), {}, Exit.TRAP, id="endless recursion"),
+        pytest.param(act(BOMB), {}, Exit.MEMORY, id="memory bomb"),
+        pytest.param(act(FLOOD), {}, Exit.OUTPUT, id="too much output"),
+        pytest.param(act(OUTSIDE), {}, Exit.OUTPUT, id="output outside of the memory"),
+        pytest.param(act(DIVIDE), {}, Exit.TRAP, id="division by zero"),
+        pytest.param(act(TABLE), {}, Exit.TRAP, id="huge table"),
+        pytest.param(act(FAIL), {}, 7, id="a failure of its own"),
+    ],
+)
+async def test_an_attack_ends_one_task_and_the_batch_goes_on(
+    pool: WasmPool, wasm: Any, attack: bytes, limits: dict[str, int], exit: int
+) -> None:
+    inputs = [act(ECHO), attack, act(ECHO), attack, act(ECHO)]
+    outcome = await pool.run(wasm.request("acts", inputs, first=10, limits=limits))
+    assert outcome.exits == [0, exit, 0, exit, 0]
+    assert outcome.outputs == [index_bytes(10), b"", index_bytes(12), b"", index_bytes(14)]
+    again = await pool.run(wasm.request("acts", [act(ECHO)]))
+    assert again.exits == [0]
+
+
+async def test_a_trap_is_explained_on_stderr(pool: WasmPool, wasm: Any) -> None:
+    outcome = await pool.run(wasm.request("acts", [act(ECHO), act(DIVIDE), act(RECURSE)]))
+    assert outcome.stderrs == {1: b"hearth: integer division by zero\n", 2: b"hearth: stack overflow\n"}
+
+
+async def test_the_wall_limit_holds_for_each_task_of_a_batch(pool: WasmPool, wasm: Any) -> None:
+    outcome = await pool.run(wasm.request("acts", [act(LOOP)] * 3, limits={"wall_us": 40_000}))
+    assert outcome.exits == [Exit.WALL] * 3
+    assert all(30_000 < spent_us < 2_000_000 for spent_us in outcome.cpu_us)
+
+
+async def test_fuel_is_exact_and_does_not_depend_on_the_neighbours(pool: WasmPool, wasm: Any) -> None:
+    one, two = act(BURN, 1), act(BURN, 2)
+    alone = [(await pool.run(wasm.request("acts", [what]))).fuels[0] for what in (one, two)]
+    outcome = await pool.run(wasm.request("acts", [one, two, act(TRAP), two, one]))
+    limited = await pool.run(wasm.request("acts", [one, two], limits={"fuel": alone[1]}))
+    short = await pool.run(wasm.request("acts", [one, two], limits={"fuel": alone[1] - 1}))
+    assert [outcome.fuels[n] for n in (0, 1, 3, 4)] == [alone[0], alone[1], alone[1], alone[0]]
+    assert limited.exits == [0, 0]
+    assert short.exits == [0, Exit.FUEL]
+    assert alone[1] > alone[0] > 1_000
+
+
+async def test_an_instance_serves_the_whole_batch_and_no_other(pool: WasmPool, wasm: Any) -> None:
+    for _ in range(2):
+        outcome = await pool.run(wasm.request("acts", [act(CALLS)] * 5))
+        assert outcome.outputs == [index_bytes(n + 1) for n in range(5)]
+
+
+async def test_a_failed_task_is_repeated_in_a_fresh_instance(pool: WasmPool, wasm: Any) -> None:
+    """30 MiB leaked by 30 tasks, 16 MiB allowed: each task has room in an instance of its own."""
+    outcome = await pool.run(wasm.request("acts", [act(LEAK)] * 30))
+    assert outcome.exits == [0] * 30
+
+
+async def test_init_is_given_to_every_instance(pool: WasmPool, wasm: Any) -> None:
+    outcome = await pool.run(wasm.request("init", [bytes([n]) for n in range(4)], init=b"\x20rest"))
+    assert outcome.outputs == [bytes([0x20 + n]) for n in range(4)]
+
+
+async def test_without_init_bytes_init_gets_none(pool: WasmPool, wasm: Any) -> None:
+    outcome = await pool.run(wasm.request("init", [b"\5"]))
+    assert outcome.outputs == [b"\5"]
+
+
+@pytest.mark.parametrize(("init", "exit"), [(b"\x09", 9), (b"\x01", Exit.TRAP)], ids=["refused", "trapped"])
+async def test_a_failed_init_is_every_tasks_exit(pool: WasmPool, wasm: Any, init: bytes, exit: int) -> None:
+    outcome = await pool.run(wasm.request("init", [b"a", b"b"], init=init))
+    assert outcome.exits == [exit, exit]
+    assert outcome.stderrs[0].startswith(b"hearth: at the instance's start: ")
+
+
+async def test_a_start_function_that_never_ends_hits_the_wall(pool: WasmPool, wasm: Any) -> None:
+    outcome = await pool.run(wasm.request("start_loop", [b""] * 20, limits={"wall_us": 50_000}))
+    assert outcome.exits == [Exit.WALL] * 20
+
+
+async def test_bits_do_not_depend_on_the_worker_or_on_how_the_batch_is_cut(make_pool: Any, wasm: Any) -> None:
+    whole = await make_pool().run(wasm.request("seeded", count=12, first=100))
+    second = make_pool()
+    parts = [await second.run(wasm.request("seeded", count=n, first=at)) for at, n in ((100, 5), (105, 1), (106, 6))]
+    assert [output for part in parts for output in part.outputs] == whole.outputs
+    assert [fuel for part in parts for fuel in part.fuels] == whole.fuels
+    assert len(set(whole.outputs)) == 12
+
+
+async def test_randomness_follows_from_the_seed_and_time_does_not_pass(pool: WasmPool, wasm: Any) -> None:
+    one = await pool.run(wasm.request("seeded"))
+    other = await pool.run(wasm.request("seeded", seed=b"t" * 32))
+    assert one.outputs[0][:16] != other.outputs[0][:16]
+    start_ns = 1_577_836_800_000_000_000
+    clocks = [int.from_bytes(one.outputs[0][at : at + 8], "little") - start_ns for at in (16, 24)]
+    assert clocks == [1_000_000, 2_000_000]
+    assert other.outputs[0][16:] == one.outputs[0][16:]
+
+
+async def test_a_module_whose_memory_is_over_the_limit_is_stopped_at_its_start(pool: WasmPool, wasm: Any) -> None:
+    outcome = await pool.run(wasm.request("echo", [b"x"], limits={"memory_bytes": 65_536}))
+    assert outcome.exits == [Exit.MEMORY]
