@@ -38,7 +38,7 @@ class Cost:
     rounds: int = 0
 
 
-def one_round(here: IdIndex, there: IdIndex) -> Cost:
+def one_round(here: IdIndex, there: IdIndex, ranges_max: int = RANGES_PER_MESSAGE) -> Cost:
     """`here` opens; both answer until there is silence. Records that turn out to be missing are handed
     over."""
     cost = Cost()
@@ -53,7 +53,8 @@ def one_round(here: IdIndex, there: IdIndex) -> Cost:
             cost.sent_bytes += len(raw)
             received = decode_message(raw)
             if isinstance(received, Reconcile):
-                replies += answers(JOB, *respond(receiver, received.ranges, LAN))
+                parts, claims = respond(receiver, received.ranges, LAN, ranges_max=ranges_max)
+                replies += answers(JOB, parts, claims)
             else:
                 assert isinstance(received, ReconcileIds)
                 missing_here, missing_there = respond_ids(receiver, received.lo, received.hi, received.ids)
@@ -117,6 +118,14 @@ def test_large_differences_end_after_a_few_rounds(mine: int, theirs: int) -> Non
         rounds += 1
         assert here.count + there.count > before, "a round without progress"
     assert rounds <= 40
+
+
+def test_one_round_is_enough_where_answers_may_span_several_messages() -> None:
+    ids = random_ids(20_000)
+    here, there = IdIndex(ids), IdIndex(ids[3_000:])
+    cost = one_round(here, there, ranges_max=1024)
+    assert all_ids(here) == all_ids(there)
+    assert cost.rounds <= 12 and cost.sent_bytes < 3_000 * 1_000
 
 
 # -- answers ------------------------------------------------------------------------------------------------
