@@ -12,7 +12,7 @@ import trio
 from .outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, ModuleReport
 from .wasm_abi import offered_abis
 from .wasm_child import ChildConfig, WasmChild
-from .wasm_wire import Check, Checked, Done, FromWorker, Run, pack_column, split, unpack_column
+from .wasm_wire import MAX_BATCH_OUTPUT_BYTES, Check, Checked, Done, FromWorker, Run, pack_column, split, unpack_column
 
 DEFAULT_IDLE_S = 60.0
 MAX_WAITING = 256
@@ -54,9 +54,11 @@ class WasmPool:
                 f"a task's memory, files and output need {needed_bytes >> 20} MiB, "
                 f"a worker here has {self._config.memory_bytes >> 20} MiB",
             )
+        if limits.output_bytes > MAX_BATCH_OUTPUT_BYTES:
+            raise ExecutionError(ExecutionFault.TOO_BIG, f"output_bytes may be at most {MAX_BATCH_OUTPUT_BYTES}")
         child = await self._acquire()
         try:
-            answer = await child.ask(_encode(request, child.next_batch()), limits.wall_us)
+            answer = await child.ask(_encode(request, child.next_batch()))
             return _decode(request, answer)
         finally:
             await self._release(child)
@@ -65,7 +67,7 @@ class WasmPool:
         """Compile a module in a worker and say what it offers. Raises ExecutionError."""
         child = await self._acquire()
         try:
-            answer = await child.ask(Check(child.next_batch(), str(program), digest), wall_us=0)
+            answer = await child.ask(Check(child.next_batch(), str(program), digest))
         finally:
             await self._release(child)
         if not isinstance(answer, Checked):
@@ -115,7 +117,7 @@ class WasmPool:
         try:
             while self._free:
                 child = self._free.pop()
-                if child.alive:
+                if child.is_running():
                     break
                 await child.end()
             else:

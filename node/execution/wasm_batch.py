@@ -12,7 +12,7 @@ from .outcome import ExecutionError, ExecutionFault, Exit
 from .wasm_engine import NO_FUEL_LIMIT, Program, ProgramLoader, Stop
 from .wasm_pace import Pacer
 from .wasm_wasi import Host
-from .wasm_wire import MAX_BATCH_OUTPUT_BYTES, Done, Run, pack_column
+from .wasm_wire import MAX_BATCH_OUTPUT_BYTES, MAX_BATCH_STDERR_BYTES, Done, Run, pack_column
 
 DETAIL_BYTES = 300
 FUEL_SLACK = 1_000_000
@@ -37,6 +37,7 @@ class Columns:
     cpu_us: list[int] = field(default_factory=list)
     stderrs: dict[int, bytes] = field(default_factory=dict)
     output_bytes: int = 0
+    stderr_bytes: int = 0
     cpu_mark_us: int = field(default_factory=lambda: time.thread_time_ns() // 1_000)
 
     def add(self, exit: int, output: bytes, fuel: int) -> None:
@@ -52,8 +53,11 @@ class Columns:
         """Keep the stderr of the task that is about to be added, with our reason at its end."""
         if stop is not None and stop.detail:
             written += f"hearth: {stop.detail}\n".encode()[:DETAIL_BYTES]
+        if self.stderr_bytes > MAX_BATCH_STDERR_BYTES:
+            most_bytes = 0
         if written:
             self.stderrs[len(self.exits)] = written[-(most_bytes + DETAIL_BYTES) :]
+            self.stderr_bytes += len(written)
 
     def is_full(self) -> bool:
         """Whether the outputs fill a frame; the tasks that are left are given back as CANCELLED."""

@@ -28,7 +28,8 @@ from .wasm_wire import (
 
 RECEIVE_BYTES = 1 << 18
 CANCEL_GRACE_S = 0.5
-STALL_GRACE_S = 10.0
+STALL_S = 30.0
+"""A running worker beats at every tick of 5 ms; one that is silent for so long is stuck in a call of ours."""
 _WORKER = "hearthmesh.node.execution.wasm_worker"
 _KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "HOME", "LANG")
 
@@ -91,12 +92,16 @@ class WasmChild:
         """What the process said it holds, after its last batch."""
         return self.page.resident_bytes()
 
+    def is_running(self) -> bool:
+        """False once the process has ended, though nobody has asked it anything since."""
+        return self.alive and self._process.poll() is None
+
     def next_batch(self) -> int:
         """The number that the next request must have."""
         self._batch += 1
         return self._batch
 
-    async def ask(self, message: ToWorker, wall_us: int) -> FromWorker:
+    async def ask(self, message: ToWorker) -> FromWorker:
         """Send one request and wait for its answer (never `Loaded`).
 
         Cancelled, it stops the guest at once and leaves the child ready, or dead where it does not answer.
@@ -119,7 +124,7 @@ class WasmChild:
                 raise ExecutionError(ExecutionFault.TOO_BIG, f"compiling the module takes more than {limit_s:g} s")
             if isinstance(answer, Loaded):
                 loaded = True
-                answer = await self._watched(message.batch, wall_us)
+                answer = await self._watched(message.batch)
         except trio.Cancelled:
             with trio.CancelScope(shield=True):
                 await self._drain(message.batch, answers=sent, loaded=loaded)
@@ -134,12 +139,11 @@ class WasmChild:
             raise ExecutionError(reason, answer.detail[:500])
         return answer
 
-    async def _watched(self, batch: int, wall_us: int) -> FromWorker:
+    async def _watched(self, batch: int) -> FromWorker:
         """Wait as long as the heart beats; a task that holds up even the ticker is killed with its child."""
-        limit_s = wall_us / 1e6 + STALL_GRACE_S
         while True:
             before = self.page.heartbeat()
-            with trio.move_on_after(limit_s):
+            with trio.move_on_after(STALL_S):
                 return await self._receive(batch)
             if self.page.heartbeat() == before:
                 self.kill()

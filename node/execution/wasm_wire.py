@@ -12,8 +12,10 @@ from array import array
 import msgspec
 
 HEADER = struct.Struct("<I")
-MAX_FRAME_BYTES = 1 << 30
 MAX_BATCH_OUTPUT_BYTES = 256 << 20
+MAX_BATCH_STDERR_BYTES = 16 << 20
+MAX_FRAME_BYTES = 2 * MAX_BATCH_OUTPUT_BYTES + (64 << 20)
+"""The last output may start just under its bound; the rest is for stderr and columns."""
 
 assert sys.byteorder == "little", "columns are sent as they lie in memory"
 

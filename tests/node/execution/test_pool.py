@@ -1,0 +1,288 @@
+"""The pool: warm workers, cancel, duty, pause, dead workers, and nothing left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from hearthmesh.node.execution.outcome import ExecutionError, ExecutionFault, Exit
+from hearthmesh.node.execution.pool import MAX_WAITING, WasmPool
+
+LOOP = b"\2"
+BUSY = b"\x08\xff"
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def until(condition: Any) -> None:
+    """Poll; the test's own time limit bounds it."""
+    with trio.fail_after(20):
+        while not condition():
+            await trio.sleep(0.01)
+
+
+async def test_workers_start_when_needed_and_stay_warm(make_pool: Any, wasm: Any) -> None:
+    pool = make_pool(max_children=2)
+    assert pool.pids() == []
+    await pool.run(wasm.request("echo", [b"a"]))
+    first = pool.pids()
+    await pool.run(wasm.request("echo", [b"b"]))
+    assert pool.pids() == first
+    assert len(first) == 1
+    assert 10 << 20 < pool.resident_bytes() < 100 << 20
+
+
+async def test_batches_share_the_workers_and_wait_in_turn(make_pool: Any, wasm: Any) -> None:
+    pool = make_pool(max_children=2)
+    outputs: dict[int, list[bytes]] = {}
+
+    async def one(number: int) -> None:
+        outputs[number] = (await pool.run(wasm.request("echo", [bytes([number])] * 10))).outputs
+
+    async with trio.open_nursery() as nursery:
+        for number in range(12):
+            nursery.start_soon(one, number)
+    assert outputs == {number: [bytes([number])] * 10 for number in range(12)}
+    assert len(pool.pids()) == 2
+
+
+async def test_a_cancelled_batch_stops_at_once_and_its_worker_goes_on(pool: WasmPool, wasm: Any) -> None:
+    await pool.run(wasm.request("acts", [b""]))
+    pids = pool.pids()
+    for _ in range(3):
+        with trio.fail_after(10), trio.move_on_after(0.05) as scope:
+            await pool.run(wasm.request("acts", [LOOP] * 5))
+        assert scope.cancelled_caught
+    assert (await pool.run(wasm.request("echo", [b"next"]))).outputs == [b"next"]
+    assert pool.pids() == pids
+
+
+async def test_a_batch_cancelled_in_the_queue_gives_its_turn_away(pool: WasmPool, wasm: Any) -> None:
+    with trio.move_on_after(0.3):
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(pool.run, wasm.request("acts", [LOOP]))
+    assert (await pool.run(wasm.request("echo", [b"next"]))).outputs == [b"next"]
+
+
+async def test_a_killed_worker_costs_its_batch_and_is_replaced(pool: WasmPool, wasm: Any) -> None:
+    await pool.run(wasm.request("echo", [b"warm"]))
+    (pid,) = pool.pids()
+    lost: list[ExecutionError] = []
+
+    async def doomed() -> None:
+        with pytest.raises(ExecutionError) as caught:
+            await pool.run(wasm.request("acts", [LOOP]))
+        lost.append(caught.value)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(doomed)
+        before = cpu_s(pid)
+        await until(lambda: cpu_s(pid) > before + 0.05)
+        os.kill(pid, signal.SIGKILL)
+    assert [(error.reason, error.is_ours) for error in lost] == [(ExecutionFault.CHILD_LOST, True)]
+    assert (await pool.run(wasm.request("echo", [b"next"]))).outputs == [b"next"]
+    assert not is_running(pid)
+
+
+async def test_a_worker_killed_while_idle_is_replaced_unseen(pool: WasmPool, wasm: Any) -> None:
+    await pool.run(wasm.request("echo", [b"warm"]))
+    (pid,) = pool.pids()
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: not is_running(pid))
+    assert (await pool.run(wasm.request("echo", [b"next"]))).outputs == [b"next"]
+
+
+async def test_idle_workers_end_after_a_while(make_pool: Any, wasm: Any) -> None:
+    pool = make_pool(idle_s=0.05)
+    await pool.run(wasm.request("echo", [b"x"]))
+    (pid,) = pool.pids()
+    await until(lambda: pool.pids() == [])
+    await until(lambda: not is_running(pid))
+    assert (await pool.run(wasm.request("echo", [b"y"]))).outputs == [b"y"]
+
+
+@pytest.mark.parametrize("duty", [0.3, 0.7])
+async def test_the_duty_cycle_holds_for_a_long_task(pool: WasmPool, wasm: Any, duty: float) -> None:
+    await pool.run(wasm.request("acts", [b""]))
+    (pid,) = pool.pids()
+    pool.set_duty(duty)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.run, wasm.request("acts", [LOOP]))
+        start = cpu_s(pid)
+        await until(lambda: cpu_s(pid) > start)
+        start, begun = cpu_s(pid), trio.current_time()
+        await until(lambda: cpu_s(pid) >= start + 0.6)
+        share = (cpu_s(pid) - start) / (trio.current_time() - begun)
+        nursery.cancel_scope.cancel()
+    assert share < duty * 1.15 + 0.02
+
+
+async def test_a_paused_task_uses_nothing_then_goes_on_and_its_wall_limit_waits(pool: WasmPool, wasm: Any) -> None:
+    await pool.run(wasm.request("acts", [b""]))
+    (pid,) = pool.pids()
+    exits: list[int] = []
+
+    async def run() -> None:
+        exits.extend((await pool.run(wasm.request("acts", [LOOP], limits={"wall_us": 400_000}))).exits)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        start = cpu_s(pid)
+        await until(lambda: cpu_s(pid) > start + 0.03)
+        pool.set_duty(0.0)
+        paused = trio.current_time()
+        await until(lambda: trio.current_time() > paused + 0.1)
+        held = cpu_s(pid)
+        await until(lambda: trio.current_time() > paused + 0.8)
+        assert cpu_s(pid) - held < 0.1
+        assert exits == []
+        pool.set_duty(1.0)
+    assert exits == [Exit.WALL]
+
+
+async def test_a_paused_task_can_be_cancelled(pool: WasmPool, wasm: Any) -> None:
+    await pool.run(wasm.request("acts", [b""]))
+    pids = pool.pids()
+    pool.set_duty(0.0)
+    with trio.fail_after(10), trio.move_on_after(0.1):
+        await pool.run(wasm.request("acts", [BUSY] * 100))
+    pool.set_duty(1.0)
+    await pool.run(wasm.request("acts", [b""]))
+    assert pool.pids() == pids
+
+
+async def test_closing_ends_what_runs_and_what_waits(make_pool: Any, wasm: Any) -> None:
+    pool = make_pool()
+    await pool.run(wasm.request("acts", [b""]))
+    (pid,) = pool.pids()
+    reasons: list[ExecutionFault] = []
+
+    async def doomed() -> None:
+        with pytest.raises(ExecutionError) as caught:
+            await pool.run(wasm.request("acts", [LOOP]))
+        reasons.append(caught.value.reason)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(doomed)
+        start = cpu_s(pid)
+        await until(lambda: cpu_s(pid) > start + 0.02)
+        await pool.aclose()
+    assert sorted(reasons) == [ExecutionFault.CHILD_LOST, ExecutionFault.UNAVAILABLE]
+    assert pool.pids() == []
+    assert not is_running(pid)
+    with pytest.raises(ExecutionError):
+        await pool.run(wasm.request("acts", [b""]))
+
+
+async def test_the_queue_has_an_end(pool: WasmPool, wasm: Any) -> None:
+    refused: list[ExecutionFault] = []
+    request = wasm.request("acts", [LOOP])
+
+    async def one() -> None:
+        try:
+            await pool.run(request)
+        except ExecutionError as error:
+            refused.append(error.reason)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(MAX_WAITING + 3):
+            nursery.start_soon(one)
+        await until(lambda: len(refused) == 2)
+        nursery.cancel_scope.cancel()
+    assert refused == [ExecutionFault.UNAVAILABLE] * 2
+
+
+async def test_a_task_that_needs_more_than_a_worker_has_is_refused(pool: WasmPool, wasm: Any) -> None:
+    with pytest.raises(ExecutionError) as caught:
+        await pool.run(wasm.request("echo", [b"x"], limits={"memory_bytes": 3 << 30}))
+    assert caught.value.reason is ExecutionFault.TOO_BIG
+
+
+async def test_a_module_that_compiles_for_too_long_is_refused_and_its_worker_killed(make_pool: Any, wasm: Any) -> None:
+    body = "(local.set 0 (i32.mul (i32.add (local.get 0) (i32.const 3)) (local.get 0)))" * 200
+    functions = "".join(f"(func (param i32) {body})" for _ in range(800))
+    pool = make_pool(compile_timeout_s=0.5)
+    request = wasm.request(f"(module {functions})")
+    with pytest.raises(ExecutionError) as caught, trio.fail_after(20):
+        await pool.run(request)
+    assert caught.value.reason is ExecutionFault.TOO_BIG
+    assert "compiling" in caught.value.detail
+    assert pool.pids() == []
+
+
+async def test_prewarming_leaves_a_warm_worker(pool: WasmPool, wasm: Any) -> None:
+    await pool.prewarm(*wasm.file("echo"))
+    pids = pool.pids()
+    await pool.run(wasm.request("echo", [b"x"]))
+    assert pool.pids() == pids
+
+
+async def test_nothing_is_left_open(make_pool: Any, wasm: Any) -> None:
+    gc.collect()
+    before = sorted(os.listdir("/proc/self/fd"))
+    pool = make_pool(max_children=2)
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(pool.run, wasm.request("echo", [b"x"]))
+    await pool.aclose()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_workers_die_with_their_parent(tmp_path: Path, wasm: Any) -> None:
+    """The parent is killed while its worker loops for ever."""
+    path, digest = wasm.file("acts")
+    script = f"""
+import trio
+from pathlib import Path
+from hearthmesh.node.execution.outcome import BatchRequest
+from hearthmesh.node.execution.pool import WasmPool
+from hearthmesh.node.execution.wasm_child import ChildConfig
+
+async def main():
+    pool = WasmPool(ChildConfig(Path({str(tmp_path)!r}) / "cache"), 1)
+    def request(first):
+        return BatchRequest(b"j" * 32, "wasm", "function", Path({str(path)!r}), bytes.fromhex({digest.hex()!r}),
+                            0, 1, b"s" * 32, inputs=[first])
+    await pool.run(request(b""))
+    print(pool.pids()[0], flush=True)
+    await pool.run(request(b"\\2"))
+
+trio.run(main)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert is_running(pid)
+        trio.run(until, lambda: cpu_s(pid) > 0.1)
+        parent.kill()
+    trio.run(until, lambda: not is_running(pid))
+
+
+def test_the_parent_does_not_load_wasmtime_and_the_worker_loads_no_trio() -> None:
+    script = "import sys, {}; print([name for name in ('wasmtime', 'trio', 'libp2p') if name in sys.modules])"
+    loaded = [
+        subprocess.check_output([sys.executable, "-c", script.format(f"hearthmesh.node.execution.{name}")], text=True)
+        for name in ("pool", "wasm_worker")
+    ]
+    assert loaded == ["['trio']\n", "['wasmtime']\n"]
