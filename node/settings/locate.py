@@ -14,7 +14,7 @@ _STRING = re.compile(
     r'"""(?:\\.|[^\\])*?"{3,5}' r"|'''.*?'{3,5}" r'|"(?:\\.|[^"\\])*"' r"|'[^']*'",
     re.DOTALL,
 )
-_SCALAR = re.compile(r"[^,\]}\n#]*")
+_SCALAR = re.compile(r"[^,\]}\n#]+")
 _SPACES = re.compile(r"[ \t]*")
 
 
