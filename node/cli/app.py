@@ -1,0 +1,87 @@
+"""The commands together, and the boundary at which every error becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+from . import errors, job_commands, mesh_commands, node_commands
+
+# Commands of the layers above node/: found by name, since imports run down only.
+_UPPER_COMMANDS = {"testnet": "...testnet.commands"}
+# typer brings its own copy of click, or uses the installed one: reach its classes through what typer exports.
+_UsageError = typer.BadParameter.__base__ or Exception
+_ClickException = _UsageError.__base__ or Exception
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Hearthmesh: cold rooms pull work, and the work's heat warms them.",
+    epilog="Every command has --help with examples, and --json. Errors are one line and exit code 2.",
+)
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"hearth {installed('hearthmesh')}")
+        raise typer.Exit
+
+
+app.add_typer(mesh_commands.app, name="mesh")
+app.add_typer(node_commands.app, name="node")
+job_commands.register(app)
+for _name, _module in _UPPER_COMMANDS.items():
+    app.add_typer(importlib.import_module(_module, __package__).app, name=_name)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line. Returns the exit code; prints at most one line for an error, never a traceback."""
+    try:
+        code = get_command(app).main(list(arguments), prog_name="hearth", standalone_mode=False)
+        sys.stdout.flush()
+    except _ClickException as error:
+        return _usage_error(error)
+    except typer.Abort:
+        return errors.INTERRUPTED
+    except BaseException as error:  # boundary: of the process; what is not the user's is shown as ours
+        if os.environ.get("HEARTH_DEBUG"):
+            raise
+        return _report(error)
+    return code if isinstance(code, int) else errors.SUCCESS
+
+
+def _usage_error(error: BaseException) -> int:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "hearth"
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(f"{error}\n" if str(error) else f"{context.get_help()}\n")
+        return errors.BAD_INPUT
+    message = getattr(error, "format_message", lambda: str(error))()
+    first = " ".join(str(message).split()).rstrip(".")
+    sys.stderr.write(f"hearth: {first[:1].lower()}{first[1:]}; see {path} --help\n")
+    return errors.BAD_INPUT
+
+
+def _report(error: BaseException) -> int:
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else errors.BAD_INPUT
+    line, code = errors.explain(error)
+    if code == errors.BROKEN_PIPE:
+        # Whoever read our output has gone; the interpreter must not try to flush into it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if line:
+        sys.stderr.write(f"hearth: {line}\n")
+    return code

@@ -1,0 +1,290 @@
+"""`hearth mesh`: found a mesh, admit members, take admissions back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import UserError
+from .options import ClientPath, Json, ask_passphrase, new_passphrase
+from .output import print_json, print_table, say
+
+if TYPE_CHECKING:
+    from ...crypto.certificates import Certificate, Role
+    from .authority import Authority, AuthorityFolder
+
+NODE_ROLES = "worker,submitter,replica,relay"
+CLIENT_ROLES = "submitter"
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Found a mesh, admit its members, take admissions back."
+)
+Folder = Annotated[Path, typer.Option(help="The authority's folder: mesh.toml and the secret keys.")]
+Number = Annotated[int, typer.Option("--authority", help="Which of the folder's authority keys signs, from 1.")]
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="The mesh's name, a part of its identity.")],
+    folder: Folder = Path("."),
+    authorities: Annotated[int, typer.Option(help="Number of keys that may admit members.")] = 1,
+    encrypt: Annotated[bool, typer.Option("--encrypt", help="Encrypt the keys; asks, or takes HEARTH_PASSPHRASE.")] = (
+        False
+    ),
+    as_json: Json = False,
+) -> None:
+    """Found a mesh: its definition (public) and its authority's key (secret).
+
+    \b
+    Examples:
+      hearth mesh init our-street
+      hearth mesh init our-street --folder ~/mesh --authorities 2 --encrypt
+    """
+    from ...crypto.identity import peer_id_text
+    from .authority import AuthorityFolder
+
+    place = AuthorityFolder(folder)
+    mesh = place.create(name, authorities, new_passphrase() if encrypt else None)
+    keys = [str(place.key(number)) for number in range(1, authorities + 1)]
+    if as_json:
+        ids = [peer_id_text(authority) for authority in mesh.authorities]
+        print_json(
+            {
+                "name": name,
+                "mesh_id": mesh.mesh_id.hex(),
+                "mesh": str(place.mesh_file),
+                "keys": keys,
+                "authorities": ids,
+            }
+        )
+        return
+    say(f"mesh {name}, id {mesh.mesh_id.hex()[:16]}…")
+    say(f"  {place.mesh_file}  public: each member needs a copy")
+    for key in keys:
+        say(f"  {key}  secret: who has it admits members")
+    say(f'next: hearth mesh invite --new kitchen --folder "{folder}"')
+
+
+@app.command()
+def invite(
+    who: Annotated[list[str], typer.Argument(help="Peer ids of nodes to admit; with --new, names of new ones.")],
+    new: Annotated[bool, typer.Option("--new", help="Make each one's key too: a folder to carry to its machine.")] = (
+        False
+    ),
+    client: Annotated[bool, typer.Option("--client", help="With --new: a client, which submits jobs only.")] = False,
+    roles: Annotated[
+        str | None, typer.Option(help=f"What it may do. Default: {NODE_ROLES}; clients: {CLIENT_ROLES}.")
+    ] = None,
+    days: Annotated[float, typer.Option(help="How long the certificate holds.")] = 365.0,
+    name: Annotated[str | None, typer.Option(help="Name for people, with a single peer id.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="With --new: where the folders go. Else: the certificate's file or folder.")
+    ] = None,
+    bootstrap: Annotated[
+        list[str] | None, typer.Option(help="With --new: address of a peer to dial first; may be repeated.")
+    ] = None,
+    folder: Folder = Path("."),
+    authority: Number = 1,
+    as_json: Json = False,
+) -> None:
+    """Admit members: sign a certificate for each.
+
+    \b
+    Examples:
+      hearth mesh invite 12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN --name kitchen
+      hearth mesh invite --new kitchen bath --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…
+      hearth mesh invite --new --client laptop --days 30
+    """
+    from .authority import DAYS_MAX, AuthorityFolder, parse_roles
+
+    if not 0 < days <= DAYS_MAX:
+        raise UserError(f"--days: {days:g}, more than 0 and at most {DAYS_MAX} are possible")
+    if name is not None and (new or len(who) != 1):
+        raise UserError("--name goes with a single peer id; with --new the arguments are the names")
+    if (client or bootstrap) and not new:
+        raise UserError("--client and --bootstrap say what --new writes; give --new and a name")
+    granted = parse_roles(roles if roles is not None else CLIENT_ROLES if client else NODE_ROLES)
+    place = AuthorityFolder(folder)
+    signer = place.authority(authority, ask_passphrase)
+    if new:
+        _check_bootstrap(bootstrap or [])
+        made = [_admit_new(place, signer, n, granted, days, client, bootstrap or [], out or Path()) for n in who]
+    else:
+        made = [_admit(place, signer, peer, name, granted, days, out) for peer in who]
+    if as_json:
+        print_json({"invited": made})
+        return
+    for entry in made:
+        say(f"{entry['name']}  {entry['peer_id']}  {', '.join(entry['roles'])}  until {entry['until'][:10]}")
+        say(f"  {entry.get('folder', entry['certificate'])}")
+    if new:
+        command = f'export HEARTH_CLIENT="{Path(made[-1]["folder"]).absolute() / "client.toml"}"; hearth peers'
+        say(f"next: {command if client else 'carry the folder to its machine, hearth node --config node.toml'}")
+    else:
+        say("next: copy it to the node as `certificate` in its state folder")
+
+
+def _admit(
+    place: AuthorityFolder, signer: Authority, peer: str, name: str | None, roles: Role, days: float, out: Path | None
+) -> dict[str, Any]:
+    from ...crypto.identity import node_id_from_text
+    from .authority import write_atomically
+
+    try:
+        subject = node_id_from_text(peer)
+    except ValueError as error:
+        raise UserError(f'"{peer}" is no peer id: {error}; for a new member give --new and its name') from error
+    certificate, path = place.invite(signer, subject, name or f"node-{peer[-8:]}", roles, days)
+    if out is not None:
+        path = out / path.name if out.is_dir() else out
+        try:
+            write_atomically(path, certificate.to_bytes())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    return {**_describe(certificate), "certificate": str(path)}
+
+
+def _admit_new(
+    place: AuthorityFolder,
+    signer: Authority,
+    name: str,
+    roles: Role,
+    days: float,
+    client: bool,
+    bootstrap: list[str],
+    out: Path,
+) -> dict[str, Any]:
+    from ..storage.folder import StateFolder
+    from .authority import file_name, write_atomically
+    from .members import make_identity, write_client_settings, write_mesh, write_node_settings
+
+    folder = out / file_name(name)
+    state = StateFolder(folder / "state")
+    identity = make_identity(state)
+    certificate, _ = place.invite(signer, identity.node_id, name, roles, days)
+    write_atomically(state.certificate, certificate.to_bytes())
+    write_mesh(folder, signer.mesh)
+    if client:
+        settings = write_client_settings(folder, bootstrap)
+    else:
+        settings = write_node_settings(folder, name, bootstrap)
+    return {
+        **_describe(certificate),
+        "folder": str(folder),
+        "certificate": str(state.certificate),
+        "settings": str(settings),
+    }
+
+
+def _check_bootstrap(addresses: list[str]) -> None:
+    from ..settings.checks import check_peer_address
+
+    for address in addresses:
+        try:
+            check_peer_address(address)
+        except ValueError as error:
+            raise UserError(f"--bootstrap {address}: {error}") from error
+
+
+@app.command()
+def revoke(
+    what: Annotated[list[str], typer.Argument(help="Certificates' files, or serials of 32 hexadecimal digits.")],
+    folder: Folder = Path("."),
+    authority: Number = 1,
+    publish: Annotated[bool, typer.Option("--publish", help="Tell the running mesh at once, as --via.")] = False,
+    via: ClientPath = None,
+    as_json: Json = False,
+) -> None:
+    """Take admissions back: write the authority's next revocation list.
+
+    Nodes learn it from `mesh.revocations` in their node.toml, or with --publish over the mesh.
+
+    \b
+    Examples:
+      hearth mesh revoke certificates/kitchen-1f2e3d4c.cert
+      hearth mesh revoke 00112233445566778899aabbccddeeff --publish --client laptop/client.toml
+    """
+    from .authority import AuthorityFolder, serial_of
+
+    place = AuthorityFolder(folder)
+    serials = [serial_of(text) for text in what]
+    signer = place.authority(authority, ask_passphrase)
+    revoked, path = place.revoke(signer, serials)
+    if publish:
+        from .publishing import publish_revocations
+
+        publish_revocations(via, revoked.to_bytes())
+    if as_json:
+        listed = [serial.hex() for serial in revoked.revoked]
+        print_json({"list": str(path), "sequence": revoked.sequence, "revoked": listed, "published": publish})
+        return
+    say(f"{path}: list {revoked.sequence} with {len(revoked.revoked)} revoked certificates")
+    if publish:
+        say("published: nodes close their links to it as the list reaches them")
+    else:
+        say("next: hearth mesh revoke … --publish, or copy the list to the nodes (mesh.revocations in node.toml)")
+
+
+@app.command()
+def show(folder: Folder = Path("."), as_json: Json = False) -> None:
+    """The mesh of a folder, and whom its authorities admitted from here.
+
+    \b
+    Examples:
+      hearth mesh show
+      hearth mesh show --folder ~/mesh --json
+    """
+    from ...crypto.identity import peer_id_text
+    from .authority import AuthorityFolder
+
+    place = AuthorityFolder(folder)
+    mesh = place.mesh()
+    revoked = place.revoked()
+    members = [{**_describe(held), "revoked": held.serial in revoked} for held in place.issued()]
+    authorities = [peer_id_text(authority) for authority in mesh.authorities]
+    if as_json:
+        print_json(
+            {
+                "name": mesh.name,
+                "mesh_id": mesh.mesh_id.hex(),
+                "authorities": authorities,
+                "certificates": members,
+                "revoked": [serial.hex() for serial in sorted(revoked)],
+            }
+        )
+        return
+    say(f"mesh {mesh.name}, id {mesh.mesh_id.hex()}")
+    for authority in authorities:
+        say(f"authority {authority}")
+    say("")
+    rows = [
+        (m["name"], m["peer_id"], ",".join(m["roles"]), m["until"][:10], "revoked" if m["revoked"] else "", m["serial"])
+        for m in members
+    ]
+    print_table(("name", "peer id", "roles", "until", "", "serial"), rows, empty="nobody was admitted from here")
+
+
+def _describe(certificate: Certificate) -> dict[str, Any]:
+    from ...crypto.identity import peer_id_text
+    from .authority import role_names
+
+    return {
+        "name": certificate.name,
+        "peer_id": peer_id_text(certificate.subject),
+        "roles": role_names(certificate.roles),
+        "from": _time_text(certificate.not_before_s),
+        "until": _time_text(certificate.not_after_s),
+        "serial": certificate.serial_text,
+        "issuer": peer_id_text(certificate.issuer),
+    }
+
+
+def _time_text(unix_s: int) -> str:
+    """RFC 3339; a certificate that this program did not issue may lie outside the calendar."""
+    try:
+        return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError):
+        return str(unix_s)

@@ -1,0 +1,24 @@
+"""Telling the mesh of a revocation list, as a client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...crypto.identity import node_id_from_text
+from ...protocol.events import Received
+from ...protocol.messages import Revocations
+from ..client import Client
+from .running import run_async
+from .session import client_path
+
+
+def publish_revocations(path: Path | None, revocation_list: bytes) -> None:
+    """Returns when it has left to the peers that were reached. Raises UserError, ClientError."""
+
+    async def publish() -> None:
+        async with Client.connect(client_path(path)) as mesh:
+            # As if it came from the mesh: the machine checks it, applies it and gossips what is news to it.
+            mesh.feed(Received(node_id_from_text(mesh.peer_id), Revocations(revocation_list)))
+            await mesh.flush()
+
+    run_async(publish)
