@@ -26,7 +26,7 @@ class ProtocolConfig:
     probe_timeout_us: int = 700 * MS
     indirect_probes: int = 3
     # suspicion = max(min, mult * log10(n) * probe_interval); halves with each independent accuser.
-    suspicion_min_us: int = 3 * SECOND
+    suspicion_min_us: int = 2 * SECOND
     suspicion_max_us: int = 15 * SECOND
     suspicion_accusers: int = 3
     local_health_max: int = 8

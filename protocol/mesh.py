@@ -118,7 +118,7 @@ class Mesh:
         self.profile = profile
         self.incarnation = incarnation
         self.members = Membership(self.ctx, incarnation)
-        self.tables = Tables(self.ctx, self._on_row)
+        self.tables = Tables(self.ctx, self._on_row, self._admits_row)
         self.heat = HeatBoard(self.ctx, self.tables, incarnation)
         self.replica = Replica(self.ctx, self.members, self.tables, incarnation)
         self.thief = Thief(self.ctx, self.members, self.tables, self.heat)
@@ -225,6 +225,7 @@ class Mesh:
             year_round=self.profile.year_round,
             since_s=self._since_s,
             cores=self.profile.cores,
+            certificate=self.ctx.certificate,
         )
         self.tables.publish(sign_record(self.ctx.identity, RecordKind.MEMBER, body), now_us, urgent=True)
 
@@ -290,13 +291,20 @@ class Mesh:
             elif status is Status.ALIVE:
                 self.worker.pump(now_us)
 
+    def _admits_row(self, record: Record, now_us: int) -> bool:
+        """A member record must show a certificate that grants the roles it claims; nobody can invent members."""
+        if record.kind is not RecordKind.MEMBER:
+            return True
+        member: MemberRecord = record.body
+        return self.ctx.admitted(member.certificate, member.node, Role(member.roles), now_us)
+
     def _on_row(self, record: Record, now_us: int) -> None:
         """A digest or member record that is news."""
         if record.kind is RecordKind.MEMBER:
             member: MemberRecord = record.body
+            self.ctx.emit(LearnAddress(member.node, member.addresses, member.relays))
             probed = _serves(Role(member.roles))
             self.members.learn(member.node, member.incarnation, now_us, probed=probed)
-            self.ctx.emit(LearnAddress(member.node, member.addresses, member.relays))
         elif record.kind is RecordKind.JOB_DIGEST and record.body.free_tasks:
             self.thief.on_news()
             self.worker.pump(now_us)

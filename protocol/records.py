@@ -196,6 +196,7 @@ class MemberRecord(RecordBody, frozen=True):
 
     roles: the certificate's.  addresses: multiaddr texts it listens on.  relays: nodes through which it is reached.
     zone: heat zone (empty for none).  year_round: its sink wants heat in summer too.  since_s: start, unix seconds.
+    certificate: the node's admission, so that nobody can invent members.
     """
 
     node: Node
@@ -209,6 +210,7 @@ class MemberRecord(RecordBody, frozen=True):
     year_round: bool
     since_s: UInt
     cores: Annotated[int, Meta(ge=0, le=65_536)]
+    certificate: Annotated[bytes, Meta(max_length=1024)] = b""
 
 
 class HeatDigest(RecordBody, frozen=True):

@@ -43,7 +43,7 @@ from .messages import (
     Want,
 )
 from .placement import candidates_from, replacement
-from .reconcile import opening, respond, respond_ids
+from .reconcile import answers, opening, respond, respond_ids
 from .records import (
     Grant,
     JobDigest,
@@ -64,6 +64,7 @@ FORGOTTEN_ROW = 102
 JOBS_A_REPLY_MAX = 128
 GRANT_RANGES_MAX = 16
 RECONCILE_JOBS_A_TICK = 16
+RECONCILE_RANGES_MAX = 1024
 PENDING_MAX = 256
 
 
@@ -583,14 +584,17 @@ class Replica:
         self._ctx.send(peer, Reconcile(kept.state.job_id, ranges))
 
     def on_reconcile(self, peer: bytes, message: Reconcile) -> None:
-        kept = self._reconcilable(peer, message.job_id)
+        """Answer for the ranges that differ. An unknown job is one whose disk was lost here: ask for it anew."""
+        job_id = message.job_id
+        if job_id not in self.jobs and job_id not in self._forgotten and job_id not in self._pending:
+            self._ctx.send(peer, Want(job_id, (job_id,)))
+            return
+        kept = self._reconcilable(peer, job_id)
         if kept is None:
             return
-        ranges, small = respond(kept.state.ids, message.ranges, self._ctx.config)
-        if ranges:
-            self._ctx.send(peer, Reconcile(message.job_id, tuple(ranges)))
-        for lo, hi, ids in small:
-            self._ctx.send(peer, ReconcileIds(message.job_id, lo, hi, tuple(ids)))
+        ranges, claims = respond(kept.state.ids, message.ranges, self._ctx.config, ranges_max=RECONCILE_RANGES_MAX)
+        for answer in answers(job_id, ranges, claims):
+            self._ctx.send(peer, answer)
 
     def on_reconcile_ids(self, peer: bytes, message: ReconcileIds) -> None:
         kept = self._reconcilable(peer, message.job_id)
@@ -610,6 +614,8 @@ class Replica:
         kept = self.jobs.get(job_id)
         if kept is None or peer not in kept.state.replicas:
             return None
+        # They differ, or did: compare again at the next tick.
+        kept.reconciled.pop(peer, None)
         return kept
 
     def _send_records(self, kept: KeptJob, peer: bytes, record_ids: list[bytes]) -> None:
@@ -619,7 +625,9 @@ class Replica:
                 self._ctx.emit(SendBatch(peer, kept.state.job_id, record_id))
                 continue
             record = kept.state.record(record_id)
-            if record is not None:
+            if record_id == kept.state.job_id:
+                small.extend(kept.state.context())
+            elif record is not None:
                 small.append(record.raw)
         if small:
             self._ctx.send(peer, Records(kept.state.job_id, tuple(small)))
@@ -644,8 +652,9 @@ class Replica:
         job_ids = list(self.jobs)
         for step in range(min(RECONCILE_JOBS_A_TICK, len(job_ids))):
             kept = self.jobs[job_ids[(self._reconcile_cursor + step) % len(job_ids)]]
-            self._forget_if_due(kept, now_us)
+            self._publish_digest(kept, now_us)
             self._reconcile(kept, now_us)
+            self._forget_if_due(kept, now_us)
         self._reconcile_cursor += RECONCILE_JOBS_A_TICK
         for thief in [node for node, parked in self._lifelines.items() if parked.expires_at_us <= now_us]:
             del self._lifelines[thief]
@@ -727,10 +736,13 @@ class Replica:
         """Tell the cell how much is free here: at once when it went to or from none, else once a second."""
         state = kept.state
         free = kept.ledger.free_in(self._sections(kept)) if state.open else 0
-        if free == kept.announced_free or (free == 0 and kept.announced_free == -1):
+        age_us = now_us - kept.announced_us
+        # Rows of the tables expire: what is still to be had is said again.
+        stale = free > 0 and age_us >= self._ctx.config.heat_refresh_us
+        if not stale and (free == kept.announced_free or (free == 0 and kept.announced_free == -1)):
             return
         crossed = (free > 0) != (kept.announced_free > 0)
-        if not crossed and now_us - kept.announced_us < self._ctx.config.sync_interval_us:
+        if not crossed and not stale and age_us < self._ctx.config.sync_interval_us:
             return
         kept.announced_free, kept.announced_us = free, now_us
         self._digest_sequence += 1

@@ -70,10 +70,19 @@ class _Peer:
 class Tables:
     """One node's rows. Bounded by `table_entries_max`, its own rows apart."""
 
-    def __init__(self, ctx: Context, on_row: Callable[[Record, int], None]) -> None:
-        """on_row: told of each row that another node wrote and that is news, with the time."""
+    def __init__(
+        self,
+        ctx: Context,
+        on_row: Callable[[Record, int], None],
+        admits: Callable[[Record, int], bool] = lambda _record, _now_us: True,
+    ) -> None:
+        """on_row: told of each row that another node wrote and that is news, with the time.
+
+        admits: whether a row with a good signature may be here at all.
+        """
         self._ctx = ctx
         self._on_row = on_row
+        self._admits = admits
         self._rows: dict[bytes, _Row] = {}
         self._buried: dict[bytes, tuple[Version, int]] = {}
         self._sorted: dict[RecordKind, list[Record]] = {}
@@ -173,6 +182,8 @@ class Tables:
             record = open_record(raw)
         except RecordError as error:
             return Reason.BAD_SIGNATURE if error.reason == "bad-signature" else Reason.MALFORMED
+        if not self._admits(record, now_us):
+            return Reason.NOT_ADMITTED
         self._put(record, key, version, now_us)
         self._on_row(record, now_us)
         return None

@@ -1,7 +1,7 @@
 """A handful of `Mesh` machines in one thread with virtual time: the world that transcripts are told in.
 
-The network delivers in order with a fixed delay, disks keep rows, executors take `task_us` a task and answer with
-a function of the task's number. Nothing here knows the protocol.
+The network delivers in order with a fixed delay, disks keep rows, executors take `task_us` a task and answer
+with a function of the task's number. Nothing here knows the protocol.
 """
 
 from __future__ import annotations

@@ -1,0 +1,43 @@
+# Two commands do everything on a machine with Python 3.11 or newer: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: demo test lint bench docs clean lock
+
+demo: $(STAMP)
+	@"$(BIN)/hearth" demo
+
+test: $(STAMP)
+	@"$(BIN)/python" -m pytest -q
+
+lint: $(STAMP)
+	@"$(BIN)/ruff" check .
+	@"$(BIN)/ruff" format --check .
+	@"$(BIN)/mypy"
+
+# Compares with Dask and Ray where they can be installed, into an environment of their own.
+bench: $(STAMP)
+	@"$(BIN)/hearth" bench --peers
+
+docs: $(STAMP)
+	@"$(BIN)/python" -m tests.docs_diagrams --write
+
+# The lock pins all versions with hashes, so nothing is resolved here: py-libp2p's pin of fastecdsa, which needs a
+# compiler, is overridden in overrides.txt. uv installs in seconds what pip takes a minute for.
+$(STAMP): requirements.lock pyproject.toml
+	@test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)"
+	@echo "hearthmesh: installing into $(VENV) (once)"
+	@"$(BIN)/python" -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-uv.lock
+	@"$(BIN)/uv" pip install -q --python "$(BIN)/python" --require-hashes --no-deps -r requirements.lock
+	@"$(BIN)/uv" pip install -q --python "$(BIN)/python" --no-deps --no-build-isolation -e .
+	@touch "$(STAMP)"
+
+# For maintainers: pin anew after a change of the dependencies.
+lock:
+	@"$(BIN)/uv" pip compile -q --universal --generate-hashes --no-header --no-emit-index-url \
+		--override overrides.txt --extra dev pyproject.toml -o requirements.lock
+
+clean:
+	@rm -rf "$(VENV)" .hearth .demo
