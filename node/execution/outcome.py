@@ -89,15 +89,15 @@ class BatchRequest:
             raise ValueError(f"count must be within 1 and {MAX_BATCH_TASKS}")
         if not 0 <= self.first < 1 << 62:
             raise ValueError("first must be within 0 and 2^62")
+        if not 1 <= len(self.seed) <= 64:
+            raise ValueError("seed must have within 1 and 64 bytes")
         if self.inputs is not None and len(self.inputs) != self.count:
             raise ValueError("inputs must have one entry a task")
         if len(self.files) > MAX_FILES or not all(map(is_file_name, self.files)):
             raise ValueError(f"files: at most {MAX_FILES}, of plain names (letters, digits, '_', '-', '.')")
         texts = [*self.arguments, *self.environment, *self.environment.values()]
         if len(texts) > MAX_ARGUMENTS or sum(len(text) for text in texts) > MAX_TEXT_BYTES:
-            raise ValueError(
-                f"arguments and environment: at most {MAX_ARGUMENTS}, {MAX_TEXT_BYTES} characters"
-            )
+            raise ValueError(f"arguments and environment: at most {MAX_ARGUMENTS}, {MAX_TEXT_BYTES} characters")
         if any("\0" in text for text in texts):
             raise ValueError("arguments and environment must not contain NUL")
 

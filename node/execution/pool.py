@@ -12,12 +12,12 @@ import trio
 from .outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, ModuleReport
 from .wasm_abi import offered_abis
 from .wasm_child import ChildConfig, WasmChild
-from .wasm_wire import MAX_BATCH_OUTPUT_BYTES, Check, Checked, Done, FromWorker, Run, pack_column, split, unpack_column
+from .wasm_wire import MAX_OUTPUT_BYTES, Check, Checked, Done, FromWorker, Run, pack_column, split, unpack_column
 
 DEFAULT_IDLE_S = 60.0
 MAX_WAITING = 256
-WORKER_OVERHEAD_BYTES = 128 << 20
-"""Room that a worker needs beside its guest's memory and files: Python, wasmtime, the module."""
+WORKER_OVERHEAD_BYTES = 384 << 20
+"""Room that a worker needs beside one task: Python, wasmtime, the module, the batch's outputs while they are packed."""
 
 
 class WasmPool:
@@ -47,15 +47,15 @@ class WasmPool:
                 ExecutionFault.UNAVAILABLE, f"no runtime {request.runtime} with ABI {request.abi} here"
             )
         limits = request.limits
-        needed_bytes = limits.memory_bytes + limits.scratch_bytes + limits.output_bytes + WORKER_OVERHEAD_BYTES
+        needed_bytes = limits.memory_bytes + limits.scratch_bytes + 4 * limits.output_bytes + WORKER_OVERHEAD_BYTES
         if needed_bytes > self._config.memory_bytes:
             raise ExecutionError(
                 ExecutionFault.TOO_BIG,
                 f"a task's memory, files and output need {needed_bytes >> 20} MiB, "
                 f"a worker here has {self._config.memory_bytes >> 20} MiB",
             )
-        if limits.output_bytes > MAX_BATCH_OUTPUT_BYTES:
-            raise ExecutionError(ExecutionFault.TOO_BIG, f"output_bytes may be at most {MAX_BATCH_OUTPUT_BYTES}")
+        if limits.output_bytes > MAX_OUTPUT_BYTES:
+            raise ExecutionError(ExecutionFault.TOO_BIG, f"output_bytes may be at most {MAX_OUTPUT_BYTES}")
         child = await self._acquire()
         try:
             answer = await child.ask(_encode(request, child.next_batch()))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from .outcome import Exit
+from .outcome import ExecutionError, ExecutionFault, Exit
 from .wasm_abi import START
 from .wasm_batch import Batch
 from .wasm_engine import Guest, Stop
@@ -36,13 +36,14 @@ def _run_one(batch: Batch, index: int, standard_input: bytes) -> tuple[int, byte
     machinery.pacer.task += 1
     machinery.pacer.stop = None if machinery.pacer.stop is Exit.WALL else machinery.pacer.stop
     checkpoint = CheckpointFolder(Path(run.checkpoints) / str(index)) if run.checkpoints else None
+    tree = _tree(batch, checkpoint)
     guest = Guest(machinery.loader.engine, run.memory_bytes, machinery.pacer.attach)
     try:
         world = TaskWorld(
             guest,
             run.seed,
             index,
-            FileTree(batch.files, run.scratch_bytes, checkpoint),
+            tree,
             arguments=(PROGRAM_NAME, str(index), *run.arguments),
             environment=run.environment,
             standard_input=standard_input,
@@ -64,6 +65,13 @@ def _run_one(batch: Batch, index: int, standard_input: bytes) -> tuple[int, byte
         checkpoint.discard()
     batch.columns.note(world.take_stderr(), stop, run.stderr_bytes)
     return exit, output, fuel
+
+
+def _tree(batch: Batch, checkpoint: CheckpointFolder | None) -> FileTree:
+    try:
+        return FileTree(batch.files, batch.run.scratch_bytes, checkpoint)
+    except OSError as error:
+        raise ExecutionError(ExecutionFault.UNAVAILABLE, f"checkpoint folder: {error.strerror}") from error
 
 
 def _call_start(guest: Guest) -> Stop | None:

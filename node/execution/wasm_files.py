@@ -118,9 +118,13 @@ class CheckpointFolder:
         self.path = path
 
     def load(self, most_bytes: int) -> dict[str, bytes]:
-        """All regular files; what is over the bound, or not a plain file of a plain name, is left out."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """All regular files; none where nothing was saved.
+
+        What is over the bound, or is no regular file of a plain name, is left out.
+        """
         found: dict[str, bytes] = {}
+        if not self.path.is_dir():
+            return found
         for entry in sorted(self.path.iterdir())[:MAX_ENTRIES]:
             if not is_file_name(entry.name) or not stat.S_ISREG(entry.lstat().st_mode):
                 continue
@@ -132,6 +136,7 @@ class CheckpointFolder:
 
     def save(self, name: str, content: bytes) -> None:
         """Durable when it returns: written aside, synced, renamed, folder synced."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self.path / (name + _NEW_SUFFIX)
         with open(temporary, "wb") as file:
             file.write(content)

@@ -120,16 +120,16 @@ class _FunctionBatch:
                 return self._failed(guest, Stop(Exit.FUEL, ""))
             columns.add(0, bytes(view[address : address + length]), left - now_left)
             left = now_left
-            if offset % _MEMORY_LOOK_TASKS == 0 and self._is_worn(guest):
+            if columns.is_full() or (offset % _MEMORY_LOOK_TASKS == 0 and self._is_worn(guest)):
                 break
         return None, 0
 
     def _is_worn(self, guest: Guest) -> bool:
-        """Whether the guest, or the batch's outputs, grew so much that the burst must end."""
-        if guest.memory_bytes() > self._replace_above_bytes:
-            self._close()
-            return True
-        return self._batch.columns.is_full()
+        """Whether the guest grew so much that it must be replaced; it is closed then."""
+        if guest.memory_bytes() <= self._replace_above_bytes:
+            return False
+        self._close()
+        return True
 
     def _failed(self, guest: Guest, stop: Stop) -> tuple[Stop, int]:
         """The true reason, and the fuel up to there."""

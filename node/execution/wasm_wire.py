@@ -12,10 +12,11 @@ from array import array
 import msgspec
 
 HEADER = struct.Struct("<I")
-MAX_BATCH_OUTPUT_BYTES = 256 << 20
+MAX_OUTPUT_BYTES = 256 << 20
+MAX_BATCH_OUTPUT_BYTES = 64 << 20
 MAX_BATCH_STDERR_BYTES = 16 << 20
-MAX_FRAME_BYTES = 2 * MAX_BATCH_OUTPUT_BYTES + (64 << 20)
-"""The last output may start just under its bound; the rest is for stderr and columns."""
+MAX_FRAME_BYTES = MAX_BATCH_OUTPUT_BYTES + MAX_OUTPUT_BYTES + (64 << 20)
+"""The last output may start just under the batch's bound; the rest is for stderr and columns."""
 
 assert sys.byteorder == "little", "columns are sent as they lie in memory"
 

@@ -71,6 +71,10 @@ class Worker:
                 answer: FromWorker = self._run(message) if isinstance(message, Run) else self._check(message)
             except ExecutionError as error:
                 answer = Failed(message.batch, error.reason.value, error.detail)
+            except Exception as error:  # boundary: the parent hears why before this process ends
+                detail = f"the worker failed: {error!r}"[:300].replace("\n", " ")
+                self._connection.sendall(encode(Failed(message.batch, ExecutionFault.CHILD_LOST.value, detail)))
+                raise
             self._connection.sendall(encode(answer))
 
     def _run(self, run: Run) -> Done:

@@ -123,3 +123,21 @@ async def test_a_planted_symlink_in_a_checkpoint_is_not_followed(pool: WasmPool,
     assert outcome.exits == [Exit.TRAP]
     assert (tmp_path / "secret").read_bytes() == b"secret"
     assert (folder / "state").read_bytes() == b"a"
+
+
+async def test_a_checkpoint_that_cannot_be_written_is_an_io_error_for_the_guest(
+    pool: WasmPool, wasm: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    outcome = await run(pool, wasm, b"eok", checkpoint_root=tmp_path / "absent")
+    assert outcome.exits == [0]
+    assert not (tmp_path / "absent").exists()
+    outcome = await run(pool, wasm, b"c", checkpoint_root=tmp_path / "file")
+    assert outcome.exits == [129]
+
+
+async def test_a_task_over_its_fuel_keeps_nothing(pool: WasmPool, wasm: Any) -> None:
+    used = (await run(pool, wasm, b"eok")).fuels[0]
+    outcome = await run(pool, wasm, b"eok", limits={"fuel": used - 1})
+    assert (outcome.exits, outcome.outputs, outcome.fuels) == ([Exit.FUEL], [b""], [used - 1])
+    assert (await run(pool, wasm, b"eok", limits={"fuel": used})).exits == [0]
