@@ -1,0 +1,62 @@
+"""Finding the mesh: the bootstrap list."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+import trio
+
+from .addresses import AddressError, split_peer_address
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+RETRY_FIRST_S = 0.5
+RETRY_MAX_S = 30.0
+
+
+class Dialler(Protocol):
+    """What finding peers needs of the links."""
+
+    node_id: bytes
+
+    def learn(self, peer: bytes, addresses: tuple[str, ...], relays: tuple[bytes, ...]) -> None: ...
+
+    def connect(self, peer: bytes) -> None: ...
+
+    def peers_count(self) -> int: ...
+
+    async def links_changed(self) -> None: ...
+
+
+class Bootstrap:
+    """Dials the known peers until there is a link, and again when all links are lost."""
+
+    def __init__(self, links: Dialler, addresses: Sequence[str]) -> None:
+        self._links = links
+        self._known: dict[bytes, list[str]] = {}
+        for text in addresses:
+            try:
+                peer, base = split_peer_address(text)
+            except AddressError as error:
+                log.warning("bootstrap.unusable", address=text, reason=str(error))
+                continue
+            if peer != links.node_id:
+                self._known.setdefault(peer, []).append(base)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        delay_s = RETRY_FIRST_S
+        while self._known:
+            if self._links.peers_count():
+                delay_s = RETRY_FIRST_S
+                await self._links.links_changed()
+                continue
+            for peer, addresses in self._known.items():
+                self._links.learn(peer, tuple(addresses), ())
+                self._links.connect(peer)
+            with trio.move_on_after(delay_s * random.uniform(0.75, 1.25)):
+                await self._links.links_changed()
+            delay_s = min(RETRY_MAX_S, 1.5 * delay_s)

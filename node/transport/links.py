@@ -1,0 +1,569 @@
+"""The node's links: one with each admitted peer that it talks to, dialled when first needed.
+
+Everything runs on one trio thread. `send`, `publish`, `learn`, `connect`, `close`, `block` and `recheck` only queue.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Collection, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+import trio
+from libp2p.abc import INetStream
+from libp2p.network.connection.swarm_connection import SwarmConn
+from libp2p.peer.id import ID
+from multiaddr import Multiaddr
+
+from ...crypto.certificates import Certificate, MembershipPolicy
+from ...crypto.identity import Identity, peer_id_text
+from ..storage.blobs import BlobStore
+from .addresses import AddressBook, announced
+from .blobs import BLOB_PROTOCOL, BlobFetchError, BlobTransfers
+from .discovery import Bootstrap
+from .frames import MuxerLimits
+from .gate import LINK_PROTOCOL, Gate, Greeted, GreetingFailed, RefusedByPeer
+from .hello import Refused
+from .host import DialFailed, HostConfig, SecureHost, create_host
+from .link import STREAM_GONE, Link, LinkEnd, LinkLimits, shielded
+from .muxer import YamuxConnection
+from .streams import bytes_of, connection_of, node_id_of, peer_id_of
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+__all__ = ["BlobFetchError", "LinkConfig", "LinkHandler", "LinkInfo", "Links"]
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+# Two links of one pair that began within this time of each other are one pair's simultaneous dials.
+SIMULTANEOUS_S = 5.0
+LINKLESS_S = 6.0
+RECHECK_S = 60.0
+DIALS_AT_ONCE = 16
+RETRY_FIRST_S = 0.25
+RETRY_MAX_S = 8.0
+REJECTION_REPEAT_S = 30.0
+REMEMBERED_MAX = 4096
+PENDING_PEERS_MAX = 1024
+
+
+class LinkHandler(Protocol):
+    """Told what happens, on the trio thread; must neither block nor raise."""
+
+    def on_connected(self, peer: bytes, certificate: Certificate) -> None: ...
+
+    def on_lost(self, peer: bytes, reset: bool) -> None:
+        """reset: the other side's process or connection went away, rather than that we closed it."""
+
+    def on_message(self, peer: bytes, payload: bytes) -> None: ...
+
+    def on_gossip(self, source: bytes, payload: bytes) -> None: ...
+
+    def on_unreachable(self, peer: bytes) -> None:
+        """What was sent to the peer is dropped: no address answered."""
+
+    def on_rejected(self, peer: bytes, reason: str) -> None:
+        """The other side refused us, or we it. reason: printable."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkConfig:
+    """How a node reaches others, and what they may cost it.
+
+    listen: multiaddrs; empty for a node that only dials.  bootstrap: addresses that end in /p2p/ and a peer id.
+    """
+
+    listen: tuple[str, ...] = ()
+    bootstrap: tuple[str, ...] = ()
+    mdns: bool = False
+    relay_service: bool = False
+    relay_through: tuple[str, ...] = ()
+    max_links: int = 512
+    max_inbound_connections: int = 256
+    max_streams_per_connection: int = 64
+    dial_timeout_s: float = 10.0
+    pending_frames: int = 4096
+    """Frames kept for a peer that is being dialled; so many, and"""
+    pending_bytes: int = 4 * 1024 * 1024
+    """so many bytes. What comes on top is dropped."""
+    limits: LinkLimits = field(default_factory=LinkLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkInfo:
+    """One link as it stands.  rtt_us: of the last keepalive; None before the first."""
+
+    peer: bytes
+    dialled: bool
+    address: str
+    relayed: bool
+    rtt_us: int | None
+    received_bytes: int
+    sent_bytes: int
+    queue_bytes: int
+    dropped_frames: int
+    agent: str
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Frames for a peer that is being dialled."""
+
+    frames: deque[bytes] = field(default_factory=deque)
+    size_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Failure:
+    """When a peer that could not be reached may be dialled again."""
+
+    retry_at_s: float
+    delay_s: float
+
+
+class Links:
+    """Runs one node's links. `blobs` None: the node serves and fetches none."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        certificate: bytes,
+        policy: MembershipPolicy,
+        config: LinkConfig,
+        handler: LinkHandler,
+        blobs: BlobStore | None,
+    ) -> None:
+        self.node_id = identity.node_id
+        self.config = config
+        self.addresses: tuple[str, ...] = ()
+        self.relays: tuple[bytes, ...] = ()
+        self.dropped_frames = 0
+        self._handler = handler
+        self._identity = identity
+        self._book = AddressBook()
+        self._gate = Gate(certificate, policy, has_room=lambda: len(self._links) < config.max_links)
+        self._links: dict[bytes, Link] = {}
+        self._connections: dict[Link, SwarmConn] = {}
+        self._greeting: dict[SwarmConn, None] = {}
+        self._pending: dict[bytes, _Pending] = {}
+        self._dialling: dict[bytes, None] = {}
+        self._failures: OrderedDict[bytes, _Failure] = OrderedDict()
+        self._told: OrderedDict[tuple[bytes, str], float] = OrderedDict()
+        self._dial_slots = trio.CapacityLimiter(DIALS_AT_ONCE)
+        self._settled = trio.lowlevel.ParkingLot()
+        self._addresses_changed = trio.Event()
+        self._links_changed = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._host: SecureHost = create_host(
+            identity.seed,
+            HostConfig(
+                listen=tuple(config.listen),
+                max_inbound_connections=config.max_inbound_connections,
+                muxer=MuxerLimits(max_inbound_streams=config.max_streams_per_connection),
+            ),
+        )
+        self._transfers = None if blobs is None else BlobTransfers(blobs, self._open_blob_stream)
+
+    # -- running -------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen, find the mesh, serve until cancelled. Started once `addresses` is valid."""
+        self._host.admit_stream = self._admit_stream
+        self._host.observe(self._on_connection, lambda _: None)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._host.run())
+            self._host.set_stream_handler(LINK_PROTOCOL, self._on_link_stream)
+            if self._transfers is not None:
+                self._host.set_stream_handler(BLOB_PROTOCOL, self._transfers.serve)
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            self._nursery = nursery
+            self._set_addresses(announced(map(str, self._host.addresses()), self.node_id), ())
+            nursery.start_soon(self._recheck_forever)
+            nursery.start_soon(Bootstrap(self, self.config.bootstrap).run)
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    def _set_addresses(self, addresses: tuple[str, ...], relays: tuple[bytes, ...]) -> None:
+        if (addresses, relays) != (self.addresses, self.relays):
+            self.addresses, self.relays = addresses, relays
+            self._addresses_changed.set()
+            self._addresses_changed = trio.Event()
+
+    async def addresses_changed(self) -> None:
+        """Wait until `addresses` or `relays` is another."""
+        await self._addresses_changed.wait()
+
+    async def links_changed(self) -> None:
+        """Wait until a link begins or ends."""
+        await self._links_changed.wait()
+
+    async def _recheck_forever(self) -> None:
+        while True:
+            await trio.sleep(RECHECK_S)
+            self.recheck()
+
+    # -- what the driver calls -----------------------------------------------------------------------------
+
+    def send(self, peer: bytes, payload: bytes) -> None:
+        """Queue one frame; without a link, dial. What cannot be delivered is dropped and reported once."""
+        link = self._links.get(peer)
+        if link is not None:
+            if not link.enqueue(payload):
+                self.dropped_frames += 1
+            return
+        pending = self._pending.get(peer)
+        if pending is None:
+            if len(self._pending) >= PENDING_PEERS_MAX:
+                self.dropped_frames += 1
+                return
+            pending = self._pending[peer] = _Pending()
+        if (
+            len(pending.frames) >= self.config.pending_frames
+            or pending.size_bytes + len(payload) > self.config.pending_bytes
+        ):
+            self.dropped_frames += 1
+        else:
+            pending.frames.append(payload)
+            pending.size_bytes += len(payload)
+        self.connect(peer)
+
+    def learn(self, peer: bytes, addresses: tuple[str, ...], relays: tuple[bytes, ...]) -> None:
+        """Where a peer says it can be reached."""
+        if peer != self.node_id and self._book.learn(peer, addresses, relays):
+            self._failures.pop(peer, None)
+
+    def connect(self, peer: bytes) -> None:
+        """Make sure that there is a link, or that one is being made."""
+        if peer in self._links or peer in self._dialling or peer == self.node_id or self._nursery is None:
+            if peer == self.node_id or self._nursery is None:
+                self._pending.pop(peer, None)
+            return
+        self._dialling[peer] = None
+        self._nursery.start_soon(self._dial, peer)
+
+    def close(self, peer: bytes, reason: str) -> None:
+        """End the link after what is queued; the peer is told why."""
+        link = self._links.get(peer)
+        if link is not None:
+            link.close(reason)
+
+    def publish(self, payload: bytes) -> None:
+        """Tell all nodes of the mesh, by gossip."""
+
+    def block(self, peers: Collection[bytes] | None, others: bool = False) -> None:
+        """For testnets: drop the links with these peers (with `others`: with all but these) and refuse new ones.
+
+        None heals it.
+        """
+        self._gate.block(peers, others)
+        for peer, link in list(self._links.items()):
+            if self._gate.is_blocked(peer):
+                link.end(LinkEnd("partitioned"))
+        if peers is None:
+            self._failures.clear()
+
+    def recheck(self) -> None:
+        """Close the links of peers that the policy no longer admits: revoked or expired meanwhile."""
+        for peer, link in list(self._links.items()):
+            reason = self._gate.refusal(peer, link.certificate_bytes)
+            if reason is not None:
+                self._tell_rejected(peer, reason)
+                link.close(reason)
+
+    async def fetch_blob(self, digest: bytes, sources: Sequence[bytes], limit_bytes: int) -> None:
+        """Bring a blob into the store from the first source that has it. Raises BlobFetchError, StorageError."""
+        if self._transfers is None:
+            raise BlobFetchError("this node keeps no blobs")
+        await self._transfers.fetch_blob(digest, sources, limit_bytes)
+
+    def peers(self) -> list[LinkInfo]:
+        """All links, in the order of their beginning."""
+        return [
+            LinkInfo(
+                peer=peer,
+                dialled=link.dialled,
+                address=link.address,
+                relayed=link.relayed,
+                rtt_us=_rtt_us(self._connections[link]),
+                received_bytes=link.received_bytes,
+                sent_bytes=link.sent_bytes,
+                queue_bytes=link.queue_bytes,
+                dropped_frames=link.dropped_frames,
+                agent=link.agent,
+            )
+            for peer, link in self._links.items()
+        ]
+
+    def peers_count(self) -> int:
+        return len(self._links)
+
+    def is_linked(self, peer: bytes) -> bool:
+        return peer in self._links
+
+    async def flush(self, timeout_s: float) -> None:
+        """Wait until what was sent so far is on its way, or the time is over."""
+        with trio.move_on_after(timeout_s):
+            while self._dialling:
+                await self._settled.park()
+            for link in list(self._links.values()):
+                await link.drained()
+            for connection in list(self._connections.values()):
+                if isinstance(connection.muxed_conn, YamuxConnection):
+                    await connection.muxed_conn.drained()
+
+    # -- dialling ------------------------------------------------------------------------------------------
+
+    async def _dial(self, peer: bytes) -> None:
+        try:
+            linked = await self._link_with(peer)
+        finally:
+            self._dialling.pop(peer, None)
+            self._settled.unpark_all()
+        if linked or peer in self._links:
+            self._failures.pop(peer, None)
+            return
+        self._remember_failure(peer)
+        dropped = self._pending.pop(peer, None)
+        if dropped is not None:
+            self.dropped_frames += len(dropped.frames)
+        self._handler.on_unreachable(peer)
+
+    async def _link_with(self, peer: bytes) -> bool:
+        """False if no address answered, or the peer was not willing."""
+        failure = self._failures.get(peer)
+        if self._gate.is_blocked(peer) or (failure is not None and trio.current_time() < failure.retry_at_s):
+            return False
+        async with self._dial_slots:
+            connection = await self._connection_with(peer)
+            if peer in self._links:
+                if connection is not None and connection is not self._connections.get(self._links[peer]):
+                    await self._close_connection(connection)
+                return True
+            return connection is not None and await self._open_link(peer, connection)
+
+    async def _connection_with(self, peer: bytes) -> SwarmConn | None:
+        addresses = [Multiaddr(address) for address in self._book.direct(peer)]
+        if not addresses:
+            return None
+        try:
+            return await self._host.dial(peer_id_of(peer), addresses, self.config.dial_timeout_s)
+        except DialFailed as error:
+            log.debug("link.unreachable", peer=peer_id_text(peer), reason=str(error))
+            return None
+
+    async def _open_link(self, peer: bytes, connection: SwarmConn) -> bool:
+        greeted = None
+        try:
+            stream = await self._host.open_stream(connection, LINK_PROTOCOL)
+            greeted = await self._greet(stream, peer, dialled=True)
+        except (*STREAM_GONE, trio.TooSlowError) as error:
+            log.debug("link.no_stream", peer=peer_id_text(peer), reason=str(error))
+        if greeted is None or self._nursery is None:
+            if peer not in self._links and connection not in self._greeting:
+                await self._close_connection(connection)
+            return False
+        link = self._make_link(peer, greeted, stream, connection, dialled=True)
+        self._install(link)
+        self._nursery.start_soon(self._serve, link, stream)
+        return True
+
+    def _remember_failure(self, peer: bytes) -> None:
+        known = self._failures.pop(peer, None)
+        now = trio.current_time()
+        if known is not None and now < known.retry_at_s:
+            self._failures[peer] = known
+            return
+        delay = RETRY_FIRST_S if known is None else min(RETRY_MAX_S, 2 * known.delay_s)
+        self._failures[peer] = _Failure(now + delay, delay)
+        while len(self._failures) > REMEMBERED_MAX:
+            self._failures.popitem(last=False)
+
+    # -- being dialled -------------------------------------------------------------------------------------
+
+    async def _admit_stream(self, peer_id: ID, protocol: str) -> bool:
+        peer = node_id_of(peer_id)
+        return peer is not None and await self._gate.admits_stream(peer, str(protocol))
+
+    def _on_connection(self, connection: SwarmConn) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self._expect_link, connection)
+
+    async def _expect_link(self, connection: SwarmConn) -> None:
+        """A connection whose peer has no link after a while is a stranger's: it ends."""
+        with trio.move_on_after(LINKLESS_S):
+            await connection.event_closed.wait()
+            return
+        peer = node_id_of(connection.muxed_conn.peer_id)
+        if peer is None or not (peer in self._links or peer in self._dialling):
+            await self._close_connection(connection)
+
+    async def _on_link_stream(self, stream: INetStream) -> None:
+        """An inbound link, from its greeting to its end."""
+        connection = connection_of(stream)
+        peer = node_id_of(stream.muxed_conn.peer_id)
+        if peer is None or connection in self._greeting or self._nursery is None:
+            await stream.reset()
+            return
+        self._greeting[connection] = None
+        try:
+            greeted = await self._greet(stream, peer, dialled=False)
+        finally:
+            self._greeting.pop(connection, None)
+        if greeted is None or self._gate.is_blocked(peer) or self._nursery is None:
+            await stream.reset()
+            if self._nursery is not None and peer not in self._links:
+                self._nursery.start_soon(self._close_connection, connection)
+            return
+        link = self._make_link(peer, greeted, stream, connection, dialled=False)
+        self._install(link)
+        await self._serve(link, stream)
+
+    # -- links ---------------------------------------------------------------------------------------------
+
+    async def _greet(self, stream: INetStream, peer: bytes, *, dialled: bool) -> Greeted | None:
+        """None if it came to nothing; whoever must know was told."""
+        try:
+            return await self._gate.greet(bytes_of(stream), peer, dialled=dialled)
+        except Refused as refused:
+            log.info("link.refused", peer=peer_id_text(peer), reason=refused.reason)
+            self._tell_rejected(peer, refused.reason)
+        except RefusedByPeer as refused:
+            self._tell_rejected(peer, refused.reason)
+        except GreetingFailed as failed:
+            log.debug("link.no_greeting", peer=peer_id_text(peer), reason=str(failed))
+        return None
+
+    def _make_link(
+        self, peer: bytes, greeted: Greeted, stream: INetStream, connection: SwarmConn, *, dialled: bool
+    ) -> Link:
+        address, relayed = _where(connection)
+        link = Link(
+            peer,
+            greeted.certificate,
+            greeted.certificate_bytes,
+            bytes_of(stream),
+            greeted.frames,
+            dialled=dialled,
+            life=greeted.life,
+            agent=greeted.agent,
+            address=address,
+            relayed=relayed,
+            limits=self.config.limits,
+        )
+        self._connections[link] = connection
+        return link
+
+    def _install(self, link: Link) -> None:
+        """Make it the pair's one link, or retire it: both sides decide alike."""
+        peer, old = link.peer, self._links.get(link.peer)
+        if old is not None and self._is_twin(old, link):
+            if self._is_preferred(old):
+                link.retire()
+                return
+            self._links[peer] = link
+            for payload in old.retire():
+                link.enqueue(payload)
+            return
+        if old is not None:
+            # The peer would not make another link if it still had this one.
+            del self._links[peer]
+            old.end(LinkEnd("the peer began anew"))
+            self._handler.on_lost(peer, True)
+        self._links[peer] = link
+        self._gate.admit(peer)
+        log.info("link.up", peer=peer_id_text(peer), address=link.address, dialled=link.dialled, relayed=link.relayed)
+        self._note_change()
+        self._handler.on_connected(peer, link.certificate)
+        pending = self._pending.pop(peer, None)
+        for payload in pending.frames if pending is not None else ():
+            link.enqueue(payload)
+
+    def _is_twin(self, old: Link, new: Link) -> bool:
+        is_young = trio.current_time() - old.since_s < SIMULTANEOUS_S
+        return is_young and old.dialled != new.dialled and old.life == new.life and not old.ended.is_set()
+
+    def _is_preferred(self, link: Link) -> bool:
+        """Of twins the one stays that the smaller id dialled."""
+        return link.dialled == (self.node_id < link.peer)
+
+    async def _serve(self, link: Link, stream: INetStream) -> None:
+        try:
+            end = await link.run(self._handler.on_message)
+        finally:
+            connection = self._connections.pop(link)
+            is_last = self._links.get(link.peer) is link
+            if is_last:
+                del self._links[link.peer]
+                self._gate.expel(link.peer)
+            with shielded(1.0):
+                await stream.reset()
+        if is_last:
+            self._on_end(link, end)
+        if connection not in self._connections.values():
+            await self._close_connection(connection)
+
+    def _on_end(self, link: Link, end: LinkEnd) -> None:
+        log.info("link.down", peer=peer_id_text(link.peer), reason=end.why, said=end.said)
+        if end.said:
+            self._tell_rejected(link.peer, end.said)
+        self._note_change()
+        self._handler.on_lost(link.peer, end.by_peer)
+
+    def _note_change(self) -> None:
+        self._links_changed.set()
+        self._links_changed = trio.Event()
+
+    def _tell_rejected(self, peer: bytes, reason: str) -> None:
+        """Once in a while for the same peer and reason: a refused peer tries again and again."""
+        now = trio.current_time()
+        key = (peer, reason)
+        if now - self._told.get(key, -REJECTION_REPEAT_S) < REJECTION_REPEAT_S:
+            return
+        self._told[key] = now
+        self._told.move_to_end(key)
+        while len(self._told) > REMEMBERED_MAX:
+            self._told.popitem(last=False)
+        self._handler.on_rejected(peer, reason)
+
+    async def _close_connection(self, connection: SwarmConn) -> None:
+        try:
+            await connection.close()
+        except STREAM_GONE:
+            pass  # it is closed all the same
+
+    async def _open_blob_stream(self, peer: bytes, protocol: str) -> INetStream:
+        """On the link's connection; dials if there is none. Raises one of STREAM_GONE or TooSlowError."""
+        link = self._links.get(peer)
+        if link is None:
+            self.connect(peer)
+            while peer in self._dialling:
+                await self._settled.park()
+            link = self._links.get(peer)
+        if link is None:
+            raise OSError("no link with the peer")
+        return await self._host.open_stream(self._connections[link], protocol)
+
+
+def _rtt_us(connection: SwarmConn) -> int | None:
+    muxed = connection.muxed_conn
+    return muxed.rtt_us if isinstance(muxed, YamuxConnection) else None
+
+
+def _where(connection: SwarmConn) -> tuple[str, bool]:
+    """The other end's address for people, and whether a relay lies between."""
+    addresses = [str(address) for address in connection.get_transport_addresses()]
+    relayed = any("/p2p-circuit" in address for address in addresses)
+    if relayed:
+        return next(address for address in addresses if "/p2p-circuit" in address), True
+    muxed = connection.muxed_conn
+    remote = muxed.get_remote_address() if isinstance(muxed, YamuxConnection) else None
+    if remote is None:
+        return addresses[0] if addresses else "", False
+    return f"/{'ip6' if ':' in remote[0] else 'ip4'}/{remote[0]}/tcp/{remote[1]}", False
