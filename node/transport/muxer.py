@@ -164,6 +164,11 @@ class YamuxConnection(IMuxedConn):
         self._end("closed by us")
         await self._close_session()
 
+    async def drained(self) -> None:
+        """Returns when the socket took all that is queued, or the connection is over."""
+        while self.close_reason is None and self._has_work:
+            await self._drained.park()
+
     async def wait_closed(self) -> None:
         """Returns once the connection is over."""
         await self._over.wait()
