@@ -39,8 +39,8 @@ def test_a_journal_keeps_every_acknowledged_record_through_kills(tmp_path: Path,
         lines = run_and_kill("journal", tmp_path, first, rng.choice([1, 2, 10, 300, 1500]))
         assert lines[0] == "open"
         for line in lines[1:]:
-            writer, number = line.split()
-            acknowledged.add((int(writer), int(number)))
+            by, what = line.split()
+            acknowledged.add((int(by), int(what)))
         with Journal.open(tmp_path / "journal.db") as journal:
             assert journal.notices == []
             stored = {(record.job_id[0], int.from_bytes(record.key, "big")): record for record in journal.load()}

@@ -45,6 +45,18 @@ def break_a_page(path: Path) -> None:
     overwrite(path, 4096 * 6, b"\xff" * 4096)
 
 
+def break_the_index(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'records_by_key'").fetchone()
+    connection.close()
+    overwrite(path, 4096 * (page - 1), b"\xff" * 4096)
+
+
+def break_the_free_list(path: Path) -> None:
+    """Only SQLite's own check sees this one, before a later write goes wrong."""
+    overwrite(path, 36, (5).to_bytes(4, "big"))
+
+
 def cut_in_half(path: Path) -> None:
     with open(path, "r+b") as file:
         file.truncate(path.stat().st_size // 2 // 4096 * 4096)
@@ -62,7 +74,16 @@ def lose_beside_its_log(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "harm",
-    [flip_a_body, break_the_header, break_a_page, cut_in_half, empty_beside_its_log, lose_beside_its_log],
+    [
+        flip_a_body,
+        break_the_header,
+        break_a_page,
+        break_the_index,
+        break_the_free_list,
+        cut_in_half,
+        empty_beside_its_log,
+        lose_beside_its_log,
+    ],
 )
 async def test_a_damaged_journal_is_set_aside_with_a_message_and_an_empty_one_works(filled: Path, harm: object) -> None:
     assert callable(harm)
