@@ -46,7 +46,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-# Errors that are the user's, by module under node/ or crypto/: what was not imported was not raised, and importing it
+# Errors that are the user's, by module: what was not imported was not raised, and importing it
 # here would make each small mistake wait for libp2p.
 _KNOWN = {
     "node.toml": ("ConfigError",),
@@ -55,6 +55,7 @@ _KNOWN = {
     "node.execution.outcome": ("ExecutionError",),
     "node.membership_files": ("MembershipError",),
     "node.storage.errors": ("StorageError",),
+    "testnet.errors": ("TestnetError",),
     "crypto.mesh": ("CertificateError",),
     "crypto.keyfile": ("IdentityError",),
 }
