@@ -133,7 +133,7 @@ class NativeExecutor:
         tools, folders = Tools.find(), SandboxFolders(self._state, self._uid_base)
         kill_orphans(folders.tag)
         true = NativeCommand(Path(Tools.locate("true")))
-        request = BatchRequest(b"", "native", "command", Path(), b"", 0, 1, b"", limits=PROBE_LIMITS)
+        request = BatchRequest(bytes(32), "native", "command", Path(), b"", 0, 1, bytes(32), limits=PROBE_LIMITS)
         outcome = await self._batch(request, true, tools, folders, slot=0).run()
         if outcome.exits != [Exit.SUCCESS]:
             raise SandboxUnavailable(f"a sandboxed `true` ended with {outcome.exits[0]}")

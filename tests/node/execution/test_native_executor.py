@@ -56,7 +56,7 @@ async def executor(state: Path) -> AsyncIterator[NativeExecutor]:
 
 
 def ask(script: str, entry: str = "sh", limits: Limits = LIMITS, **more: Any) -> BatchRequest:
-    request = BatchRequest(b"job", "native", "command", Path(), b"", 0, 1, b"", entry, (script,), limits=limits)
+    request = BatchRequest(b"job", "native", "command", Path(), b"", 0, 1, b"seed", entry, (script,), limits=limits)
     return replace(request, **more)
 
 
@@ -416,7 +416,7 @@ from hearthmesh.node.execution.outcome import BatchRequest
 
 command = NativeCommand(Path("/usr/bin/sh"))
 executor = NativeExecutor(NativeRuntimeConfig(commands={"sh": command}), Path(sys.argv[1]))
-request = BatchRequest(b"job", "native", "command", Path(), b"", 0, 1, b"", "sh", ("-c", "exec sleep 41.0026"))
+request = BatchRequest(b"job", "native", "command", Path(), b"", 0, 1, b"seed", "sh", ("-c", "exec sleep 41.0026"))
 trio.run(executor.run, request)
 """
 

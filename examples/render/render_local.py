@@ -1,6 +1,6 @@
 """Renders the tiles on this machine, without a mesh but in the nodes' sandbox, and compares them with one piece.
 
-python local.py [--slots 2] [--output room.png] [--no-compare]
+python render_local.py [--slots 2] [--output room.png] [--no-compare]
 """
 
 import argparse
@@ -46,7 +46,7 @@ def request(folder: Path, arguments: tuple[str, ...], first: int = 0, wall_us: i
         program_digest=b"",
         first=first,
         count=1,
-        seed=b"",
+        seed=bytes(32),
         entry="povray",
         arguments=arguments,
         files={name: folder / name for name in ("room.pov", "tiles.ini")},
@@ -127,7 +127,7 @@ def main() -> int:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        print(f"local.py: {error}", file=sys.stderr)
+        print(f"render_local.py: {error}", file=sys.stderr)
     return code
 
 
