@@ -189,7 +189,9 @@ class TaskRunner:
 
     async def _finished(self, run: Execute, outcome: BatchOutcome, started_us: int) -> Event:
         """Outputs above the inline bounds go to the blob store; joules are attributed by CPU time."""
-        outputs, externals, inline_bytes = list(outcome.outputs), {}, 0
+        # An executor that could not run a batch to its end marks what it did not run.
+        ran = outcome.exits.index(Exit.CANCELLED) if Exit.CANCELLED in outcome.exits else len(outcome.exits)
+        outputs, externals, inline_bytes = list(outcome.outputs[:ran]), {}, 0
         for offset, output in enumerate(outputs):
             fits = inline_bytes + len(output) <= self._inline_batch_bytes
             if len(output) <= self._inline_output_bytes and fits:
@@ -199,19 +201,19 @@ class TaskRunner:
             self._blobs.store.pin(digest, run.job_id)
             externals[offset] = (digest, len(output))
             outputs[offset] = b""
-        cpu_us = sum(outcome.cpu_us)
+        cpu_us = sum(outcome.cpu_us[:ran])
         view = self._view(run.job_id)
         if view is not None and view.spec.runtime == "native":
             self.native_cpu_us += cpu_us
         energy_mj, useful_mj = self._heater.attribute(cpu_us, started_us)
         return TaskFinished(
             execution_id=run.execution_id,
-            exits=tuple(outcome.exits),
+            exits=tuple(outcome.exits[:ran]),
             outputs=tuple(outputs),
             externals=externals,
-            stderrs=outcome.stderrs,
-            fuels=tuple(outcome.fuels),
-            cpu_us=tuple(outcome.cpu_us),
+            stderrs={offset: text for offset, text in outcome.stderrs.items() if offset < ran},
+            fuels=tuple(outcome.fuels[:ran]),
+            cpu_us=tuple(outcome.cpu_us[:ran]),
             energy_mj=energy_mj,
             useful_mj=useful_mj,
             measured=self._heater.measured,

@@ -82,6 +82,8 @@ class HeatReading:
 class TaskFinished:
     """An execution ended. Columns have one entry a task, from the execution's first task on.
 
+    Fewer entries than tasks: the executor stopped early, and the rest is to be given back.
+
     externals: {offset: (digest, size)} of outputs that went to the blob store instead of `outputs`.
     energy_mj, useful_mj: millijoules of the whole execution.
     """

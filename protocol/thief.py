@@ -43,6 +43,7 @@ class Thief:
         self._outstanding: tuple[int, bytes] | None = None
         self._lifelines: dict[bytes, int] = {}
         self._refused_until: dict[bytes, int] = {}
+        self._full_until: dict[bytes, int] = {}
         self._refusals = 0
         self._idle_rounds = 0
         self._waiting = False
@@ -65,9 +66,11 @@ class Thief:
             self.steals += 1
             self._ctx.send(victim, replace(hunger, request=request, lifeline=False))
             return
-        if not idle or self._waiting:
+        if not idle:
             return
         self._register_lifelines(hunger, now_us)
+        if self._waiting:
+            return
         self._waiting = True
         self._idle_rounds = min(self._idle_rounds + 1, IDLE_BACKOFF_MAX)
         wait_us = self._ctx.config.steal_idle_us * self._idle_rounds
@@ -116,6 +119,7 @@ class Thief:
             for row in rows
             if row.roles & Role.REPLICA
             and row.node not in self._lifelines
+            and self._full_until.get(row.node, 0) <= now_us
             and (row.node == self._ctx.node_id or self._members.is_alive(row.node))
         ]
         for node in self._ctx.sample(keepers, wanted):
@@ -145,6 +149,9 @@ class Thief:
             self._count_refusal(peer, now_us)
         elif not message.parked:
             self._lifelines.pop(peer, None)
+            self._full_until[peer] = now_us + self._ctx.config.lifeline_ttl_us
+            while len(self._full_until) > self._ctx.config.members_max:
+                del self._full_until[next(iter(self._full_until))]
 
     def _count_refusal(self, peer: bytes, now_us: int) -> None:
         self._refusals += 1

@@ -5,7 +5,7 @@ What may run is set by the heat sink alone: slots is 0 in a room that is warm en
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .batches import STDERR_BYTES_MAX, Batch, encode_columns
 from .context import Context
@@ -227,7 +227,16 @@ class Worker:
         execution = self._executions.pop(event.execution_id, None)
         if execution is None:
             return
-        assert len(event.exits) == execution.count, "an executor returned another number of tasks"
+        done = len(event.exits)
+        assert done <= execution.count, "an executor returned more tasks than it was given"
+        if done < execution.count:
+            self._release(execution.grant, execution.first + done, execution.first + execution.count)
+            execution = replace(execution, count=done)
+        if done:
+            self._take_outcome(execution, event, now_us)
+        self.pump(now_us)
+
+    def _take_outcome(self, execution: Execution, event: TaskFinished, now_us: int) -> None:
         batch = Batch(
             execution.first,
             execution.epoch,
@@ -241,7 +250,6 @@ class Worker:
         self.tasks_done += execution.count
         self._learn_duration(execution.job_id, sum(event.cpu_us), execution.count)
         self._deliver(execution, batch, event.energy_mj, event.useful_mj, event.measured, now_us)
-        self.pump(now_us)
 
     def _learn_duration(self, job_id: bytes, cpu_us: int, count: int) -> None:
         measured = max(1, cpu_us // count)
