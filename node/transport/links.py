@@ -23,6 +23,7 @@ from ...crypto.identity import Identity, peer_id_text
 from ..storage.blobs import BlobStore
 from .addresses import AddressBook, announced
 from .blobs import BLOB_PROTOCOL, BlobFetchError, BlobTransfers
+from .circuits import HOP_PROTOCOL, STOP_PROTOCOL
 from .discovery import Bootstrap
 from .frames import MuxerLimits
 from .gate import LINK_PROTOCOL, Gate, Greeted, GreetingFailed, RefusedByPeer
@@ -30,6 +31,7 @@ from .hello import Refused
 from .host import DialFailed, HostConfig, SecureHost, create_host
 from .link import STREAM_GONE, Link, LinkEnd, LinkLimits, shielded
 from .muxer import YamuxConnection
+from .relay import CircuitTransport, RelayLimits, RelayService, Reservations
 from .streams import bytes_of, connection_of, node_id_of, peer_id_of
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ class LinkConfig:
     pending_bytes: int = 4 * 1024 * 1024
     """so many bytes. What comes on top is dropped."""
     limits: LinkLimits = field(default_factory=LinkLimits)
+    relay_limits: RelayLimits = field(default_factory=RelayLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,9 @@ class Links:
                 muxer=MuxerLimits(max_inbound_streams=config.max_streams_per_connection),
             ),
         )
-        self._transfers = None if blobs is None else BlobTransfers(blobs, self._open_blob_stream)
+        self._circuits = CircuitTransport(self, self._host.swarm)
+        self._host.swarm.transport_manager.add_transport(self._circuits)
+        self._transfers = None if blobs is None else BlobTransfers(blobs, self.open_peer_stream)
 
     # -- running -------------------------------------------------------------------------------------------
 
@@ -179,10 +184,18 @@ class Links:
             self._host.set_stream_handler(LINK_PROTOCOL, self._on_link_stream)
             if self._transfers is not None:
                 self._host.set_stream_handler(BLOB_PROTOCOL, self._transfers.serve)
+            self._host.set_stream_handler(STOP_PROTOCOL, self._circuits.serve_stop)
+            if self.config.relay_service:
+                self._host.set_stream_handler(HOP_PROTOCOL, RelayService(self, self.config.relay_limits).serve_hop)
             nursery = await stack.enter_async_context(trio.open_nursery())
             self._nursery = nursery
-            self._set_addresses(announced(map(str, self._host.addresses()), self.node_id), ())
+            direct = announced(map(str, self._host.addresses()), self.node_id)
+            self._set_addresses(direct, ())
             nursery.start_soon(self._recheck_forever)
+            reservations = Reservations(
+                self, self.config.relay_through, lambda circuits, relays: self._set_addresses(direct + circuits, relays)
+            )
+            nursery.start_soon(reservations.run)
             nursery.start_soon(Bootstrap(self, self.config.bootstrap).run)
             task_status.started()
             try:
@@ -340,23 +353,42 @@ class Links:
         failure = self._failures.get(peer)
         if self._gate.is_blocked(peer) or (failure is not None and trio.current_time() < failure.retry_at_s):
             return False
-        async with self._dial_slots:
-            connection = await self._connection_with(peer)
-            if peer in self._links:
-                if connection is not None and connection is not self._connections.get(self._links[peer]):
-                    await self._close_connection(connection)
-                return True
-            return connection is not None and await self._open_link(peer, connection)
+        connection = await self._direct_connection(peer) or await self._relayed_connection(peer)
+        if peer in self._links:
+            if connection is not None and connection is not self._connections.get(self._links[peer]):
+                await self._close_connection(connection)
+            return True
+        return connection is not None and await self._open_link(peer, connection)
 
-    async def _connection_with(self, peer: bytes) -> SwarmConn | None:
-        addresses = [Multiaddr(address) for address in self._book.direct(peer)]
-        if not addresses:
+    async def _direct_connection(self, peer: bytes) -> SwarmConn | None:
+        return await self._dial_addresses(peer, [Multiaddr(address) for address in self._book.direct(peer)])
+
+    async def _relayed_connection(self, peer: bytes) -> SwarmConn | None:
+        """Through whichever of the peer's relays we have a link with, or get one."""
+        for relay, bases in self._book.circuits(peer):
+            if peer in self._links or self._nursery is None:
+                return None
+            if not self._book.knows(relay):
+                self.learn(relay, tuple(bases), ())
+            self.connect(relay)
+            with trio.move_on_after(self.config.dial_timeout_s):
+                while relay in self._dialling:
+                    await self._settled.park()
+            if relay in self._links:
+                connection = await self._dial_addresses(peer, [self._circuits.address(relay, peer)])
+                if connection is not None:
+                    return connection
+        return None
+
+    async def _dial_addresses(self, peer: bytes, addresses: list[Multiaddr]) -> SwarmConn | None:
+        if not addresses or peer in self._links:
             return None
-        try:
-            return await self._host.dial(peer_id_of(peer), addresses, self.config.dial_timeout_s)
-        except DialFailed as error:
-            log.debug("link.unreachable", peer=peer_id_text(peer), reason=str(error))
-            return None
+        async with self._dial_slots:
+            try:
+                return await self._host.dial(peer_id_of(peer), addresses, self.config.dial_timeout_s)
+            except DialFailed as error:
+                log.debug("link.unreachable", peer=peer_id_text(peer), reason=str(error))
+                return None
 
     async def _open_link(self, peer: bytes, connection: SwarmConn) -> bool:
         greeted = None
@@ -538,8 +570,8 @@ class Links:
         except STREAM_GONE:
             pass  # it is closed all the same
 
-    async def _open_blob_stream(self, peer: bytes, protocol: str) -> INetStream:
-        """On the link's connection; dials if there is none. Raises one of STREAM_GONE or TooSlowError."""
+    async def open_peer_stream(self, peer: bytes, protocol: str) -> INetStream:
+        """A stream on the link's connection; dials if there is no link. Raises one of STREAM_GONE or TooSlowError."""
         link = self._links.get(peer)
         if link is None:
             self.connect(peer)
