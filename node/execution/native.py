@@ -16,6 +16,7 @@ import trio
 from .bubblewrap import SandboxUnavailable, Tools, kill_orphans
 from .native_batch import NativeBatch
 from .native_config import NativeCommand, NativeRuntimeConfig
+from .native_duty import Pace
 from .native_folders import FolderError, SandboxFolders
 from .native_sandbox import SandboxFailed
 from .outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, Exit, Limits
@@ -35,7 +36,7 @@ class NativeExecutor:
         self._config = config
         self._state = state
         self._uid_base = config.uid_base if os.geteuid() == 0 else None
-        self._duty = 1.0
+        self._pace = Pace()
         self._ready: tuple[Tools, SandboxFolders] | None = None
         self._unavailable = ""
         self._probing = trio.Lock()
@@ -67,10 +68,15 @@ class NativeExecutor:
 
         A pause does not count against a task's wall limit.
         """
-        self._duty = min(1.0, max(0.0, fraction))
+        self._pace.duty = min(1.0, max(0.0, fraction))
+
+    @property
+    def cpu_us(self) -> int:
+        """CPU time of all tasks since the start, of running ones up to 100 ms ago."""
+        return self._pace.cpu_us
 
     def forget(self, checkpoint_root: Path, job_id: bytes) -> None:
-        """Remove what is left of a job's checkpoints (a task that succeeds removes its own)."""
+        """Remove what is left of a job's checkpoints (a task that succeeds removes its own). Raises OSError."""
         if self._ready is not None:
             self._ready[1].forget(checkpoint_root, job_id)
 
@@ -143,7 +149,7 @@ class NativeExecutor:
         self, request: BatchRequest, command: NativeCommand, tools: Tools, folders: SandboxFolders, slot: int
     ) -> NativeBatch:
         uid = None if self._uid_base is None else self._uid_base + slot
-        return NativeBatch(request, command, self._config, tools, folders, uid, lambda: self._duty)
+        return NativeBatch(request, command, self._config, tools, folders, uid, self._pace)
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[int]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import trio
 from .bubblewrap import MIN_TMPFS_BYTES, Sandbox, Tools
 from .native_archive import ArchiveFault, read_archive
 from .native_config import NativeCommand, NativeRuntimeConfig
+from .native_duty import Pace
 from .native_folders import SandboxFolders, remove_hostile
 from .native_sandbox import Bounds, Ending, run_sandboxed
 from .outcome import BatchOutcome, BatchRequest, Exit
@@ -23,7 +25,7 @@ ADDRESS_SLACK_BYTES = 1 << 30  # what programs map and never touch: libraries, t
 
 @dataclass(frozen=True, slots=True)
 class NativeBatch:
-    """A batch on its slot. uid: whom its tasks run as, None = the node's own user.  duty: share of a core, 0 … 1."""
+    """A batch on its slot. uid: whom its tasks run as, None = the node's own user."""
 
     request: BatchRequest
     command: NativeCommand
@@ -31,7 +33,7 @@ class NativeBatch:
     tools: Tools
     folders: SandboxFolders
     uid: int | None
-    duty: Callable[[], float]
+    pace: Pace
 
     async def run(self) -> BatchOutcome:
         """Run task after task. Raises FolderError and SandboxFailed."""
@@ -54,10 +56,11 @@ class NativeBatch:
             )
         stdin = request.inputs[offset] if request.inputs is not None else b""
         sandbox = self._sandbox(index, files, checkpoint)
-        ending = await run_sandboxed(self.tools, sandbox, stdin, self._bounds(), self.duty)
+        ending = await run_sandboxed(self.tools, sandbox, stdin, self._bounds(), self.pace)
         code, output, note = interpret(ending, request.limits.output_bytes)
         if checkpoint is not None and code == Exit.SUCCESS:
-            remove_hostile(checkpoint)
+            with suppress(OSError):  # a checkpoint that stays costs disk; it must not cost the result
+                remove_hostile(checkpoint)
         stderr = _noted(ending.stderr, note, request.limits.stderr_bytes)
         if stderr:
             outcome.stderrs[offset] = stderr

@@ -5,10 +5,21 @@ Open loops miss by 5 to 15 points: processes don't run when they are told to, an
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 PERIOD_US = 100_000
 MIN_SLICE_US = 5_000  # a shorter run is not worth two signals
 MAX_CREDIT_US = PERIOD_US  # a task that waited may not burst for longer than one period
 MAX_DEBT_US = 20 * PERIOD_US  # nor is one that ran on eight threads stopped for ever
+
+
+@dataclass(slots=True)
+class Pace:
+    """What an executor and its running tasks tell each other. duty: share of one core that each may use, 0 … 1.
+    cpu_us: what all of them have used since the start, up to date within PERIOD_US."""
+
+    duty: float = 1.0
+    cpu_us: int = 0
 
 
 class DutyCycle:

@@ -7,15 +7,15 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import trio
 
 from .bubblewrap import GO, READY, Sandbox, Tools, last_line, launch_argv, memory_file
 from .native_archive import OVERHEAD_BYTES
-from .native_duty import PERIOD_US, DutyCycle
+from .native_duty import PERIOD_US, DutyCycle, Pace
 from .native_folders import MAX_CHECKPOINT_ENTRIES, checkpoint_size_bytes, free_bytes
 from .native_process import ProcessTree
 from .outcome import Exit
@@ -78,15 +78,13 @@ _SIGNAL_EXITS = {
 }
 
 
-async def run_sandboxed(
-    tools: Tools, sandbox: Sandbox, stdin: bytes, bounds: Bounds, duty: Callable[[], float]
-) -> Ending:
+async def run_sandboxed(tools: Tools, sandbox: Sandbox, stdin: bytes, bounds: Bounds, pace: Pace) -> Ending:
     """Run one task to its end. Cancellation ends every process of it before it is passed on.
 
-    duty: asked every 100 ms for the share of a core that the task may use, 0 … 1.
+    pace: read, and added to, every 100 ms.
     Raises SandboxFailed if the task was never started.
     """
-    running = _RunningSandbox(tools, sandbox, stdin, bounds, duty)
+    running = _RunningSandbox(tools, sandbox, stdin, bounds, pace)
     try:
         with trio.CancelScope(shield=True):
             # bwrap, killed while it sets up, would leave its child behind, waiting for ever: let it finish.
@@ -99,10 +97,10 @@ async def run_sandboxed(
 
 
 class _RunningSandbox:
-    def __init__(self, tools: Tools, sandbox: Sandbox, stdin: bytes, bounds: Bounds, duty: Callable[[], float]) -> None:
+    def __init__(self, tools: Tools, sandbox: Sandbox, stdin: bytes, bounds: Bounds, pace: Pace) -> None:
         self._sandbox = sandbox
         self._bounds = bounds
-        self._duty = duty
+        self._pace = pace
         self._verdict: Exit | None = None
         self._note = ""
         self._is_started = False
@@ -111,46 +109,57 @@ class _RunningSandbox:
         self._stderr = bytearray()
         self._status = bytearray()
         self._tree: ProcessTree | None = None
-        self._sampled_cpu_us = self._cpu_us = 0
+        self._cpu_us = 0
         self._wait_status: int | None = None
         self._launch(tools, stdin)
 
     def _launch(self, tools: Tools, stdin: bytes) -> None:
         """Start bwrap from this very thread: the kernel ends it when the thread that started it ends."""
-        with ExitStack() as ours:
-
-            def closing(fd: int) -> int:
-                ours.callback(os.close, fd)
-                return fd
-
-            seccomp_fd = closing(memory_file("seccomp", filter_program()))
-            input_fd = closing(memory_file("input", stdin))
-            node_end, task_end = socket.socketpair()
-            channel_fd = closing(task_end.detach())
-            readers, writers = zip(*(os.pipe() for _ in range(3)), strict=True)
-            readers = (node_end.detach(), *readers)
-            stdout_fd, stderr_fd, status_fd = map(closing, writers)
+        with ExitStack() as theirs, ExitStack() as ours:
             try:
-                self._process = subprocess.Popen(
-                    launch_argv(tools, self._sandbox, seccomp_fd, input_fd, status_fd),
-                    stdin=channel_fd,
-                    stdout=stdout_fd,
-                    stderr=stderr_fd,
-                    pass_fds=(seccomp_fd, input_fd, status_fd),
-                    env={},
-                    cwd="/",
-                    start_new_session=True,
-                )
+                readers = self._spawn(tools, stdin, theirs, ours)
             except OSError as error:
-                for fd in readers:
-                    closing(fd)
                 raise SandboxFailed(f"cannot start {tools.bwrap}: {error}") from error
+            ours.pop_all()
         self._channel, self._out, self._err, self._status_lines = map(trio.lowlevel.FdStream, readers)
-        self._pidfd = os.pidfd_open(self._process.pid)
+
+    def _spawn(self, tools: Tools, stdin: bytes, theirs: ExitStack, ours: ExitStack) -> list[int]:
+        """Our ends of the channel, stdout, stderr and status. theirs, ours: close each side's descriptors."""
+
+        def closing(side: ExitStack, fd: int) -> int:
+            side.callback(os.close, fd)
+            return fd
+
+        seccomp_fd = closing(theirs, memory_file("seccomp", filter_program()))
+        input_fd = closing(theirs, memory_file("input", stdin))
+        node_end, task_end = socket.socketpair()
+        readers, writers = [closing(ours, node_end.detach())], [closing(theirs, task_end.detach())]
+        for _ in range(3):
+            reader, writer = os.pipe()
+            readers.append(closing(ours, reader))
+            writers.append(closing(theirs, writer))
+        channel_fd, stdout_fd, stderr_fd, status_fd = writers
+        self._process = subprocess.Popen(
+            launch_argv(tools, self._sandbox, seccomp_fd, input_fd, status_fd),
+            stdin=channel_fd,
+            stdout=stdout_fd,
+            stderr=stderr_fd,
+            pass_fds=(seccomp_fd, input_fd, status_fd),
+            env={},
+            cwd="/",
+            start_new_session=True,
+        )
+        try:
+            self._pidfd = os.pidfd_open(self._process.pid)
+        except OSError:
+            self._process.kill()
+            self._process.wait()
+            raise
+        return readers
 
     async def start(self) -> None:
         """Wait until the sandbox is set up, and let the command run."""
-        with trio.move_on_after(START_TIMEOUT_S):
+        with trio.move_on_after(START_TIMEOUT_S), suppress(trio.BrokenResourceError):
             tree = self._tree = await self._learn_init()
             if tree is None:
                 return
@@ -161,8 +170,7 @@ class _RunningSandbox:
                     return
             del self._archive[: len(READY)]
             self._is_started = True
-            with suppress(trio.BrokenResourceError):  # killed meanwhile: then it has ended, and `to_end` sees it
-                await self._channel.send_all(GO)
+            await self._channel.send_all(GO)
 
     async def _learn_init(self) -> ProcessTree | None:
         """Learn the sandbox's first process from bwrap's first status line; None if it failed before."""
@@ -222,7 +230,7 @@ class _RunningSandbox:
             since_us = _now_us()
             while self._tree is not None and self._within_bounds(self._tree):
                 now_us = _now_us()
-                slice_us = duty_cycle.slice_us(self._duty(), now_us - since_us, self._sampled_cpu_us)
+                slice_us = duty_cycle.slice_us(self._pace.duty, now_us - since_us, self._cpu_us)
                 since_us = now_us
                 if slice_us > 0:
                     if is_paused:
@@ -238,20 +246,34 @@ class _RunningSandbox:
 
     def _within_bounds(self, tree: ProcessTree) -> bool:
         bounds, usage = self._bounds, tree.usage()
-        self._sampled_cpu_us = max(self._sampled_cpu_us, usage.cpu_us)
+        self._spend(usage.cpu_us)
         if usage.resident_bytes > bounds.memory_bytes and tree.proportional_bytes() > bounds.memory_bytes:
             self._stop(Exit.MEMORY, f"needs more than {bounds.memory_bytes} bytes of memory")
         elif tree.file_count() > MAX_SCRATCH_FILES:
             self._stop(Exit.OUTPUT, f"more than {MAX_SCRATCH_FILES} files in /tmp and /out")
         elif self._sandbox.checkpoint is not None:
-            size_bytes = checkpoint_size_bytes(self._sandbox.checkpoint)
-            if size_bytes is None:
-                self._stop(Exit.OUTPUT, f"more than {MAX_CHECKPOINT_ENTRIES} files in /ckpt, or too deep")
-            elif size_bytes > bounds.checkpoint_bytes:
-                self._stop(Exit.OUTPUT, f"more than {bounds.checkpoint_bytes} bytes in /ckpt")
-            elif free_bytes(self._sandbox.checkpoint) < bounds.disk_reserve_bytes:
-                self._stop(Exit.KILLED, "the node's disk is full")
+            self._check_checkpoint(self._sandbox.checkpoint)
         return self._verdict is None
+
+    def _check_checkpoint(self, folder: Path) -> None:
+        bounds = self._bounds
+        try:
+            size_bytes, left_bytes = checkpoint_size_bytes(folder), free_bytes(folder)
+        except FileNotFoundError:
+            self._stop(Exit.KILLED, "the node removed the checkpoint folder")
+            return
+        if size_bytes is None:
+            self._stop(Exit.OUTPUT, f"more than {MAX_CHECKPOINT_ENTRIES} files in /ckpt, or too deep")
+        elif size_bytes > bounds.checkpoint_bytes:
+            self._stop(Exit.OUTPUT, f"more than {bounds.checkpoint_bytes} bytes in /ckpt")
+        elif left_bytes < bounds.disk_reserve_bytes:
+            self._stop(Exit.KILLED, "the node's disk is full")
+
+    def _spend(self, cpu_us: int) -> None:
+        """Take a reading of the task's CPU time; a later one may be coarser than the last."""
+        if cpu_us > self._cpu_us:
+            self._pace.cpu_us += cpu_us - self._cpu_us
+            self._cpu_us = cpu_us
 
     def _stop(self, verdict: Exit, note: str) -> None:
         if self._verdict is None:
@@ -279,7 +301,7 @@ class _RunningSandbox:
         self._kill_bwrap()  # in vain, but for a bwrap that hangs
         _, self._wait_status, usage = os.wait4(self._process.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(self._wait_status)
-        self._cpu_us = round((usage.ru_utime + usage.ru_stime) * 1e6)
+        self._spend(round((usage.ru_utime + usage.ru_stime) * 1e6))
         os.close(self._pidfd)
         if self._tree is not None:
             self._tree.close()
@@ -291,7 +313,7 @@ class _RunningSandbox:
     def ending(self) -> Ending:
         """What became of it; only after `end`. Raises SandboxFailed."""
         if not self._is_started:
-            raise SandboxFailed(last_line(bytes(self._stderr)))
+            raise SandboxFailed(last_line(bytes(self._stderr) or b"the sandbox did not start"))
         code = self._exit_code()
         return Ending(
             exit=self._verdict if self._verdict is not None else _SIGNAL_EXITS.get(code, code),
@@ -299,7 +321,7 @@ class _RunningSandbox:
             archive=bytes(self._archive),
             stderr=bytes(self._stderr),
             note=self._note,
-            cpu_us=max(self._cpu_us, self._sampled_cpu_us),
+            cpu_us=self._cpu_us,
         )
 
     def _exit_code(self) -> int:

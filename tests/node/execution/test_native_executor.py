@@ -1,12 +1,14 @@
 """The native runtime against what strangers' tasks may try. Needs bubblewrap; skips, with the reason, without."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -394,6 +396,35 @@ async def test_a_duty_of_zero_pauses_and_does_not_count_against_the_wall_limit(e
         assert outcomes == []
         executor.set_duty(1.0)
     assert outcomes[0].exits == [0]
+
+
+async def test_cpu_time_is_counted_while_tasks_run_and_ends_as_their_sum(executor: NativeExecutor) -> None:
+    before_us = executor.cpu_us
+    async with trio.open_nursery() as nursery:
+        outcomes: list[BatchOutcome] = []
+
+        async def spin() -> None:
+            outcomes.append(await executor.run(ask(SPIN, limits=replace(LIMITS, wall_us=600_000))))
+
+        nursery.start_soon(spin)
+        await until(lambda: executor.cpu_us > before_us)
+        assert outcomes == []
+    assert executor.cpu_us - before_us == outcomes[0].cpu_us[0]
+
+
+async def test_a_node_without_descriptors_refuses_and_recovers(executor: NativeExecutor) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/proc/self/fd"))) + 1
+    try:
+        for spare in range(14):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + spare, limits[1]))
+            with suppress(ExecutionError):
+                await executor.run(ask("exec sleep 41.0028", limits=replace(LIMITS, wall_us=50_000)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert living("41.0028") == []
+    assert max(map(int, os.listdir("/proc/self/fd"))) <= used
+    assert (await result(executor, ask("echo fine")))[:2] == (0, "fine\n")
 
 
 async def test_as_many_batches_run_at_once_as_there_are_slots(executor: NativeExecutor) -> None:
