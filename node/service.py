@@ -47,6 +47,8 @@ CONTROL_INTERVAL_S = 0.5
 DRAIN_RUNNING_S = 5.0
 DRAIN_RESULTS_S = 3.0
 EVENTS_KEPT = 512
+# What a worker process needs besides its task's memory: itself, the compiler, outputs and scratch files.
+CHILD_OVERHEAD_BYTES = 1 << 30
 BLOB_BYTES_MAX = 16 << 30
 
 
@@ -97,7 +99,9 @@ class Node:
         slots = self.config.heater.core_count
         wasm = None
         if execution.wasm:
-            children = ChildConfig(self.folder.cache, nice=execution.nice)
+            children = ChildConfig(
+                self.folder.cache, memory_bytes=execution.memory_bytes + CHILD_OVERHEAD_BYTES, nice=execution.nice
+            )
             wasm = WasmPool(children, execution.max_children or slots, execution.idle_s)
         native = None
         if self.config.native.enabled:
@@ -122,6 +126,7 @@ class Node:
             cores=self.config.heater.core_count,
             memory_bytes=self.config.execution.memory_bytes,
             native_commands=tuple(sorted(commands)),
+            wasm=self.wasm is not None,
         )
 
     def _link_config(self) -> LinkConfig:

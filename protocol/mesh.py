@@ -96,6 +96,7 @@ class NodeProfile:
     cores: int
     memory_bytes: int
     native_commands: tuple[str, ...] = ()
+    wasm: bool = True
 
 
 class Mesh:
@@ -226,6 +227,9 @@ class Mesh:
             since_s=self._since_s,
             cores=self.profile.cores,
             certificate=self.ctx.certificate,
+            memory_bytes=self.profile.memory_bytes,
+            wasm=self.profile.wasm,
+            commands=self.profile.native_commands,
         )
         self.tables.publish(sign_record(self.ctx.identity, RecordKind.MEMBER, body), now_us, urgent=True)
 

@@ -196,7 +196,8 @@ class MemberRecord(RecordBody, frozen=True):
 
     roles: the certificate's.  addresses: multiaddr texts it listens on.  relays: nodes through which it is reached.
     zone: heat zone (empty for none).  year_round: its sink wants heat in summer too.  since_s: start, unix seconds.
-    certificate: the node's admission, so that nobody can invent members.
+    certificate: the node's admission, so that nobody can invent members.  memory_bytes: most that a task may ask
+    for.  wasm: whether it runs WebAssembly.  commands: native ones that its owner allows.
     """
 
     node: Node
@@ -211,6 +212,15 @@ class MemberRecord(RecordBody, frozen=True):
     since_s: UInt
     cores: Annotated[int, Meta(ge=0, le=65_536)]
     certificate: Annotated[bytes, Meta(max_length=1024)] = b""
+    memory_bytes: UInt = 0
+    wasm: bool = True
+    commands: Annotated[tuple[ShortText, ...], Meta(max_length=64)] = ()
+
+    def can_run(self, spec: JobSpec) -> bool:
+        """Whether the node's owner offers what a job's tasks need."""
+        if spec.limits.memory_bytes > self.memory_bytes:
+            return False
+        return self.wasm if spec.runtime == "wasm" else spec.command in self.commands
 
 
 class HeatDigest(RecordBody, frozen=True):

@@ -95,6 +95,10 @@ class Submitter:
             own = OwnJob(JobState(record))
             self.jobs[job_id] = own
         self._ctx.notify("job.signed", job_id=job_id, raw=record.raw)
+        problem = self._unfit(spec)
+        if problem:
+            self._reject(own, problem)
+            return
         chosen = choose_replicas(job_id, self._candidates(now_us), self._ctx.config.replicas)
         if not chosen:
             self._reject(own, "no reachable node keeps jobs (role replica); is the mesh up?")
@@ -102,6 +106,21 @@ class Submitter:
         if own.state.replica_record is None:
             self._place(own, tuple(chosen), ())
         self._send_submission(own, own.state.replicas, now_us)
+
+    def _unfit(self, spec: JobSpec) -> str:
+        """Why no known worker can run the job; empty if one can, or if none is known yet."""
+        rows = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
+        workers = [row for row in rows if row.roles & Role.WORKER]
+        if not workers or any(row.can_run(spec) for row in workers):
+            return ""
+        if spec.runtime == "native" and not any(spec.command in row.commands for row in workers):
+            offered = sorted({command for row in workers for command in row.commands})
+            return f'no node of {len(workers)} allows the command "{spec.command}"; allowed are: {offered or "none"}'
+        most = max(row.memory_bytes for row in workers)
+        return (
+            f"a task may need {spec.limits.memory_bytes >> 20} MiB, and no node of {len(workers)} gives more than "
+            f"{most >> 20} MiB; lower limits.memory_mb"
+        )
 
     def _candidates(self, now_us: int) -> list[Candidate]:
         rows = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
