@@ -32,6 +32,7 @@ from .circuits import (
     write_control,
 )
 from .link import STREAM_GONE, ByteStream
+from .muxer import YamuxConnection
 from .streams import bytes_of, connection_of, node_id_of, peer_id_of
 from .swarm import GuardedSwarm
 
@@ -40,6 +41,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 30.0
 RENEW_MIN_S = 30.0
+# Connections that relays brought and that are alive.
+CIRCUITS_INBOUND_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,7 @@ class CircuitTransport(ITransport):
     def __init__(self, links: PeerStreams, swarm: GuardedSwarm) -> None:
         self._links = links
         self._swarm = swarm
+        self._inbound = 0
 
     def address(self, relay: bytes, peer: bytes) -> Multiaddr:
         """What `dial` takes."""
@@ -206,6 +210,16 @@ class CircuitTransport(ITransport):
 
     async def serve_stop(self, stream: INetStream) -> None:
         """A relay brings somebody: an inbound connection like any other, from its handshake to its end."""
+        if self._inbound >= CIRCUITS_INBOUND_MAX:
+            await stream.reset()
+            return
+        self._inbound += 1
+        try:
+            await self._serve_stop(stream)
+        finally:
+            self._inbound -= 1
+
+    async def _serve_stop(self, stream: INetStream) -> None:
         raw, relay = bytes_of(stream), node_id_of(stream.muxed_conn.peer_id)
         try:
             with trio.fail_after(CONTROL_S):
@@ -218,7 +232,16 @@ class CircuitTransport(ITransport):
         except (*STREAM_GONE, trio.TooSlowError):
             await raw.reset()
             return
-        await self._swarm.serve_inbound(circuit_connection(stream, relay, source, initiator=False))
+        raw_connection = circuit_connection(stream, relay, source, initiator=False)
+        try:
+            muxed = await self._swarm.upgrade_inbound_raw_conn(raw_connection, self.address(relay, self._links.node_id))
+            assert isinstance(muxed, YamuxConnection)
+            await muxed.wait_closed()
+        except Exception as error:
+            # The boundary to strangers that a relay brings: whatever they send ends their circuit only.
+            log.debug("circuit.refused", relay=peer_id_text(relay), error=repr(error)[:200])
+        finally:
+            await raw_connection.close()
 
     def create_listener(self, handler_function: THandler) -> IListener:
         raise OpenConnectionError("a circuit is not listened on: reserve at a relay")
