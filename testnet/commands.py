@@ -13,6 +13,8 @@ from ..node.cli.output import print_json, print_table, say
 from ..node.cli.running import run_async
 
 if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
     from .network import Testnet
 
 app = typer.Typer(
@@ -74,7 +76,7 @@ async def _up(net: Testnet, detach: bool, as_json: bool) -> int:
     ended_by = 0
     async with trio.open_nursery() as nursery:
 
-        async def obey(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async def obey(*, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
             nonlocal ended_by
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
                 task_status.started()

@@ -11,13 +11,15 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from . import errors, job_commands, mesh_commands, node_commands
+from . import errors
+from .job_commands import register as register_job_commands
+from .mesh_commands import app as mesh_app
+from .node_commands import app as node_app
 
 # Commands of the layers above node/: found by name, since imports run down only.
 _UPPER_COMMANDS = {"testnet": "...testnet.commands"}
 # typer brings its own copy of click, or uses the installed one: reach its classes through what typer exports.
-_UsageError = typer.BadParameter.__base__ or Exception
-_ClickException = _UsageError.__base__ or Exception
+_ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     add_completion=False,
@@ -40,9 +42,9 @@ def _options(
         raise typer.Exit
 
 
-app.add_typer(mesh_commands.app, name="mesh")
-app.add_typer(node_commands.app, name="node")
-job_commands.register(app)
+app.add_typer(mesh_app, name="mesh")
+app.add_typer(node_app, name="node")
+register_job_commands(app)
 for _name, _module in _UPPER_COMMANDS.items():
     app.add_typer(importlib.import_module(_module, __package__).app, name=_name)
 
@@ -67,7 +69,7 @@ def _usage_error(error: BaseException) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "hearth"
     if type(error).__name__ == "NoArgsIsHelpError":
-        sys.stderr.write(f"{error}\n" if str(error) else f"{context.get_help()}\n")
+        sys.stderr.write(f"{error}\n")
         return errors.BAD_INPUT
     message = getattr(error, "format_message", lambda: str(error))()
     first = " ".join(str(message).split()).rstrip(".")

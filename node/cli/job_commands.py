@@ -1,6 +1,164 @@
+"""`hearth submit`, `status`, `watch`, `results`, `logs`, `cancel`, `jobs`, `peers`: the client's commands."""
+
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from .options import ClientPath, JobName, Json, Last
+from .running import run_async
 
-def register(app: typer.Typer) -> None: ...
+ResultsPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--folder", help="Where results go. Default: the job file's, otherwise NAME-ID here.", show_default=False
+    ),
+]
+
+
+def submit(
+    file: Annotated[Path, typer.Argument(help="The job file.")],
+    again: Annotated[bool, typer.Option("--again", help="As a new job, although it was submitted before.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Stay, and fetch the results as they come.")] = False,
+    folder: ResultsPath = None,
+    client: ClientPath = None,
+    as_json: Json = False,
+) -> None:
+    """Submit a job; returns when most of its replicas have it on disk. Then you may go.
+
+    The same file submitted twice is one job, unless --again.
+
+    \b
+    Examples:
+      hearth submit job.toml
+      hearth submit job.toml --follow --folder out
+      hearth submit job.toml --again --json
+    """
+    from . import jobs
+
+    _end(run_async(lambda: jobs.submit(file, again, follow, folder, client, as_json)))
+
+
+def status(job: JobName = None, last: Last = False, client: ClientPath = None, as_json: Json = False) -> None:
+    """Progress of a job now.
+
+    \b
+    Examples:
+      hearth status 3f2a
+      hearth status --last --json
+    """
+    from . import jobs
+
+    _end(run_async(lambda: jobs.status(job, last, client, as_json)))
+
+
+def watch(job: JobName = None, last: Last = False, client: ClientPath = None, as_json: Json = False) -> None:
+    """Progress of a job until its end: rate, time left, nodes with their rooms, energy. --json: one object a line.
+
+    \b
+    Examples:
+      hearth watch --last
+      hearth watch 3f2a --json | jq .done
+    """
+    from . import jobs
+
+    _end(run_async(lambda: jobs.watch(job, last, client, as_json)))
+
+
+def results(
+    job: JobName = None,
+    last: Last = False,
+    folder: ResultsPath = None,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for all, or fetch what is there.")] = True,
+    client: ClientPath = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch a job's results, each verified here, into a folder. Run it again to fetch what is missing.
+
+    \b
+    Examples:
+      hearth results --last
+      hearth results 3f2a --folder out --no-follow
+    """
+    from . import jobs
+
+    _end(run_async(lambda: jobs.results(job, last, folder, follow, client, as_json)))
+
+
+def logs(
+    job: JobName = None,
+    last: Last = False,
+    task: Annotated[int | None, typer.Option(min=0, help="One task only.", show_default=False)] = None,
+    client: ClientPath = None,
+    as_json: Json = False,
+) -> None:
+    """The end of what tasks wrote to standard error, of those that did or failed. --json: one object a line.
+
+    \b
+    Examples:
+      hearth logs --last
+      hearth logs 3f2a --task 7
+    """
+    from . import jobs
+
+    _end(run_async(lambda: jobs.logs(job, last, task, client, as_json)))
+
+
+def cancel(job: JobName = None, last: Last = False, client: ClientPath = None, as_json: Json = False) -> None:
+    """Cancel a job: tasks that run are stopped, the rest is not started.
+
+    \b
+    Examples:
+      hearth cancel 3f2a
+    """
+    from . import jobs
+
+    _end(run_async(lambda: jobs.cancel(job, last, client, as_json)))
+
+
+def list_jobs(client: ClientPath = None, as_json: Json = False) -> None:
+    """Your jobs that the mesh still knows.
+
+    \b
+    Examples:
+      hearth jobs
+      hearth jobs --json
+    """
+    from . import jobs
+
+    _end(run_async(lambda: jobs.list_jobs(client, as_json)))
+
+
+def peers(client: ClientPath = None, as_json: Json = False) -> None:
+    """The nodes of the mesh, as far as they are known here: rooms, capacity, addresses.
+
+    \b
+    Examples:
+      hearth peers
+      hearth peers --client laptop/client.toml --json
+    """
+    from . import jobs
+
+    _end(run_async(lambda: jobs.peers(client, as_json)))
+
+
+def register(app: typer.Typer) -> None:
+    """Add them to the program's commands, in the order of a job's life."""
+    for name, command in (
+        ("submit", submit),
+        ("status", status),
+        ("watch", watch),
+        ("results", results),
+        ("logs", logs),
+        ("cancel", cancel),
+        ("jobs", list_jobs),
+        ("peers", peers),
+    ):
+        app.command(name)(command)
+
+
+def _end(code: int) -> None:
+    if code:
+        raise typer.Exit(code)

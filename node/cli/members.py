@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ...crypto.identity import Identity
 from ...crypto.mesh import MeshDefinition
@@ -31,7 +32,7 @@ def make_identity(state: StateFolder, passphrase: str | None = None) -> Identity
 
 def write_node_settings(folder: Path, name: str, bootstrap: Sequence[str], *, definition: str = "mesh.toml") -> Path:
     """A commented node.toml. Raises UserError if there is one."""
-    values = {
+    values: dict[str, dict[str, Any]] = {
         "mesh": {"definition": definition},
         "node": {"name": name, "listen": ("/ip4/0.0.0.0/tcp/4001",), "mdns": True, "bootstrap": tuple(bootstrap)},
         "heater": {"kind": "none", "setpoint_c": 20.0},
@@ -41,7 +42,7 @@ def write_node_settings(folder: Path, name: str, bootstrap: Sequence[str], *, de
 
 def write_client_settings(folder: Path, bootstrap: Sequence[str], *, definition: str = "mesh.toml") -> Path:
     """A commented client.toml; without addresses it looks for peers on the local network."""
-    values = {
+    values: dict[str, dict[str, Any]] = {
         "mesh": {"definition": definition},
         "client": {"bootstrap": tuple(bootstrap), "mdns": not bootstrap},
     }

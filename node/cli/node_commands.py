@@ -14,6 +14,8 @@ from .output import duration, energy, print_json, say
 from .running import run_async
 
 if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
     from ..config import NodeConfig
 
 app = typer.Typer(rich_markup_mode=None, help="Run a node; make one; ask one how it is.")
@@ -55,7 +57,7 @@ async def _serve(settings: NodeConfig) -> int:
     stop = trio.Event()
     code = 0
 
-    async def obey(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def obey(*, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         nonlocal code
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             task_status.started()

@@ -1,0 +1,97 @@
+"""Bringing a job's verified results into a folder, and looking at standard error without taking anything."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+
+import trio
+
+from ...protocol.events import FollowJob, UnfollowJob
+from ...protocol.intervals import IntervalSet
+from ...protocol.messages import JobStatus
+from ..client import Client, Job, JobFailed
+from ..client.job import VerifiedBatch
+from .errors import UserError
+from .results_folder import ResultsFolder
+
+# A job that is complete, and whose replicas have sent nothing for so long, has been forgotten by them.
+SILENCE_S = 15.0
+PEEK_SILENCE_S = 2.5
+# Results that are kept here count as accepted once a replica says so; this long one waits for that.
+ACCEPTANCE_S = 3.0
+
+OnStatus = Callable[[JobStatus], None]
+
+
+async def fetch_results(job: Job, folder: ResultsFolder, *, follow: bool, on_status: OnStatus) -> None:
+    """Keep what comes until all is here, or without `follow` what there is now.
+
+    Raises JobFailed on cancellation, UserError, ClientError.
+    """
+    if folder.done.total == job.spec.tasks:
+        status = await job.status()
+        on_status(status)
+        if status.accepted >= folder.done.total:
+            return
+    else:
+        status = await job.status()
+    # What an earlier run kept and could not accept any more has to be sent once more, to be accepted.
+    have = folder.have() if status.accepted >= folder.done.total else []
+    received = sum(hi - lo for lo, hi in have)
+    heard_s = trio.current_time()
+    async with aclosing(job.batches(have)) as items:
+        async for item in items:
+            now_s = trio.current_time()
+            if isinstance(item, VerifiedBatch):
+                await trio.to_thread.run_sync(folder.add, item, await job.unpack(item))
+                received += sum(hi - lo for lo, hi in item.parts)
+                heard_s = trio.current_time()
+                continue
+            on_status(item)
+            settled = item.accepted >= received or now_s - heard_s > ACCEPTANCE_S
+            if not follow and received >= item.done and settled:
+                return
+            if item.state != "running" and now_s - heard_s > SILENCE_S:
+                raise UserError(
+                    f"job {job.id[:16]}: {job.spec.tasks - received} results are not delivered any more; "
+                    "replicas keep them for an hour after they were accepted"
+                )
+
+
+async def peek(client: Client, job: Job, wanted: Sequence[tuple[int, int]]) -> AsyncGenerator[VerifiedBatch, None]:
+    """Verified batches of the wanted tasks as they are now; nothing is accepted, so they can be had again."""
+    seen = IntervalSet(*_complement(wanted, job.spec.tasks))
+    while window := await _window(client, job, seen):
+        for taken in window:
+            for lo, hi in taken.parts:
+                seen.add(lo, hi)
+            yield taken
+
+
+async def _window(client: Client, job: Job, seen: IntervalSet) -> list[VerifiedBatch]:
+    """As many batches as a replica sends before it wants to hear that they were taken. Raises JobFailed."""
+    found: list[VerifiedBatch] = []
+    missing = job.spec.tasks - seen.total
+    with client.listen(job.job_id) as notes:
+        client.feed(FollowJob(job.job_id, tuple(seen), True))
+        with trio.move_on_after(PEEK_SILENCE_S) as patience:
+            while missing > 0:
+                note = await notes.receive()
+                if note.name == "job.rejected":
+                    raise JobFailed(job.job_id, str(note.fields["reason"]))
+                if note.name == "job.results":
+                    fields = note.fields
+                    keys = ("header", "batch", "columns", "parts", "source")
+                    found.append(VerifiedBatch(*(fields[key] for key in keys)))
+                    missing -= sum(hi - lo for lo, hi in fields["parts"])
+                    patience.deadline = trio.current_time() + PEEK_SILENCE_S
+        client.feed(UnfollowJob(job.job_id))
+    return found
+
+
+def _complement(ranges: Sequence[tuple[int, int]], tasks: int) -> list[tuple[int, int]]:
+    everything = IntervalSet((0, tasks))
+    for lo, hi in ranges:
+        everything.discard(lo, hi)
+    return list(everything)

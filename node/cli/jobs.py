@@ -1,0 +1,285 @@
+"""What the client's commands do. Each returns the exit code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from ...crypto.identity import peer_id_text
+from ...protocol.messages import JobStatus
+from ..client import Client, ClientError, Job, JobFailed, JobRequest
+from ..client.job import VerifiedBatch
+from ..config import ClientConfig, load_client_config
+from ..jobfile import load_job_file
+from ..storage.folder import StateFolder
+from .authority import file_name
+from .errors import BAD_INPUT, JOB_FAILED, SUCCESS, UserError
+from .fetching import fetch_results, peek
+from .ledger import Ledger, Submitted
+from .output import print_json, print_table, printable, say
+from .program_check import check_program
+from .progress import WORKER_COLUMNS, Rates, describe_status, live_progress, summary, worker_rows
+from .results_folder import ResultsFolder
+from .session import client_path
+
+JOB_STATUS_TIMEOUT_S = 3.0
+JOBS_AT_ONCE = 16
+
+
+class Session:
+    """A connected client with what this machine remembers."""
+
+    def __init__(self, mesh: Client, ledger: Ledger) -> None:
+        self.mesh = mesh
+        self.ledger = ledger
+
+    async def job(self, prefix: str) -> Job:
+        return await self.mesh.job(prefix)
+
+    def results_folder(self, job: Job, folder: Path | None) -> ResultsFolder:
+        """The named one, the job file's, or NAME-ID in the working folder. Raises UserError."""
+        if folder is None:
+            held = self.ledger.find(job.id)
+            named = held.folder if held is not None else ""
+            folder = Path(named) if named else Path(f"{file_name(job.spec.name)}-{job.id[:8]}")
+        return ResultsFolder(folder, job.job_id, job.spec)
+
+
+def _settings(path: Path | None) -> tuple[ClientConfig, Ledger]:
+    config = load_client_config(client_path(path))
+    return config, Ledger(config.client.state)
+
+
+@asynccontextmanager
+async def _connected(config: ClientConfig, ledger: Ledger) -> AsyncIterator[Session]:
+    async with Client.connect(config) as mesh:
+        yield Session(mesh, ledger)
+
+
+async def submit(file: Path, again: bool, follow: bool, folder: Path | None, client: Path | None, as_json: bool) -> int:
+    job_file = load_job_file(file)
+    config, ledger = _settings(client)
+    state = StateFolder(config.client.state)
+    state.create()
+    await check_program(file, job_file, state.cache)
+    async with _connected(config, ledger) as session:
+        request = JobRequest.from_file(job_file, now_us=time.time_ns() // 1_000, again=again)
+        try:
+            job = await session.mesh.submit(request)
+        except JobFailed as error:
+            raise UserError(f"{file}: not taken: {error.reason}", BAD_INPUT) from error
+        where = folder if folder is not None else job_file.results.folder
+        ledger.add(Submitted(job.id, job.spec.name, str(where.absolute()) if where is not None else ""))
+        if not as_json:
+            say(f"{job.spec.name}  {job.spec.tasks} tasks  {job.id}")
+        elif not follow:
+            print_json({"job": job.id, "name": job.spec.name, "tasks": job.spec.tasks})
+        if follow:
+            return await _fetch(session, job, session.results_folder(job, folder), True, as_json)
+    if not as_json:
+        say("submitted: it is kept by the mesh now. hearth watch --last, hearth results --last")
+    return SUCCESS
+
+
+async def status(prefix: str | None, last: bool, client: Path | None, as_json: bool) -> int:
+    config, ledger = _settings(client)
+    wanted = ledger.resolve(prefix, last)
+    async with _connected(config, ledger) as session:
+        job = await session.job(wanted)
+        shown = describe_status(await job.status(), job.spec.name, session.mesh.members())
+    if as_json:
+        print_json(shown)
+    else:
+        say(f"{shown['name']}  {shown['job']}")
+        say(summary(shown))
+        print_table(WORKER_COLUMNS, worker_rows(shown), empty="nobody works on it yet")
+    return _code(shown)
+
+
+async def watch(prefix: str | None, last: bool, client: Path | None, as_json: bool) -> int:
+    config, ledger = _settings(client)
+    wanted = ledger.resolve(prefix, last)
+    rates, shown = Rates(), None
+    async with _connected(config, ledger) as session:
+        job = await session.job(wanted)
+        with live_progress() as show:
+            async for status in job.watch():
+                rate = rates.update(trio.current_time(), status)
+                shown = describe_status(status, job.spec.name, session.mesh.members(), rate)
+                if as_json:
+                    print_json(shown)
+                else:
+                    show(shown)
+    if shown is None:
+        raise ClientError(f"job {job.id[:16]}: no replica of it answers; hearth peers shows who is there")
+    return _code(shown)
+
+
+async def results(
+    prefix: str | None, last: bool, folder: Path | None, follow: bool, client: Path | None, as_json: bool
+) -> int:
+    config, ledger = _settings(client)
+    wanted = ledger.resolve(prefix, last)
+    async with _connected(config, ledger) as session:
+        job = await session.job(wanted)
+        return await _fetch(session, job, session.results_folder(job, folder), follow, as_json)
+
+
+async def _fetch(session: Session, job: Job, folder: ResultsFolder, follow: bool, as_json: bool) -> int:
+    rates = Rates()
+    before = folder.done.total
+    with live_progress() as show:
+
+        def on_status(status: JobStatus) -> None:
+            rate = rates.update(trio.current_time(), status)
+            if not as_json:
+                show(describe_status(status, job.spec.name, session.mesh.members(), rate))
+
+        await fetch_results(job, folder, follow=follow, on_status=on_status)
+    here, failed = folder.done.total, sorted(folder.failed)
+    if as_json:
+        print_json(
+            {
+                "job": job.id,
+                "name": job.spec.name,
+                "folder": str(folder.root.absolute()),
+                "tasks": job.spec.tasks,
+                "results": here,
+                "fetched": here - before,
+                "failed": {str(index): folder.failed[index] for index in failed},
+            }
+        )
+    else:
+        say(f"{here} of {job.spec.tasks} results, verified, in {folder.root}")
+    if failed and not as_json:
+        say(
+            f"{len(failed)} tasks failed, the first is {failed[0]} with exit code {folder.failed[failed[0]]}; "
+            f"hearth logs {job.id[:8]} --task {failed[0]}"
+        )
+    return JOB_FAILED if failed else SUCCESS
+
+
+async def logs(prefix: str | None, last: bool, task: int | None, client: Path | None, as_json: bool) -> int:
+    config, ledger = _settings(client)
+    wanted = ledger.resolve(prefix, last)
+    found = 0
+    async with _connected(config, ledger) as session:
+        job = await session.job(wanted)
+        if task is not None and task >= job.spec.tasks:
+            raise UserError(f"--task {task}: the job's tasks are 0 to {job.spec.tasks - 1}")
+        ranges = [(0, job.spec.tasks)] if task is None else [(task, task + 1)]
+        async for taken in peek(session.mesh, job, ranges):
+            found += sum(hi - lo for lo, hi in taken.parts)
+            _print_logs(taken, task is not None, as_json)
+    if task is not None and not found:
+        raise UserError(f"job {job.id[:16]}: task {task} has no result yet", JOB_FAILED)
+    return SUCCESS
+
+
+def _print_logs(taken: VerifiedBatch, everything: bool, as_json: bool) -> None:
+    batch = taken.batch
+    for lo, hi in taken.parts:
+        for index in range(lo, hi):
+            offset = index - batch.first
+            text, code = batch.stderrs.get(offset, b"").decode(errors="replace"), batch.exits[offset]
+            if not (text or code or everything):
+                continue
+            worker = peer_id_text(taken.header.author)
+            if as_json:
+                print_json({"task": index, "exit": code, "worker": worker, "stderr": text})
+                continue
+            say(f"--- task {index}, exit code {code}, on {worker}")
+            for line in text.splitlines():
+                say(line)
+
+
+async def cancel(prefix: str | None, last: bool, client: Path | None, as_json: bool) -> int:
+    config, ledger = _settings(client)
+    wanted = ledger.resolve(prefix, last)
+    async with _connected(config, ledger) as session:
+        job = await session.job(wanted)
+        await job.cancel()
+    if as_json:
+        print_json({"job": job.id, "cancelled": True})
+    else:
+        say(f"cancelled: {job.spec.name}  {job.id}")
+    return SUCCESS
+
+
+async def list_jobs(client: Path | None, as_json: bool) -> int:
+    config, ledger = _settings(client)
+    async with _connected(config, ledger) as session:
+        found = await session.mesh.jobs()
+        statuses = await _statuses(found)
+    rows = [_job_row(job, statuses.get(job.job_id)) for job in found]
+    if as_json:
+        print_json({"jobs": rows})
+        return SUCCESS
+    cells = [(row["job"][:16], row["name"], row["state"], row["done"], row["tasks"], row["failed"]) for row in rows]
+    print_table(("job", "name", "state", ">done", ">tasks", ">failed"), cells, empty="the mesh knows no job of yours")
+    return SUCCESS
+
+
+async def _statuses(found: list[Job]) -> dict[bytes, JobStatus]:
+    """Of those whose replicas answer soon."""
+    statuses: dict[bytes, JobStatus] = {}
+    limit = trio.CapacityLimiter(JOBS_AT_ONCE)
+
+    async def ask(job: Job) -> None:
+        async with limit:
+            with trio.move_on_after(JOB_STATUS_TIMEOUT_S):
+                try:
+                    statuses[job.job_id] = await job.status()
+                except ClientError:
+                    return
+
+    async with trio.open_nursery() as nursery:
+        for job in found:
+            nursery.start_soon(ask, job)
+    return statuses
+
+
+def _job_row(job: Job, status: JobStatus | None) -> dict[str, Any]:
+    return {
+        "job": job.id,
+        "name": job.spec.name,
+        "tasks": job.spec.tasks,
+        "state": status.state if status is not None else "unknown",
+        "done": status.done if status is not None else None,
+        "failed": status.failed if status is not None else None,
+    }
+
+
+async def peers(client: Path | None, as_json: bool) -> int:
+    config, ledger = _settings(client)
+    async with _connected(config, ledger) as session:
+        members = session.mesh.members()
+    if as_json:
+        print_json({"peers": members})
+        return SUCCESS
+    rows = [
+        (
+            member["name"],
+            member["status"],
+            member["sink"],
+            None if member["temperature_c"] is None else f"{member['temperature_c']:.2f}",
+            member["deficit_w"],
+            member["free_slots"],
+            member["cores"],
+            printable(member["zone"]) or None,
+            member["peer_id"],
+        )
+        for member in members
+    ]
+    columns = ("name", "state", "heats", ">°C", ">wants W", ">free", ">cores", "zone", "peer id")
+    print_table(columns, rows, empty="no node is known yet; try again in a moment")
+    return SUCCESS
+
+
+def _code(shown: dict[str, Any]) -> int:
+    return JOB_FAILED if shown["state"] == "cancelled" or shown["failed"] else SUCCESS

@@ -1,0 +1,207 @@
+"""Verified results as files, in a folder that a later run can complete.
+
+    0007.out                     output of task 7 (function ABI); 0007.err: the end of its standard error
+    0007/stdout, 0007/<file>     of a program: standard output, and what it left in /out; 0007/stderr
+    results.jsonl                one line a task: exit code, worker, digest, fuel, CPU time, batch
+    proofs/<batch>.header        the worker's signed record; <batch>.columns: what its root is made of
+    job.json                     which job this is
+
+A task's line is written after its files. Lines say the digests, so a run that resumes trusts no file that it
+has not hashed; whatever does not match is fetched again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ...protocol.intervals import IntervalSet
+from ...protocol.records import JobSpec
+from ..client import Result
+from ..client.job import VerifiedBatch
+from ..execution.outcome import is_file_name
+from .errors import UserError
+
+_OWN_NAMES = ("stdout", "stderr", "output", "files")
+
+
+class ResultsFolder:
+    """Not safe for two processes at a time."""
+
+    def __init__(self, root: Path, job_id: bytes, spec: JobSpec) -> None:
+        """Makes the folder, or takes up one of the same job. Raises UserError."""
+        self.root = root
+        self.tasks = spec.tasks
+        self.done = IntervalSet()
+        self.failed: dict[int, int] = {}
+        self._job_id = job_id
+        self._programs = spec.abi != "function"
+        self._width = len(str(spec.tasks - 1))
+        self._journal = root / "results.jsonl"
+        try:
+            (root / "proofs").mkdir(parents=True, exist_ok=True)
+            self._claim(spec)
+            self._resume()
+        except OSError as error:
+            raise UserError(f"{error.filename or root}: {error.strerror}") from error
+
+    def have(self) -> list[tuple[int, int]]:
+        """The tasks that are here, as [lo, hi)."""
+        return list(self.done)
+
+    def add(self, taken: VerifiedBatch, results: Sequence[Result]) -> None:
+        """Keep a batch's results: files first, then their lines, on disk when it returns. Raises UserError."""
+        try:
+            batch = taken.header.id.hex()[:32]
+            self._put(self.root / "proofs" / f"{batch}.header", taken.header.raw, durable=True)
+            self._put(self.root / "proofs" / f"{batch}.columns", taken.columns, durable=True)
+            lines = [self._keep(result, batch) for result in results]
+            with self._journal.open("ab") as journal:
+                journal.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+                journal.flush()
+                os.fsync(journal.fileno())
+        except OSError as error:
+            raise UserError(f"{error.filename or self.root}: {error.strerror}; what is here stays usable") from error
+        for result in results:
+            self._count(result.index, result.exit_code)
+
+    # -- keeping -------------------------------------------------------------------------------------------
+
+    def _keep(self, result: Result, batch: str) -> dict[str, Any]:
+        line: dict[str, Any] = {
+            "index": result.index,
+            "exit": result.exit_code,
+            "worker": result.worker,
+            "sha256": sha256(result.output).hexdigest(),
+            "size_bytes": len(result.output),
+            "fuel": result.fuel,
+            "cpu_us": result.cpu_us,
+            "batch": batch,
+        }
+        if self._programs:
+            line["files"] = self._keep_program(result)
+            stderr = self._place(result.index) / "stderr"
+        else:
+            self._put(self._place(result.index), result.output)
+            stderr = self._place(result.index).with_suffix(".err")
+        if result.stderr:
+            line["stderr_bytes"] = len(result.stderr)
+            self._put(stderr, result.stderr)
+        return line
+
+    def _keep_program(self, result: Result) -> list[str] | None:
+        """Names of its files; None where the output is empty, or not of a program's form and kept as one piece."""
+        place = self._place(result.index)
+        place.mkdir(exist_ok=True)
+        if not result.output:
+            return None
+        stdout, files = result.stdout, result.files
+        if _pack(stdout, files) != result.output or not all(map(is_file_name, files)):
+            self._put(place / "output", result.output)
+            return None
+        self._put(place / "stdout", stdout)
+        for name, content in files.items():
+            target = place / _stored_name(name)
+            target.parent.mkdir(exist_ok=True)
+            self._put(target, content)
+        return list(files)
+
+    def _place(self, index: int) -> Path:
+        name = f"{index:0{self._width}d}"
+        return self.root / (name if self._programs else f"{name}.out")
+
+    def _put(self, path: Path, content: bytes, *, durable: bool = False) -> None:
+        fresh = path.with_name(f".{path.name}.part")
+        with fresh.open("wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        fresh.replace(path)
+
+    def _count(self, index: int, exit_code: int) -> None:
+        self.done.add(index, index + 1)
+        self.failed.pop(index, None)
+        if exit_code:
+            self.failed[index] = exit_code
+
+    # -- resuming ------------------------------------------------------------------------------------------
+
+    def _claim(self, spec: JobSpec) -> None:
+        path = self.root / "job.json"
+        mine = {"job": self._job_id.hex(), "mesh": spec.mesh_id.hex(), "name": spec.name, "tasks": spec.tasks}
+        mine["abi"] = spec.abi
+        try:
+            held = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            held = None
+        except ValueError:
+            raise UserError(f"{path}: damaged; choose another --folder") from None
+        if held is None:
+            self._put(path, json.dumps(mine).encode() + b"\n", durable=True)
+        elif not isinstance(held, dict) or held.get("job") != mine["job"]:
+            raise UserError(f"{self.root}: holds the results of another job; choose another --folder")
+
+    def _resume(self) -> None:
+        try:
+            content = self._journal.read_bytes()
+        except FileNotFoundError:
+            return
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) != len(content):  # the last run ended in the middle of a line
+            with self._journal.open("r+b") as journal:
+                journal.truncate(len(whole))
+        lines: dict[int, dict[str, Any]] = {}
+        for text in whole.splitlines():
+            line = _line(text)
+            if line is not None and line["index"] < self.tasks:
+                lines[line["index"]] = line
+        for index, line in lines.items():
+            if self._digest(index, line) == line["sha256"]:
+                self._count(index, line["exit"])
+
+    def _digest(self, index: int, line: dict[str, Any]) -> str:
+        """Of the output as its files hold it now; empty where one is not there."""
+        place = self._place(index)
+        try:
+            if not self._programs:
+                output = place.read_bytes()
+            elif line["files"] is None:
+                whole = place / "output"
+                output = whole.read_bytes() if whole.exists() else b""
+            else:
+                files = {name: (place / _stored_name(name)).read_bytes() for name in line["files"]}
+                output = _pack((place / "stdout").read_bytes(), files)
+        except OSError:
+            return ""
+        return sha256(output).hexdigest()
+
+
+def _stored_name(name: str) -> str:
+    """A task's file that is called as one of ours stands one folder deeper."""
+    return f"files/{name}" if name in _OWN_NAMES else name
+
+
+def _pack(stdout: bytes, files: dict[str, bytes]) -> bytes:
+    """A program's output as the executors encode it."""
+    return msgspec.msgpack.encode([stdout, files])
+
+
+def _line(text: bytes) -> dict[str, Any] | None:
+    """A line of the journal if it is one; our own, but the disk is not to be trusted."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(line, dict):
+        return None
+    numbers = all(isinstance(line.get(key), int) for key in ("index", "exit")) and line["index"] >= 0
+    files = line.get("files")
+    names = files is None or (isinstance(files, list) and all(isinstance(n, str) and is_file_name(n) for n in files))
+    return line if numbers and names and isinstance(line.get("sha256"), str) else None
