@@ -106,7 +106,7 @@ class Node:
         native = None
         if self.config.native.enabled:
             native_config = self.config.native.runtime_config(slots, execution.nice)
-            native = NativeExecutor(native_config, self.folder.root)
+            native = NativeExecutor(native_config, self.folder.root / "native")
         return wasm, native
 
     def _task_pids(self) -> list[int]:
@@ -154,7 +154,7 @@ class Node:
                 await nursery.start(self.driver.run, rows)
                 await nursery.start(self.links.run)
                 nursery.start_soon(self._follow_addresses)
-                nursery.start_soon(self._heat_forever, runner)
+                nursery.start_soon(self._heat_forever)
                 await nursery.start(ControlServer(self.folder.control_socket, self._handlers(stop)).run)
                 log.info("node.started", peer_id=self.membership.identity.peer_id, addresses=self.links.addresses)
                 task_status.started(self)
@@ -237,11 +237,11 @@ class Node:
             self.driver.feed(AddressesChanged(self.links.addresses, relays))
             await self.links.addresses_changed()
 
-    async def _heat_forever(self, runner: TaskRunner) -> None:
+    async def _heat_forever(self) -> None:
         """The control loop: measured CPU time in, wanted slots and duty out. It never waits for the mesh."""
         serves = bool(self.mesh.profile.roles & Role.WORKER)
         while True:
-            used_us = self.usage.total_us() + runner.native_cpu_us
+            used_us = self.usage.total_us() + (self.native.cpu_us if self.native else 0)
             reading = self.heater.advance(monotonic_us(), used_us)
             for executor in (self.wasm, self.native):
                 if executor is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 import trio
@@ -18,7 +19,7 @@ from .execution.outcome import BatchOutcome, BatchRequest, ExecutionError, Execu
 from .heating.heater import Heater
 from .storage.blobs import BlobStore
 from .storage.errors import StorageError
-from .transport.blobs import BlobFetchError, BlobTransfers
+from .transport.blobs import BlobFetchError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -26,10 +27,16 @@ INIT_FILE = "init"
 STDERR_BYTES_MAX = 4096
 
 
+class BlobSource(Protocol):
+    """Brings one blob into the store; `Links` is one."""
+
+    async def fetch_blob(self, digest: bytes, sources: Sequence[bytes], limit_bytes: int) -> None: ...
+
+
 class NodeBlobs:
     """The driver's view of store and transfers: fetch what lacks, pin, unpin."""
 
-    def __init__(self, store: BlobStore, transfers: BlobTransfers, size_limit_bytes: int) -> None:
+    def __init__(self, store: BlobStore, transfers: BlobSource, size_limit_bytes: int) -> None:
         self.store = store
         self._transfers = transfers
         self._size_limit_bytes = size_limit_bytes
@@ -81,8 +88,6 @@ class TaskRunner:
         self._checkpoints = checkpoints
         self._scopes: dict[int, trio.CancelScope] = {}
         self._init_bytes: dict[bytes, bytes] = {}
-        # Native tasks' CPU time is known when they end; that of wasm workers is read while they run.
-        self.native_cpu_us = 0
 
     def start(self, run: Execute) -> None:
         scope = trio.CancelScope()
@@ -146,7 +151,7 @@ class TaskRunner:
             count=run.count,
             seed=run.job_id,
             entry=spec.entry if spec.runtime == "wasm" else spec.command,
-            arguments=tuple(spec.arguments),
+            arguments=tuple(text.replace("{count}", str(spec.tasks)) for text in spec.arguments),
             files=files if spec.abi == "command" else {},
             inputs=inputs,
             init=init,
@@ -202,9 +207,6 @@ class TaskRunner:
             externals[offset] = (digest, len(output))
             outputs[offset] = b""
         cpu_us = sum(outcome.cpu_us[:ran])
-        view = self._view(run.job_id)
-        if view is not None and view.spec.runtime == "native":
-            self.native_cpu_us += cpu_us
         energy_mj, useful_mj = self._heater.attribute(cpu_us, started_us)
         return TaskFinished(
             execution_id=run.execution_id,

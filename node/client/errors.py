@@ -14,3 +14,10 @@ class JobFailed(ClientError):
         super().__init__(f"job {job_id.hex()[:16]}: {reason}")
         self.job_id = job_id
         self.reason = reason
+
+
+def single_error(error: BaseException) -> BaseException:
+    """The one error inside nested groups, or the group if there are several."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -27,7 +27,7 @@ from ..storage.errors import StorageError
 from ..storage.folder import StateFolder
 from ..tasks import NodeBlobs
 from ..transport.links import LinkConfig, Links
-from .errors import ClientError, JobFailed
+from .errors import ClientError, JobFailed, single_error
 from .job import Job, Notes, open_notes
 from .request import JobRequest, build_spec
 from .result import Result
@@ -86,16 +86,20 @@ class Client:
         links = Links(membership.identity, membership.certificate_bytes, membership.policy, link_config, driver, store)
         blobs = NodeBlobs(store, links, BLOB_QUOTA_BYTES)
         driver.attach(links, blobs, None)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(driver.run, ())
-            await nursery.start(links.run)
-            client = cls(driver, links, store, blobs)
-            try:
-                await client._reach_mesh()
-                yield client
-                await client.flush()
-            finally:
-                nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(driver.run, ())
+                await nursery.start(links.run)
+                client = cls(driver, links, store, blobs)
+                try:
+                    await client._reach_mesh()
+                    yield client
+                    await client.flush()
+                finally:
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            # The nursery is ours, so what the user's block raised comes out as the user raised it.
+            raise single_error(group) from None
 
     async def _reach_mesh(self) -> None:
         """Wait for a link, then for the first tables."""

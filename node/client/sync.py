@@ -14,7 +14,7 @@ import trio
 from ...protocol.messages import JobStatus
 from ..config import ClientConfig
 from ..jobfile import JobFile
-from .errors import ClientError
+from .errors import ClientError, single_error
 from .job import Job
 from .request import JobRequest
 from .result import Result
@@ -78,7 +78,7 @@ class SyncClient:
             trio.run(self._main)
         except BaseException as error:
             # The boundary of the thread: whatever ended the session is raised where the user waits.
-            self._failure = _first(error)
+            self._failure = single_error(error)
         finally:
             self._ready.set()
 
@@ -159,10 +159,3 @@ class SyncClient:
         finally:
             closed.set()
             worker.join()
-
-
-def _first(error: BaseException) -> BaseException:
-    """The innermost single error of nested groups, which is what a user can act on."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
