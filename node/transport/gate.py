@@ -33,9 +33,6 @@ from .link import STREAM_GONE, ByteStream, FrameBuffer, FrameError, greeting_fra
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 LINK_PROTOCOL = "/hearth/link/1"
-IDENTIFY_PROTOCOL = "/ipfs/id/1.0.0"
-# What a stranger may open: the stream that says why, and what libp2p does unasked on each connection.
-OPEN_PROTOCOLS = frozenset({LINK_PROTOCOL, IDENTIFY_PROTOCOL})
 GREETING_S = 5.0
 REJECT_FLUSH_S = 1.0
 
@@ -125,7 +122,7 @@ class Gate:
         """Asked before a handler sees an inbound stream. Waits for a greeting that is under way."""
         if self.is_blocked(peer):
             return False
-        if protocol in OPEN_PROTOCOLS or peer in self._admitted:
+        if protocol == LINK_PROTOCOL or peer in self._admitted:
             return True
         with trio.move_on_after(GREETING_S):
             while peer not in self._admitted:
