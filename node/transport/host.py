@@ -1,4 +1,9 @@
-"""A py-libp2p host that cannot be hurt by who connects to it: Noise only, our muxer, bounded in everything."""
+"""A py-libp2p host that cannot be hurt by who connects to it: Noise only, our muxer, bounded in everything.
+
+Where each fault of py-libp2p 0.8.1 is closed: impersonation (B1) `upgrader`; slot leak (B2), handler exceptions
+(B3), dialling (B9), leaked streams (B10) `swarm`; malformed gossip (B4) `guards`; yamux deadlock (B5), slow
+readers (B6), window overrun (B7), frozen peers (B8) `muxer`.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +15,29 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 from libp2p.abc import INetStream
-from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.host.basic_host import BasicHost
+from libp2p.host.exceptions import StreamFailure
+from libp2p.identity.identify_push.identify_push import ID_PUSH as IDENTIFY_PUSH
 from libp2p.network.connection.swarm_connection import SwarmConn
+from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
 from libp2p.protocol_muxer.exceptions import MultiselectError
-from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.manager import TransportManager
-from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from .frames import BufferBudget, MuxerLimits
-from .noise import NoiseTransport
-from .swarm import GuardedSwarm, OurMuxer, connection_config
+from .guards import BoundedCommunicator, select_one_of
+from .swarm import GuardedSwarm, connection_config
 from .tcp import TcpTransport
+from .upgrader import SecureUpgrader, key_pair_from_seed
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
-DIAL_STAGGER_S = 0.25
-DIAL_ADDRESSES_MAX = 8
+RESET_S = 1.0
 AdmitStream = Callable[[ID, str], "bool | Awaitable[bool]"]
 
 
@@ -44,28 +47,55 @@ class DialFailed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostConfig:
-    """Bounds of a host. Memory that strangers can take: max_handshakes * ~64 KiB + buffered_bytes."""
+    """Bounds of a host. The memory that others can take of it is at most
+
+    max_handshakes * 128 KiB + buffered_bytes + connections * (60 KiB + send_queue_bytes + control_queue_bytes).
+    """
 
     listen: tuple[str, ...] = ()
+    """Multiaddrs; none for a node that accepts no inbound connection."""
+
     max_inbound_connections: int = 256
-    # Half-open connections: a handshake takes 6 ms of CPU, so more than this are not worth waiting for.
+    """More are closed as they arrive, and counted. Slots come back when connections end."""
+
+    max_connections_per_peer: int = 4
+    """Two that cross, and as many that are dead without anybody knowing yet; one more ends the oldest."""
+
     max_handshakes: int = 64
+    """Inbound connections at once that have not proved who they are; a newer one drops the oldest.
+
+    A handshake takes 6 ms of CPU, so more than this are not worth waiting for.
+    """
+
     handshake_s: float = 5.0
+    """From the first byte to a muxed connection, in and out."""
+
     negotiate_s: int = 5
-    # Over all connections: received and not yet read.
+    """To agree on a stream's protocol."""
+
     buffered_bytes: int = 128 << 20
+    """Received and not yet read, over all connections; above it the stream with the most of it is reset."""
+
     muxer: MuxerLimits = field(default_factory=MuxerLimits)
 
 
 class _Host(BasicHost):
-    """Upstream's host with a door: each inbound stream is admitted, by peer and protocol, before its handler runs."""
+    """Upstream's host with a door: each inbound stream is admitted, by peer and protocol, before its handler runs.
+
+    No Identify by itself: it would file every stranger's claims in the peer store, which nothing bounds.
+    """
 
     admit_stream: AdmitStream | None = None
+
+    def __init__(self, swarm: GuardedSwarm, negotiate_s: int) -> None:
+        super().__init__(swarm, negotiate_timeout=negotiate_s, disable_identify_address_discovery=True)
+        swarm.notifees.clear()
+        self.multiselect.remove_handler(IDENTIFY_PUSH)
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         try:
             protocol, handler = await self.multiselect.negotiate(
-                MultiselectCommunicator(net_stream), self.negotiate_timeout
+                BoundedCommunicator(net_stream), self.negotiate_timeout
             )
         except MultiselectError:
             await net_stream.reset()
@@ -82,6 +112,30 @@ class _Host(BasicHost):
                 await net_stream.reset()
                 return
         await handler(net_stream)
+
+    async def new_stream(self, peer_id: ID, protocol_ids: Sequence[TProtocol]) -> INetStream:
+        """For py-libp2p's services: the first of the protocols that the peer serves.
+
+        Raises SwarmException when no connection comes about, StreamFailure when no protocol does.
+        """
+        stream = await self._network.new_stream(peer_id)
+        try:
+            return await self.negotiate(stream, list(protocol_ids))
+        except (BaseLibp2pError, trio.TooSlowError) as error:
+            raise StreamFailure(f"no stream to {peer_id}: {error}") from error
+
+    async def negotiate(self, stream: INetStream, protocols: list[TProtocol]) -> INetStream:
+        """Agree on a protocol in time, or reset the stream. Raises BaseLibp2pError, trio.TooSlowError."""
+        agreed = False
+        try:
+            with trio.fail_after(self.negotiate_timeout):
+                stream.set_protocol(await select_one_of(stream, protocols))
+            agreed = True
+            return stream
+        finally:
+            if not agreed:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + RESET_S):
+                    await stream.reset()
 
 
 class SecureHost:
@@ -106,7 +160,7 @@ class SecureHost:
         self.host.admit_stream = admit
 
     def observe(self, on_connected: Callable[[SwarmConn], None], on_disconnected: Callable[[SwarmConn], None]) -> None:
-        """Plain calls for every connection that begins and ends; they must not block or raise."""
+        """Plain calls for every connection that begins and ends; they must not block."""
         self.swarm.on_connected, self.swarm.on_disconnected = on_connected, on_disconnected
 
     @asynccontextmanager
@@ -123,91 +177,56 @@ class SecureHost:
         return [address for listener in self.swarm.listeners.values() for address in listener.get_addrs()]
 
     def connections(self, peer_id: ID | None = None) -> list[SwarmConn]:
-        """Live connections, of one peer or all."""
-        if peer_id is not None:
-            return list(self.swarm.connections.get(peer_id, ()))
-        return [connection for group in self.swarm.connections.values() for connection in group]
+        """Live connections, of one peer or all; a peer's oldest first."""
+        return self.swarm.live(peer_id)
 
     async def close_peer(self, peer_id: ID) -> None:
         for connection in self.connections(peer_id):
             await connection.close()
 
     def set_stream_handler(self, protocol: str, handler: Callable[[INetStream], Awaitable[None]]) -> None:
+        """The stream is closed when the handler returns, and reset when it raises."""
         self.host.set_stream_handler(TProtocol(protocol), handler)
 
     async def open_stream(self, connection: SwarmConn, protocol: str) -> INetStream:
         """A stream of one protocol on this very connection. Raises BaseLibp2pError, trio.TooSlowError."""
-        stream = await connection.new_stream()
-        agreed = False
-        try:
-            with trio.fail_after(self.config.negotiate_s):
-                await self.host.multiselect_client.select_one_of(
-                    [TProtocol(protocol)], MultiselectCommunicator(stream), self.config.negotiate_s
-                )
-            stream.set_protocol(TProtocol(protocol))
-            agreed = True
-            return stream
-        finally:
-            if not agreed:
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
-                    await stream.reset()
+        return await self.host.negotiate(await connection.new_stream(), [TProtocol(protocol)])
 
     async def dial(self, peer_id: ID, addresses: Sequence[Multiaddr], timeout_s: float) -> SwarmConn:
         """Race the addresses, started a quarter of a second apart; the first that is the peer wins.
 
         An existing connection is returned at once. Nothing is remembered of failures. Raises DialFailed.
         """
-        for connection in self.connections(peer_id):
-            if not connection.is_closed:
-                return connection
-        reasons: dict[str, str] = {}
-        winners: list[SwarmConn] = []
-        with trio.move_on_after(timeout_s):
-            async with trio.open_nursery() as nursery:
-
-                async def attempt(address: Multiaddr, failed: trio.Event) -> None:
-                    try:
-                        connection = await self.swarm.dial_once(address, peer_id)
-                    except (BaseLibp2pError, OSError, trio.TooSlowError, ValueError) as error:
-                        reasons[str(address)] = str(error) or type(error).__name__
-                        failed.set()
-                        return
-                    winners.append(connection)
-                    nursery.cancel_scope.cancel()
-
-                for address in list(addresses)[:DIAL_ADDRESSES_MAX]:
-                    failed = trio.Event()
-                    nursery.start_soon(attempt, address, failed)
-                    with trio.move_on_after(DIAL_STAGGER_S):
-                        await failed.wait()
-        if winners:
-            return winners[0]
-        tried = "; ".join(f"{address}: {reason}" for address, reason in sorted(reasons.items()))
-        raise DialFailed(tried or f"none of {len(addresses)} addresses answered within {timeout_s:g} s")
+        existing = self.connections(peer_id)
+        if existing:
+            return existing[-1]
+        if peer_id == self.peer_id:
+            raise DialFailed("that peer is this node")
+        try:
+            return await self.swarm.race(peer_id, addresses, timeout_s)
+        except SwarmException as error:
+            raise DialFailed(str(error)) from error
 
 
 def create_host(identity_seed: bytes, config: HostConfig) -> SecureHost:
-    """A host whose peer id is the Ed25519 key of a 32-byte seed.
+    """A host whose peer id is the Ed25519 key of a 32-byte seed. Raises ValueError for another length.
 
     B1: the only security transport is Noise; plaintext, secio and TLS are not offered.
     """
-    key_pair = create_new_key_pair(identity_seed)
+    key_pair = key_pair_from_seed(identity_seed)
     peer_id = ID.from_pubkey(key_pair.public_key)
-    noise = NoiseTransport(key_pair, noise_privkey=create_noise_key_pair().private_key)
-    upgrader = TransportUpgrader({NOISE: noise}, {})
-    upgrader.muxer_multistream = OurMuxer(config.muxer, BufferBudget(config.buffered_bytes))
     peerstore = PeerStore()
     peerstore.add_key_pair(peer_id, key_pair)
     swarm = GuardedSwarm(
         peer_id,
         peerstore,
-        upgrader,
+        SecureUpgrader(key_pair, config.muxer, BufferBudget(config.buffered_bytes)),
         transports=[TcpTransport()],
         connection_config=connection_config(config.max_inbound_connections),
         transport_manager=TransportManager(port_demuxers={}),
         max_inbound=config.max_inbound_connections,
+        max_per_peer=config.max_connections_per_peer,
         max_handshakes=config.max_handshakes,
         handshake_s=config.handshake_s,
     )
-    host = _Host(swarm, negotiate_timeout=config.negotiate_s, disable_identify_address_discovery=True)
-    return SecureHost(host, swarm, config)
+    return SecureHost(_Host(swarm, config.negotiate_s), swarm, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,10 @@ from .frames import INITIAL_WINDOW_BYTES, MAX_PAYLOAD_BYTES, MAX_SEND_WINDOW_BYT
 
 if TYPE_CHECKING:
     from .muxer import YamuxConnection
+
+
+def _nobody() -> None:
+    """The hook of a stream that nobody watches."""
 
 
 class YamuxStream(IMuxedStream):
@@ -33,6 +38,7 @@ class YamuxStream(IMuxedStream):
         self.receive_window_bytes = INITIAL_WINDOW_BYTES
         self.send_window_bytes = INITIAL_WINDOW_BYTES
         self.linger_until: float | None = None
+        self.on_forgotten: Callable[[], object] = _nobody
         self._buffer = bytearray()
         self._consumed_bytes = 0
         self._fin_sent = False
@@ -166,9 +172,9 @@ class YamuxStream(IMuxedStream):
         """Bytes within the window that were already taken from it."""
         if self._failure is not None:
             return
-        if self._abandoned:
+        if self._abandoned or self._fin_received:
             self.connection.queue_reset(self.stream_id)
-            self.fail("data after our close")
+            self.fail("data after the peer's FIN" if self._fin_received else "data after our close")
             self.connection.forget(self)
             return
         self._buffer += payload
@@ -198,6 +204,15 @@ class YamuxStream(IMuxedStream):
             self._drop_buffer()
         self._readers.unpark_all()
         self._writers.unpark_all()
+
+    def tell_forgotten(self) -> None:
+        """The connection has no more use for the stream."""
+        told, self.on_forgotten = self.on_forgotten, _nobody
+        told()
+
+    def __del__(self) -> None:
+        """What was never read counts against the budgets for as long as it is in memory."""
+        self._drop_buffer()
 
     # Inside
 
@@ -241,5 +256,3 @@ class YamuxStream(IMuxedStream):
             await lot.park()
         if scope.cancelled_caught and self._deadline is not None and trio.current_time() >= self._deadline:
             raise MuxedStreamReset("the stream's deadline passed")
-
-

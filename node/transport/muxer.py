@@ -13,7 +13,8 @@ from typing import Protocol
 
 import structlog
 import trio
-from libp2p.abc import ConnectionType, IMuxedConn
+from libp2p.abc import IMuxedConn
+from libp2p.connection_types import ConnectionType
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
@@ -47,6 +48,7 @@ log = structlog.get_logger(__name__)
 BATCH_BYTES = 256 * 1024  # one write to the socket
 CLOSE_FLUSH_S = 0.5  # how long close() waits for what is queued
 SESSION_CLOSE_S = 1.0
+MAX_STREAM_ID = 0xFFFF_FFFF
 CONNECTION_GONE = (BaseLibp2pError, OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -109,6 +111,8 @@ class YamuxConnection(IMuxedConn):
         self._discard_allowance_bytes = 0
         self._violations = 0
         self._refused = 0
+        self._bare_frames = 0
+        self._heard_at = 0.0
         self._ping_sent_at: float | None = None
         self._ping_nonce = 0
         self._going_away = False
@@ -138,6 +142,7 @@ class YamuxConnection(IMuxedConn):
 
     async def start(self) -> None:
         """Run the connection until it is over."""
+        self._budget.join(self)
         try:
             async with trio.open_nursery() as nursery:
                 self._scope = nursery.cancel_scope
@@ -152,7 +157,12 @@ class YamuxConnection(IMuxedConn):
                 with trio.move_on_after(SESSION_CLOSE_S):
                     await self._close_session()
                 if self.on_close is not None:
-                    await self.on_close()
+                    try:
+                        await self.on_close()
+                    except Exception:
+                        # The boundary to whoever listens: this connection is over in any case.
+                        log.exception("muxer.close-hook-failed", peer=str(self.peer_id))
+                self._budget.leave(self)
 
     async def close(self) -> None:
         """Send what is queued and a GO_AWAY, for at most half a second, and end the connection."""
@@ -181,6 +191,8 @@ class YamuxConnection(IMuxedConn):
         while True:
             if self.close_reason is not None or self._going_away:
                 raise MuxedConnUnavailable(self.close_reason or "the peer is going away")
+            if self._next_stream_id > MAX_STREAM_ID:
+                raise MuxedConnUnavailable("the connection has used up its stream ids")
             if self._unacknowledged < self.limits.max_unacknowledged_streams:
                 break
             await self._acknowledgement.park()
@@ -223,11 +235,7 @@ class YamuxConnection(IMuxedConn):
 
     def queue_data(self, stream_id: int, payload: memoryview) -> None:
         size = len(payload)
-        if size < 4096:
-            self._data.append(header(DATA, 0, stream_id, size) + payload)
-        else:
-            self._data.append(header(DATA, 0, stream_id, size))
-            self._data.append(bytes(payload))
+        self._data.append(header(DATA, 0, stream_id, size) + payload)  # one part: control frames go between
         self._data_bytes += HEADER_BYTES + size
         self._work.unpark_all()
 
@@ -257,12 +265,20 @@ class YamuxConnection(IMuxedConn):
         """More bytes are unread; above a budget the stream with the most of them goes."""
         self._buffered_bytes += size
         self._budget.used_bytes += size
-        if self._buffered_bytes > self.limits.max_buffered_bytes or self._budget.exceeded:
-            slowest = max(self._streams.values(), key=lambda stream: stream.unread_bytes)
-            self.count("streams_over_budget")
-            self.queue_reset(slowest.stream_id)
-            slowest.fail("reset by us: the receive budget is used up")
-            self.forget(slowest)
+        if self._buffered_bytes > self.limits.max_buffered_bytes:
+            self.shed_heaviest()
+        if self._budget.used_bytes > self._budget.limit_bytes:
+            self._budget.enforce()
+
+    def shed_heaviest(self) -> None:
+        """Reset the stream with the most unread bytes."""
+        slowest = max(self._streams.values(), key=lambda stream: stream.unread_bytes, default=None)
+        if slowest is None or not slowest.unread_bytes:
+            return
+        self.count("streams_over_budget")
+        self.queue_reset(slowest.stream_id)
+        slowest.fail("reset by us: the receive budget is used up")
+        self.forget(slowest)
 
     def release_buffered(self, size: int) -> None:
         self._buffered_bytes -= size
@@ -287,6 +303,7 @@ class YamuxConnection(IMuxedConn):
         if not stream.opened_here:
             self._inbound_count -= 1
         self._acknowledge(stream)
+        stream.tell_forgotten()
 
     def count(self, what: str) -> None:
         self.counters[what] += 1
@@ -341,6 +358,7 @@ class YamuxConnection(IMuxedConn):
                 self._end("closed by the peer")
                 return
             self.received_bytes += len(data)
+            self._heard_at = trio.current_time()
             self._heard.unpark_all()
             self.feed(data)
 
@@ -375,6 +393,10 @@ class YamuxConnection(IMuxedConn):
     def _take_header(self, version: int, kind: int, flags: int, stream_id: int, length: int) -> None:
         if version != VERSION:
             raise ProtocolViolation(f"muxer version {version}")
+        if kind or not length:
+            self._bare_frames += 1
+            if self._bare_frames > self.limits.max_bare_frames:
+                raise ProtocolViolation("a flood of frames without payload")
         if kind == DATA:
             self._on_data(flags, stream_id, length)
         elif kind == WINDOW_UPDATE:
@@ -479,16 +501,21 @@ class YamuxConnection(IMuxedConn):
     # Life and death
 
     async def _keepalive_loop(self) -> None:
+        interval_s, timeout_s = self.limits.keepalive_interval_us / 1e6, self.limits.keepalive_timeout_us / 1e6
+        self._heard_at = sweep_at = trio.current_time()
         while True:
-            seen = self.received_bytes
-            await trio.sleep(self.limits.keepalive_interval_us / 1e6)
-            self._sweep()
-            if self.received_bytes != seen:
+            await trio.sleep_until(self._heard_at + interval_s)
+            now = trio.current_time()
+            if now >= sweep_at:
+                self._sweep()
+                sweep_at = now + interval_s
+            if now < self._heard_at + interval_s:
                 continue
+            seen = self.received_bytes
             self._ping_nonce = (self._ping_nonce + 1) & 0xFFFF_FFFF
-            self._ping_sent_at = trio.current_time()
+            self._ping_sent_at = now
             self._queue_control(header(PING, SYN, 0, self._ping_nonce))
-            with trio.move_on_after(self.limits.keepalive_timeout_us / 1e6):
+            with trio.move_on_after(timeout_s):
                 await self._heard.park()
             if self.received_bytes == seen:
                 # If it was our own process that stood still, the answer is here and unread: look once.
@@ -502,6 +529,7 @@ class YamuxConnection(IMuxedConn):
         """Once per interval: streams that linger, a socket that takes nothing."""
         now = trio.current_time()
         self._refused = 0
+        self._bare_frames = 0
         for stream in list(self._streams.values()):
             if stream.linger_until is not None and now >= stream.linger_until:
                 self.count("streams_lingered_out")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cryptography.exceptions import InvalidTag
 from libp2p.abc import IRawConnection, ISecureConn
+from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import IOException
 from libp2p.peer.id import ID
 from libp2p.security.noise.io import NoiseTransportReadWriter
@@ -48,7 +49,7 @@ class NoiseSession(SecureSession):
         )
         protocol = transport.noise_state.noise_protocol
         sending, receiving = protocol.cipher_state_encrypt, protocol.cipher_state_decrypt
-        self._raw: IRawConnection = transport.read_writer.read_write_closer
+        self._raw: ReadWriteCloser = transport.read_writer.read_write_closer
         self._encrypt = sending.cipher.cipher.encrypt
         self._decrypt = receiving.cipher.cipher.decrypt
         self._send_nonce: int = sending.n

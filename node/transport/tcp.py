@@ -72,8 +72,11 @@ class TcpTransport(ITransport):
 
     def can_dial(self, maddr: Multiaddr) -> bool:
         names = [protocol.name for protocol in maddr.protocols()]
-        return len(names) >= 2 and names[0] in HOST_PROTOCOLS and names[1] == "tcp" and not (
-            OTHER_TRANSPORTS.intersection(names)
+        return (
+            len(names) >= 2
+            and names[0] in HOST_PROTOCOLS
+            and names[1] == "tcp"
+            and not (OTHER_TRANSPORTS.intersection(names))
         )
 
     def can_listen(self, maddr: Multiaddr) -> bool:
