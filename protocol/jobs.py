@@ -29,6 +29,8 @@ from .records import (
 
 # A grant may be handed on this many times before the range has to go back to a replica.
 HAND_ON_DEPTH_MAX = 4
+# Replica sets that a job may have had. A path of them goes along wherever the newest goes.
+REPLICA_SETS_MAX = 64
 
 
 class LeaseMark(NamedTuple):
@@ -87,6 +89,7 @@ class JobState:
 
     spec_record: Record
     replica_record: Record | None = None
+    replica_sets: dict[bytes, Record] = field(default_factory=dict)
     leases: IntervalMap[LeaseMark] = field(default_factory=IntervalMap)
     canonical: IntervalMap[CandidateKey] = field(default_factory=IntervalMap)
     accepted: IntervalMap[bytes] = field(default_factory=IntervalMap)
@@ -188,18 +191,38 @@ class JobState:
         proposed: ReplicaSet = record.body
         if len(set(proposed.members)) != len(proposed.members):
             raise RejectedRecord("malformed")
+        if record.id in self.replica_sets:
+            return False
+        if record.author != self.submitter and self._vouching(record.author) is None:
+            # The set that made its author a replica may still come.
+            raise RejectedRecord("wrong-author", fault=False)
+        if len(self.replica_sets) >= REPLICA_SETS_MAX:
+            raise RejectedRecord("too-many")
+        self.replica_sets[record.id] = record
         current = self.replica_record
-        if record.author != self.submitter:
-            known = (current.body.members + current.body.former) if current else ()
-            if record.author not in proposed.members or not any(node in known for node in proposed.members):
-                raise RejectedRecord("wrong-author", fault=current is not None)
-        if current is not None:
-            if (proposed.epoch, record.id) <= (current.body.epoch, current.id):
-                return False
-            self.ids.discard(current.id)
-        self.replica_record = record
-        self.ids.add(record.id)
+        if current is None or (proposed.epoch, record.id) > (current.body.epoch, current.id):
+            if current is not None:
+                self.ids.discard(current.id)
+            self.replica_record = record
+            self.ids.add(record.id)
         return True
+
+    def _vouching(self, node: bytes) -> Record | None:
+        """The first good replica set that has the node as a member."""
+        return next((known for known in self.replica_sets.values() if node in known.body.members), None)
+
+    def was_replica(self, node: bytes) -> bool:
+        """Whether it is one now, or was in a set that this state has seen."""
+        return self._vouching(node) is not None
+
+    def replica_path(self) -> tuple[Record, ...]:
+        """Sets from one that the submitter signed to the newest, each signed by a member of one before it."""
+        path: list[Record] = []
+        step = self.replica_record
+        while step is not None:
+            path.append(step)
+            step = None if step.author == self.submitter else self._vouching(step.author)
+        return tuple(reversed(path))
 
     def check_grant(self, record: Record, depth: int = 0) -> None:
         """Raises RejectedRecord unless its author controlled the range: a replica, or the parent's holder."""
@@ -356,10 +379,8 @@ class JobState:
             yield self.cancellation
 
     def context(self) -> tuple[bytes, ...]:
-        """What a node needs before it can check this job's grants: spec and replica set."""
-        if self.replica_record is None:
-            return (self.spec_record.raw,)
-        return (self.spec_record.raw, self.replica_record.raw)
+        """What a node needs before it can check this job's grants: the spec, and the path to the replica set."""
+        return (self.spec_record.raw, *(record.raw for record in self.replica_path()))
 
     def next_epoch(self, lo: int, hi: int) -> int:
         """An epoch above every mark in [lo, hi)."""

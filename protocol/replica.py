@@ -62,6 +62,8 @@ from .tables import Tables
 COLUMNS_ROW = 101
 FORGOTTEN_ROW = 102
 JOBS_A_REPLY_MAX = 128
+CONTEXT_A_REPLY_MAX = 512
+RECORDS_A_MESSAGE_MAX = 256
 GRANT_RANGES_MAX = 16
 RECONCILE_JOBS_A_TICK = 16
 RECONCILE_RANGES_MAX = 1024
@@ -91,7 +93,7 @@ class PendingJob:
     """A submission whose blobs are still coming. answers: (peer, request) to tell when they are here."""
 
     spec: Record
-    replica_set: Record
+    replica_sets: tuple[Record, ...]
     answers: dict[bytes, int]
 
 
@@ -194,7 +196,7 @@ class Replica:
             self._merge(kept, replica_set, peer, now_us)
             self._ctx.send(peer, Submitted(message.request, spec.id))
             return
-        self._await_blobs(spec, replica_set, peer, message.request, now_us)
+        self._await_blobs(spec, (replica_set,), peer, message.request, now_us)
 
     def _refusal(self, peer: bytes, spec: Record, replica_set: Record) -> str:
         """Why a submission is not taken; empty if it is."""
@@ -219,7 +221,9 @@ class Replica:
             return f"this node keeps {len(self.jobs)} jobs already"
         return ""
 
-    def _await_blobs(self, spec: Record, replica_set: Record, peer: bytes, request: int, now_us: int) -> None:
+    def _await_blobs(
+        self, spec: Record, replica_sets: tuple[Record, ...], peer: bytes, request: int, now_us: int
+    ) -> None:
         pending = self._pending.get(spec.id)
         if pending is not None:
             pending.answers[peer] = request
@@ -227,12 +231,12 @@ class Replica:
         if len(self._pending) >= PENDING_MAX:
             self._ctx.send(peer, Rejected(request, spec.id, "too many submissions at once; try again"))
             return
-        self._pending[spec.id] = PendingJob(spec, replica_set, {peer: request})
+        self._pending[spec.id] = PendingJob(spec, replica_sets, {peer: request})
         digests = spec.body.blob_digests()
         if not digests:
             self.on_blobs_fetched(spec.id, now_us)
             return
-        others = [node for node in replica_set.body.members if node not in (self._ctx.node_id, peer)]
+        others = [node for node in replica_sets[-1].body.members if node not in (self._ctx.node_id, peer)]
         self._ctx.emit(FetchBlobs(spec.id, digests, (peer, *others), pin=spec.id))
 
     def on_blobs_fetched(self, token: bytes, now_us: int) -> bool:
@@ -264,7 +268,8 @@ class Replica:
     def _keep(self, pending: PendingJob, now_us: int) -> None:
         kept = self._adopt(pending.spec, now_us)
         self._persist(pending.spec)
-        self._merge(kept, pending.replica_set, self._ctx.node_id, now_us)
+        for replica_set in pending.replica_sets:
+            self._merge(kept, replica_set, self._ctx.node_id, now_us)
         for peer, request in pending.answers.items():
             if request:
                 self._ctx.send(peer, Submitted(request, pending.spec.id))
@@ -322,14 +327,19 @@ class Replica:
 
     def _on_invitation(self, peer: bytes, job_id: bytes, records: list[Record], now_us: int) -> None:
         spec = next((r for r in records if r.kind is RecordKind.SPEC and r.id == job_id), None)
-        replica_set = next((r for r in records if r.kind is RecordKind.REPLICA_SET), None)
-        if spec is None or replica_set is None or replica_set.body.job_id != job_id:
-            return
-        if self._ctx.node_id not in replica_set.body.members or job_id in self._forgotten:
+        if spec is None or spec.body.mesh_id != self._ctx.policy.mesh.mesh_id or job_id in self._forgotten:
             return
         if self.storage_failed or len(self.jobs) >= self._ctx.config.jobs_max:
             return
-        self._await_blobs(spec, replica_set, peer, 0, now_us)
+        invited = JobState(spec)
+        for record in records:
+            if record.kind is RecordKind.REPLICA_SET:
+                try:
+                    invited.merge(record)
+                except RejectedRecord:
+                    return
+        if self._ctx.node_id in invited.replicas:
+            self._await_blobs(spec, invited.replica_path(), peer, 0, now_us)
 
     def _tell_replicas(self, kept: KeptJob, records: tuple[bytes, ...], now_us: int) -> None:
         for node in kept.state.replicas:
@@ -565,7 +575,9 @@ class Replica:
             found = [kept for kept in self.jobs.values() if kept.state.submitter == peer]
         context: list[bytes] = []
         for kept in found[-JOBS_A_REPLY_MAX:]:
-            context.extend(kept.state.context())
+            more = kept.state.context()
+            if len(context) + len(more) <= CONTEXT_A_REPLY_MAX:
+                context.extend(more)
         self._ctx.send(peer, FoundJobs(message.request, tuple(context)))
 
     # -- reconciliation ------------------------------------------------------------------------------------
@@ -612,25 +624,29 @@ class Replica:
 
     def _reconcilable(self, peer: bytes, job_id: bytes) -> KeptJob | None:
         kept = self.jobs.get(job_id)
-        if kept is None or peer not in kept.state.replicas:
+        # Who was replaced and came back has to learn it, and may have what the others lack.
+        if kept is None or not kept.state.was_replica(peer):
             return None
         # They differ, or did: compare again at the next tick.
         kept.reconciled.pop(peer, None)
         return kept
 
     def _send_records(self, kept: KeptJob, peer: bytes, record_ids: list[bytes]) -> None:
-        small: list[bytes] = []
-        for record_id in record_ids[:256]:
+        small: dict[bytes, None] = {}
+        for record_id in record_ids[:RECORDS_A_MESSAGE_MAX]:
             if record_id in kept.state.batches:
                 self._ctx.emit(SendBatch(peer, kept.state.job_id, record_id))
                 continue
             record = kept.state.record(record_id)
-            if record_id == kept.state.job_id:
-                small.extend(kept.state.context())
-            elif record is not None:
-                small.append(record.raw)
-        if small:
-            self._ctx.send(peer, Records(kept.state.job_id, tuple(small)))
+            if record is None:
+                continue
+            if record.kind in (RecordKind.SPEC, RecordKind.REPLICA_SET):
+                small.update(dict.fromkeys(kept.state.context()))
+            else:
+                small[record.raw] = None
+        raws = tuple(small)
+        for at in range(0, len(raws), RECORDS_A_MESSAGE_MAX):
+            self._ctx.send(peer, Records(kept.state.job_id, raws[at : at + RECORDS_A_MESSAGE_MAX]))
 
     # -- timers, peers -------------------------------------------------------------------------------------
 

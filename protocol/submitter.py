@@ -95,6 +95,9 @@ class Submitter:
             own = OwnJob(JobState(record))
             self.jobs[job_id] = own
         self._ctx.notify("job.signed", job_id=job_id, raw=record.raw)
+        if own.durable:
+            self._notify_submitted(own)
+            return
         problem = self._unfit(spec)
         if problem:
             self._reject(own, problem)
@@ -149,9 +152,13 @@ class Submitter:
         needed = min(self._ctx.config.durable_replicas, len(own.state.replicas))
         if not own.durable and len(held) >= needed:
             own.durable = True
-            self._ctx.notify("job.submitted", job_id=message.job_id, replicas=own.state.replicas, stored_by=tuple(held))
+            self._notify_submitted(own)
         if len(held) == len(own.state.replicas):
             self._ctx.cancel_timer(("submit", message.job_id))
+
+    def _notify_submitted(self, own: OwnJob) -> None:
+        held = tuple(node for node in own.state.replicas if node in own.stored_by)
+        self._ctx.notify("job.submitted", job_id=own.state.job_id, replicas=own.state.replicas, stored_by=held)
 
     def on_rejected(self, peer: bytes, message: Rejected, now_us: int) -> None:
         """A replica that will not hold the job is replaced; when none is left, the reason is the user's."""

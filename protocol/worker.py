@@ -44,6 +44,7 @@ JOB_VIEWS_MAX = 1024
 # A job that this node could not run is left to others for this long.
 UNRUNNABLE_US = 60_000_000
 GRANTS_A_MESSAGE_MAX = 64
+CONTEXT_A_MESSAGE_MAX = 128
 REASON_BYTES_MAX = 256
 
 
@@ -483,7 +484,7 @@ class Worker:
         """Delegate unstarted tasks worth `give_us`; returns (grants, context), and tells the replicas."""
         unknown_us = self._ctx.config.batch_target_us // self._ctx.config.batch_tasks_first
         grants: list[bytes] = []
-        context: dict[bytes, tuple[bytes, ...]] = {}
+        context: dict[bytes, None] = {}
         for lease in reversed(self._leases):
             if give_us <= 0 or len(grants) >= GRANTS_A_MESSAGE_MAX:
                 break
@@ -492,6 +493,9 @@ class Worker:
             if not lease.unstarted or not runnable or view.spec.limits.memory_bytes > memory_bytes:
                 continue
             if _depth(lease.grant) >= HAND_ON_DEPTH_MAX or lease.body.holder == heir:
+                continue
+            told = context | dict.fromkeys(view.context())
+            if len(told) > CONTEXT_A_MESSAGE_MAX:
                 continue
             task_us = self.task_us(lease.body.job_id) or unknown_us
             count = min(lease.unstarted, max(1, give_us // task_us))
@@ -510,11 +514,11 @@ class Worker:
             lease.hi -= count
             give_us -= count * task_us
             grants.append(record.raw)
-            context[view.job_id] = view.context()
+            context = told
             for node in view.replicas:
                 self._ctx.send(node, Records(view.job_id, (record.raw,)))
         self._leases = [lease for lease in self._leases if lease.unstarted]
-        return tuple(grants), tuple(raw for raws in context.values() for raw in raws)
+        return tuple(grants), tuple(context)
 
     def hand_on(self, now_us: int) -> None:
         """Warm: the coldest peers get the unstarted work, the replicas what nobody cold can take."""
