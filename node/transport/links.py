@@ -27,6 +27,7 @@ from .circuits import HOP_PROTOCOL, STOP_PROTOCOL
 from .discovery import Bootstrap
 from .frames import MuxerLimits
 from .gate import LINK_PROTOCOL, Gate, Greeted, GreetingFailed, RefusedByPeer
+from .gossip import Gossip
 from .hello import Refused
 from .host import DialFailed, HostConfig, SecureHost, create_host
 from .link import STREAM_GONE, Link, LinkEnd, LinkLimits, shielded
@@ -169,6 +170,7 @@ class Links:
                 muxer=MuxerLimits(max_inbound_streams=config.max_streams_per_connection),
             ),
         )
+        self._gossip = Gossip(self._host.host, policy.mesh.mesh_id, handler.on_gossip)
         self._circuits = CircuitTransport(self, self._host.swarm)
         self._host.swarm.transport_manager.add_transport(self._circuits)
         self._transfers = None if blobs is None else BlobTransfers(blobs, self.open_peer_stream)
@@ -192,6 +194,7 @@ class Links:
             direct = announced(map(str, self._host.addresses()), self.node_id)
             self._set_addresses(direct, ())
             nursery.start_soon(self._recheck_forever)
+            nursery.start_soon(self._gossip.run)
             reservations = Reservations(
                 self, self.config.relay_through, lambda circuits, relays: self._set_addresses(direct + circuits, relays)
             )
@@ -268,7 +271,8 @@ class Links:
             link.close(reason)
 
     def publish(self, payload: bytes) -> None:
-        """Tell all nodes of the mesh, by gossip."""
+        """Tell all nodes of the mesh, by gossip; at most 64 KiB."""
+        self._gossip.publish(payload)
 
     def block(self, peers: Collection[bytes] | None, others: bool = False) -> None:
         """For testnets: drop the links with these peers (with `others`: with all but these) and refuse new ones.
@@ -510,6 +514,7 @@ class Links:
             self._handler.on_lost(peer, True)
         self._links[peer] = link
         self._gate.admit(peer)
+        self._gossip.enter(peer)
         log.info("link.up", peer=peer_id_text(peer), address=link.address, dialled=link.dialled, relayed=link.relayed)
         self._note_change()
         self._handler.on_connected(peer, link.certificate)
@@ -534,6 +539,7 @@ class Links:
             if is_last:
                 del self._links[link.peer]
                 self._gate.expel(link.peer)
+                self._gossip.leave(link.peer)
             with shielded(1.0):
                 await stream.reset()
         if is_last:
