@@ -401,7 +401,7 @@ class Mesh:
             case FindJob():
                 self.replica.on_find(peer, message)
             case Reconcile():
-                self.replica.on_reconcile(peer, message)
+                self.replica.on_reconcile(peer, message, now_us)
             case ReconcileIds():
                 self.replica.on_reconcile_ids(peer, message)
             case Want():

@@ -68,16 +68,24 @@ GRANT_RANGES_MAX = 16
 RECONCILE_JOBS_A_TICK = 16
 RECONCILE_RANGES_MAX = 1024
 PENDING_MAX = 256
+# A replica that hears of no equal waits so many intervals before it grants.
+LEVEL_INTERVALS = 3
 
 
 @dataclass(slots=True)
 class KeptJob:
-    """A job of which this node is a replica."""
+    """A job of which this node is a replica.
+
+    level: whether it may grant. Who came back, or took a dead one's seat, first has to hear what went on meanwhile:
+    else it would grant again what others have done.  adopted_us: when it came here, in this life.
+    """
 
     state: JobState
     ledger: Ledger
     subscriptions: Subscriptions
     since_us: int
+    adopted_us: int
+    level: bool = True
     completed_us: int | None = None
     settled_us: int | None = None
     announced_free: int = -1
@@ -154,6 +162,7 @@ class Replica:
                 self._ctx.notify("replica.row-ignored", job_id=row.job_id, reason=error.reason)
         for kept in self.jobs.values():
             kept.ledger.rebuild(now_us, self._ctx.config.lease_us)
+            kept.level = kept.state.replicas == (self._ctx.node_id,)
             self._after_change(kept, now_us)
         self.start(now_us)
 
@@ -171,6 +180,7 @@ class Replica:
             Ledger(state, self._ctx.config.lease_sweep_us),
             Subscriptions(self._ctx, state),
             since_us=now_us,
+            adopted_us=now_us,
         )
         kept.ledger.rebuild(now_us, self._ctx.config.lease_us)
         self.jobs[spec.id] = kept
@@ -273,6 +283,7 @@ class Replica:
         for peer, request in pending.answers.items():
             if request:
                 self._ctx.send(peer, Submitted(request, pending.spec.id))
+        kept.level = any(pending.answers.values()) or kept.state.replicas == (self._ctx.node_id,)
         self._ctx.notify("replica.job-kept", job_id=pending.spec.id, tasks=pending.spec.body.tasks)
         self._after_change(kept, now_us)
         if not any(pending.answers.values()):
@@ -364,6 +375,8 @@ class Replica:
     # -- granting ------------------------------------------------------------------------------------------
 
     def _sections(self, kept: KeptJob) -> list[tuple[int, int]]:
+        if not kept.level:
+            return []
         members = kept.state.replicas
         return controlled_sections(members, kept.state.spec.tasks, self._ctx.node_id, self._members.is_alive)
 
@@ -595,7 +608,12 @@ class Replica:
         kept.reconciled[peer] = fingerprint
         self._ctx.send(peer, Reconcile(kept.state.job_id, ranges))
 
-    def on_reconcile(self, peer: bytes, message: Reconcile) -> None:
+    def _level(self, kept: KeptJob, now_us: int) -> None:
+        """It knows what another knows (or nobody answers): from now on it grants."""
+        kept.level = True
+        self._after_change(kept, now_us)
+
+    def on_reconcile(self, peer: bytes, message: Reconcile, now_us: int) -> None:
         """Answer for the ranges that differ. An unknown job is one whose disk was lost here: ask for it anew."""
         job_id = message.job_id
         if job_id not in self.jobs and job_id not in self._forgotten and job_id not in self._pending:
@@ -604,6 +622,8 @@ class Replica:
         kept = self._reconcilable(peer, job_id)
         if kept is None:
             return
+        if not kept.level and message.ranges == opening(kept.state.ids):
+            self._level(kept, now_us)
         ranges, claims = respond(kept.state.ids, message.ranges, self._ctx.config, ranges_max=RECONCILE_RANGES_MAX)
         for answer in answers(job_id, ranges, claims):
             self._ctx.send(peer, answer)
@@ -668,6 +688,8 @@ class Replica:
         job_ids = list(self.jobs)
         for step in range(min(RECONCILE_JOBS_A_TICK, len(job_ids))):
             kept = self.jobs[job_ids[(self._reconcile_cursor + step) % len(job_ids)]]
+            if not kept.level and now_us - kept.adopted_us >= LEVEL_INTERVALS * self._ctx.config.reconcile_interval_us:
+                self._level(kept, now_us)
             self._publish_digest(kept, now_us)
             self._reconcile(kept, now_us)
             self._forget_if_due(kept, now_us)
@@ -696,6 +718,7 @@ class Replica:
         self._told.pop(peer, None)
         for kept in self.jobs.values():
             kept.subscriptions.remove(peer)
+            kept.reconciled.pop(peer, None)
 
     def on_dead(self, node: bytes, now_us: int) -> None:
         """A dead holder's tasks are free at once; a dead replica is replaced after the grace time."""
