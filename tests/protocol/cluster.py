@@ -82,6 +82,7 @@ class SimNode:
     penalties: list[Penalise] = field(default_factory=list)
     alive: bool = True
     frozen: bool = False
+    missed: list[Callable[[], None]] = field(default_factory=list)
     results: dict[int, bytes] = field(default_factory=dict)
 
     @property
@@ -108,6 +109,7 @@ class Cluster:
         self.log: list[str] = []
         self.delay_us = 500
         self.blocked: Callable[[SimNode, SimNode, Message], bool] = lambda _a, _b, _m: False
+        self.cut_off: set[bytes] = set()
         self.sent = 0
 
     # -- building ------------------------------------------------------------------------------------------
@@ -183,7 +185,9 @@ class Cluster:
         heapq.heappush(self._heap, (self.now_us + delay_us, self._count, action))
 
     def feed(self, node: SimNode, event: Event) -> None:
-        if node.alive and not node.frozen:
+        if node.frozen:
+            node.missed.append(lambda: self.feed(node, event))
+        elif node.alive:
             for effect in node.mesh.handle(event, self.now_us):
                 self._perform(node, effect)
 
@@ -228,7 +232,7 @@ class Cluster:
 
     def _send(self, node: SimNode, peer: bytes, message: Message) -> None:
         other = self.nodes.get(peer)
-        if other is None or self.blocked(node, other, message):
+        if other is None or self.cut_off & {node.id, peer} or self.blocked(node, other, message):
             return
         self.sent += 1
         encoded = encode_message(message)
@@ -243,13 +247,19 @@ class Cluster:
         )
 
     def _fire(self, node: SimNode, key: Any, at_us: int) -> None:
-        if node.timers.get(key) == at_us and not node.frozen:
+        if node.frozen:
+            node.missed.append(lambda: self._fire(node, key, at_us))
+        elif node.timers.get(key) == at_us:
             del node.timers[key]
             self.feed(node, TimerFired(key))
 
     def _finish(self, node: SimNode, run: Execute) -> None:
-        if node.executions.pop(run.execution_id, None) is None or not node.alive or node.frozen:
+        if node.frozen:
+            node.missed.append(lambda: self._finish(node, run))
             return
+        if node.executions.get(run.execution_id) is not run or not node.alive:
+            return
+        del node.executions[run.execution_id]
         indices = range(run.first, run.first + run.count)
         node.executed.extend(indices)
         self.feed(
@@ -284,9 +294,25 @@ class Cluster:
             if links_reset and other is not node:
                 self.feed(other, PeerLost(node.id, reset=True))
 
+    def disconnect(self, node: SimNode, *, reset: bool = True) -> None:
+        """All links of the node end, and no new one is made until `connect`."""
+        self.cut_off.add(node.id)
+        for other in self.nodes.values():
+            if other is not node:
+                self.feed(other, PeerLost(node.id, reset))
+                self.feed(node, PeerLost(other.id, reset))
+
+    def thaw(self, node: SimNode) -> None:
+        """A frozen process goes on; what it missed comes all at once."""
+        node.frozen = False
+        missed, node.missed = node.missed, []
+        for action in missed:
+            action()
+
     def restart(self, node: SimNode) -> None:
         """The same identity and disk, a new life."""
         node.alive, node.frozen = True, False
+        node.missed.clear()
         node.timers.clear()
         node.executions.clear()
         node.mesh = self._machine(node.name, node.identity, node.mesh.profile.roles)
