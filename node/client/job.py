@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -51,58 +51,25 @@ class Job:
     async def status(self) -> JobStatus:
         """Progress now, as one replica knows it. Raises ClientError if none answers."""
         with trio.move_on_after(STATUS_TIMEOUT_S):
-            async with aclosing(self._follow((), results=False)) as notes:
-                async for note in notes:
-                    if note.name == "job.status":
-                        status: JobStatus = note.fields["status"]
-                        return status
+            async for status in self.watch():
+                return status
         raise ClientError(f"no replica of job {self.id[:16]} answered within {STATUS_TIMEOUT_S:g} s")
 
-    async def watch(self) -> AsyncGenerator[JobStatus, None]:
+    def watch(self) -> Watch:
         """Progress as it changes, until the job is done, accepted or cancelled."""
-        async with aclosing(self._follow((), results=False)) as notes:
-            async for note in notes:
-                if note.name == "job.status":
-                    status: JobStatus = note.fields["status"]
-                    yield status
-                    if status.state != "running":
-                        return
+        return Watch(self._client, self)
 
-    async def batches(self, have: Iterable[tuple[int, int]] = ()) -> AsyncGenerator[VerifiedBatch | JobStatus, None]:
+    def batches(self, have: Iterable[tuple[int, int]] = ()) -> Batches:
         """Verified batches as they come, with progress between, until every task outside `have` is here.
 
-        A batch is accepted, by signature, when the next item is asked for. Raises JobFailed on cancellation.
+        have: disjoint [lo, hi) ranges of tasks that were kept before.  A batch is accepted, by signature, when the
+        next item is asked for.  Leaving the loop early is fine. Raises JobFailed on cancellation.
         """
-        have = tuple(have)
-        missing = self.spec.tasks - sum(hi - lo for lo, hi in have)
-        if missing <= 0:
-            return
-        async with aclosing(self._follow(have, results=True)) as notes:
-            async for note in notes:
-                if note.name == "job.status":
-                    status: JobStatus = note.fields["status"]
-                    yield status
-                    if status.state == "cancelled":
-                        raise JobFailed(self.job_id, "was cancelled")
-                elif note.name == "job.results":
-                    fields = note.fields
-                    taken = VerifiedBatch(
-                        fields["header"], fields["batch"], fields["columns"], fields["parts"], fields["source"]
-                    )
-                    yield taken
-                    self._client.feed(ResultsTaken(self.job_id, taken.header.id))
-                    missing -= sum(hi - lo for lo, hi in taken.parts)
-                    if missing == 0:
-                        await self._client.accepted(self.job_id, self.spec.tasks)
-                        return
+        return Batches(self._client, self, tuple(have))
 
-    async def results(self, have: Iterable[tuple[int, int]] = ()) -> AsyncGenerator[Result, None]:
-        """Each task's verified result once, as they come (not in order)."""
-        async with aclosing(self.batches(have)) as batches:
-            async for item in batches:
-                if isinstance(item, VerifiedBatch):
-                    for result in await self.unpack(item):
-                        yield result
+    def results(self, have: Iterable[tuple[int, int]] = ()) -> Results:
+        """Each task's verified result once, as they come (not in order). As `batches` in all else."""
+        return Results(self, self.batches(have))
 
     async def unpack(self, taken: VerifiedBatch) -> list[Result]:
         """A batch's results; large outputs are fetched by digest. Raises ClientError if one cannot be had."""
@@ -136,16 +103,123 @@ class Job:
             await self._client.expect(notes, "job.cancelled", 5.0, "the cancellation could not be sent")
         await self._client.flush()
 
-    async def _follow(self, have: tuple[tuple[int, int], ...], *, results: bool) -> AsyncGenerator[Notify, None]:
-        with self._client.listen(self.job_id) as notes:
-            self._client.feed(FollowJob(self.job_id, have, results))
-            try:
-                async for note in notes:
-                    if note.name == "job.rejected":
-                        raise JobFailed(self.job_id, str(note.fields["reason"]))
-                    yield note
-            finally:
-                self._client.feed(UnfollowJob(self.job_id))
+
+class _Follower:
+    """Notes of a followed job. Ends its subscription when it is closed, exhausted or forgotten."""
+
+    def __init__(self, client: Client, job: Job, have: tuple[tuple[int, int], ...], *, results: bool) -> None:
+        self._client = client
+        self._job = job
+        self._have = have
+        self._results = results
+        self._notes: Notes | None = None
+        self._unlisten: Callable[[], None] | None = None
+
+    async def next_note(self) -> Notify:
+        """Raises JobFailed if the mesh rejected the job."""
+        if self._notes is None:
+            self._notes, self._unlisten = self._client.open_listener(self._job.job_id)
+            self._client.feed(FollowJob(self._job.job_id, self._have, self._results))
+        note = await self._notes.receive()
+        if note.name == "job.rejected":
+            self.close()
+            raise JobFailed(self._job.job_id, str(note.fields["reason"]))
+        return note
+
+    def close(self) -> None:
+        """Stop the transfer. Safe to repeat."""
+        unlisten, self._unlisten = self._unlisten, None
+        if unlisten is not None:
+            unlisten()
+            self._client.feed(UnfollowJob(self._job.job_id))
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Watch(AsyncIterator[JobStatus]):
+    """See `Job.watch`."""
+
+    def __init__(self, client: Client, job: Job) -> None:
+        self._follower = _Follower(client, job, (), results=False)
+        self._ended = False
+
+    async def __anext__(self) -> JobStatus:
+        if self._ended:
+            raise StopAsyncIteration
+        while True:
+            note = await self._follower.next_note()
+            if note.name == "job.status":
+                status: JobStatus = note.fields["status"]
+                if status.state != "running":
+                    self._ended = True
+                    self._follower.close()
+                return status
+
+
+class Batches(AsyncIterator[VerifiedBatch | JobStatus]):
+    """See `Job.batches`."""
+
+    def __init__(self, client: Client, job: Job, have: tuple[tuple[int, int], ...]) -> None:
+        self._client = client
+        self._job = job
+        self._follower = _Follower(client, job, have, results=True)
+        self._missing = job.spec.tasks - sum(hi - lo for lo, hi in have)
+        self._given: VerifiedBatch | None = None
+
+    async def __anext__(self) -> VerifiedBatch | JobStatus:
+        await self._take_given()
+        if self._missing <= 0:
+            self._follower.close()
+            raise StopAsyncIteration
+        while True:
+            note = await self._follower.next_note()
+            if note.name == "job.status":
+                status: JobStatus = note.fields["status"]
+                if status.state == "cancelled":
+                    self._follower.close()
+                    raise JobFailed(self._job.job_id, "was cancelled")
+                return status
+            if note.name == "job.results":
+                fields = note.fields
+                self._given = VerifiedBatch(
+                    fields["header"], fields["batch"], fields["columns"], fields["parts"], fields["source"]
+                )
+                return self._given
+
+    async def _take_given(self) -> None:
+        """The consumer came back for more: what it was given is accepted."""
+        given, self._given = self._given, None
+        if given is None:
+            return
+        self._client.feed(ResultsTaken(self._job.job_id, given.header.id))
+        self._missing -= sum(hi - lo for lo, hi in given.parts)
+        if self._missing <= 0:
+            await self._client.accepted(self._job.job_id, self._job.spec.tasks)
+
+    def close(self) -> None:
+        """Stop the transfer; what was not taken comes again next time."""
+        self._follower.close()
+
+
+class Results(AsyncIterator[Result]):
+    """See `Job.results`."""
+
+    def __init__(self, job: Job, batches: Batches) -> None:
+        self._job = job
+        self._batches = batches
+        self._ready: deque[Result] = deque()
+
+    async def __anext__(self) -> Result:
+        while not self._ready:
+            item = await self._batches.__anext__()
+            if isinstance(item, VerifiedBatch):
+                self._ready.extend(await self._job.unpack(item))
+        return self._ready.popleft()
+
+    def close(self) -> None:
+        """Stop the transfer; what was not taken comes again next time."""
+        self._batches.close()
 
 
 def open_notes() -> tuple[trio.MemorySendChannel[Notify], trio.MemoryReceiveChannel[Notify]]:
@@ -154,4 +228,3 @@ def open_notes() -> tuple[trio.MemorySendChannel[Notify], trio.MemoryReceiveChan
 
 
 Notes = trio.MemoryReceiveChannel[Notify]
-Fields = dict[str, Any]

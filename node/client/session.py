@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -245,14 +245,25 @@ class Client:
     @contextmanager
     def listen(self, job_id: bytes) -> Iterator[Notes]:
         """Notes of one job, or with an empty id of all."""
+        notes, close = self.open_listener(job_id)
+        try:
+            yield notes
+        finally:
+            close()
+
+    def open_listener(self, job_id: bytes) -> tuple[Notes, Callable[[], None]]:
+        """As `listen`, for who cannot use a block: the notes, and what ends them."""
         send, receive = open_notes()
         self._listeners.setdefault(job_id, []).append(send)
-        try:
-            yield receive
-        finally:
-            self._listeners[job_id].remove(send)
-            if not self._listeners[job_id]:
-                del self._listeners[job_id]
+
+        def close() -> None:
+            listeners = self._listeners.get(job_id, [])
+            if send in listeners:
+                listeners.remove(send)
+            if not listeners:
+                self._listeners.pop(job_id, None)
+
+        return receive, close
 
     def _dispatch(self, note: Notify) -> None:
         job_id = note.fields.get("job_id", b"")
