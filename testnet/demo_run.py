@@ -1,0 +1,195 @@
+"""One run of the demo, from an empty folder to a verdict, with nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+
+from ..node.config import load_client_config
+from ..node.jobfile import JobFile, load_job_file
+from ..node.membership_files import load_membership
+from ..node.storage.folder import StateFolder
+from ..node.storage.lock import FileLock
+from .demo_report import Outcome
+from .demo_results import Audit, ResultFolder, audit, write_outputs
+from .demo_rooms import TIME_SCALE, demo_rooms
+from .demo_scene import Scene
+from .demo_story import Course, Story
+from .demo_view import View
+from .demo_watch import Watcher
+from .errors import TestnetError
+from .network import Testnet
+from .registry import Registry
+
+RISK = Path(__file__).resolve().parent.parent / "examples" / "risk"
+# A run that takes this long hangs; what it then has is judged, and found wanting.
+STORY_TIMEOUT_S = 150.0
+LEAVE_PATIENCE_S = 4.0
+AGGREGATE_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """The job, and what a single node gives for it."""
+
+    folder: Path
+    job: JobFile
+    expected_digest: str
+
+    @classmethod
+    def load(cls, folder: Path) -> Example:
+        """Raises TestnetError, ConfigError."""
+        try:
+            expected = json.loads((folder / "answer.json").read_bytes())
+        except FileNotFoundError:
+            raise TestnetError(f"{folder}: not there; the demo runs from a clone of the repository") from None
+        return cls(folder, load_job_file(folder / "job.toml"), str(expected["digest"]))
+
+    async def aggregate(self, outputs: Path) -> tuple[dict[str, Any] | None, str]:
+        """The answer as the example's own aggregator gives it, or None and what it says."""
+        command = [sys.executable, str(self.folder / "aggregate.py"), str(outputs), "--json"]
+        command += ["--params", str(self.folder / "params.bin")]
+        with trio.fail_after(AGGREGATE_TIMEOUT_S):
+            done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+        if done.returncode:
+            return None, " ".join(done.stderr.decode(errors="replace").split()[-40:])
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer, ""
+
+
+class Demo:
+    """One run in one folder; nobody else's files in it are touched."""
+
+    def __init__(self, folder: Path, nodes: int, view: View) -> None:
+        """Raises TestnetError, StorageError, ConfigError, before anything is started."""
+        self._started_s = trio.current_time()
+        self._folder = folder
+        self._view = view
+        self._rooms = demo_rooms(nodes)
+        self._example = Example.load(RISK)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / "demo.lock")
+        self._net_folder = folder / "net"
+        self._results = folder / "results"
+        self._outputs = folder / "outputs"
+        self._client_log = folder / "client.log"
+        self.remove()
+
+    def now_s(self) -> float:
+        """Since the start."""
+        return trio.current_time() - self._started_s
+
+    async def run(self) -> Outcome:
+        """Start, play, end, judge. Raises TestnetError, ClientError; nothing runs any more in any case."""
+        with self._client_log.open("w", encoding="utf-8") as log:
+            structlog.configure(logger_factory=structlog.PrintLoggerFactory(log), cache_logger_on_first_use=False)
+            try:
+                return await self._run()
+            finally:
+                structlog.reset_defaults()
+
+    async def _run(self) -> Outcome:
+        net = Testnet.create(self._net_folder, rooms=self._rooms)
+        scene = Scene(self._rooms, {name: node.peer_id for name, node in net.nodes.items()})
+        watcher = Watcher(net, scene, self.now_s)
+        story = Story(net, scene, watcher, self._example.job, ResultFolder(self._results), self.now_s)
+        linked_s = 0.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._view.run, scene, self.now_s)
+            scene.tell(self.now_s(), f"{len(self._rooms)} heaters start, one process each; {_clock()}")
+            ended = False
+            try:
+                await net.start(with_parent=True)
+                linked_s = self.now_s()
+                scene.tell(linked_s, f"{len(self._rooms)} heaters have found each other")
+                nursery.start_soon(watcher.run)
+                await _play(story, scene, self.now_s)
+                ended = True
+            finally:
+                watcher.stop()
+                with trio.CancelScope(shield=True):
+                    await self._end(net, story.course, LEAVE_PATIENCE_S if ended else 0.0)
+            scene.take_end()
+            scene.tell(self.now_s(), "the heaters have left")
+            nursery.cancel_scope.cancel()
+        outcome = await self._judge(net, scene, story.course, watcher, linked_s)
+        self._view.finish(scene, self.now_s())
+        return outcome
+
+    async def _end(self, net: Testnet, course: Course, patience_s: float) -> None:
+        """Who is frozen is not woken: it was frozen for good."""
+        for name in course.frozen:
+            if net.nodes[name].pid is not None:
+                net.nodes[name].kill()
+        await net.down(patience_s=patience_s)
+
+    async def _judge(self, net: Testnet, scene: Scene, course: Course, watcher: Watcher, linked_s: float) -> Outcome:
+        found = await trio.to_thread.run_sync(self._audit, net, course)
+        answer: Mapping[str, Any] | None = None
+        fault = "the results are not complete"
+        if found.complete:
+            answer, fault = await self._example.aggregate(self._outputs)
+        return Outcome(
+            scene=scene,
+            course=course,
+            audit=found,
+            answer=answer,
+            answer_fault=fault,
+            expected_digest=self._example.expected_digest,
+            left_behind=watcher.left_behind(),
+            started_s=linked_s,
+            seconds=self.now_s(),
+        )
+
+    def _audit(self, net: Testnet, course: Course) -> Audit:
+        config = load_client_config(net.client_config)
+        policy = load_membership(config.mesh, StateFolder(config.client.state)).policy
+        tasks = self._example.job.tasks
+        assert tasks is not None, "a loaded job file says how many"
+        found = audit(ResultFolder(self._results).batches(), course.job_id, tasks, policy)
+        write_outputs(found.outputs, self._outputs)
+        return found
+
+    # -- files -----------------------------------------------------------------------------------------------
+
+    def release(self) -> None:
+        """Let another run have the folder."""
+        self._lock.release()
+
+    def remove(self) -> None:
+        """All that a run of the demo makes in its folder. Raises TestnetError while a node of it runs."""
+        if Registry(self._net_folder).exists():
+            Testnet(self._net_folder).wipe()
+        for folder, pattern in ((self._results, "*.batch"), (self._results, "*.new"), (self._outputs, "*.out")):
+            for path in folder.glob(pattern):
+                path.unlink()
+        self._client_log.unlink(missing_ok=True)
+        for folder in (self._results, self._outputs):
+            if folder.is_dir():
+                folder.rmdir()
+
+    def remove_all(self) -> None:
+        """And the folder itself, if nothing of others is in it."""
+        self.remove()
+        self.release()
+        (self._folder / "demo.lock").unlink(missing_ok=True)
+        if not any(self._folder.iterdir()):
+            self._folder.rmdir()
+
+
+async def _play(story: Story, scene: Scene, now_s: Callable[[], float]) -> None:
+    with trio.move_on_after(STORY_TIMEOUT_S) as limit:
+        await story.play()
+    if limit.cancelled_caught:
+        scene.tell(now_s(), f"given up: not done within {STORY_TIMEOUT_S:g} s")
+
+
+def _clock() -> str:
+    return f"a second here is {TIME_SCALE / 60:g} minutes in their rooms"

@@ -1,0 +1,229 @@
+"""How the demo looks: a live picture on a terminal, lines of text elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from ..node.cli.output import duration, say
+from .demo_scene import Condition, RoomState, Scene
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+REFRESH_S = 0.25
+LINE_EVERY_S = 3.0
+ROOMS_EVERY_S = 9.0
+BAR_WIDTH = 20
+# Each bar spans this many kelvins: its right end lies a quarter above the setpoint.
+BAR_SPAN_K = 8.0
+HAPPENINGS_SHOWN = 9
+FLOWS_SHOWN = 4
+
+
+class View(Protocol):
+    async def run(self, scene: Scene, now_s: Callable[[], float]) -> None:
+        """Show the scene until cancelled."""
+        ...
+
+    def finish(self, scene: Scene, now_s: float) -> None:
+        """Leave on the screen what should stay there."""
+        ...
+
+
+class NoView:
+    """For --json."""
+
+    async def run(self, scene: Scene, now_s: Callable[[], float]) -> None:
+        await trio.sleep_forever()
+
+    def finish(self, scene: Scene, now_s: float) -> None:
+        return
+
+
+class LineView:
+    """What happens, line by line, with the rooms now and then."""
+
+    def __init__(self) -> None:
+        self._told = 0
+        self._line_due_s = 0.0
+        self._rooms_due_s = 0.0
+
+    async def run(self, scene: Scene, now_s: Callable[[], float]) -> None:
+        while True:
+            self._catch_up(scene)
+            now = now_s()
+            if scene.tasks and scene.done < scene.tasks:
+                self._say_progress(scene, now)
+            await trio.sleep(REFRESH_S)
+
+    def finish(self, scene: Scene, now_s: float) -> None:
+        self._catch_up(scene)
+        say_rooms(scene)
+
+    def _catch_up(self, scene: Scene) -> None:
+        for item in scene.happenings[self._told :]:
+            say(f"{item.at_s:5.1f} s  {item.text}")
+        self._told = len(scene.happenings)
+
+    def _say_progress(self, scene: Scene, now_s: float) -> None:
+        if now_s >= self._rooms_due_s:
+            self._rooms_due_s = now_s + ROOMS_EVERY_S
+            say_rooms(scene)
+        if now_s >= self._line_due_s:
+            self._line_due_s = now_s + LINE_EVERY_S
+            flows = ", ".join(flow_lines(scene, now_s)[:3])
+            say(f"{now_s:5.1f} s  {progress_text(scene, now_s)}" + (f"; {flows}" if flows else ""))
+
+
+class LiveView:
+    """One picture that is drawn anew a few times a second."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    async def run(self, scene: Scene, now_s: Callable[[], float]) -> None:
+        from rich.live import Live
+
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            while True:
+                live.update(picture(scene, now_s()), refresh=True)
+                await trio.sleep(REFRESH_S)
+
+    def finish(self, scene: Scene, now_s: float) -> None:
+        self._console.print(picture(scene, now_s, last=True))
+
+
+def picture(scene: Scene, now_s: float, *, last: bool = False) -> Group:
+    """The whole scene. last: all that happened, and nothing that is only so at the moment."""
+    from rich.console import Group
+    from rich.text import Text
+
+    shown = scene.happenings if last else scene.happenings[-HAPPENINGS_SHOWN:]
+    parts: list[RenderableType] = [rooms_table(scene)]
+    if scene.tasks:
+        parts += [Text(), progress_line(scene, now_s)]
+    if scene.tasks and not last:
+        flows = flow_lines(scene, now_s)
+        parts.append(
+            Text("  took   " + ("   ".join(flows) or "nothing in the last seconds"), "cyan", overflow="ellipsis")
+        )
+    parts.append(Text())
+    parts += [happening_line(item.at_s, item.text) for item in shown]
+    return Group(*parts)
+
+
+def rooms_table(scene: Scene) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for title, justify in (("room", "left"), ("now", "right"), ("", "left"), ("wanted", "right"), ("heater", "left")):
+        table.add_column(title, justify="right" if justify == "right" else "left", no_wrap=True)
+    for title in ("waiting", "done"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("took from", no_wrap=True, overflow="ellipsis", ratio=1)
+    for room in scene.rooms.values():
+        table.add_row(
+            room.name + (" *" if room.keeps_job else ""),
+            f"{room.temperature_c:.2f} °C",
+            bar(room),
+            f"{room.plan.setpoint_c:g} °C",
+            _coloured(room),
+            str(room.waiting) if room.condition is Condition.UP else "",
+            str(room.total.tasks),
+            " ".join(f"{victim} {count}" for victim, count in scene.taken_from(room.name).items()),
+            style="dim" if room.condition in (Condition.KILLED, Condition.FROZEN) else "",
+        )
+    table.caption = "* keeps the job's state" if scene.keepers() else None
+    table.caption_justify = "left"
+    return table
+
+
+def bar(room: RoomState) -> Text:
+    """Temperature, with a mark at the setpoint; blue while it is cold, red above the band."""
+    from rich.text import Text
+
+    cells, mark = bar_cells(room)
+    colour = "red" if room.too_warm else "yellow" if room.temperature_c >= room.plan.setpoint_c else "blue"
+    text = Text()
+    for at in range(BAR_WIDTH):
+        sign = "│" if at == mark else "█" if at < cells else "·"
+        text.append(sign, "bold" if at == mark else colour if at < cells else "dim")
+    return text
+
+
+def bar_cells(room: RoomState) -> tuple[int, int]:
+    """Filled cells, and the cell of the setpoint's mark."""
+    span_k = max(BAR_SPAN_K, (room.plan.setpoint_c - room.plan.start_c) * 4 / 3 * 1.1)
+    mark = BAR_WIDTH * 3 // 4
+    filled = mark + (room.temperature_c - room.plan.setpoint_c) / span_k * BAR_WIDTH
+    return max(0, min(BAR_WIDTH, round(filled))), mark
+
+
+def plain_bar(room: RoomState) -> str:
+    cells, mark = bar_cells(room)
+    return "".join("|" if at == mark else "#" if at < cells else "." for at in range(BAR_WIDTH))
+
+
+def _coloured(room: RoomState) -> Text:
+    from rich.text import Text
+
+    doing = room.doing()
+    styles = {
+        "working": "green",
+        "finishing": "green",
+        "warm enough": "yellow",
+        "killed": "bold red",
+        "frozen": "bold magenta",
+    }
+    return Text(doing, styles.get(doing, "dim"))
+
+
+def progress_line(scene: Scene, now_s: float) -> Text:
+    from rich.text import Text
+
+    width = 30
+    filled = round(width * scene.share)
+    text = Text("  ")
+    text.append("━" * filled, "green").append("━" * (width - filled), "dim")
+    return text.append("  " + progress_text(scene, now_s))
+
+
+def progress_text(scene: Scene, now_s: float) -> str:
+    """How far, how fast, how long still, and what the client has."""
+    done = f"{scene.done:,} of {scene.tasks:,} tasks ({100 * scene.share:.0f} %)"
+    rate, eta_s = scene.rate_per_s(now_s), scene.eta_s(now_s)
+    pace = f", {rate:.0f}/s, {duration(eta_s)} left" if eta_s is not None and scene.done < scene.tasks else ""
+    return f"{done}{pace}; client {scene.client}, {scene.held:,} verified"
+
+
+def flow_lines(scene: Scene, now_s: float) -> list[str]:
+    """Who took how many tasks from whom in the last seconds."""
+    flows = list(scene.recent_flows(now_s).items())[:FLOWS_SHOWN]
+    return [f"{thief} ← {victim} {tasks}" for (thief, victim), tasks in flows]
+
+
+def happening_line(at_s: float, text: str) -> Text:
+    from rich.text import Text
+
+    colour = "bold red" if text.startswith("SIG") else "bold" if text.startswith("the client") else ""
+    return Text(f"{at_s:6.1f} s  ").append(text, colour)
+
+
+def say_rooms(scene: Scene) -> None:
+    """As text of at most 100 columns."""
+    say(f"         {'room':<10} {'now':>8}   {'':<{BAR_WIDTH}} {'wanted':>7}  {'heater':<14} {'done':>5}  took from")
+    for room in scene.rooms.values():
+        took = " ".join(f"{victim} {count}" for victim, count in list(scene.taken_from(room.name).items())[:3])
+        name = room.name + (" *" if room.keeps_job else "")
+        line = (
+            f"         {name:<10} {room.temperature_c:5.2f} °C   {plain_bar(room)} {room.plan.setpoint_c:>4g} °C  "
+            f"{room.doing():<14} {room.total.tasks:>5}  {took}"
+        )
+        say(line.rstrip())
+    if scene.keepers():
+        say("         * keeps the job's state")
