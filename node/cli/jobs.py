@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from ..client import Client, ClientError, Job, JobFailed, JobRequest
 from ..client.job import VerifiedBatch
 from ..config import ClientConfig, load_client_config
 from ..jobfile import load_job_file
+from ..logs import configure_logs
 from ..storage.folder import StateFolder
 from .authority import file_name
 from .errors import BAD_INPUT, JOB_FAILED, SUCCESS, UserError
@@ -51,6 +53,8 @@ class Session:
 
 
 def _settings(path: Path | None) -> tuple[ClientConfig, Ledger]:
+    """Of the client that this command speaks as; its own machine is quiet unless something is wrong."""
+    configure_logs("debug" if os.environ.get("HEARTH_DEBUG") else "error", json_lines=False)
     config = load_client_config(client_path(path))
     return config, Ledger(config.client.state)
 
@@ -203,9 +207,14 @@ async def cancel(prefix: str | None, last: bool, client: Path | None, as_json: b
     wanted = ledger.resolve(prefix, last)
     async with _connected(config, ledger) as session:
         job = await session.job(wanted)
-        await job.cancel()
+        status = (await _statuses([job])).get(job.job_id)
+        over = status.state if status is not None and status.state != "running" else ""
+        if not over:
+            await job.cancel()
     if as_json:
-        print_json({"job": job.id, "cancelled": True})
+        print_json({"job": job.id, "name": job.spec.name, "cancelled": not over, "state": over or "cancelled"})
+    elif over:
+        say(f"nothing to cancel: {job.spec.name} is {over}")
     else:
         say(f"cancelled: {job.spec.name}  {job.id}")
     return SUCCESS

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..config import NodeConfig
 
-app = typer.Typer(rich_markup_mode=None, help="Run a node; make one; ask one how it is.")
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)

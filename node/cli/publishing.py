@@ -8,12 +8,14 @@ from ...crypto.identity import node_id_from_text
 from ...protocol.events import Received
 from ...protocol.messages import Revocations
 from ..client import Client
+from ..logs import configure_logs
 from .running import run_async
 from .session import client_path
 
 
 def publish_revocations(path: Path | None, revocation_list: bytes) -> None:
     """Returns when it has left to the peers that were reached. Raises UserError, ClientError."""
+    configure_logs("error", json_lines=False)
 
     async def publish() -> None:
         async with Client.connect(client_path(path)) as mesh:

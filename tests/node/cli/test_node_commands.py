@@ -1,0 +1,90 @@
+"""`hearth node` and its own commands; that a node runs is shown with the test network."""
+
+from pathlib import Path
+
+import pytest
+
+from hearthmesh.crypto.identity import Identity
+from hearthmesh.node.config import load_node_config
+
+from .conftest import Hearth
+
+
+def test_init_makes_a_key_and_settings_that_can_be_read(hearth: Hearth, tmp_path: Path) -> None:
+    hearth("mesh", "init", "street", "--folder", "m")
+    made = hearth("node", "init", "kitchen", "--mesh", "m/mesh.toml", "--json").json
+    config = load_node_config(tmp_path / "kitchen" / "node.toml")
+    assert Identity.load(config.node.state / "identity.key").peer_id == made["peer_id"]
+    assert (config.node.name, config.node.listen) == ("kitchen", ("/ip4/0.0.0.0/tcp/4001",))
+
+
+def test_init_says_how_to_be_admitted(hearth: Hearth) -> None:
+    out = hearth("node", "init", "kitchen").out
+    assert "hearth mesh invite 12D3Koo" in out and "mesh.toml to kitchen/mesh.toml" in out
+
+
+def test_init_never_replaces_settings_or_keys(hearth: Hearth) -> None:
+    hearth("node", "init", "kitchen")
+    assert "kitchen/node.toml: is there already" in hearth("node", "init", "kitchen").complaint
+    Path("kitchen/node.toml").unlink()
+    assert "identity.key: is there already" in hearth("node", "init", "kitchen").complaint
+
+
+def test_every_setting_is_explained_in_the_new_file(hearth: Hearth) -> None:
+    hearth("node", "init", "kitchen")
+    text = Path("kitchen/node.toml").read_text()
+    for part in ("#sink = ", "[heater.room]", "#[native.commands.NAME]", "# Name for people.", "#tasks_per_job"):
+        assert part in text
+
+
+def test_commented_defaults_are_what_the_program_uses(hearth: Hearth, tmp_path: Path) -> None:
+    hearth("mesh", "init", "street", "--folder", ".")
+    hearth("node", "init", ".", "--name", "kitchen", "--mesh", "mesh.toml")
+    as_written = load_node_config(tmp_path / "node.toml")
+    lines = [
+        line.removeprefix("#") if line.startswith("#") and not line.startswith("# ") else line
+        for line in Path("node.toml").read_text().splitlines()
+    ]
+    text = "\n".join(line for line in lines if '"…"' not in line and "NAME" not in line)
+    kept = text.split("[native]")[0]
+    for number in (
+        "cores = 1",
+        "loss_w_per_k = 1.0",
+        "resistance_k_per_w = 1.0",
+        "gain_w_per_k = 1.0",
+        "max_children = 1",
+    ):
+        kept = kept.replace(number, "")
+    Path("node.toml").write_text(kept)
+    assert load_node_config(tmp_path / "node.toml") == as_written
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (None, "node.toml: no such file"),
+        ("[node]\nname = 3\n", "node.toml: mesh.definition: is missing"),
+        (
+            '[mesh]\ndefinition = "mesh.toml"\n[heater]\nsetpiont_c = 20\n',
+            'node.toml:4: [heater] has no key "setpiont_c"',
+        ),
+        ('[mesh]\ndefinition = "none.toml"\n', "node.toml:2: mesh.definition: no such file none.toml"),
+        ("[mesh\n", "node.toml:1: not TOML"),
+    ],
+)
+def test_wrong_settings_are_named_with_file_line_and_key(hearth: Hearth, text: str | None, complaint: str) -> None:
+    hearth("mesh", "init", "street")
+    if text is not None:
+        Path("node.toml").write_text(text)
+    assert complaint in hearth("node", "--config", "node.toml").complaint
+
+
+def test_status_of_a_node_that_does_not_run(hearth: Hearth) -> None:
+    hearth("node", "init", "kitchen")
+    ran = hearth("node", "status", "--state", "kitchen/state")
+    assert "no node answers at" in ran.complaint
+    assert "none: no such state folder" in hearth("node", "status", "--state", "none").complaint
+
+
+def test_a_node_does_not_outlive_a_parent_that_is_gone(hearth: Hearth) -> None:
+    assert "which this node belongs to, is gone" in hearth("node", "--with-parent", "999999999").complaint
