@@ -1,0 +1,177 @@
+"""Dask or Ray at the three workloads, two workers of one core: `peer_program.py dask|ray`.
+
+Runs in an environment of its own, without hearthmesh. One JSON object a line in and out; ends with its input.
+The tasks do what ours do: SHA-256 of a random kilobyte, or a fixed amount of work that takes 50 ms of CPU alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+WORKERS = 2
+INPUT_BYTES = 1_000
+PAUSE_S = 0.02
+CALIBRATION_ROUNDS = 100_000
+CALIBRATION_TASKS = 9
+
+
+def hash_one(payload: bytes) -> bytes:
+    return hashlib.sha256(payload).digest()
+
+
+def hash_many(payloads: Sequence[bytes]) -> list[bytes]:
+    return [hashlib.sha256(payload).digest() for payload in payloads]
+
+
+def burn(rounds: int) -> bytes:
+    return hashlib.pbkdf2_hmac("sha256", b"burn", b"salt", rounds)
+
+
+class DaskSystem:
+    """A scheduler and two worker processes of one thread each."""
+
+    def __init__(self, folder: str) -> None:
+        distributed: Any = importlib.import_module("distributed")
+        self.version: str = distributed.__version__
+        self._cluster = distributed.LocalCluster(
+            n_workers=WORKERS,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            local_directory=folder,
+            silence_logs=40,
+        )
+        self._client = distributed.Client(self._cluster)
+
+    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        return list(self._client.gather(self._client.map(function, items, pure=False)))
+
+    def one(self, function: Callable[[Any], Any], item: Any) -> Any:
+        return self._client.submit(function, item, pure=False).result()
+
+    def close(self) -> None:
+        self._client.close()
+        self._cluster.close()
+
+
+class RaySystem:
+    """A head with two one-core workers; no dashboard, no usage reports."""
+
+    def __init__(self, folder: str) -> None:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        self._ray: Any = importlib.import_module("ray")
+        self.version: str = self._ray.__version__
+        self._ray.init(
+            num_cpus=WORKERS,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=256 << 20,
+            _temp_dir=folder,
+        )
+        self._remote: dict[str, Any] = {}
+
+    def _of(self, function: Callable[[Any], Any]) -> Any:
+        name = function.__name__
+        if name not in self._remote:
+            self._remote[name] = self._ray.remote(function)
+        return self._remote[name]
+
+    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        remote = self._of(function)
+        return list(self._ray.get([remote.remote(item) for item in items]))
+
+    def one(self, function: Callable[[Any], Any], item: Any) -> Any:
+        return self._ray.get(self._of(function).remote(item))
+
+    def close(self) -> None:
+        self._ray.shutdown()
+
+
+def run_tiny(system: Any, tasks: int, pack: int) -> dict[str, float]:
+    """pack: how many tasks the user puts into one call."""
+    inputs = [os.urandom(INPUT_BYTES) for _ in range(tasks)]
+    began_s = time.perf_counter()
+    if pack == 1:
+        outputs = system.map(hash_one, inputs)
+    else:
+        packs = [inputs[at : at + pack] for at in range(0, tasks, pack)]
+        outputs = [output for found in system.map(hash_many, packs) for output in found]
+    seconds = time.perf_counter() - began_s
+    if outputs != hash_many(inputs):
+        raise RuntimeError("wrong results")
+    return {"seconds": seconds}
+
+
+def run_single(system: Any, count: int) -> dict[str, list[float]]:
+    took_ms = []
+    for _ in range(count):
+        payload = os.urandom(INPUT_BYTES)
+        began_s = time.perf_counter()
+        output = system.one(hash_one, payload)
+        took_ms.append((time.perf_counter() - began_s) * 1e3)
+        if output != hash_one(payload):
+            raise RuntimeError("wrong result")
+        time.sleep(PAUSE_S)
+    return {"ms": took_ms}
+
+
+def run_long(system: Any, tasks: int, cpu_us: int) -> dict[str, float]:
+    rounds = round(CALIBRATION_ROUNDS * cpu_us / alone_us(CALIBRATION_ROUNDS))
+    before_us = alone_us(rounds)
+    began_s = time.perf_counter()
+    system.map(burn, [rounds] * tasks)
+    seconds = time.perf_counter() - began_s
+    return {"seconds": seconds, "alone_us": (before_us + alone_us(rounds)) / 2, "cores": WORKERS}
+
+
+def alone_us(rounds: int) -> float:
+    """CPU time of one task here, while the workers rest; the median of some."""
+    spent_us = []
+    for _ in range(CALIBRATION_TASKS):
+        began_ns = time.thread_time_ns()
+        burn(rounds)
+        spent_us.append((time.thread_time_ns() - began_ns) / 1e3)
+    return statistics.median(spent_us)
+
+
+def answer(system: Any, request: dict[str, Any]) -> dict[str, Any]:
+    works: dict[str, Callable[..., dict[str, Any]]] = {"tiny": run_tiny, "single": run_single, "long": run_long}
+    return works[request.pop("do")](system, **request)
+
+
+def main() -> None:
+    # What libraries print must not come between our lines.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    # A short path: Ray puts Unix sockets in it.
+    folder = tempfile.mkdtemp(prefix="hearth-peer-")
+    system: Any = None
+    try:
+        system = {"dask": DaskSystem, "ray": RaySystem}[sys.argv[1]](folder)
+        # Workers started, functions sent.
+        for function, item in ((hash_one, b"warm"), (hash_many, [b"warm"]), (burn, 1000)):
+            system.map(function, [item] * 64)
+        out.write(json.dumps({"version": system.version}) + "\n")
+        out.flush()
+        for line in sys.stdin:
+            out.write(json.dumps(answer(system, json.loads(line))) + "\n")
+            out.flush()
+    finally:
+        if system is not None:
+            system.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The report for people: what was measured against what we aim at, where the time goes, and the peers beside us."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..cli.output import print_table, say
+from .peers import OURS, PACK
+from .suite import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a number should reach: at least the bound, or at most."""
+
+    label: str
+    unit: str
+    bound: float
+    at_least: bool
+
+    def met(self, value: float) -> bool:
+        return value >= self.bound if self.at_least else value <= self.bound
+
+    def text(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.bound:,g}"
+
+
+TARGETS: Mapping[str, Target] = {
+    "tiny_tasks_per_s": Target("tiny tasks, 2 workers, 3 replicas", "/s", 10_000, True),
+    "single_ms_p50": Target("one task, idle mesh, p50", "ms", 10, False),
+    "single_ms_p99": Target("one task, idle mesh, p99", "ms", 40, False),
+    "efficiency_50ms": Target("50 ms tasks on 2 cores, efficiency", "", 0.93, True),
+    "rss_idle_mb": Target("node at rest, 8 peers, resident", "MB", 130, False),
+    "cpu_idle_percent": Target("node at rest, 8 peers, of a core", "%", 1, False),
+    "million_task_job_mb": Target("a job of a million tasks, on a replica", "MB", 64, False),
+    "blob_mb_per_s": Target("blobs between two nodes", "MB/s", 150, True),
+}
+
+
+def print_report(report: Report) -> None:
+    rows = []
+    for name, target in TARGETS.items():
+        if name in report.numbers:
+            value, spread = report.numbers[name], report.spread[name]
+            rows.append(
+                (
+                    target.label,
+                    f"{value:,g}",
+                    target.unit,
+                    f"{spread['min']:,g} … {spread['max']:,g}",
+                    target.text(),
+                    "yes" if target.met(value) else "no",
+                )
+            )
+    print_table(("measured", ">value", "", ">rounds", ">aim", "met"), rows, empty="nothing was measured")
+    _print_tiny(report.details.get("tiny"))
+    _print_million(report.details.get("million"))
+    _print_parts(report.details)
+    say("")
+    say(", ".join(f"{name} {value}" for name, value in report.machine.items()))
+    say(", ".join(f"{name} {value}" for name, value in report.versions.items()))
+
+
+def _print_tiny(tiny: Mapping[str, Any] | None) -> None:
+    if tiny is None:
+        return
+    say("")
+    say("where the time of a tiny task goes, CPU-µs by process:")
+    total = tiny["cpu_us_per_task_total"]
+    rows = [
+        (name, f"{used_us:.1f}", f"{used_us / total:.0%}" if total else None)
+        for name, used_us in tiny["cpu_us_per_task"].items()
+    ]
+    print_table(("process", ">µs a task", ">share"), [*rows, ("together", f"{total:.1f}", None)], empty="")
+    say(
+        f"{tiny['seconds']:.2f} s for {tiny['tasks']:,} tasks, of which {tiny['submit_s']:.2f} s until the job was kept"
+        f"; {tiny['steals']:g} steals, {tiny['duplicates']} tasks ran twice"
+    )
+
+
+def _print_million(million: Mapping[str, Any] | None) -> None:
+    if million is not None and million["done_tasks"]:
+        grown = max(million["done_mb"].values())
+        say("")
+        say(f"the job of a million tasks, after {million['done_tasks']:,} were done: {grown:.1f} MB on a replica")
+
+
+def _print_parts(details: Mapping[str, Any]) -> None:
+    rows = [
+        (part, name, f"{value:,g}")
+        for part in ("storage", "execution")
+        for name, value in details.get(part, {}).items()
+    ]
+    if rows:
+        say("")
+        print_table(("part", "measured", ">value"), rows, empty="")
+
+
+def print_comparison(comparison: Mapping[str, Any]) -> None:
+    """Three workloads, each system in a row; ratios say how many times better we are."""
+    say("")
+    say(f"the same work on {', '.join(comparison['systems'])}; interleaved rounds: {comparison['rounds']}")
+    rows = [_comparison_row(system, row) for system, row in comparison["systems"].items()]
+    columns = ("system", ">tiny, /s", f">{PACK} by hand, /s", ">CPU µs/task", ">one p50, ms", ">p99", ">50 ms eff.")
+    print_table(columns, rows, empty="")
+    ratios = [
+        (
+            f"{OURS} : {system}",
+            *(f"{ratio['median']:.2f} ({ratio['min']:.2f}–{ratio['max']:.2f})" for ratio in row.values()),
+        )
+        for system, row in comparison["ratios"].items()
+    ]
+    if ratios:
+        say("")
+        say("how many times better, median (least–most of the rounds); below 1 the other is:")
+        print_table(("ratio", ">tiny", f">tiny : packed {PACK}", ">one p50", ">50 ms eff."), ratios, empty="")
+    for system, reason in comparison["skipped"].items():
+        say(f"{system} was skipped: {reason}")
+
+
+def _comparison_row(system: str, row: Mapping[str, float]) -> tuple[str, ...]:
+    packed = row.get(f"packed_{PACK}_tasks_per_s")
+    return (
+        f"{system}",
+        f"{row['tiny_tasks_per_s']:,.0f}",
+        "–" if packed is None else f"{packed:,.0f}",
+        f"{row['cpu_us_per_task']:,.0f}",
+        f"{row['single_ms_p50']:.1f}",
+        f"{row['single_ms_p99']:.1f}",
+        f"{row['efficiency_50ms']:.3f}",
+    )
+
+
+def print_profile(profile: Mapping[str, Any]) -> None:
+    say(
+        f"{profile['profile']}: where the time of {profile['tasks']:,} tiny tasks went, µs a task, "
+        "the profiler's own among it"
+    )
+    rows = [
+        (f"{hot['own_us']:.2f}", f"{hot['total_us']:.2f}", f"{hot['calls']:.3f}", hot["function"])
+        for hot in profile["functions"]
+    ]
+    print_table((">own", ">total", ">calls", "function"), rows, empty="nothing was recorded")

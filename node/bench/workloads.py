@@ -1,0 +1,184 @@
+"""What a mesh is asked to do while it is measured; the same three that the peer systems are asked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import trio
+
+from ...crypto.certificates import Role
+from ..cli.errors import UserError
+from ..client import Client, JobRequest
+from ..execution.outcome import BatchRequest
+from ..execution.pool import WasmPool
+from ..execution.wasm_child import ChildConfig
+from .modules import HASH, SPIN, module_digest, module_path
+from .processes import Usage, read_usage
+from .street import BenchMesh
+
+REPLICAS = ("r0", "r1", "r2")
+WORKERS = ("w0", "w1")
+# Workers are one core each and keep nothing; replicas run nothing.
+PARTS: Mapping[str, Role] = {**dict.fromkeys(REPLICAS, Role.REPLICA), **dict.fromkeys(WORKERS, Role.WORKER)}
+CLIENT = "client"
+INPUT_BYTES = 1_000
+TINY_TASKS = 20_000
+LONG_TASKS = 200
+LONG_TASK_US = 50_000
+# The job's tasks take their time from nobody: a pause in which a finished job's acceptance and acknowledgements end.
+PAUSE_S = 0.02
+_CALIBRATION_ROUNDS = 4_000_000
+_CALIBRATION_TASKS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class TinyRound:
+    """cpu_us: microseconds a task, of each node's process, of the sandboxes it runs ("w0 sandbox"), of the client."""
+
+    seconds: float
+    submit_s: float
+    tasks: int
+    cpu_us: Mapping[str, float]
+    steals: int
+    duplicates: int
+
+    @property
+    def tasks_per_s(self) -> float:
+        return self.tasks / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class LongRound:
+    """efficiency: the tasks' CPU time alone, over the CPU time that the cores could have given while the job took."""
+
+    seconds: float
+    alone_us: float
+    reported_us: float
+    tasks: int
+    cores: int
+
+    @property
+    def efficiency(self) -> float:
+        return self.tasks * self.alone_us / 1e6 / (self.cores * self.seconds)
+
+
+async def run_tiny(mesh: BenchMesh, client: Client, tasks: int = TINY_TASKS) -> TinyRound:
+    """Hash `tasks` random kilobytes, from before the submission until each result was verified here.
+
+    Raises UserError if one is wrong, ClientError.
+    """
+    inputs = [os.urandom(INPUT_BYTES) for _ in range(tasks)]
+    request = JobRequest(program=module_path(HASH), name="bench-tiny", inputs=inputs)
+    outputs: list[bytes] = [b""] * tasks
+    steals = await _steals(mesh)
+    before = _usages(mesh)
+    began_s = time.perf_counter()
+    job = await client.submit(request)
+    submitted_s = time.perf_counter()
+    async for result in job.results():
+        outputs[result.index] = result.output
+    ended_s = time.perf_counter()
+    after = _usages(mesh)
+    if any(hashlib.sha256(payload).digest() != output for payload, output in zip(inputs, outputs, strict=True)):
+        raise UserError("the mesh computed a wrong hash; report it", code=1)
+    status = await job.status()
+    return TinyRound(
+        seconds=ended_s - began_s,
+        submit_s=submitted_s - began_s,
+        tasks=tasks,
+        cpu_us=_cpu_us_per_task(before, after, tasks),
+        steals=await _steals(mesh) - steals,
+        duplicates=status.duplicates,
+    )
+
+
+async def run_single(client: Client) -> float:
+    """One task on the mesh at rest: milliseconds from before its submission until its verified result."""
+    payload = os.urandom(INPUT_BYTES)
+    began_s = time.perf_counter()
+    outputs = await client.map(module_path(HASH), [payload])
+    took_ms = (time.perf_counter() - began_s) * 1e3
+    if outputs != [hashlib.sha256(payload).digest()]:
+        raise UserError("the mesh computed a wrong hash; report it", code=1)
+    await trio.sleep(PAUSE_S)
+    return took_ms
+
+
+async def run_long(client: Client, folder: Path, tasks: int = LONG_TASKS, cores: int = len(WORKERS)) -> LongRound:
+    """`tasks` of 50 ms, whose length alone is measured just before and just after. Raises UserError, ClientError."""
+    rounds = await rounds_for(LONG_TASK_US, folder)
+    before_us = await alone_us(rounds, folder)
+    payload = rounds.to_bytes(4, "little")
+    request = JobRequest(program=module_path(SPIN), name="bench-long", inputs=[payload] * tasks, nonce=os.urandom(8))
+    reported_us, done = 0, 0
+    began_s = time.perf_counter()
+    job = await client.submit(request)
+    async for result in job.results():
+        reported_us += result.cpu_us
+        done += result.ok
+    seconds = time.perf_counter() - began_s
+    if done != tasks:
+        raise UserError(f"{tasks - done} of {tasks} long tasks failed; report it", code=1)
+    after_us = await alone_us(rounds, folder)
+    return LongRound(seconds, (before_us + after_us) / 2, reported_us / tasks, tasks, cores)
+
+
+async def rounds_for(cpu_us: int, folder: Path) -> int:
+    """How many rounds of the spin module take that much CPU time here and now."""
+    return round(_CALIBRATION_ROUNDS * cpu_us / await alone_us(_CALIBRATION_ROUNDS, folder))
+
+
+async def alone_us(rounds: int, folder: Path, tasks: int = _CALIBRATION_TASKS) -> float:
+    """CPU time of one such task in a sandbox of its own while nothing else runs; the median of some."""
+    pool = WasmPool(ChildConfig(folder / "cache"), 1)
+    try:
+        outcome = await pool.run(
+            BatchRequest(
+                job_id=module_digest(SPIN),
+                runtime="wasm",
+                abi="function",
+                program=module_path(SPIN),
+                program_digest=module_digest(SPIN),
+                first=0,
+                count=tasks,
+                seed=module_digest(SPIN),
+                inputs=[rounds.to_bytes(4, "little")] * tasks,
+            )
+        )
+    finally:
+        await pool.aclose()
+    return median(outcome.cpu_us)
+
+
+async def warm_up(client: Client) -> None:
+    """Modules compiled, links and tables settled."""
+    for module, payload in ((HASH, b"warm"), (SPIN, (100_000).to_bytes(4, "little"))):
+        # As many as both workers share, so that each has compiled it.
+        request = JobRequest(program=module_path(module), inputs=[payload] * 64, nonce=os.urandom(8))
+        async for _ in (await client.submit(request)).results():
+            pass
+
+
+def _usages(mesh: BenchMesh) -> dict[str, Usage]:
+    return {**mesh.usages(), CLIENT: read_usage(os.getpid())}
+
+
+def _cpu_us_per_task(before: Mapping[str, Usage], after: Mapping[str, Usage], tasks: int) -> dict[str, float]:
+    shares: dict[str, float] = {}
+    for name, usage in after.items():
+        own_us, children_us = usage.cpu_since(before[name])
+        shares[name] = own_us / tasks
+        if name in WORKERS:
+            shares[f"{name} sandbox"] = children_us / tasks
+    return shares
+
+
+async def _steals(mesh: BenchMesh) -> int:
+    statuses = [await mesh.nodes[name].status() for name in WORKERS]
+    return sum(status["steals"] for status in statuses if status is not None)
