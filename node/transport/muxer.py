@@ -231,6 +231,11 @@ class YamuxConnection(IMuxedConn):
     def buffered_bytes(self) -> int:
         return self._buffered_bytes
 
+    @property
+    def queued_bytes(self) -> int:
+        """Accepted from writers and not yet given to the socket."""
+        return self._data_bytes + len(self._control)
+
     # What the streams call; none of these waits, unless it says so
 
     def queue_data(self, stream_id: int, payload: memoryview) -> None:

@@ -67,7 +67,8 @@ class SecureUpgrader(TransportUpgrader):
             remote = session.get_remote_peer()
             if is_initiator and remote != peer_id:
                 raise SecurityUpgradeFailure(f"asked for {peer_id}, but it is {remote}")
-            node_id_of(remote)
+            if node_id_of(remote) is None:
+                raise SecurityUpgradeFailure("an identity that is not an Ed25519 key")
             return session
         except SecurityUpgradeFailure:
             raise
