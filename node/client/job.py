@@ -156,6 +156,10 @@ class Watch(AsyncIterator[JobStatus]):
                     self._follower.close()
                 return status
 
+    async def aclose(self) -> None:
+        """Stop following, for `contextlib.aclosing`."""
+        self._follower.close()
+
 
 class Batches(AsyncIterator[VerifiedBatch | JobStatus]):
     """See `Job.batches`."""
@@ -201,6 +205,10 @@ class Batches(AsyncIterator[VerifiedBatch | JobStatus]):
         """Stop the transfer; what was not taken comes again next time."""
         self._follower.close()
 
+    async def aclose(self) -> None:
+        """As `close`, for `contextlib.aclosing`."""
+        self.close()
+
 
 class Results(AsyncIterator[Result]):
     """See `Job.results`."""
@@ -220,6 +228,10 @@ class Results(AsyncIterator[Result]):
     def close(self) -> None:
         """Stop the transfer; what was not taken comes again next time."""
         self._batches.close()
+
+    async def aclose(self) -> None:
+        """As `close`, for `contextlib.aclosing`."""
+        self.close()
 
 
 def open_notes() -> tuple[trio.MemorySendChannel[Notify], trio.MemoryReceiveChannel[Notify]]:
