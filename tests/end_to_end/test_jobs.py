@@ -202,8 +202,8 @@ async def test_exit_codes_traps_and_stderr_reach_the_client(testnet: MakeTestnet
 async def test_large_outputs_come_as_blobs(testnet: MakeTestnet) -> None:
     module = wat2wasm(
         """(module (memory (export "memory") 4)
-             (func (export "hearth_alloc") (param i32) (result i32) i32.const 0)
-             (func (export "hearth_task") (param i64 i32 i32) (result i64) i64.const 200000))"""
+             (func (export "hearth_alloc") (param i32) (result i32) i32.const 16)
+             (func (export "hearth_task") (param i64 i32 i32) (result i64) i64.const 68719676736))"""
     )
     async with testnet(rooms=cold(3)) as net, Client.connect(net.client_config) as client:
         outputs = await client.map(bytes(module), [b"first", b"second"])
