@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..node.cli.output import printable
 from .demo_results import Audit
 from .demo_scene import Scene
-from .demo_story import Course
+
+if TYPE_CHECKING:
+    from .demo_story import Course
 
 _JOULES_PER_KWH = 3_600_000
+TEXT_COLUMNS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,6 @@ class Outcome:
                 "setpoint_c": room.plan.setpoint_c,
                 "end": room.condition.value,
                 "accepted_tasks": self.tasks_by_node()[name],
-                "executed_tasks": room.total.tasks,
                 "taken_from": self.scene.taken_from(name),
             }
             for name, room in self.scene.rooms.items()
@@ -130,7 +133,8 @@ class Outcome:
             "tasks": audit.tasks,
             "accepted": status.accepted if status else 0,
             "duplicates": status.duplicates if status else None,
-            "taken_back": self.scene.freed_tasks(),
+            "taken_back": self.scene.taken_back(),
+            "lapsed": self.scene.taken_back(hurt=False),
             "batches": audit.batches,
             "signatures_checked": audit.signatures,
             "proofs_checked": audit.proofs,
@@ -170,15 +174,13 @@ class Outcome:
         return lines
 
     def _work_lines(self) -> list[str]:
-        by_node = ", ".join(f"{name} {tasks}" for name, tasks in self.tasks_by_node().items())
         status = self.course.status
-        twice = f"{status.duplicates:,}" if status else "unknown"
-        back = self.scene.freed_tasks()
-        again = ", ".join(f"{tasks} of {name}" for name, tasks in back.items()) or "none"
+        twice = f"{status.duplicates:,}" if status else "an unknown number of"
+        back = ", ".join(f"{tasks} of {name}" for name, tasks in self.scene.taken_back().items()) or "none"
         return [
-            f"  tasks by node   {by_node}",
-            f"  duplicates      {twice} results came twice; taken back and given to others: {again}",
-            f"  proofs          {self._proofs().detail}, and the certificate of each signer",
+            *_line("tasks by node", ", ".join(f"{name} {tasks}" for name, tasks in self.tasks_by_node().items())),
+            *_line("duplicates", f"{twice} results came twice; taken back and given to others: {back}"),
+            *_line("proofs", f"{self._proofs().detail}, and each signer's certificate"),
         ]
 
     def _cost_lines(self) -> list[str]:
@@ -188,9 +190,9 @@ class Outcome:
         job_s = self.course.finished_s - self.course.submitted_s
         pace = f"{audit.tasks / job_s:.0f} tasks/s" if job_s > 0 else "unknown"
         return [
-            f"  energy          {kwh:.5f} kWh for the accepted tasks, {useful:.5f} kWh ({share}) met a demand for heat",
-            f"                  (estimated: {audit.cpu_us / 1e6:.1f} s of CPU, 1 kW a busy core, 2 kW in the boiler)",
-            f"  time            nodes up {self.started_s:.1f} s, job {job_s:.1f} s ({pace}), all {self.seconds:.1f} s",
+            *_line("energy", f"{kwh:.5f} kWh for the accepted tasks; {useful:.5f} kWh ({share}) met a demand for heat"),
+            *_line("", f"estimated: {audit.cpu_us / 1e6:.1f} s of CPU, {_watts(self.scene)}"),
+            *_line("time", f"nodes up {self.started_s:.1f} s, job {job_s:.1f} s ({pace}), all {self.seconds:.1f} s"),
         ]
 
     def _verdict(self) -> str:
@@ -201,6 +203,23 @@ class Outcome:
             )
         failed = [f"{check.name}: {check.detail}" for check in self.checks() if not check.holds]
         return "NOT VERIFIED: " + "; ".join(map(printable, failed))
+
+
+def _line(label: str, text: str) -> list[str]:
+    """A label and its text, folded to the width."""
+    indent = " " * 18
+    return textwrap.wrap(text, TEXT_COLUMNS, initial_indent=f"  {label:<16}", subsequent_indent=indent)
+
+
+def _watts(scene: Scene) -> str:
+    """What a busy core counts as; each of the demo's heaters has one."""
+    by_watts: dict[float, list[str]] = {}
+    for name, room in scene.rooms.items():
+        by_watts.setdefault(room.plan.watts_per_core, []).append(name)
+    most = max(by_watts.values(), key=len)
+    parts = [f"{watts:g} W a busy core" for watts, names in by_watts.items() if names is most]
+    parts += [f"{watts:g} W in the {', '.join(names)}" for watts, names in by_watts.items() if names is not most]
+    return ", ".join(parts)
 
 
 def _names(names: list[str]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
@@ -20,13 +21,15 @@ from ..node.storage.lock import FileLock
 from .demo_report import Outcome
 from .demo_results import Audit, ResultFolder, audit, write_outputs
 from .demo_rooms import TIME_SCALE, demo_rooms
-from .demo_scene import Scene
-from .demo_story import Course, Story
+from .demo_scene import Condition, Scene
 from .demo_view import View
 from .demo_watch import Watcher
 from .errors import TestnetError
 from .network import Testnet
 from .registry import Registry
+
+if TYPE_CHECKING:
+    from .demo_story import Course
 
 RISK = Path(__file__).resolve().parent.parent / "examples" / "risk"
 # A run that takes this long hangs; what it then has is judged, and found wanting.
@@ -99,43 +102,24 @@ class Demo:
         net = Testnet.create(self._net_folder, rooms=self._rooms)
         scene = Scene(self._rooms, {name: node.peer_id for name, node in net.nodes.items()})
         watcher = Watcher(net, scene, self.now_s)
-        story = Story(net, scene, watcher, self._example.job, ResultFolder(self._results), self.now_s)
-        linked_s = 0.0
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._view.run, scene, self.now_s)
-            scene.tell(self.now_s(), f"{len(self._rooms)} heaters start, one process each; {_clock()}")
-            ended = False
             try:
-                await net.start(with_parent=True)
-                linked_s = self.now_s()
-                scene.tell(linked_s, f"{len(self._rooms)} heaters have found each other")
+                linked_s = await self._start(net, scene)
                 nursery.start_soon(watcher.run)
-                await _play(story, scene, self.now_s)
-                ended = True
-            finally:
+                course = await self._play(net, scene, watcher)
                 watcher.stop()
+                # The heaters leave in order while what they computed is checked.
+                async with trio.open_nursery() as ending:
+                    ending.start_soon(_end, net, scene, LEAVE_PATIENCE_S)
+                    found, answer, fault = await self._judge(net, course)
+            finally:
                 with trio.CancelScope(shield=True):
-                    await self._end(net, story.course, LEAVE_PATIENCE_S if ended else 0.0)
+                    await _end(net, scene, 0.0)
             scene.take_end()
             scene.tell(self.now_s(), "the heaters have left")
             nursery.cancel_scope.cancel()
-        outcome = await self._judge(net, scene, story.course, watcher, linked_s)
         self._view.finish(scene, self.now_s())
-        return outcome
-
-    async def _end(self, net: Testnet, course: Course, patience_s: float) -> None:
-        """Who is frozen is not woken: it was frozen for good."""
-        for name in course.frozen:
-            if net.nodes[name].pid is not None:
-                net.nodes[name].kill()
-        await net.down(patience_s=patience_s)
-
-    async def _judge(self, net: Testnet, scene: Scene, course: Course, watcher: Watcher, linked_s: float) -> Outcome:
-        found = await trio.to_thread.run_sync(self._audit, net, course)
-        answer: Mapping[str, Any] | None = None
-        fault = "the results are not complete"
-        if found.complete:
-            answer, fault = await self._example.aggregate(self._outputs)
         return Outcome(
             scene=scene,
             course=course,
@@ -147,6 +131,34 @@ class Demo:
             started_s=linked_s,
             seconds=self.now_s(),
         )
+
+    async def _start(self, net: Testnet, scene: Scene) -> float:
+        """Returns when the heaters are linked, and the time that it then was."""
+        scene.tell(self.now_s(), f"{len(self._rooms)} heaters start, one process each; {_clock()}")
+        async with trio.open_nursery() as nursery:
+            # The client's libraries take a second or two to load: meanwhile, and off the view's thread.
+            nursery.start_soon(trio.to_thread.run_sync, import_module, f"{__package__}.demo_story")
+            await net.start(with_parent=True)
+        scene.tell(self.now_s(), f"{len(self._rooms)} heaters have found each other")
+        return self.now_s()
+
+    async def _play(self, net: Testnet, scene: Scene, watcher: Watcher) -> Course:
+        from .demo_story import Story
+
+        story = Story(net, scene, watcher, self._example.job, ResultFolder(self._results), self.now_s)
+        with trio.move_on_after(STORY_TIMEOUT_S) as limit:
+            await story.play()
+        if limit.cancelled_caught:
+            scene.tell(self.now_s(), f"given up: not done within {STORY_TIMEOUT_S:g} s")
+        return story.course
+
+    async def _judge(self, net: Testnet, course: Course) -> tuple[Audit, Mapping[str, Any] | None, str]:
+        """What lies on disk, checked anew; the answer from it, or why there is none."""
+        found = await trio.to_thread.run_sync(self._audit, net, course)
+        if not found.complete:
+            return found, None, "the results are not complete"
+        answer, fault = await self._example.aggregate(self._outputs)
+        return found, answer, fault
 
     def _audit(self, net: Testnet, course: Course) -> Audit:
         config = load_client_config(net.client_config)
@@ -184,11 +196,12 @@ class Demo:
             self._folder.rmdir()
 
 
-async def _play(story: Story, scene: Scene, now_s: Callable[[], float]) -> None:
-    with trio.move_on_after(STORY_TIMEOUT_S) as limit:
-        await story.play()
-    if limit.cancelled_caught:
-        scene.tell(now_s(), f"given up: not done within {STORY_TIMEOUT_S:g} s")
+async def _end(net: Testnet, scene: Scene, patience_s: float) -> None:
+    """Nothing of it runs any more. Who is frozen is not woken: it was frozen for good."""
+    for name, room in scene.rooms.items():
+        if room.condition is Condition.FROZEN and net.nodes[name].pid is not None:
+            net.nodes[name].kill()
+    await net.down(patience_s=patience_s)
 
 
 def _clock() -> str:

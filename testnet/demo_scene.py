@@ -73,6 +73,7 @@ class RoomState:
     waiting: int = 0
     keeps_job: bool = False
     pid: int = 0
+    lives: int = 0
     earlier: Counters = field(default_factory=Counters)
     life: Counters = field(default_factory=Counters)
     tasks_while_warm: int = 0
@@ -90,6 +91,7 @@ class RoomState:
         fresh = Counters.of(status)
         if status["pid"] != self.pid:
             self.earlier, self.life, self.pid = self.total, Counters(), status["pid"]
+            self.lives += 1
         was_idle_and_warm = self.condition is Condition.UP and self.too_warm and not (self.slots or self.running)
         self.condition = Condition.UP
         self.temperature_c = status["temperature_c"]
@@ -183,18 +185,14 @@ class Scene:
                 self.tell(at_s, f"{name} is warm enough and hands unstarted tasks on to {self.name_of(event['heir'])}")
 
     def _on_freed(self, replica: str, holder: str, tasks: int, at_s: float) -> None:
-        """A heater that lives may let a lease lapse too: on a busy machine, or in the books of who was away."""
         seen_by = self._freed.setdefault(holder, {})
-        if not seen_by:
-            room = self.rooms.get(holder)
-            missed = room is not None and room.condition in (Condition.KILLED, Condition.FROZEN, Condition.STARTING)
-            text = (
-                f"{holder} is missed: its tasks"
-                if missed
-                else f"a lease of {holder}'s lapses, {replica} says: its tasks"
-            )
-            self.tell(at_s, f"{text} are free for others")
+        if not seen_by and self._is_hurt(holder):
+            self.tell(at_s, f"{holder} is missed: the tasks that it held are free for others")
         seen_by[replica] = seen_by.get(replica, 0) + tasks
+
+    def _is_hurt(self, name: str) -> bool:
+        room = self.rooms.get(name)
+        return room is not None and (room.condition in (Condition.KILLED, Condition.FROZEN) or room.lives > 1)
 
     def take_progress(self, done: int, at_s: float) -> None:
         """done: as a replica told the client, or counted from the heaters while the client is away."""
@@ -219,9 +217,15 @@ class Scene:
         """Done of all, 0 to 1."""
         return self._known_done / self.tasks if self.tasks else 0.0
 
-    def freed_tasks(self) -> dict[str, int]:
-        """Tasks that were taken back, by the room that had held them; as the replica that saw most of them counts."""
-        return {holder: max(seen_by.values()) for holder, seen_by in self._freed.items()}
+    def taken_back(self, *, hurt: bool = True) -> dict[str, int]:
+        """Tasks taken back, by the room that had held them; as the replica that saw most of them counts.
+
+        hurt: of rooms that were killed or frozen; else of others, whose leases may lapse too: on a machine that is too
+        busy, or in the books of a replica that was away.
+        """
+        return {
+            holder: max(seen_by.values()) for holder, seen_by in self._freed.items() if self._is_hurt(holder) == hurt
+        }
 
     def computed(self) -> int:
         """Tasks that the heaters say they have finished, in all their lives."""

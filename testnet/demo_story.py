@@ -6,7 +6,7 @@ Each thing happens at a share of the job's tasks, not at a time, so that it is m
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import trio
@@ -116,7 +116,7 @@ class Story:
         """
         have = self._results.have()
         self._scene.held = have.total
-        async with aclosing(job.batches(have)) as batches:
+        with closing(job.batches(have)) as batches:
             async for item in batches:
                 if isinstance(item, JobStatus):
                     self._scene.take_progress(item.done, self._now_s())

@@ -13,7 +13,7 @@ from .network import Testnet
 from .node import TestnetNode
 from .process import Process
 
-POLL_S = 0.25
+POLL_S = 0.4
 ASK_TIMEOUT_S = 2.0
 
 
