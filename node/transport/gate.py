@@ -35,6 +35,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 LINK_PROTOCOL = "/hearth/link/1"
 GREETING_S = 5.0
 REJECT_FLUSH_S = 1.0
+REFUSALS_KEPT = 1024
 
 
 class GreetingFailed(Exception):
@@ -84,6 +85,7 @@ class Gate:
         self._has_room = has_room
         self._now_s = now_s
         self._admitted: dict[bytes, None] = {}
+        self._refused_s: dict[bytes, float] = {}
         self._changed = trio.lowlevel.ParkingLot()
         self._blocked: frozenset[bytes] | None = None
         self._blocks_others = False
@@ -119,13 +121,14 @@ class Gate:
         return self._blocked is not None and (peer in self._blocked) != self._blocks_others
 
     async def admits_stream(self, peer: bytes, protocol: str) -> bool:
-        """Asked before a handler sees an inbound stream. Waits for a greeting that is under way."""
+        """Asked before a handler sees an inbound stream. Waits for the greeting of a peer not seen before."""
         if self.is_blocked(peer):
             return False
         if protocol == LINK_PROTOCOL or peer in self._admitted:
             return True
+        since_s = trio.current_time() - GREETING_S
         with trio.move_on_after(GREETING_S):
-            while peer not in self._admitted:
+            while peer not in self._admitted and self._refused_s.get(peer, since_s) <= since_s:
                 await self._changed.park()
         return peer in self._admitted
 
@@ -152,6 +155,7 @@ class Gate:
                     await stream.write(greeting_frame(self._hello()) + greeting_frame(Welcome()))
                     await _read_welcome(stream, frames)
         except Refused as refused:
+            self._note_refusal(peer)
             await self._say_why(stream, refused.reason)
             raise
         except trio.TooSlowError:
@@ -168,6 +172,14 @@ class Gate:
         if not self.is_admitted(peer) and not self._has_room():
             raise Refused("full: this node has as many links as it may")
         return certificate
+
+    def _note_refusal(self, peer: bytes) -> None:
+        """Its other streams need not wait."""
+        self._refused_s.pop(peer, None)
+        self._refused_s[peer] = trio.current_time()
+        while len(self._refused_s) > REFUSALS_KEPT:
+            del self._refused_s[next(iter(self._refused_s))]
+        self._changed.unpark_all()
 
     async def _say_why(self, stream: ByteStream, reason: str) -> None:
         """Flush the reason, and give the peer a moment to read it before the connection goes."""

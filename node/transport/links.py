@@ -357,12 +357,20 @@ class Links:
         failure = self._failures.get(peer)
         if self._gate.is_blocked(peer) or (failure is not None and trio.current_time() < failure.retry_at_s):
             return False
-        connection = await self._direct_connection(peer) or await self._relayed_connection(peer)
-        if peer in self._links:
-            if connection is not None and connection is not self._connections.get(self._links[peer]):
-                await self._close_connection(connection)
-            return True
-        return connection is not None and await self._open_link(peer, connection)
+        for _ in range(2):
+            existed = bool(self._host.connections(peer_id_of(peer)))
+            connection = await self._direct_connection(peer) or await self._relayed_connection(peer)
+            if peer in self._links:
+                if connection is not None and connection is not self._connections.get(self._links[peer]):
+                    await self._close_connection(connection)
+                return True
+            if connection is None:
+                return False
+            if await self._open_link(peer, connection):
+                return True
+            if not existed:
+                return False
+        return False
 
     async def _direct_connection(self, peer: bytes) -> SwarmConn | None:
         return await self._dial_addresses(peer, [Multiaddr(address) for address in self._book.direct(peer)])

@@ -85,6 +85,7 @@ class Villager:
     policy: MembershipPolicy
     certificate: Certificate
     scope: trio.CancelScope
+    gone: trio.Event
 
     @property
     def id(self) -> bytes:
@@ -132,14 +133,15 @@ class Village:
         seen = Witness()
         blobs = BlobStore(store, 1 << 30, min_free_bytes=0) if isinstance(store, Path) else store
         links = Links(identity, certificate.to_bytes(), policy, LinkConfig(listen=listen, **config), seen, blobs)
-        scope = trio.CancelScope()
+        scope, gone = trio.CancelScope(), trio.Event()
 
         async def live(*, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
             with scope:
                 await links.run(task_status=task_status)
+            gone.set()
 
         await self.nursery.start(live)
-        return Villager(identity, links, seen, policy, certificate, scope)
+        return Villager(identity, links, seen, policy, certificate, scope, gone)
 
     async def neighbours(self, count: int, **config: Any) -> list[Villager]:
         """Nodes that know each other's addresses."""
