@@ -1,0 +1,99 @@
+"""Native commands, WASI programs and hidden nodes, on a mesh inside this process."""
+
+import dataclasses
+import io
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+from PIL import Image
+
+from hearthmesh.crypto.certificates import Role
+from hearthmesh.node.client import Client, JobRequest
+from hearthmesh.node.config import NativeCommandSettings, NativeSettings
+from hearthmesh.node.jobfile import load_job_file
+from tests.end_to_end.inside import inside, until_linked
+
+ROOT = Path(__file__).parents[2]
+RENDER = ROOT / "examples" / "render"
+sys.path.insert(0, str(RENDER))
+
+from stitch import differing_pixels, stitch  # noqa: E402
+from tiles import read_tiles  # noqa: E402
+
+HELLO = ROOT / "examples" / "hello" / "hello.wasm"
+HASH = ROOT / "tests" / "wasm" / "hash.wasm"
+WITHIN_S = 120
+
+
+def allow(name: str, program: str) -> NativeSettings:
+    path = shutil.which(program)
+    if path is None:
+        pytest.skip(f"{program} is not installed")
+    if shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    return NativeSettings(enabled=True, commands={name: NativeCommandSettings(path=Path(path))})
+
+
+async def test_wasi_program_gets_its_number_and_leaves_files(tmp_path: Path) -> None:
+    async with inside(tmp_path) as mesh:
+        await mesh.start("only")
+        async with Client.connect(mesh.client()) as client:
+            job = await client.submit(JobRequest(program=HELLO, abi="command", tasks=5))
+            results = {result.index: result async for result in job.results()}
+            assert all(b"hello from task %d" % index in result.stdout for index, result in results.items())
+            assert all("hello.txt" in result.files for result in results.values())
+            assert all(result.ok for result in results.values())
+
+
+async def test_allowed_command_runs_and_others_do_not(tmp_path: Path) -> None:
+    native = allow("say", "echo")
+    async with inside(tmp_path) as mesh:
+        await mesh.start("only", native=native)
+        async with Client.connect(mesh.client()) as client:
+            request = JobRequest(
+                program="say", runtime="native", abi="command", tasks=3, arguments=("task {index} of {count}",)
+            )
+            job = await client.submit(request)
+            with trio.fail_after(WITHIN_S):
+                said = {result.index: result.stdout async for result in job.results()}
+            assert said == {index: b"task %d of 3\n" % index for index in range(3)}
+
+
+async def test_render_in_tiles_equals_one_piece(tmp_path: Path) -> None:
+    native = allow("povray", "povray")
+    tiles_job = JobRequest.from_file(load_job_file(RENDER / "job.toml"), now_us=0)
+    whole_job = dataclasses.replace(tiles_job, arguments=("/in/tiles.ini[whole]", "+Owhole.png"), tasks=1)
+    width, height, tiles = read_tiles(RENDER / "tiles.ini")
+    async with inside(tmp_path) as mesh:
+        await mesh.start("only", native=native)
+        async with Client.connect(mesh.client()) as client:
+            images: dict[str, bytes] = {}
+            with trio.fail_after(WITHIN_S):
+                for request in (tiles_job, whole_job):
+                    job = await client.submit(request)
+                    async for result in job.results():
+                        assert result.ok, result.stderr.decode()
+                        images.update(result.files)
+    numbered = {index: images[f"tile-{index}.png"] for index in range(len(tiles))}
+    whole = Image.open(io.BytesIO(images["whole.png"])).convert("RGB")
+    assert differing_pixels(stitch(width, height, tiles, numbered), whole) == 0
+
+
+async def test_a_node_without_listener_runs_tasks(tmp_path: Path) -> None:
+    async with inside(tmp_path) as mesh:
+        relay = await mesh.start("relay", Role.REPLICA | Role.RELAY, relay_service=True)
+        other = await mesh.start("other", Role.REPLICA)
+        hidden = await mesh.start("hidden", Role.WORKER, listen=(), relay_through=tuple(relay.links.addresses))
+        await until_linked(hidden, 2)
+        await until_linked(other, 2)
+        async with Client.connect(mesh.client()) as client:
+            outputs = await client.map(HASH, [os.urandom(10) for _ in range(50)])
+        assert len(outputs) == 50
+        assert hidden.mesh.worker.tasks_done == 50
+        with trio.fail_after(WITHIN_S):
+            while not any("p2p-circuit" in address for address in hidden.links.addresses):
+                await hidden.links.addresses_changed()
