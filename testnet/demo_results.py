@@ -106,6 +106,8 @@ def _check_batch(found: Audit, kept: KeptBatch, job_id: bytes, policy: Membershi
     batch = check_batch(header, kept.columns)
     counted = 0
     for lo, hi in kept.parts:
+        if not header.first <= lo < hi <= header.first + header.count:
+            raise BatchError(f"tasks {lo} to {hi - 1} are not in it")
         for index in range(lo, hi):
             proof = prove_task(record, batch, index)
             output = batch.outputs[index - batch.first]

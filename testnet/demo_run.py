@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ RISK = Path(__file__).resolve().parent.parent / "examples" / "risk"
 # A run that takes this long hangs; what it then has is judged, and found wanting.
 STORY_TIMEOUT_S = 150.0
 LEAVE_PATIENCE_S = 4.0
+LOCK_NAME = "demo.lock"
 AGGREGATE_TIMEOUT_S = 60.0
 
 
@@ -77,8 +79,8 @@ class Demo:
         self._view = view
         self._rooms = demo_rooms(nodes)
         self._example = Example.load(RISK)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / "demo.lock")
+        _claim(folder)
+        self._lock = FileLock(folder / LOCK_NAME)
         self._net_folder = folder / "net"
         self._results = folder / "results"
         self._outputs = folder / "outputs"
@@ -176,24 +178,35 @@ class Demo:
         self._lock.release()
 
     def remove(self) -> None:
-        """All that a run of the demo makes in its folder. Raises TestnetError while a node of it runs."""
-        if Registry(self._net_folder).exists():
-            Testnet(self._net_folder).wipe()
-        for folder, pattern in ((self._results, "*.batch"), (self._results, "*.new"), (self._outputs, "*.out")):
-            for path in folder.glob(pattern):
-                path.unlink()
-        self._client_log.unlink(missing_ok=True)
-        for folder in (self._results, self._outputs):
-            if folder.is_dir():
-                folder.rmdir()
+        """All that a run of the demo makes in its folder. Raises TestnetError, also while a node of it runs."""
+        try:
+            if Registry(self._net_folder).exists():
+                Testnet(self._net_folder).wipe()
+            for folder in (self._results, self._outputs, self._net_folder):
+                if folder.is_dir():
+                    shutil.rmtree(folder)
+            self._client_log.unlink(missing_ok=True)
+        except OSError as error:
+            raise TestnetError(f"{error.filename}: cannot be removed: {error.strerror}") from error
 
     def remove_all(self) -> None:
         """And the folder itself, if nothing of others is in it."""
         self.remove()
         self.release()
-        (self._folder / "demo.lock").unlink(missing_ok=True)
+        (self._folder / LOCK_NAME).unlink(missing_ok=True)
         if not any(self._folder.iterdir()):
             self._folder.rmdir()
+
+
+def _claim(folder: Path) -> None:
+    """Make the folder, or take one that an earlier run left. Raises TestnetError for anybody else's."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        foreign = not (folder / LOCK_NAME).exists() and any(folder.iterdir())
+    except OSError as error:
+        raise TestnetError(f"{folder}: cannot be used: {error.strerror}") from error
+    if foreign:
+        raise TestnetError(f"{folder}: holds other files; choose another --folder, or an empty one")
 
 
 async def _end(net: Testnet, scene: Scene, patience_s: float) -> None:
