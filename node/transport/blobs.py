@@ -66,11 +66,12 @@ class BlobTransfers:
     """Serves the store's blobs, and fetches what lacks.
 
     open_stream: a stream of a protocol to a peer, made if need be.  on_liar: told of a peer whose bytes had
-    another digest.
+    another digest.  on_fetched: told of what came.  find_providers: who else may have it.
     """
 
     def __init__(self, store: BlobStore, open_stream: OpenStream) -> None:
         self.on_liar: Callable[[bytes, bytes], None] = lambda _peer, _digest: None
+        self.on_fetched: Callable[[bytes], None] = lambda _digest: None
         self.find_providers: Callable[[bytes], Awaitable[Sequence[bytes]]] | None = None
         self._store = store
         self._open_stream = open_stream
@@ -127,6 +128,7 @@ class BlobTransfers:
         try:
             async with self._fetching:
                 await self._fetch(digest, sources, limit_bytes)
+            self.on_fetched(digest)
         finally:
             del self._under_way[digest]
             done.set()

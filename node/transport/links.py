@@ -30,8 +30,10 @@ from .gate import LINK_PROTOCOL, Gate, Greeted, GreetingFailed, RefusedByPeer
 from .gossip import Gossip
 from .hello import Refused
 from .host import DialFailed, HostConfig, SecureHost, create_host
+from .lan import LanDiscovery
 from .link import STREAM_GONE, Link, LinkEnd, LinkLimits, shielded
 from .muxer import YamuxConnection
+from .providers import PROVIDERS_PROTOCOL, Providers
 from .relay import CircuitTransport, RelayLimits, RelayService, Reservations
 from .streams import bytes_of, connection_of, node_id_of, peer_id_of
 
@@ -147,6 +149,7 @@ class Links:
         self.relays: tuple[bytes, ...] = ()
         self.dropped_frames = 0
         self._handler = handler
+        self._mesh_id = policy.mesh.mesh_id
         self._identity = identity
         self._book = AddressBook()
         self._gate = Gate(certificate, policy, has_room=lambda: len(self._links) < config.max_links)
@@ -170,7 +173,8 @@ class Links:
                 muxer=MuxerLimits(max_inbound_streams=config.max_streams_per_connection),
             ),
         )
-        self._gossip = Gossip(self._host.host, policy.mesh.mesh_id, handler.on_gossip)
+        self._gossip = Gossip(self._host.host, self._mesh_id, handler.on_gossip)
+        self._providers = Providers(self._host.host, self)
         self._circuits = CircuitTransport(self, self._host.swarm)
         self._host.swarm.transport_manager.add_transport(self._circuits)
         self._transfers = None if blobs is None else BlobTransfers(blobs, self.open_peer_stream)
@@ -184,8 +188,11 @@ class Links:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._host.run())
             self._host.set_stream_handler(LINK_PROTOCOL, self._on_link_stream)
+            self._host.set_stream_handler(PROVIDERS_PROTOCOL, self._providers.serve)
             if self._transfers is not None:
                 self._host.set_stream_handler(BLOB_PROTOCOL, self._transfers.serve)
+                self._transfers.find_providers = self._providers.find
+                self._transfers.on_fetched = self._providers.provide
             self._host.set_stream_handler(STOP_PROTOCOL, self._circuits.serve_stop)
             if self.config.relay_service:
                 self._host.set_stream_handler(HOP_PROTOCOL, RelayService(self, self.config.relay_limits).serve_hop)
@@ -195,6 +202,9 @@ class Links:
             self._set_addresses(direct, ())
             nursery.start_soon(self._recheck_forever)
             nursery.start_soon(self._gossip.run)
+            nursery.start_soon(self._providers.run)
+            if self.config.mdns:
+                nursery.start_soon(LanDiscovery(self, self._mesh_id).run)
             reservations = Reservations(
                 self, self.config.relay_through, lambda circuits, relays: self._set_addresses(direct + circuits, relays)
             )
@@ -300,6 +310,14 @@ class Links:
             raise BlobFetchError("this node keeps no blobs")
         await self._transfers.fetch_blob(digest, sources, limit_bytes)
 
+    def provide(self, key: bytes) -> None:
+        """Announce that this node has the job or blob of this id, 32 bytes."""
+        self._providers.provide(key)
+
+    async def find_providers(self, key: bytes) -> Sequence[bytes]:
+        """Nodes that announced that they have it; empty after 10 s without any."""
+        return await self._providers.find(key)
+
     def peers(self) -> list[LinkInfo]:
         """All links, in the order of their beginning."""
         return [
@@ -320,6 +338,10 @@ class Links:
 
     def peers_count(self) -> int:
         return len(self._links)
+
+    def knows(self, peer: bytes) -> bool:
+        """Whether any address of it was learned."""
+        return self._book.knows(peer)
 
     def is_linked(self, peer: bytes) -> bool:
         return peer in self._links
@@ -523,6 +545,8 @@ class Links:
         self._links[peer] = link
         self._gate.admit(peer)
         self._gossip.enter(peer)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._providers.enter, peer, self._book.direct(peer))
         log.info("link.up", peer=peer_id_text(peer), address=link.address, dialled=link.dialled, relayed=link.relayed)
         self._note_change()
         self._handler.on_connected(peer, link.certificate)
@@ -548,6 +572,7 @@ class Links:
                 del self._links[link.peer]
                 self._gate.expel(link.peer)
                 self._gossip.leave(link.peer)
+                self._providers.leave(link.peer)
             with shielded(1.0):
                 await stream.reset()
         if is_last:
