@@ -37,12 +37,13 @@ def no_progress(what: str, done: int, of: int) -> None:
 
 
 class Testnet:
-    """Open one with `Testnet.create` or `Testnet.open`, or use `running` for one that ends with its block."""
+    """Make one with `Testnet.create`, find one with `Testnet(folder)`; `running` gives one that ends with its block."""
 
     __test__ = False
 
     def __init__(self, folder: Path) -> None:
         """An existing one. Raises TestnetError."""
+        self._with_parent = False
         self.folder = folder
         self.client_config = client_settings_path(folder)
         self._registry = Registry(folder)
@@ -56,9 +57,9 @@ class Testnet:
         if registry.exists():
             raise TestnetError(f"{folder}: holds a test network already; down --wipe removes it")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             if (folder / "mesh").exists():  # an earlier attempt ended half-way, before anything could run
                 _remove_known(folder)
+            folder.mkdir(parents=True, exist_ok=True)
             with registry.changing():
                 registry.write(provision(folder, plans))
         except OSError as error:
@@ -94,8 +95,6 @@ class Testnet:
             others_run = any(other.state == "running" for other in self.nodes.values() if other is not node)
             if others_run:
                 await self._wait_linked([name], progress)
-
-    _with_parent = False
 
     async def down(self, *, patience_s: float = TERM_PATIENCE_S) -> dict[str, str]:
         """Stop all nodes. Returns how each ended: "left", "killed", "was gone"."""

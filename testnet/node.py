@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 LOG_TAIL_BYTES = 64 * 1024
 TERM_PATIENCE_S = 12.0
 KILL_PATIENCE_S = 10.0
+STOP_PATIENCE_S = 1.0
 
 
 class TestnetNode:
@@ -110,6 +112,9 @@ class TestnetNode:
     def freeze(self) -> None:
         """SIGSTOP: it falls silent with all connections open. Raises TestnetError if it does not run."""
         self._signal(signal.SIGSTOP)
+        deadline_s = time.monotonic() + STOP_PATIENCE_S
+        while self.state == "running" and time.monotonic() < deadline_s:
+            time.sleep(0.001)  # the kernel stops a busy thread a moment after the signal
 
     def thaw(self) -> None:
         """SIGCONT. Raises TestnetError if it does not run."""

@@ -11,13 +11,14 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
+from ..bench.command import bench
 from . import errors
 from .job_commands import register as register_job_commands
 from .mesh_commands import app as mesh_app
 from .node_commands import app as node_app
 
-# Commands of the layers above node/: found by name, since imports run down only.
-_UPPER_COMMANDS = {"testnet": "...testnet.commands"}
+# Commands of the layer above node/: found by name, since imports run down only.
+_TESTNET, _DEMO = "...testnet.commands", "...testnet.demo"
 # typer brings its own copy of click, or uses the installed one: reach its classes through what typer exports.
 _ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 
@@ -51,8 +52,9 @@ def _options(
 app.add_typer(mesh_app, name="mesh")
 app.add_typer(node_app, name="node")
 register_job_commands(app)
-for _name, _module in _UPPER_COMMANDS.items():
-    app.add_typer(importlib.import_module(_module, __package__).app, name=_name)
+app.add_typer(importlib.import_module(_TESTNET, __package__).app, name="testnet")
+app.command("demo")(importlib.import_module(_DEMO, __package__).demo)
+app.command("bench")(bench)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +112,11 @@ async def watch(prefix: str | None, last: bool, client: Path | None, as_json: bo
     async with _connected(config, ledger) as session:
         job = await session.job(wanted)
         with live_progress() as show:
-            async for status in job.watch():
-                rate = rates.update(trio.current_time(), status)
-                shown = describe_status(status, job.spec.name, session.mesh.members(), rate)
-                if as_json:
-                    print_json(shown)
-                else:
-                    show(shown)
+            async with aclosing(job.watch()) as statuses:
+                async for status in statuses:
+                    rate = rates.update(trio.current_time(), status)
+                    shown = describe_status(status, job.spec.name, session.mesh.members(), rate)
+                    (print_json if as_json else show)(shown)
     if shown is None:
         raise ClientError(f"job {job.id[:16]}: no replica of it answers; hearth peers shows who is there")
     return _code(shown)

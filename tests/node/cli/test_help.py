@@ -12,6 +12,7 @@ COMMANDS = [
     *("mesh init", "mesh invite", "mesh revoke", "mesh show"),
     *("node", "node init", "node status"),
     *("submit", "status", "watch", "results", "logs", "cancel", "jobs", "peers"),
+    *("demo", "bench"),
     *(f"testnet {name}" for name in "up ps kill freeze thaw restart partition heal logs down".split()),
 ]
 

@@ -1,0 +1,231 @@
+"""`hearth testnet` and the client's commands against one, as a user types them."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import wasmtime
+
+from hearthmesh.node.cli.app import run
+from hearthmesh.testnet.network import Testnet
+
+from .leftovers import processes_of, sockets_of
+
+ROOT = Path(__file__).parents[2]
+HEARTH = (sys.executable, "-P", "-m", "hearthmesh.node")
+HELLO = ROOT / "examples" / "hello" / "job.toml"
+NODES = 3
+SLOW = '(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))'
+TRAP = '(module (memory (export "memory") 1) (func (export "_start") unreachable))'
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Street:
+    """A detached test network of three nodes in a folder with a space."""
+
+    folder: Path
+    work: Path
+
+    def run(self, *arguments: object, code: int = 0) -> Ran:
+        """In this process: loading libp2p anew for each command would take most of the time."""
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HEARTH_CLIENT", str(self.folder / "client" / "client.toml"))
+            patch.chdir(self.work)
+            with redirect_stdout(out), redirect_stderr(err):
+                found = run([str(argument) for argument in arguments])
+        structlog.reset_defaults()
+        ran = Ran(found, out.getvalue(), err.getvalue())
+        assert found == code, ran
+        return ran
+
+    def json(self, *arguments: object, code: int = 0) -> Any:
+        return json.loads(self.run(*arguments, "--json", code=code).stdout)
+
+    def net(self, *arguments: object, code: int = 0) -> Any:
+        return self.json("testnet", *arguments, "--folder", self.folder, code=code)
+
+    def job(self, name: str, wat: str, text: str) -> Path:
+        (self.work / f"{name}.wasm").write_bytes(bytes(wasmtime.wat2wasm(wat)))
+        path = self.work / f"{name}.toml"
+        path.write_text(f'program = "{name}.wasm"\n{text}')
+        return path
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
+    root = tmp_path_factory.mktemp("commands")
+    (root / "work").mkdir()
+    found = Street(root / "a street", root / "work")
+    up = found.net("up", "-n", NODES, "--detach")
+    assert list(up["nodes"]) == ["h1", "h2", "h3"]
+    assert up["client"] == str(found.folder / "client" / "client.toml")
+    try:
+        yield found
+    finally:
+        net = Testnet(found.folder)
+        found.net("down")
+        assert processes_of(found.folder) == [] and sockets_of(net) == []
+
+
+def test_ps_shows_each_node(street: Street) -> None:
+    rows = street.net("ps")["nodes"]
+    assert [(row["name"], row["state"]) for row in rows] == [("h1", "running"), ("h2", "running"), ("h3", "running")]
+    for row in rows:
+        assert len(row["links"]) >= 2 and row["pid"] and row["temperature_c"] < row["setpoint_c"]
+    assert "h3" in street.run("testnet", "ps", "--folder", street.folder).stdout
+
+
+def test_a_running_network_is_not_started_twice(street: Street) -> None:
+    again = street.run("testnet", "up", "--folder", street.folder, code=2)
+    assert again.stderr.count("\n") == 1 and "3 nodes run there already" in again.stderr
+    wipe = street.run("testnet", "kill", "h1", "h9", "--folder", street.folder, code=2)
+    assert 'there is no node "h9"; there are: h1, h2, h3' in wipe.stderr
+    assert [row["state"] for row in street.net("ps")["nodes"]] == ["running"] * 3
+
+
+def test_a_node_says_how_it_is(street: Street) -> None:
+    config = street.folder / "nodes" / "h2" / "node.toml"
+    status = street.json("node", "status", "--config", config)
+    assert (status["name"], status["draining"], status["storage_failed"]) == ("h2", False, "")
+    text = street.run("node", "status", "--state", config.parent / "state").stdout
+    assert "h2" in text and "°C" in text and "link" in text
+
+
+def test_a_state_folder_is_run_once(street: Street) -> None:
+    ran = street.run("node", "--config", street.folder / "nodes" / "h2" / "node.toml", code=2)
+    assert "in use by process" in ran.stderr and ran.stderr.count("\n") == 1
+
+
+def test_peers_are_listed_with_their_rooms(street: Street) -> None:
+    peers = street.json("peers")["peers"]
+    assert [peer["name"] for peer in peers] == ["h1", "h2", "h3"]
+    assert {"peer_id", "status", "roles", "sink", "temperature_c", "free_slots", "cores"} <= set(peers[0])
+    assert "tank" in street.run("peers").stdout
+
+
+def test_a_job_goes_from_submission_to_verified_files(street: Street) -> None:
+    submitted = street.json("submit", HELLO)
+    assert (submitted["name"], submitted["tasks"], len(submitted["job"])) == ("hello", 10, 64)
+    assert street.json("submit", HELLO)["job"] == submitted["job"]
+    lines = street.run("watch", "--last", "--json").stdout.splitlines()
+    last = json.loads(lines[-1])
+    assert (last["job"], last["done"], last["failed"]) == (submitted["job"], 10, 0)
+    assert sum(worker["done"] for worker in last["workers"]) == 10
+    fetched = street.json("results", submitted["job"][:8], "--folder", "out put")
+    assert (fetched["results"], fetched["fetched"], fetched["failed"]) == (10, 10, {})
+    out = street.work / "out put"
+    for index in range(10):
+        assert str(index) in (out / str(index) / "stdout").read_text()
+    assert street.json("results", "--last", "--folder", "out put")["fetched"] == 0
+    (out / "3" / "stdout").unlink()
+    assert street.json("results", "--last", "--folder", "out put", "--no-follow")["fetched"] == 1
+    status = street.json("status", "--last")
+    assert (status["state"], status["accepted"], status["tasks"]) == ("accepted", 10, 10)
+    jobs = {row["job"]: row for row in street.json("jobs")["jobs"]}
+    assert jobs[submitted["job"]]["state"] == "accepted"
+    assert street.json("cancel", "--last")["cancelled"] is False
+
+
+def test_failed_tasks_are_told_with_their_standard_error(street: Street) -> None:
+    job = street.job("trap", TRAP, 'tasks = 2\n[results]\nfolder = "trapped"\n')
+    ran = street.json("submit", job, "--follow", code=1)
+    assert ran["failed"] == {"0": -1, "1": -1}
+    assert ran["folder"] == str(street.work / "trapped")
+    logs = [json.loads(line) for line in street.run("logs", "--last", "--json").stdout.splitlines()]
+    assert sorted((line["task"], line["exit"]) for line in logs) == [(0, -1), (1, -1)]
+    assert "unreachable" in street.run("logs", "--last", "--task", 1).stdout
+    assert "the job's tasks are 0 to 1" in street.run("logs", "--last", "--task", 2, code=2).stderr
+    assert street.run("status", "--last", code=1).stdout.startswith("trap ")
+
+
+def test_a_cancelled_job_ends_what_waits_for_it(street: Street) -> None:
+    job = street.job("slow", SLOW, "tasks = 50\n[limits]\nwall_s = 600\n")
+    street.run("submit", job)
+    assert street.json("cancel", "--last")["cancelled"] is True
+    assert street.json("status", "--last", code=1)["state"] == "cancelled"
+    waited = street.run("results", "--last", code=1)
+    assert "was cancelled" in waited.stderr and waited.stdout == ""
+
+
+def test_an_unknown_job_is_named(street: Street) -> None:
+    assert "no peer that was reached knows it" in street.run("status", "feedfeed", code=2).stderr
+    assert "is no job id" in street.run("watch", "xyz", code=2).stderr
+
+
+def test_ctrl_c_ends_a_command_quietly(street: Street) -> None:
+    street.run("submit", street.job("endless", SLOW, "tasks = 4\n[limits]\nwall_s = 600\n"))
+    environment = {**os.environ, "HEARTH_CLIENT": str(street.folder / "client" / "client.toml")}
+    command = [*HEARTH, "watch", "--last", "--json"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as watch:
+        assert watch.stdout is not None and watch.stderr is not None
+        assert json.loads(watch.stdout.readline())["state"] == "running"
+        watch.send_signal(signal.SIGINT)
+        assert (watch.wait(30), watch.stderr.read()) == (130, "")
+    street.run("cancel", "--last")
+
+
+def test_nodes_are_killed_frozen_and_started_again(street: Street) -> None:
+    assert street.net("freeze", "h3") == {"frozen": ["h3"]}
+    assert street.net("kill", "h2") == {"killed": ["h2"]}
+    states = {row["name"]: row["state"] for row in street.net("ps")["nodes"]}
+    assert states == {"h1": "running", "h2": "dead", "h3": "frozen"}
+    assert "it does not run (dead)" in street.run("testnet", "kill", "h2", "--folder", street.folder, code=2).stderr
+    assert street.net("thaw", "h3") == {"thawed": ["h3"]}
+    assert street.net("restart", "h2") == {"restarted": ["h2"]}
+    assert [row["state"] for row in street.net("ps")["nodes"]] == ["running"] * 3
+
+
+def test_a_network_is_parted_and_healed(street: Street) -> None:
+    assert street.net("partition", "h1|h2,h3") == {"groups": [["h1"], ["h2", "h3"]]}
+    assert street.net("heal") == {"healed": ["h1", "h2", "h3"]}
+
+
+def test_logs_of_a_node_are_shown(street: Street) -> None:
+    assert any("node.started" in line for line in street.net("logs", "h1", "-n", 1000)["lines"])
+    assert street.run("testnet", "logs", "h1", "-n", 2, "--folder", street.folder).stdout.count("\n") == 2
+
+
+def test_a_foreground_network_ends_with_ctrl_c(tmp_path: Path) -> None:
+    folder = tmp_path / "fore ground"
+    command = [*HEARTH, "testnet", "up", "-n", "1", "--json", "--folder", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as up:
+        assert up.stdout is not None
+        assert list(json.loads(up.stdout.readline())["nodes"]) == ["h1"]
+        up.send_signal(signal.SIGINT)
+        assert up.wait(60) == 130
+    assert processes_of(folder) == [] and sockets_of(Testnet(folder)) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("up", "-n", "0"), "0 nodes; 1 to 64 are possible"),
+        (("up", "--rooms", "none.toml"), "none.toml: no such file"),
+        (("ps",), "there is no test network; hearth testnet up makes one"),
+        (("down",), "there is no test network"),
+        (("logs", "h1"), "there is no test network"),
+    ],
+)
+def test_wrong_input_is_answered_with_one_line(tmp_path: Path, arguments: tuple[str, ...], complaint: str) -> None:
+    done = subprocess.run([*HEARTH, "testnet", *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert complaint in done.stderr
