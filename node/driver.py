@@ -359,10 +359,17 @@ class Driver:
         self._commit_wake.set()
 
     def _emit(self, outgoing: _Outgoing | _OutgoingBatch) -> None:
+        if self._unwritten and not self._may_leave(outgoing, stored=False):
+            return
         if self._pipeline or self._committing:
             self._pipeline.append(outgoing)
         else:
             self._deliver(outgoing)
+
+    @staticmethod
+    def _may_leave(outgoing: _Outgoing | _OutgoingBatch, *, stored: bool) -> bool:
+        """While the disk takes nothing, a node says nothing that rests on it."""
+        return stored or isinstance(outgoing, _OutgoingBatch) or not isinstance(outgoing.message, _ACKNOWLEDGEMENTS)
 
     def _deliver(self, outgoing: _Outgoing | _OutgoingBatch) -> None:
         if isinstance(outgoing, _OutgoingBatch):
@@ -391,9 +398,7 @@ class Driver:
                 if self._nursery is not None and len(self._unwritten) == len(writes):
                     self._nursery.start_soon(self._retry_storage)
             for item in turn:
-                if isinstance(item, _OutgoingBatch) or (
-                    isinstance(item, _Outgoing) and (stored or not isinstance(item.message, _ACKNOWLEDGEMENTS))
-                ):
+                if isinstance(item, _Outgoing | _OutgoingBatch) and self._may_leave(item, stored=stored):
                     self._deliver(item)
             self._settled.set()
             self._settled = trio.Event()

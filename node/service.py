@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import random
 import resource
+import shutil
+import sys
 import time
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -47,6 +50,8 @@ CONTROL_INTERVAL_S = 0.5
 DRAIN_RUNNING_S = 5.0
 DRAIN_RESULTS_S = 3.0
 EVENTS_KEPT = 512
+SWITCH_INTERVAL_S = 0.0005
+CHECKPOINT_AGE_S = 7 * 86_400
 # What a worker process needs besides its task's memory: itself, the compiler, outputs and scratch files.
 CHILD_OVERHEAD_BYTES = 1 << 30
 BLOB_BYTES_MAX = 16 << 30
@@ -155,6 +160,7 @@ class Node:
                 await nursery.start(self.links.run)
                 nursery.start_soon(self._follow_addresses)
                 nursery.start_soon(self._heat_forever)
+                nursery.start_soon(trio.to_thread.run_sync, remove_old_checkpoints, self.folder.checkpoints)
                 await nursery.start(ControlServer(self.folder.control_socket, self._handlers(stop)).run)
                 log.info("node.started", peer_id=self.membership.identity.peer_id, addresses=self.links.addresses)
                 task_status.started(self)
@@ -325,6 +331,8 @@ async def run_node(
     task_status: TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run one node until `stop` is set. Raises ConfigError, MembershipError, StorageError before it starts."""
+    # The journal's thread waits for the interpreter after each fsync: 5 ms, the default, would be most of a commit.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     folder = StateFolder(config.node.state)
     folder.create()
     lock = folder.lock()
@@ -333,6 +341,18 @@ async def run_node(
         await node.run(stop, task_status=task_status)
     finally:
         lock.release()
+
+
+def remove_old_checkpoints(root: Path, now_s: float | None = None) -> int:
+    """Checkpoints of tasks that never ended here, untouched for a week; returns how many jobs' folders went."""
+    limit_s = (time.time() if now_s is None else now_s) - CHECKPOINT_AGE_S
+    removed = 0
+    for job in root.iterdir() if root.is_dir() else ():
+        newest_s = max((entry.lstat().st_mtime for entry in (job, *job.glob("*"))), default=0.0)
+        if newest_s < limit_s:
+            shutil.rmtree(job, ignore_errors=True)
+            removed += 1
+    return removed
 
 
 def _resident_bytes() -> int:

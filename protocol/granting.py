@@ -54,14 +54,14 @@ class Ledger:
     live: IntervalMap[LiveLease] = field(default_factory=IntervalMap)
 
     def rebuild(self, now_us: int, lease_us: int) -> None:
-        """Everything neither done nor leased is free; leases get a new term."""
+        """Everything neither settled nor leased is free; leases get a new term."""
         self.free = IntervalSet((0, self.state.spec.tasks))
         self.live = IntervalMap()
-        for lo, hi in self.state.done:
-            self.free.discard(lo, hi)
         for lo, hi, mark in self.state.leases:
             if not mark.released:
                 self._lease(lo, hi, mark.holder, now_us + lease_us)
+        for lo, hi in (*self.state.done, *self.state.accepted_tasks):
+            self._settle(lo, hi)
 
     def apply(self, record: Record, now_us: int) -> None:
         """Follow a record that changed the state."""
@@ -75,15 +75,30 @@ class Ledger:
                     self.live.remove(lo, hi)
                     self.free.add(lo, hi)
             case RecordKind.BATCH:
-                lo, hi = record.body.first, record.body.first + record.body.count
-                self.live.remove(lo, hi)
-                self.free.discard(lo, hi)
+                self._settle(record.body.first, record.body.first + record.body.count)
+            case RecordKind.ACCEPTANCE:
+                # Its result may still be on the way here; the submitter has it, so nobody need run it again.
+                for part in record.body.accepted:
+                    self._settle(part.lo, part.hi)
             case _:
                 pass
 
+    def _settle(self, lo: int, hi: int) -> None:
+        self.live.remove(lo, hi)
+        self.free.discard(lo, hi)
+
+    def _unsettled(self, lo: int, hi: int) -> list[tuple[int, int]]:
+        """The parts of [lo, hi) of which there is neither a result nor an acceptance."""
+        gaps = self.state.done.gaps(lo, hi)
+        return [part for a, b in gaps for part in self.state.accepted_tasks.gaps(a, b)]
+
     def _marked(self, record: Record) -> list[tuple[int, int]]:
-        pieces = self.state.leases.pieces(record.body.lo, record.body.hi)
-        return [(lo, hi) for lo, hi, mark in pieces if mark and mark.record_id == record.id]
+        """Where the record's mark counts."""
+        found: list[tuple[int, int]] = []
+        for a, b in self._unsettled(record.body.lo, record.body.hi):
+            pieces = self.state.leases.pieces(a, b)
+            found.extend((lo, hi) for lo, hi, mark in pieces if mark and mark.record_id == record.id)
+        return found
 
     def _lease(self, lo: int, hi: int, holder: bytes, expires_at_us: int) -> None:
         rounded_us = -(-expires_at_us // self.sweep_us) * self.sweep_us
@@ -95,10 +110,9 @@ class Ledger:
 
         A lease that ran out here and was given to nobody else lives again.
         """
-        lost = []
-        for a, b in self.state.done.overlap(lo, hi):
-            lost.append((a, b, epoch))
-        for a, b in self.state.done.gaps(lo, hi):
+        open_parts = IntervalSet(*self._unsettled(lo, hi))
+        lost = [(a, b, epoch) for a, b in open_parts.gaps(lo, hi)]
+        for a, b in open_parts:
             for c, d, mark in self.state.leases.pieces(a, b):
                 if mark is None or mark.epoch < epoch:
                     continue

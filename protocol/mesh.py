@@ -83,6 +83,8 @@ from .thief import Thief
 from .worker import Worker
 
 REVOCATION_ROW = 111
+# Records of a job that a worker which is not its replica must hear of.
+WORKER_NEWS = (RecordKind.CANCELLATION, RecordKind.REPLICA_SET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -446,12 +448,15 @@ class Mesh:
             return
         for raw in message.records:
             try:
+                # Most are grants between replicas: look before paying for the signature.
+                if open_record(raw, check_signature=False).kind not in WORKER_NEWS:
+                    continue
                 record = open_record(raw)
             except RecordError:
                 return
             if record.kind is RecordKind.CANCELLATION:
                 self.worker.on_cancelled(record)
-            elif record.kind is RecordKind.REPLICA_SET:
+            else:
                 self.worker.learn_replica_set(record, now_us)
         self.worker.pump(now_us)
 
@@ -474,7 +479,8 @@ class Mesh:
         except CertificateError:
             return False
         if news:
-            self.ctx.emit(Persist(b"", REVOCATION_ROW, revocation_list[:32], revocation_list))
+            for held in self.ctx.policy.revocations:
+                self.ctx.emit(Persist(b"", REVOCATION_ROW, held.issuer, held.to_bytes()))
             self.ctx.notify("mesh.revocations")
         return news
 

@@ -55,6 +55,8 @@ class OwnJob:
 
     verified: tasks whose result the consumer has taken, with proof.  handed: those plus what it is being given.
     received: batches being given, with the parts meant.  pending: taken, but not yet in an acceptance.
+    status: the source's last word.  moved_us: when results were last asked for, or came.  told_us: when acceptances
+    were last told.
     """
 
     state: JobState
@@ -71,6 +73,19 @@ class OwnJob:
     received: dict[bytes, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     pending: list[AcceptedBatch] = field(default_factory=list)
     suspects: dict[bytes, None] = field(default_factory=dict)
+    status: JobStatus | None = None
+    moved_us: int = 0
+    told_us: int = 0
+
+    @property
+    def unaccepted(self) -> IntervalSet:
+        """Verified tasks that no acceptance of this life names yet."""
+        left = self.verified.copy()
+        for lo, hi in self.state.accepted_tasks:
+            left.discard(lo, hi)
+        for part in self.pending:
+            left.discard(part.lo, part.hi)
+        return left
 
 
 class Submitter:
@@ -240,12 +255,15 @@ class Submitter:
         nodes = [node for node in own.state.replicas if self._members.is_alive(node)]
         good = [node for node in nodes if node not in own.suspects] or nodes
         if not good:
+            # Others may have taken their seats meanwhile.
             own.suspects.clear()
             own.source = None
+            self.find(own.state.job_id)
             return
         held = [node for node in good if node in own.stored_by] or good
         own.source = held[self._ctx.rng.randrange(len(held))]
-        own.heard_us = now_us
+        own.heard_us = own.moved_us = now_us
+        own.status = None
         have = tuple(TaskRange(lo, hi) for lo, hi in own.verified)[:HAVE_RANGES_MAX]
         window = self._ctx.config.result_window
         self._ctx.send(own.source, Subscribe(own.state.job_id, have, own.wants_results, window))
@@ -267,7 +285,7 @@ class Submitter:
 
     def _learn(self, record: Record) -> None:
         if record.kind is RecordKind.SPEC:
-            if record.id not in self.jobs:
+            if record.id not in self.jobs and record.author == self._ctx.node_id:
                 self.jobs[record.id] = OwnJob(JobState(record), durable=True)
             return
         if record.kind is not RecordKind.REPLICA_SET:
@@ -285,6 +303,7 @@ class Submitter:
             return
         if peer == own.source:
             own.heard_us = now_us
+            own.status = message
         self._ctx.notify("job.status", job_id=message.job_id, status=message, replica=peer)
 
     def on_delivery(self, peer: bytes, message: Delivery, header: Record, now_us: int) -> bool:
@@ -293,7 +312,7 @@ class Submitter:
         if own is None or not own.following:
             return False
         if peer == own.source:
-            own.heard_us = now_us
+            own.heard_us = own.moved_us = now_us
         body = header.body
         if not self._ctx.admitted(body.certificate, header.author, Role.WORKER, now_us):
             self._ctx.penalise(peer, Reason.NOT_ADMITTED)
@@ -307,6 +326,7 @@ class Submitter:
             self._consume(own, peer, header.id)
             return True
         parts = self._canonical_parts(own, header)
+        self._accept_again(own, header, now_us)
         if not parts:
             if header.id not in own.received:
                 self._consume(own, peer, header.id)
@@ -335,6 +355,21 @@ class Submitter:
                 parts.extend(own.handed.gaps(lo, hi))
         return tuple(parts)
 
+    def _accept_again(self, own: OwnJob, header: Record, now_us: int) -> None:
+        """What was taken in an earlier life, but came here because its acceptance never arrived at the replicas."""
+        body, left = header.body, own.unaccepted
+        key = CandidateKey(body.epoch, header.id)
+        for lo, hi, canonical in own.state.canonical.pieces(body.first, body.first + body.count):
+            if canonical == key:
+                own.pending.extend(AcceptedBatch(header.id, a, b) for a, b in left.overlap(lo, hi))
+        if own.pending:
+            self._arm_accept(now_us)
+
+    def _arm_accept(self, now_us: int) -> None:
+        if not self._accept_armed:
+            self._accept_armed = True
+            self._ctx.set_timer(("accept", b""), now_us + self._ctx.config.accept_interval_us)
+
     def taken(self, job_id: bytes, batch_id: bytes, now_us: int) -> None:
         """The consumer has kept the batch: accept it, and let the replica send more."""
         own = self.jobs.get(job_id)
@@ -349,16 +384,16 @@ class Submitter:
         if own.source is not None:
             self._ctx.send(own.source, Consumed(job_id, (batch_id,)))
         if own.verified.total == own.state.spec.tasks or len(own.pending) >= 512:
-            self._accept(own)
-        elif not self._accept_armed:
-            self._accept_armed = True
-            self._ctx.set_timer(("accept", b""), now_us + self._ctx.config.accept_interval_us)
+            self._accept(own, now_us)
+        else:
+            self._arm_accept(now_us)
 
     def _consume(self, own: OwnJob, peer: bytes, batch_id: bytes) -> None:
         self._ctx.send(peer, Consumed(own.state.job_id, (batch_id,)))
 
-    def _accept(self, own: OwnJob) -> None:
+    def _accept(self, own: OwnJob, now_us: int) -> None:
         """Sign what was verified since the last time; tell all replicas."""
+        own.told_us = now_us
         while own.pending:
             part, own.pending = own.pending[:1024], own.pending[1024:]
             body = Acceptance(own.state.job_id, tuple(part))
@@ -394,7 +429,7 @@ class Submitter:
                 self._accept_armed = False
                 for own in self.jobs.values():
                     if own.pending:
-                        self._accept(own)
+                        self._accept(own, now_us)
             case "watch":
                 self._watch(now_us)
             case _:
@@ -412,9 +447,24 @@ class Submitter:
                 if own.source is not None:
                     own.suspects[own.source] = None
                 self._follow_other(own, now_us)
+            else:
+                self._catch_up(own, now_us, patience_us)
             self._watch_armed = True
         if self._watch_armed:
             self._ctx.set_timer(("watch", b""), now_us + self._ctx.config.status_heartbeat_us)
+
+    def _catch_up(self, own: OwnJob, now_us: int, patience_us: int) -> None:
+        """What was dropped on the way to or from the source, though it speaks: tell again, or ask again."""
+        if own.status is None:
+            return
+        if own.status.accepted < own.state.accepted_tasks.total and now_us - own.told_us > patience_us:
+            own.told_us = now_us
+            for record in own.state.acceptances.values():
+                self._tell_replicas(own, record)
+        starved = own.handed.total < own.status.done and not own.received
+        unaccepted = own.status.accepted < own.verified.total and own.unaccepted.total > 0
+        if own.wants_results and (starved or unaccepted) and now_us - own.moved_us > patience_us:
+            self._follow_other(own, now_us)
 
     def on_peer_gone(self, peer: bytes, now_us: int) -> None:
         for own in self.jobs.values():

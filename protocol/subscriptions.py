@@ -45,7 +45,9 @@ class Subscriptions:
             return False
         subscription = Subscription(peer, request.results, request.window)
         if request.results:
-            have = IntervalSet(*((part.lo, part.hi) for part in request.have if part.lo < part.hi))
+            # What it has, but nobody accepted, it gets again: the acceptance was lost with its last life.
+            accepted = self._state.accepted_tasks
+            have = IntervalSet(*(known for part in request.have for known in accepted.overlap(part.lo, part.hi)))
             subscription.waiting.extend(self._state.canonical_batches(have))
         self._by_peer[peer] = subscription
         self._pump(subscription)

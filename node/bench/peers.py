@@ -14,6 +14,7 @@ import trio
 
 from .machine import describe_machine, describe_versions
 from .peer_process import PeerFailed, PeerProcess, running_peer
+from .processes import machine_cpu_us
 from .statistics import Rounds, quantile
 from .street import running
 from .suite import Progress, rounded
@@ -48,6 +49,7 @@ class SystemRound:
     cpu_us_per_task: float
     single_ms: Sequence[float]
     efficiency: float
+    others_cores: float
 
 
 @dataclass(slots=True)
@@ -67,6 +69,7 @@ class Comparison:
             "single_ms_p50": quantile(singles_ms, 0.50),
             "single_ms_p99": quantile(singles_ms, 0.99),
             "efficiency_50ms": median(one.efficiency for one in rounds),
+            "others_cores": median(one.others_cores for one in rounds),
         }
         if system != OURS:
             row[f"packed_{PACK}_tasks_per_s"] = median(one.packed_per_s for one in rounds)
@@ -180,21 +183,25 @@ async def _our_round(plan: ComparisonPlan, folder: Path) -> SystemRound:
         await run_tiny(mesh, client, WARM_TASKS)
         tiny = await run_tiny(mesh, client, plan.tiny_tasks)
         singles_ms = [await run_single(client) for _ in range(plan.singles)]
-        long = await run_long(client, folder, plan.long_tasks)
-    return SystemRound(tiny.tasks_per_s, 0.0, sum(tiny.cpu_us.values()), singles_ms, long.efficiency)
+        long = await run_long(mesh, client, folder, plan.long_tasks)
+    cpu_us = sum(tiny.cpu_us.values())
+    return SystemRound(tiny.tasks_per_s, 0.0, cpu_us, singles_ms, long.efficiency, tiny.others_cores)
 
 
 async def _peer_round(plan: ComparisonPlan, system: str, python: Path, folder: Path) -> tuple[SystemRound, str]:
     async with running_peer(system, python, folder) as peer:
         await peer.ask({"do": "tiny", "tasks": WARM_TASKS, "pack": 1})
-        before = peer.usage()
+        before, machine_us, began_s = peer.usage(), machine_cpu_us(), trio.current_time()
         tiny_per_s = await _tiny_per_s(peer, plan.tiny_tasks, 1)
-        cpu_us = sum(peer.usage().cpu_since(before)) / plan.tiny_tasks
+        seconds, machine_us = trio.current_time() - began_s, machine_cpu_us() - machine_us
+        used_us = sum(peer.usage().cpu_since(before))
+        others_cores = max(0.0, (machine_us - used_us) / 1e6 / seconds)
         packed_per_s = await _tiny_per_s(peer, plan.tiny_tasks, PACK)
         singles_ms = (await peer.ask({"do": "single", "count": plan.singles}))["ms"]
         long = await peer.ask({"do": "long", "tasks": plan.long_tasks, "cpu_us": LONG_TASK_US})
         efficiency = plan.long_tasks * long["alone_us"] / 1e6 / (long["cores"] * long["seconds"])
-        return SystemRound(tiny_per_s, packed_per_s, cpu_us, singles_ms, efficiency), peer.version
+        cpu_us = used_us / plan.tiny_tasks
+        return SystemRound(tiny_per_s, packed_per_s, cpu_us, singles_ms, efficiency, others_cores), peer.version
 
 
 async def _tiny_per_s(peer: PeerProcess, tasks: int, pack: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,10 @@ TARGETS: Mapping[str, Target] = {
 }
 
 
+# Other programs' share of the machine above which wall figures say little, cores.
+QUIET_CORES = 0.1
+
+
 def print_report(report: Report) -> None:
     rows = []
     for name, target in TARGETS.items():
@@ -55,12 +59,22 @@ def print_report(report: Report) -> None:
                 )
             )
     print_table(("measured", ">value", "", ">rounds", ">aim", "met"), rows, empty="nothing was measured")
+    _warn_of_others([report.details.get(part, {}).get("others_cores", 0.0) for part in ("tiny", "efficiency")])
     _print_tiny(report.details.get("tiny"))
     _print_million(report.details.get("million"))
     _print_parts(report.details)
     say("")
     say(", ".join(f"{name} {value}" for name, value in report.machine.items()))
     say(", ".join(f"{name} {value}" for name, value in report.versions.items()))
+
+
+def _warn_of_others(others_cores: Sequence[float]) -> None:
+    if max(others_cores) > QUIET_CORES:
+        say("")
+        say(
+            f"other programs used up to {max(others_cores):.1f} cores meanwhile: rates, times and efficiencies say "
+            "little, CPU time a task does; stop them and measure again"
+        )
 
 
 def _print_tiny(tiny: Mapping[str, Any] | None) -> None:
@@ -105,6 +119,7 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
     rows = [_comparison_row(system, row) for system, row in comparison["systems"].items()]
     columns = ("system", ">tiny, /s", f">{PACK} by hand, /s", ">CPU µs/task", ">one p50, ms", ">p99", ">50 ms eff.")
     print_table(columns, rows, empty="")
+    _warn_of_others([row["others_cores"] for row in comparison["systems"].values()])
     ratios = [
         (
             f"{OURS} : {system}",

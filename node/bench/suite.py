@@ -163,7 +163,7 @@ async def _measure_tasks(plan: Plan, names: Sequence[str], folder: Path, report:
                 tiny.append(await run_tiny(mesh, client, plan.tiny_tasks))
                 progress(f"tiny: round {of}: {tiny[-1].tasks_per_s:,.0f} tasks/s")
             if "efficiency" in names:
-                long.append(await run_long(client, folder, plan.long_tasks))
+                long.append(await run_long(mesh, client, folder, plan.long_tasks))
                 progress(f"efficiency: round {of}: {long[-1].efficiency:.3f}")
     if tiny:
         _add_tiny(report, tiny)
@@ -190,6 +190,7 @@ def _add_tiny(report: Report, rounds: Sequence[TinyRound]) -> None:
         "seconds": rounded(median(one.seconds for one in rounds)),
         "steals": median(one.steals for one in rounds),
         "duplicates": sum(one.duplicates for one in rounds),
+        "others_cores": rounded(median(one.others_cores for one in rounds)),
     }
 
 
@@ -200,6 +201,7 @@ def _add_long(report: Report, rounds: Sequence[LongRound]) -> None:
         "rounds": len(rounds),
         "seconds": rounded(median(one.seconds for one in rounds)),
         "task_cpu_ms_alone": rounded(median(one.alone_us for one in rounds) / 1e3),
+        "others_cores": rounded(median(one.others_cores for one in rounds)),
         "task_cpu_ms_on_the_mesh": rounded(median(one.reported_us for one in rounds) / 1e3),
     }
 

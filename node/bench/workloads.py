@@ -19,7 +19,7 @@ from ..execution.outcome import BatchRequest
 from ..execution.pool import WasmPool
 from ..execution.wasm_child import ChildConfig
 from .modules import HASH, SPIN, module_digest, module_path
-from .processes import Usage, read_usage
+from .processes import Usage, machine_cpu_us, read_usage
 from .street import BenchMesh
 
 REPLICAS = ("r0", "r1", "r2")
@@ -39,7 +39,10 @@ _CALIBRATION_TASKS = 9
 
 @dataclass(frozen=True, slots=True)
 class TinyRound:
-    """cpu_us: microseconds a task, of each node's process, of the sandboxes it runs ("w0 sandbox"), of the client."""
+    """cpu_us: microseconds a task, of each node's process, of the sandboxes it runs ("w0 sandbox"), of the client.
+
+    others_cores: how many cores worked for programs that are not the mesh, meanwhile.
+    """
 
     seconds: float
     submit_s: float
@@ -47,6 +50,7 @@ class TinyRound:
     cpu_us: Mapping[str, float]
     steals: int
     duplicates: int
+    others_cores: float
 
     @property
     def tasks_per_s(self) -> float:
@@ -62,6 +66,7 @@ class LongRound:
     reported_us: float
     tasks: int
     cores: int
+    others_cores: float
 
     @property
     def efficiency(self) -> float:
@@ -77,24 +82,26 @@ async def run_tiny(mesh: BenchMesh, client: Client, tasks: int = TINY_TASKS) -> 
     request = JobRequest(program=module_path(HASH), name="bench-tiny", inputs=inputs)
     outputs: list[bytes] = [b""] * tasks
     steals = await _steals(mesh)
-    before = _usages(mesh)
+    before, machine_us = _usages(mesh), machine_cpu_us()
     began_s = time.perf_counter()
     job = await client.submit(request)
     submitted_s = time.perf_counter()
     async for result in job.results():
         outputs[result.index] = result.output
     ended_s = time.perf_counter()
-    after = _usages(mesh)
+    after, machine_us = _usages(mesh), machine_cpu_us() - machine_us
     if any(hashlib.sha256(payload).digest() != output for payload, output in zip(inputs, outputs, strict=True)):
         raise UserError("the mesh computed a wrong hash; report it", code=1)
     status = await job.status()
+    seconds = ended_s - began_s
     return TinyRound(
-        seconds=ended_s - began_s,
+        seconds=seconds,
         submit_s=submitted_s - began_s,
         tasks=tasks,
         cpu_us=_cpu_us_per_task(before, after, tasks),
         steals=await _steals(mesh) - steals,
         duplicates=status.duplicates,
+        others_cores=_others_cores(before, after, machine_us, seconds),
     )
 
 
@@ -110,23 +117,32 @@ async def run_single(client: Client) -> float:
     return took_ms
 
 
-async def run_long(client: Client, folder: Path, tasks: int = LONG_TASKS, cores: int = len(WORKERS)) -> LongRound:
+async def run_long(mesh: BenchMesh, client: Client, folder: Path, tasks: int = LONG_TASKS) -> LongRound:
     """`tasks` of 50 ms, whose length alone is measured just before and just after. Raises UserError, ClientError."""
     rounds = await rounds_for(LONG_TASK_US, folder)
     before_us = await alone_us(rounds, folder)
     payload = rounds.to_bytes(4, "little")
     request = JobRequest(program=module_path(SPIN), name="bench-long", inputs=[payload] * tasks, nonce=os.urandom(8))
     reported_us, done = 0, 0
+    before, machine_us = _usages(mesh), machine_cpu_us()
     began_s = time.perf_counter()
     job = await client.submit(request)
     async for result in job.results():
         reported_us += result.cpu_us
         done += result.ok
     seconds = time.perf_counter() - began_s
+    others_cores = _others_cores(before, _usages(mesh), machine_cpu_us() - machine_us, seconds)
     if done != tasks:
         raise UserError(f"{tasks - done} of {tasks} long tasks failed; report it", code=1)
     after_us = await alone_us(rounds, folder)
-    return LongRound(seconds, (before_us + after_us) / 2, reported_us / tasks, tasks, cores)
+    return LongRound(
+        seconds=seconds,
+        alone_us=(before_us + after_us) / 2,
+        reported_us=reported_us / tasks,
+        tasks=tasks,
+        cores=len(WORKERS),
+        others_cores=others_cores,
+    )
 
 
 async def rounds_for(cpu_us: int, folder: Path) -> int:
@@ -177,6 +193,12 @@ def _cpu_us_per_task(before: Mapping[str, Usage], after: Mapping[str, Usage], ta
         if name in WORKERS:
             shares[f"{name} sandbox"] = children_us / tasks
     return shares
+
+
+def _others_cores(before: Mapping[str, Usage], after: Mapping[str, Usage], machine_us: int, seconds: float) -> float:
+    """Never negative: ticks are coarse."""
+    ours_us = sum(sum(usage.cpu_since(before[name])) for name, usage in after.items())
+    return max(0.0, (machine_us - ours_us) / 1e6 / seconds)
 
 
 async def _steals(mesh: BenchMesh) -> int:

@@ -87,9 +87,14 @@ class LanDiscovery:
             return None
         properties = {"mesh": self._mesh, "peer": peer}
         properties.update((f"a{number}", text) for number, text in enumerate(texts))
-        parts = texts[0].split("/")
-        port = int(parts[4]) if len(parts) > 4 and parts[4].isdigit() else 1
-        return ServiceInfo(SERVICE, f"{peer}.{SERVICE}", port=port, properties=properties, server=f"{peer}.local.")
+        # mDNS wants a host and a port; what counts are the texts, which may name several of both.
+        _, kind, host, _, port, *_ = [*texts[0].split("/"), "", "", "", ""]
+        if kind not in ("ip4", "ip6") or not port.isdigit():
+            host, port = "127.0.0.1", "1"
+        name = f"{peer}.{SERVICE}"
+        return ServiceInfo(
+            SERVICE, name, port=int(port), properties=properties, server=f"{peer}.local.", parsed_addresses=[host]
+        )
 
     def hint(self, properties: Mapping[bytes, bytes | None]) -> None:
         """What somebody on the network says; nothing of it is believed."""

@@ -31,6 +31,7 @@ from .frames import (
     HEADER_BYTES,
     INITIAL_WINDOW_BYTES,
     MAX_DECLARED_BYTES,
+    MAX_PAYLOAD_BYTES,
     PING,
     RST,
     SYN,
@@ -60,7 +61,14 @@ class SecureChannel(Protocol):
     async def receive(self) -> bytes:
         """Some plaintext, b"" at the end."""
 
-    async def write(self, data: bytes) -> None: ...
+    async def write(self, data: bytes) -> None:
+        """All of it, after what `write_now` left."""
+
+    def write_now(self, data: bytes) -> bool:
+        """False if it could not be tried; else it was taken, and `unsent` says whether some of it waits."""
+
+    @property
+    def unsent(self) -> bool: ...
     async def close(self) -> None: ...
     def get_remote_address(self) -> tuple[str, int] | None: ...
     def get_transport_addresses(self) -> list[Multiaddr]: ...
@@ -103,6 +111,7 @@ class YamuxConnection(IMuxedConn):
         self._data: deque[bytes] = deque()
         self._data_bytes = 0
         self._writing_since: float | None = None
+        self._may_write_now = True
         # incoming
         self._partial_header = b""
         self._payload_left = 0
@@ -242,6 +251,8 @@ class YamuxConnection(IMuxedConn):
         size = len(payload)
         self._data.append(header(DATA, 0, stream_id, size) + payload)  # one part: control frames go between
         self._data_bytes += HEADER_BYTES + size
+        if self._may_write_now and self._work and self._write_now():
+            return
         self._work.unpark_all()
 
     def queue_fin(self, stream_id: int) -> None:
@@ -317,7 +328,7 @@ class YamuxConnection(IMuxedConn):
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._control or self._data) or self._writing_since is not None
+        return bool(self._control or self._data) or self._writing_since is not None or self.secured_conn.unsent
 
     def _queue_control(self, frame: bytes) -> None:
         """Ahead of all data. A peer that makes us owe it more than it reads loses the connection."""
@@ -329,9 +340,30 @@ class YamuxConnection(IMuxedConn):
         self._control += frame
         self._work.unpark_all()
 
+    def _write_now(self) -> bool:
+        """Spare the writer's task its turn: the first write after something was received goes out at once.
+
+        Only the first, so that a burst is still sent as one.
+        """
+        self._may_write_now = False
+        if self._data_bytes > MAX_PAYLOAD_BYTES:
+            return False
+        batch = self._take_batch()
+        try:
+            taken = self.secured_conn.write_now(batch)
+        except CONNECTION_GONE as error:
+            self._end(f"connection lost: {type(error).__name__}")
+            return True
+        if not taken:
+            self._data.appendleft(batch)
+            self._data_bytes += len(batch)
+            return False
+        self.sent_bytes += len(batch)
+        return not self.secured_conn.unsent
+
     async def _write_loop(self) -> None:
         while True:
-            if not self._control and not self._data:
+            if not self._control and not self._data and not self.secured_conn.unsent:
                 self._drained.unpark_all()
                 await self._work.park()
                 continue
@@ -364,6 +396,7 @@ class YamuxConnection(IMuxedConn):
                 return
             self.received_bytes += len(data)
             self._heard_at = trio.current_time()
+            self._may_write_now = True
             self._heard.unpark_all()
             self.feed(data)
 

@@ -15,6 +15,8 @@ from libp2p.security.noise.io import NoiseTransportReadWriter
 from libp2p.security.noise.transport import Transport
 from libp2p.security.secure_session import SecureSession
 
+from .tcp import TcpStream
+
 MAX_MESSAGE_BYTES = 65_535
 TAG_BYTES = 16
 MAX_PLAINTEXT_BYTES = MAX_MESSAGE_BYTES - TAG_BYTES
@@ -54,6 +56,9 @@ class NoiseSession(SecureSession):
         self._decrypt = receiving.cipher.cipher.decrypt
         self._send_nonce: int = sending.n
         self._receive_nonce: int = receiving.n
+        below = getattr(self._raw, "stream", None)
+        self._socket = below if isinstance(below, TcpStream) else None
+        self._unsent = b""
         self._ciphertext = bytearray()
         self._plaintext = b""
         self._read_bytes = READ_BYTES
@@ -116,15 +121,32 @@ class NoiseSession(SecureSession):
             raise NoiseBroken("a message that does not authenticate") from error
 
     async def write(self, data: bytes) -> None:
+        sealed, self._unsent = self._unsent + self._seal_all(data), b""
+        await self._raw.write(sealed)
+
+    def write_now(self, data: bytes) -> bool:
+        """Send without waiting. False: it could not be tried, and nothing of `data` was taken.
+
+        What the socket had no room for is kept; `unsent` tells, and the next `write` begins with it.
+        """
+        if self._socket is None or self._unsent:
+            return False
+        sealed = self._seal_all(data)
+        self._unsent = sealed[self._socket.write_now(sealed) :]
+        return True
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self._unsent)
+
+    def _seal_all(self, data: bytes) -> bytes:
         if len(data) <= MAX_PLAINTEXT_BYTES:
-            await self._raw.write(self._seal(data))
-            return
+            return self._seal(data) if data else b""
         with memoryview(data) as view:
-            parts = [
+            return b"".join(
                 self._seal(view[start : start + MAX_PLAINTEXT_BYTES])
                 for start in range(0, len(data), MAX_PLAINTEXT_BYTES)
-            ]
-        await self._raw.write(b"".join(parts))
+            )
 
     def _seal(self, plaintext: bytes | memoryview) -> bytes:
         nonce = self._send_nonce

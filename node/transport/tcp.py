@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import trio
@@ -36,16 +37,37 @@ class TcpStream(ReadWriteCloser):
         if size == 0:
             return b""
         try:
-            return bytes(await self.stream.receive_some(size))
-        except trio.BrokenResourceError as error:
-            raise ConnectionClosedError("reset by the peer", transport="tcp") from error
+            while True:
+                # trio would try to read first, which fails nine times in ten, and then wait as we do
+                number = self.stream.socket.fileno()
+                if number < 0:
+                    return b""
+                await trio.lowlevel.wait_readable(number)
+                try:
+                    return os.read(number, size)
+                except BlockingIOError:
+                    pass
         except trio.ClosedResourceError:
             return b""
+        except OSError as error:
+            raise ConnectionClosedError("reset by the peer", transport="tcp") from error
 
     async def write(self, data: bytes) -> None:
+        """Yields only when the socket does not take all of it at once."""
+        sent = self.write_now(data)
+        if sent < len(data):
+            try:
+                await self.stream.send_all(memoryview(data)[sent:])
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise ConnectionClosedError("the connection is gone", transport="tcp") from error
+
+    def write_now(self, data: bytes) -> int:
+        """How many of the bytes the socket took, without waiting. Not while a `write` waits."""
         try:
-            await self.stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            return os.write(self.stream.socket.fileno(), data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
             raise ConnectionClosedError("the connection is gone", transport="tcp") from error
 
     async def close(self) -> None:
