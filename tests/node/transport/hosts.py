@@ -55,6 +55,11 @@ class MemoryChannel:
     async def write(self, data: bytes) -> None:
         await self._outgoing.send(bytes(data))
 
+    def write_now(self, data: bytes) -> bool:
+        return False
+
+    unsent = False
+
     async def close(self) -> None:
         self._outgoing.close()
         self._incoming.close()
