@@ -215,6 +215,12 @@ class JobState:
         """Whether it is one now, or was in a set that this state has seen."""
         return self._vouching(node) is not None
 
+    @property
+    def former_replicas(self) -> tuple[bytes, ...]:
+        """Members of sets that this state has seen, but not of the newest."""
+        seen = dict.fromkeys(node for known in self.replica_sets.values() for node in known.body.members)
+        return tuple(node for node in seen if node not in self.replicas)
+
     def replica_path(self) -> tuple[Record, ...]:
         """Sets from one that the submitter signed to the newest, each signed by a member of one before it."""
         path: list[Record] = []

@@ -70,6 +70,7 @@ RECONCILE_RANGES_MAX = 1024
 PENDING_MAX = 256
 # A replica that hears of no equal waits so many intervals before it grants.
 LEVEL_INTERVALS = 3
+FORMER_EVERY = 4
 
 
 @dataclass(slots=True)
@@ -596,8 +597,15 @@ class Replica:
     # -- reconciliation ------------------------------------------------------------------------------------
 
     def _reconcile(self, kept: KeptJob, now_us: int) -> None:
-        """Compare with one random living co-replica, unless both were equal and nothing changed here."""
-        others = [node for node in kept.state.replicas if node != self._ctx.node_id and self._members.is_alive(node)]
+        """Compare with one random living co-replica, unless both were equal and nothing changed here.
+
+        Now and then with a former one: after a partition it may be in a set that has no member of this one.
+        """
+        me, is_alive = self._ctx.node_id, self._members.is_alive
+        others = [node for node in kept.state.replicas if node != me and is_alive(node)]
+        former = [node for node in kept.state.former_replicas if node != me and is_alive(node)]
+        if former and (not others or self._ctx.rng.randrange(FORMER_EVERY) == 0):
+            others = former
         if not others:
             return
         peer = others[self._ctx.rng.randrange(len(others))]
