@@ -43,13 +43,14 @@ class Session:
     async def job(self, prefix: str) -> Job:
         return await self.mesh.job(prefix)
 
-    def results_folder(self, job: Job, folder: Path | None) -> ResultsFolder:
+    async def results_folder(self, job: Job, folder: Path | None) -> ResultsFolder:
         """The named one, the job file's, or NAME-ID in the working folder. Raises UserError."""
         if folder is None:
             held = self.ledger.find(job.id)
             named = held.folder if held is not None else ""
             folder = Path(named) if named else Path(f"{file_name(job.spec.name)}-{job.id[:8]}")
-        return ResultsFolder(folder, job.job_id, job.spec)
+        # It hashes what is there already, which may take longer than links can be left alone.
+        return await trio.to_thread.run_sync(ResultsFolder, folder, job.job_id, job.spec)
 
 
 def _settings(path: Path | None) -> tuple[ClientConfig, Ledger]:
@@ -84,7 +85,7 @@ async def submit(file: Path, again: bool, follow: bool, folder: Path | None, cli
         elif not follow:
             print_json({"job": job.id, "name": job.spec.name, "tasks": job.spec.tasks})
         if follow:
-            return await _fetch(session, job, session.results_folder(job, folder), True, as_json)
+            return await _fetch(session, job, await session.results_folder(job, folder), True, as_json)
     if not as_json:
         say("submitted: it is kept by the mesh now. hearth watch --last, hearth results --last")
     return SUCCESS
@@ -129,7 +130,7 @@ async def results(
     wanted = ledger.resolve(prefix, last)
     async with _connected(config, ledger) as session:
         job = await session.job(wanted)
-        return await _fetch(session, job, session.results_folder(job, folder), follow, as_json)
+        return await _fetch(session, job, await session.results_folder(job, folder), follow, as_json)
 
 
 async def _fetch(session: Session, job: Job, folder: ResultsFolder, follow: bool, as_json: bool) -> int:

@@ -107,6 +107,24 @@ async def test_a_node_that_cannot_start_takes_the_others_down(tmp_path: Path) ->
     assert {node.state for node in net.nodes.values()} == {"stopped"}
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+async def test_a_node_that_is_told_to_stop_leaves_in_order(
+    testnet: MakeTestnet, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    async with testnet(n=1, folder=tmp_path) as net:
+        node = net.nodes["h1"]
+        assert await node.stop() == "left"
+        command = [sys.executable, "-P", "-m", "hearthmesh.node", "node", "--json", "--config", node.config_path]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            while '"node.started"' not in process.stderr.readline():
+                assert process.poll() is None
+            process.send_signal(number)
+            _, log = process.communicate(timeout=60)
+        assert (process.returncode, '"node.left"' in log) == (code, True)
+        assert sockets_of(net) == []
+
+
 async def test_nodes_die_with_a_program_that_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys, trio\n"
