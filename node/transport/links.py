@@ -5,11 +5,10 @@ Everything runs on one trio thread. `send`, `publish`, `learn`, `connect`, `clos
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
@@ -18,7 +17,7 @@ from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from ...crypto.certificates import Certificate, MembershipPolicy
+from ...crypto.certificates import Certificate, MembershipPolicy, Role
 from ...crypto.identity import Identity, peer_id_text
 from ..storage.blobs import BlobStore
 from .addresses import AddressBook, announced
@@ -31,11 +30,13 @@ from .gossip import Gossip
 from .hello import Refused
 from .host import DialFailed, HostConfig, SecureHost, create_host
 from .lan import LanDiscovery
-from .link import STREAM_GONE, Link, LinkEnd, LinkLimits, shielded
+from .link import STREAM_GONE, Link, LinkEnd, shielded
+from .link_api import LinkConfig, LinkHandler, LinkInfo
 from .muxer import YamuxConnection
 from .providers import PROVIDERS_PROTOCOL, Providers
-from .relay import CircuitTransport, RelayLimits, RelayService, Reservations
+from .relay import CircuitTransport, RelayService, Reservations
 from .streams import bytes_of, connection_of, node_id_of, peer_id_of
+from .unreached import FailedDials, WaitingFrames
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -49,86 +50,8 @@ SIMULTANEOUS_S = 5.0
 LINKLESS_S = 6.0
 RECHECK_S = 60.0
 DIALS_AT_ONCE = 16
-RETRY_FIRST_S = 0.25
-RETRY_MAX_S = 8.0
 REJECTION_REPEAT_S = 30.0
 REMEMBERED_MAX = 4096
-PENDING_PEERS_MAX = 1024
-
-
-class LinkHandler(Protocol):
-    """Told what happens, on the trio thread; must neither block nor raise."""
-
-    def on_connected(self, peer: bytes, certificate: Certificate) -> None: ...
-
-    def on_lost(self, peer: bytes, reset: bool) -> None:
-        """reset: the other side's process or connection went away, rather than that we closed it."""
-
-    def on_message(self, peer: bytes, payload: bytes) -> None: ...
-
-    def on_gossip(self, source: bytes, payload: bytes) -> None: ...
-
-    def on_unreachable(self, peer: bytes) -> None:
-        """What was sent to the peer is dropped: no address answered."""
-
-    def on_rejected(self, peer: bytes, reason: str) -> None:
-        """The other side refused us, or we it. reason: printable."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinkConfig:
-    """How a node reaches others, and what they may cost it.
-
-    listen: multiaddrs; empty for a node that only dials.  bootstrap: addresses that end in /p2p/ and a peer id.
-    """
-
-    listen: tuple[str, ...] = ()
-    bootstrap: tuple[str, ...] = ()
-    mdns: bool = False
-    relay_service: bool = False
-    relay_through: tuple[str, ...] = ()
-    max_links: int = 512
-    max_inbound_connections: int = 256
-    max_streams_per_connection: int = 64
-    dial_timeout_s: float = 10.0
-    pending_frames: int = 4096
-    """Frames kept for a peer that is being dialled; so many, and"""
-    pending_bytes: int = 4 * 1024 * 1024
-    """so many bytes. What comes on top is dropped."""
-    limits: LinkLimits = field(default_factory=LinkLimits)
-    relay_limits: RelayLimits = field(default_factory=RelayLimits)
-
-
-@dataclass(frozen=True, slots=True)
-class LinkInfo:
-    """One link as it stands.  rtt_us: of the last keepalive; None before the first."""
-
-    peer: bytes
-    dialled: bool
-    address: str
-    relayed: bool
-    rtt_us: int | None
-    received_bytes: int
-    sent_bytes: int
-    queue_bytes: int
-    dropped_frames: int
-    agent: str
-
-
-@dataclass(slots=True)
-class _Pending:
-    """Frames for a peer that is being dialled."""
-
-    frames: deque[bytes] = field(default_factory=deque)
-    size_bytes: int = 0
-
-
-@dataclass(slots=True)
-class _Failure:
-    """When a peer that could not be reached may be dialled again."""
-
-    retry_at_s: float
-    delay_s: float
 
 
 class Links:
@@ -150,15 +73,15 @@ class Links:
         self.dropped_frames = 0
         self._handler = handler
         self._mesh_id = policy.mesh.mesh_id
-        self._identity = identity
+        self._roles = Certificate.from_bytes(certificate).roles
         self._book = AddressBook()
         self._gate = Gate(certificate, policy, has_room=lambda: len(self._links) < config.max_links)
         self._links: dict[bytes, Link] = {}
         self._connections: dict[Link, SwarmConn] = {}
         self._greeting: dict[SwarmConn, None] = {}
-        self._pending: dict[bytes, _Pending] = {}
+        self._waiting = WaitingFrames(config.pending_frames, config.pending_bytes)
         self._dialling: dict[bytes, None] = {}
-        self._failures: OrderedDict[bytes, _Failure] = OrderedDict()
+        self._failures = FailedDials()
         self._told: OrderedDict[tuple[bytes, str], float] = OrderedDict()
         self._dial_slots = trio.CapacityLimiter(DIALS_AT_ONCE)
         self._settled = trio.lowlevel.ParkingLot()
@@ -194,7 +117,7 @@ class Links:
                 self._transfers.find_providers = self._providers.find
                 self._transfers.on_fetched = self._providers.provide
             self._host.set_stream_handler(STOP_PROTOCOL, self._circuits.serve_stop)
-            if self.config.relay_service:
+            if self._serves_as_relay():
                 self._host.set_stream_handler(HOP_PROTOCOL, RelayService(self, self.config.relay_limits).serve_hop)
             nursery = await stack.enter_async_context(trio.open_nursery())
             self._nursery = nursery
@@ -215,6 +138,13 @@ class Links:
                 await trio.sleep_forever()
             finally:
                 self._nursery = None
+
+    def _serves_as_relay(self) -> bool:
+        wanted = self.config.relay_service
+        if wanted and not self._roles & Role.RELAY:
+            log.warning("relay.not_served", reason="the certificate grants no role relay")
+            return False
+        return wanted
 
     def _set_addresses(self, addresses: tuple[str, ...], relays: tuple[bytes, ...]) -> None:
         if (addresses, relays) != (self.addresses, self.relays):
@@ -244,32 +174,21 @@ class Links:
             if not link.enqueue(payload):
                 self.dropped_frames += 1
             return
-        pending = self._pending.get(peer)
-        if pending is None:
-            if len(self._pending) >= PENDING_PEERS_MAX:
-                self.dropped_frames += 1
-                return
-            pending = self._pending[peer] = _Pending()
-        if (
-            len(pending.frames) >= self.config.pending_frames
-            or pending.size_bytes + len(payload) > self.config.pending_bytes
-        ):
+        if not self._waiting.add(peer, payload):
             self.dropped_frames += 1
-        else:
-            pending.frames.append(payload)
-            pending.size_bytes += len(payload)
         self.connect(peer)
 
     def learn(self, peer: bytes, addresses: tuple[str, ...], relays: tuple[bytes, ...]) -> None:
         """Where a peer says it can be reached."""
         if peer != self.node_id and self._book.learn(peer, addresses, relays):
-            self._failures.pop(peer, None)
+            self._failures.forget(peer)
 
     def connect(self, peer: bytes) -> None:
         """Make sure that there is a link, or that one is being made."""
-        if peer in self._links or peer in self._dialling or peer == self.node_id or self._nursery is None:
-            if peer == self.node_id or self._nursery is None:
-                self._pending.pop(peer, None)
+        if self._nursery is None or peer == self.node_id:
+            self.dropped_frames += len(self._waiting.take(peer))
+            return
+        if peer in self._links or peer in self._dialling:
             return
         self._dialling[peer] = None
         self._nursery.start_soon(self._dial, peer)
@@ -366,18 +285,15 @@ class Links:
             self._dialling.pop(peer, None)
             self._settled.unpark_all()
         if linked or peer in self._links:
-            self._failures.pop(peer, None)
+            self._failures.forget(peer)
             return
-        self._remember_failure(peer)
-        dropped = self._pending.pop(peer, None)
-        if dropped is not None:
-            self.dropped_frames += len(dropped.frames)
+        self._failures.note(peer, trio.current_time())
+        self.dropped_frames += len(self._waiting.take(peer))
         self._handler.on_unreachable(peer)
 
     async def _link_with(self, peer: bytes) -> bool:
         """False if no address answered, or the peer was not willing."""
-        failure = self._failures.get(peer)
-        if self._gate.is_blocked(peer) or (failure is not None and trio.current_time() < failure.retry_at_s):
+        if self._gate.is_blocked(peer) or not self._failures.may_try(peer, trio.current_time()):
             return False
         for _ in range(2):
             existed = bool(self._host.connections(peer_id_of(peer)))
@@ -439,17 +355,6 @@ class Links:
         self._install(link)
         self._nursery.start_soon(self._serve, link, stream)
         return True
-
-    def _remember_failure(self, peer: bytes) -> None:
-        known = self._failures.pop(peer, None)
-        now = trio.current_time()
-        if known is not None and now < known.retry_at_s:
-            self._failures[peer] = known
-            return
-        delay = RETRY_FIRST_S if known is None else min(RETRY_MAX_S, 2 * known.delay_s)
-        self._failures[peer] = _Failure(now + delay, delay)
-        while len(self._failures) > REMEMBERED_MAX:
-            self._failures.popitem(last=False)
 
     # -- being dialled -------------------------------------------------------------------------------------
 
@@ -550,8 +455,7 @@ class Links:
         log.info("link.up", peer=peer_id_text(peer), address=link.address, dialled=link.dialled, relayed=link.relayed)
         self._note_change()
         self._handler.on_connected(peer, link.certificate)
-        pending = self._pending.pop(peer, None)
-        for payload in pending.frames if pending is not None else ():
+        for payload in self._waiting.take(peer):
             link.enqueue(payload)
 
     def _is_twin(self, old: Link, new: Link) -> bool:
