@@ -12,6 +12,7 @@ import structlog
 import trio
 from libp2p.abc import IMuxedConn, IMuxedStream, INetConn, INetStream, IRawConnection
 from libp2p.connection_types import ConnectionType
+from libp2p.exceptions import BaseLibp2pError
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.network.config import ConnectionConfig
 from libp2p.network.connection.raw_connection import RawConnection
@@ -78,7 +79,8 @@ class GuardedConnection(SwarmConn):
             handed_over = stream.get_protocol() in swarm.handed_over_protocols
         except Exception as error:
             # The boundary to every protocol handler, ours and py-libp2p's: a peer's bytes must not end the host.
-            log.info(
+            ordinary = isinstance(error, BaseLibp2pError)  # the peer reset the stream or went
+            (log.debug if ordinary else log.warning)(
                 "stream.handler-failed",
                 peer=str(self.muxed_conn.peer_id),
                 protocol=str(stream.get_protocol()),

@@ -229,6 +229,23 @@ async def test_a_stream_that_negotiates_garbage_is_reset(negotiation: bytes) -> 
         assert await answers(peer, connection)
 
 
+@pytest.mark.parametrize("message", [os.urandom(48), b"", bytes(65_535)], ids=["forged", "empty", "longest"])
+async def test_a_message_that_does_not_authenticate_ends_its_connection_only(message: bytes) -> None:
+    async with running_host() as host, running_host() as peer, running_host() as friend:
+        connection = await dial(peer, host)
+        await connection.muxed_conn.secured_conn.conn.read_writer.write_msg(message)  # type: ignore[attr-defined]
+        await until(lambda: not host.connections() and host.swarm.inbound_count == 0)
+        assert await answers(friend, await dial(friend, host))
+
+
+async def test_garbage_instead_of_muxer_frames_ends_its_connection_only() -> None:
+    async with running_host() as host, running_host() as peer, running_host() as friend:
+        connection = await dial(peer, host)
+        await connection.muxed_conn.secured_conn.write(b"\xff" * 100_000)  # type: ignore[attr-defined]
+        await until(lambda: not host.connections() and not peer.connections())
+        assert await answers(friend, await dial(friend, host))
+
+
 async def test_a_protocol_that_nobody_serves_is_refused_by_name() -> None:
     async with running_host() as host, running_host() as peer:
         connection = await dial(peer, host)
