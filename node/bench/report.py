@@ -150,7 +150,7 @@ def _comparison_row(system: str, row: Mapping[str, float]) -> tuple[str, ...]:
 
 def print_profile(profile: Mapping[str, Any]) -> None:
     say(
-        f"{profile['profile']}: where the time of {profile['tasks']:,} tiny tasks went, µs a task, "
+        f"{profile['profile']}: where the time of {profile['tasks']:,} tiny tasks went, CPU-µs a task, "
         "the profiler's own among it"
     )
     rows = [

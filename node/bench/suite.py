@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cProfile
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from ..cli.errors import UserError
 from .blobs import measure_blob_mb_per_s
 from .execution import measure_execution
 from .machine import describe_machine, describe_versions
-from .profiled import hot_spots
+from .profiled import cpu_profile, hot_spots
 from .rest import measure_million, measure_rest
 from .statistics import Rounds, quantile
 from .storage import bench_storage
@@ -128,7 +127,7 @@ async def run_profile(plan: Plan, name: str, folder: Path, progress: Progress) -
     """Where the time of one process goes while tiny tasks run. name: a node's, or "client". Raises UserError."""
     if name != CLIENT and name not in PARTS:
         raise UserError(f'there is no process "{name}" to profile; there are: {", ".join(PARTS)}, {CLIENT}')
-    profile = cProfile.Profile()
+    profile = cpu_profile()
     async with running(folder, PARTS, profile=name) as mesh:
         async with mesh.client() as client:
             await warm_up(client)

@@ -1,0 +1,112 @@
+"""Small measurements on real processes: right results, the promised keys, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from hearthmesh.node.bench.machine import filesystem_of
+from hearthmesh.node.bench.profiled import cpu_profile, hot_spots
+from hearthmesh.node.bench.report import TARGETS, print_comparison, print_report
+from hearthmesh.node.bench.street import EVERY_ROLE, running
+from hearthmesh.node.bench.suite import QUICK, Report, run_profile, run_suite, working_folder
+from hearthmesh.node.bench.workloads import PARTS
+from hearthmesh.node.cli.errors import UserError
+
+SMALL = replace(QUICK, rounds=1, tiny_tasks=200, singles=3, long_tasks=4)
+KEYS = (
+    "tiny_tasks_per_s, single_ms_p50, single_ms_p99, efficiency_50ms, "
+    "rss_idle_mb, cpu_idle_percent, million_task_job_mb, blob_mb_per_s"
+)
+
+
+async def test_a_small_run_measures_tasks_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with working_folder(tmp_path) as place:
+        report = await run_suite(SMALL, ["tiny", "single", "efficiency"], place, lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+    measured = report.as_json()
+    json.dumps(measured, allow_nan=False)
+    for name in ("tiny_tasks_per_s", "single_ms_p50", "single_ms_p99", "efficiency_50ms"):
+        assert measured[name] > 0
+        assert measured["spread"][name]["min"] <= measured["spread"][name]["max"]
+    assert set(report.details["tiny"]["cpu_us_per_task"]) == {*PARTS, "w0 sandbox", "w1 sandbox", "client"}
+    assert 5 < report.details["efficiency"]["task_cpu_ms_alone"] < 500
+    print_report(report)
+    shown = capsys.readouterr().out
+    assert "tiny tasks, 2 workers, 3 replicas" in shown and "where the time of a tiny task goes" in shown
+
+
+async def test_nodes_and_files_are_gone_when_a_run_is_cancelled(tmp_path: Path) -> None:
+    pids: list[int] = []
+    with trio.CancelScope() as scope:
+        async with running(tmp_path, {"h0": EVERY_ROLE, "h1": EVERY_ROLE}) as mesh:
+            pids += [node.pid for node in mesh.nodes.values()]
+            scope.cancel()
+            await trio.sleep_forever()
+    assert len(pids) == 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_profile_of_a_worker_names_its_functions(tmp_path: Path) -> None:
+    profile = await run_profile(SMALL, "w0", tmp_path, lambda _: None)
+    assert profile["tasks"] == 200
+    own_us = [hot["own_us"] for hot in profile["functions"]]
+    assert own_us and own_us == sorted(own_us, reverse=True) and own_us[0] > 0
+    assert any("unrolled_run" in hot["function"] for hot in profile["functions"]), "the event loop of the worker"
+
+
+async def test_the_profile_of_nobody_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='no process "w9"; there are|no process "w9" to profile'):
+        await run_profile(SMALL, "w9", tmp_path, lambda _: None)
+
+
+def test_hot_spots_come_with_the_most_time_first() -> None:
+    profile = cpu_profile()
+    profile.runcall(lambda: [sorted(range(1000)) for _ in range(100)])
+    spots = hot_spots(profile, tasks=100)
+    assert [spot.own_us for spot in spots] == sorted((spot.own_us for spot in spots), reverse=True)
+    assert any(spot.calls == 1.0 and "sorted" in spot.function for spot in spots)
+
+
+def test_every_promised_number_has_an_aim() -> None:
+    assert list(TARGETS) == KEYS.split(", ")
+
+
+def test_a_busy_machine_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(Report({}, {}, details={"efficiency": {"others_cores": 1.3}}))
+    assert "other programs used up to 1.3 cores" in capsys.readouterr().out
+    print_report(Report({}, {}, details={"efficiency": {"others_cores": 0.05}}))
+    assert "other programs" not in capsys.readouterr().out
+
+
+def test_a_comparison_without_peers_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {
+        "tiny_tasks_per_s": 1.0,
+        "cpu_us_per_task": 1.0,
+        "single_ms_p50": 1.0,
+        "single_ms_p99": 1.0,
+        "efficiency_50ms": 0.5,
+        "others_cores": 0.0,
+    }
+    skipped = {"ray": "cannot be installed: no network"}
+    print_comparison({"systems": {"hearthmesh": row}, "ratios": {}, "rounds": 1, "skipped": skipped})
+    assert "ray was skipped: cannot be installed: no network" in capsys.readouterr().out
+
+
+async def test_a_folder_that_cannot_be_made_is_the_users_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match="choose another --folder"):
+        async with working_folder(tmp_path / "file"):
+            pass
+
+
+def test_the_filesystem_of_a_folder_is_that_of_the_innermost_mount() -> None:
+    assert filesystem_of(Path("/proc/self")) == "proc"
+    assert filesystem_of(Path("/")) != "proc"
