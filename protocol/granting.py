@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 from .intervals import IntervalMap, IntervalSet
@@ -20,6 +21,54 @@ class LiveLease(NamedTuple):
 
     holder: bytes
     expires_at_us: int
+
+
+class TaskState(IntEnum):
+    """Where a task stands, as one replica knows it."""
+
+    FREE = 0  # nobody was ever given it
+    LEASED = 1
+    RELEASED = 2  # free again: its holder gave it back
+    LAPSED = 3  # free again: its holder fell silent; its late result still counts
+    DONE = 4  # there is a result with a valid root
+    ACCEPTED = 5  # the submitter has checked the result and signed for it
+
+
+class TaskFinding(StrEnum):
+    GRANTED = "granted"
+    RENEWED = "renewed"
+    RELEASED = "released"
+    EXPIRED = "expired, or holder dead"
+    RESTARTED = "replica restarted"
+    DELIVERED = "result stored"
+    ACCEPTED = "accepted"
+
+
+TASK_TRANSITIONS: dict[tuple[TaskState, TaskFinding], TaskState] = {
+    (TaskState.FREE, TaskFinding.GRANTED): TaskState.LEASED,
+    (TaskState.FREE, TaskFinding.RELEASED): TaskState.RELEASED,  # the release overtook its grant, and embeds it
+    (TaskState.FREE, TaskFinding.DELIVERED): TaskState.DONE,
+    (TaskState.FREE, TaskFinding.ACCEPTED): TaskState.ACCEPTED,
+    (TaskState.LEASED, TaskFinding.GRANTED): TaskState.LEASED,  # handed on, under the next epoch
+    (TaskState.LEASED, TaskFinding.RENEWED): TaskState.LEASED,
+    (TaskState.LEASED, TaskFinding.RESTARTED): TaskState.LEASED,
+    (TaskState.LEASED, TaskFinding.RELEASED): TaskState.RELEASED,
+    (TaskState.LEASED, TaskFinding.EXPIRED): TaskState.LAPSED,
+    (TaskState.LEASED, TaskFinding.DELIVERED): TaskState.DONE,
+    (TaskState.LEASED, TaskFinding.ACCEPTED): TaskState.ACCEPTED,
+    (TaskState.RELEASED, TaskFinding.GRANTED): TaskState.LEASED,
+    (TaskState.RELEASED, TaskFinding.DELIVERED): TaskState.DONE,
+    (TaskState.RELEASED, TaskFinding.ACCEPTED): TaskState.ACCEPTED,
+    (TaskState.LAPSED, TaskFinding.GRANTED): TaskState.LEASED,
+    (TaskState.LAPSED, TaskFinding.RENEWED): TaskState.LEASED,
+    (TaskState.LAPSED, TaskFinding.RESTARTED): TaskState.LEASED,
+    (TaskState.LAPSED, TaskFinding.RELEASED): TaskState.RELEASED,
+    (TaskState.LAPSED, TaskFinding.DELIVERED): TaskState.DONE,
+    (TaskState.LAPSED, TaskFinding.ACCEPTED): TaskState.ACCEPTED,
+    (TaskState.DONE, TaskFinding.DELIVERED): TaskState.DONE,
+    (TaskState.DONE, TaskFinding.ACCEPTED): TaskState.ACCEPTED,
+    (TaskState.ACCEPTED, TaskFinding.DELIVERED): TaskState.ACCEPTED,
+}
 
 
 def section(rank: int, replicas: int, tasks: int) -> tuple[int, int]:
@@ -52,6 +101,19 @@ class Ledger:
     sweep_us: int
     free: IntervalSet = field(default_factory=IntervalSet)
     live: IntervalMap[LiveLease] = field(default_factory=IntervalMap)
+
+    def task_state(self, index: int) -> TaskState:
+        """index: within [0, tasks)."""
+        if self.state.accepted_tasks.overlap(index, index + 1):
+            return TaskState.ACCEPTED
+        if self.state.done.overlap(index, index + 1):
+            return TaskState.DONE
+        if self.live.get(index) is not None:
+            return TaskState.LEASED
+        mark = self.state.leases.get(index)
+        if mark is None:
+            return TaskState.FREE
+        return TaskState.RELEASED if mark.released else TaskState.LAPSED
 
     def rebuild(self, now_us: int, lease_us: int) -> None:
         """Everything neither settled nor leased is free; leases get a new term."""

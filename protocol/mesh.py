@@ -136,6 +136,11 @@ class Mesh:
         self._since_s = 0
         self._left = False
 
+    @property
+    def left(self) -> bool:
+        """Drained, and said goodbye."""
+        return self._left
+
     # -- the one entry -------------------------------------------------------------------------------------
 
     def handle(self, event: Event, now_us: int) -> list[Effect]:
@@ -220,7 +225,8 @@ class Mesh:
             node=self.ctx.node_id,
             incarnation=self.members.incarnation,
             sequence=self._member_sequence,
-            roles=int(self.profile.roles),
+            # Who cannot write keeps nothing for others: they are to choose, and to ask, somebody else.
+            roles=int(self.profile.roles & ~Role.REPLICA if self.replica.storage_failed else self.profile.roles),
             name=self.profile.name,
             addresses=self._addresses,
             relays=self._relays,
@@ -241,6 +247,7 @@ class Mesh:
         self.worker.storage_failed = reason
         if reason:
             self.worker.release_all()
+        self._publish_member(now_us)
         self.worker.pump(now_us)
 
     def _on_drain(self, now_us: int) -> None:
@@ -311,6 +318,7 @@ class Mesh:
             self.ctx.emit(LearnAddress(member.node, member.addresses, member.relays))
             probed = _serves(Role(member.roles))
             self.members.learn(member.node, member.incarnation, now_us, probed=probed)
+            self.replica.on_member(now_us)
         elif record.kind is RecordKind.JOB_DIGEST and record.body.free_tasks:
             self.thief.on_news()
             self.worker.pump(now_us)

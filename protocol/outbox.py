@@ -39,6 +39,10 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._owed)
 
+    def owed(self) -> dict[bytes, bool]:
+        """Batches that are not settled; whether they are on this disk."""
+        return {batch_id: owed.persisted for batch_id, owed in self._owed.items()}
+
     @property
     def full(self) -> bool:
         return len(self._owed) >= self._ctx.config.outbox_max

@@ -143,6 +143,13 @@ class Replica:
         self._sweeping = False
         self.storage_failed = ""
 
+    def is_fetching(self, job_id: bytes) -> bool:
+        """Whether a submission waits for its blobs."""
+        return job_id in self._pending
+
+    def has_forgotten(self, job_id: bytes) -> bool:
+        return job_id in self._forgotten
+
     # -- start and stop ------------------------------------------------------------------------------------
 
     def restore(self, rows: tuple[StoredRow, ...], now_us: int) -> None:
@@ -379,7 +386,20 @@ class Replica:
         if not kept.level:
             return []
         members = kept.state.replicas
-        return controlled_sections(members, kept.state.spec.tasks, self._ctx.node_id, self._members.is_alive)
+        return controlled_sections(members, kept.state.spec.tasks, self._ctx.node_id, self._keeps)
+
+    def _keeps(self, node: bytes) -> bool:
+        """Whether another replica can be relied on: it lives, and does not say that its disk is full."""
+        if not self._members.is_alive(node):
+            return False
+        row = self._tables.get(RecordKind.MEMBER, node)
+        return row is None or bool(row.body.roles & Role.REPLICA)
+
+    def on_member(self, now_us: int) -> None:
+        """A node said something new of itself: the sections of one that keeps nothing fall to the next."""
+        for job_id in list(self.open_jobs):
+            self._publish_digest(self.jobs[job_id], now_us)
+        self._serve_lifelines(now_us)
 
     def grant(self, thief: bytes, steal: Steal, now_us: int) -> bool:
         """Answer a steal with tasks of the most urgent job that fits; False if there is nothing to give."""

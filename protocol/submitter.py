@@ -195,12 +195,14 @@ class Submitter:
             own.suspects[node] = None
             candidates = [c for c in self._candidates(now_us) if c.node not in own.suspects]
             successor = replacement(own.state.job_id, members, node, candidates)
-        if successor is None:
+        kept = tuple(member if member != node else successor for member in members if member != node or successor)
+        if successor is None and len(kept) < self._ctx.config.durable_replicas:
             if not own.durable and not own.requests:
                 self._reject(own, reason)
             return
+        # A member that does not keep the job must not control a section of it, even if nobody can take its place.
         former = (*own.state.replica_record.body.former, node) if own.state.replica_record else (node,)
-        self._place(own, tuple(successor if n == node else n for n in members), former)
+        self._place(own, tuple(member for member in kept if member is not None), former)
         self._send_submission(own, own.state.replicas, now_us)
 
     def _reject(self, own: OwnJob, reason: str) -> None:

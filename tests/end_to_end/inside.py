@@ -21,6 +21,7 @@ from hearthmesh.node.config import (
     NativeSettings,
     NodeConfig,
     NodeSettings,
+    StorageSettings,
 )
 from hearthmesh.node.meshfile import save_mesh_file
 from hearthmesh.node.service import Node, run_node
@@ -44,8 +45,8 @@ class Inside:
         self.paths = MeshPaths(definition=self.folder / "mesh.toml")
         save_mesh_file(self.folder / "mesh.toml", self.mesh)
 
-    def admit(self, name: str, roles: Role) -> StateFolder:
-        folder = StateFolder(self.folder / name)
+    def admit(self, name: str, roles: Role, state: Path | None = None) -> StateFolder:
+        folder = StateFolder(state or self.folder / name)
         folder.create()
         identity = Identity.generate()
         identity.save(folder.identity_key)
@@ -63,9 +64,10 @@ class Inside:
         listen: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/0",),
         relay_service: bool = False,
         relay_through: tuple[str, ...] = (),
+        state: Path | None = None,
     ) -> Node:
         settings = NodeSettings(
-            state=self.admit(name, roles).root,
+            state=self.admit(name, roles, state).root,
             listen=listen,
             bootstrap=self.bootstrap,
             preset="local",
@@ -77,6 +79,7 @@ class Inside:
             node=settings,
             heater=HeaterSettings(kind="none", cores=2),
             native=native or NativeSettings(),
+            storage=StorageSettings(min_free_gb=0.0),
         )
         stop = trio.Event()
         self.stops.append(stop)

@@ -1,10 +1,15 @@
 """Native commands, WASI programs and hidden nodes, on a mesh inside this process."""
 
+import contextlib
 import dataclasses
+import hashlib
 import io
 import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -97,3 +102,46 @@ async def test_a_node_without_listener_runs_tasks(tmp_path: Path) -> None:
         with trio.fail_after(WITHIN_S):
             while not any("p2p-circuit" in address for address in hidden.links.addresses):
                 await hidden.links.addresses_changed()
+
+
+@contextmanager
+def small_disk(folder: Path, size_mb: int) -> Iterator[Path]:
+    """A file system of its own, so that filling it hurts nobody."""
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if made.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {made.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+async def test_a_node_with_a_full_disk_says_so_and_loses_nothing(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", 24) as disk:
+        async with inside(tmp_path) as mesh:
+            poor = await mesh.start("poor", state=disk / "state")
+            await mesh.start("second")
+            third = await mesh.start("third")
+            await until_linked(third, 2)
+            async with Client.connect(mesh.client()) as client:
+                first = [os.urandom(2_000) for _ in range(100)]
+                assert len(await client.map(HASH, first)) == 100
+                filler = disk / "filler"
+                with filler.open("wb") as file, contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(64 * 1024))
+                        file.flush()
+                inputs = [os.urandom(4_000) for _ in range(300)]
+                with trio.fail_after(WITHIN_S):
+                    outputs = await client.map(HASH, inputs)
+                assert outputs == [hashlib.sha256(item).digest() for item in inputs]
+                with trio.fail_after(WITHIN_S):
+                    while not poor.status()["storage_failed"]:
+                        await client.submit(JobRequest(program=HASH, inputs=[os.urandom(9)]))
+                filler.unlink()
+                with trio.fail_after(WITHIN_S):
+                    while poor.status()["storage_failed"]:
+                        await trio.sleep(0.1)
