@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -93,12 +95,8 @@ class Demo:
 
     async def run(self) -> Outcome:
         """Start, play, end, judge. Raises TestnetError, ClientError; nothing runs any more in any case."""
-        with self._client_log.open("w", encoding="utf-8") as log:
-            structlog.configure(logger_factory=structlog.PrintLoggerFactory(log), cache_logger_on_first_use=False)
-            try:
-                return await self._run()
-            finally:
-                structlog.reset_defaults()
+        with _logs_in(self._client_log):
+            return await self._run()
 
     async def _run(self) -> Outcome:
         net = Testnet.create(self._net_folder, rooms=self._rooms)
@@ -196,6 +194,20 @@ class Demo:
         (self._folder / LOCK_NAME).unlink(missing_ok=True)
         if not any(self._folder.iterdir()):
             self._folder.rmdir()
+
+
+@contextmanager
+def _logs_in(path: Path) -> Iterator[None]:
+    """What this process's client and its libraries log goes into a file: the screen is the view's."""
+    with path.open("w", encoding="utf-8") as file:
+        # Libraries' loggers have no handler of their own, and libp2p's hand nothing on to the root.
+        before, logging.lastResort = logging.lastResort, logging.StreamHandler(file)
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(file), cache_logger_on_first_use=False)
+        try:
+            yield
+        finally:
+            structlog.reset_defaults()
+            logging.lastResort = before
 
 
 def _claim(folder: Path) -> None:

@@ -11,18 +11,36 @@ from ..node.cli.output import duration, say
 from .demo_scene import Condition, RoomState, Scene
 
 if TYPE_CHECKING:
-    from rich.console import Console, Group, RenderableType
+    from rich.console import Console, Group, JustifyMethod, RenderableType
     from rich.table import Table
     from rich.text import Text
 
-REFRESH_S = 0.25
+REFRESH_S = 0.3
 LINE_EVERY_S = 3.0
 ROOMS_EVERY_S = 9.0
-BAR_WIDTH = 20
+BAR_WIDTH = 16
 # Each bar spans this many kelvins: its right end lies a quarter above the setpoint.
 BAR_SPAN_K = 8.0
-HAPPENINGS_SHOWN = 9
+# Of the picture, besides a line a room and what happened.
+OTHER_LINES = 7
 FLOWS_SHOWN = 4
+TAKEN_SHOWN = 4
+TAKEN_WIDTH_MIN = 8
+_COLUMNS: tuple[tuple[str, JustifyMethod, int], ...] = (
+    ("room", "left", 10),
+    ("now", "right", 8),
+    ("", "left", BAR_WIDTH),
+    ("wanted", "right", 7),
+    ("heater", "left", 14),
+    ("done", "right", 5),
+)
+_STYLES = {
+    "working": "green",
+    "finishing": "green",
+    "warm enough": "yellow",
+    "killed": "bold red",
+    "frozen": "bold magenta",
+}
 
 
 class View(Protocol):
@@ -91,55 +109,54 @@ class LiveView:
 
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while True:
-                live.update(picture(scene, now_s()), refresh=True)
+                live.update(picture(scene, now_s(), *self._console.size), refresh=True)
                 await trio.sleep(REFRESH_S)
 
     def finish(self, scene: Scene, now_s: float) -> None:
-        self._console.print(picture(scene, now_s, last=True))
+        self._console.print(picture(scene, now_s, self._console.width))
 
 
-def picture(scene: Scene, now_s: float, *, last: bool = False) -> Group:
-    """The whole scene. last: all that happened, and nothing that is only so at the moment."""
+def picture(scene: Scene, now_s: float, columns: int, lines: int | None = None) -> Group:
+    """The scene in so many columns and lines; without a number of lines: all that happened, to be left on the screen."""
     from rich.console import Group
     from rich.text import Text
 
-    shown = scene.happenings if last else scene.happenings[-HAPPENINGS_SHOWN:]
-    parts: list[RenderableType] = [rooms_table(scene)]
+    parts: list[RenderableType] = [rooms_table(scene, columns)]
     if scene.tasks:
         parts += [Text(), progress_line(scene, now_s)]
-    if scene.tasks and not last:
-        flows = flow_lines(scene, now_s)
-        parts.append(
-            Text("  took   " + ("   ".join(flows) or "nothing in the last seconds"), "cyan", overflow="ellipsis")
-        )
+    if scene.tasks and lines is not None:
+        flows = "   ".join(flow_lines(scene, now_s)) or "nothing in the last seconds"
+        parts.append(Text(f"  took   {flows}", "cyan", no_wrap=True, overflow="ellipsis"))
     parts.append(Text())
-    parts += [happening_line(item.at_s, item.text) for item in shown]
+    room_for = len(scene.happenings) if lines is None else max(1, lines - len(scene.rooms) - OTHER_LINES)
+    parts += [happening_line(item.at_s, item.text) for item in scene.happenings[-room_for:]]
     return Group(*parts)
 
 
-def rooms_table(scene: Scene) -> Table:
+def rooms_table(scene: Scene, columns: int) -> Table:
+    """Only the last column gives way to a narrow terminal."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for title, justify in (("room", "left"), ("now", "right"), ("", "left"), ("wanted", "right"), ("heater", "left")):
-        table.add_column(title, justify="right" if justify == "right" else "left", no_wrap=True)
-    for title in ("waiting", "done"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("took from", no_wrap=True, overflow="ellipsis", ratio=1)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", caption_justify="left")
+    for title, justify, width in _COLUMNS:
+        table.add_column(title, justify=justify, width=width, no_wrap=True)
+    left = columns - sum(width + 2 for _, _, width in _COLUMNS)
+    if left >= TAKEN_WIDTH_MIN:
+        table.add_column("took from", width=left, no_wrap=True, overflow="ellipsis")
     for room in scene.rooms.values():
-        table.add_row(
+        cells: list[str | Text] = [
             room.name + (" *" if room.keeps_job else ""),
             f"{room.temperature_c:.2f} °C",
             bar(room),
             f"{room.plan.setpoint_c:g} °C",
             _coloured(room),
-            str(room.waiting) if room.condition is Condition.UP else "",
             str(room.total.tasks),
-            " ".join(f"{victim} {count}" for victim, count in scene.taken_from(room.name).items()),
-            style="dim" if room.condition in (Condition.KILLED, Condition.FROZEN) else "",
-        )
-    table.caption = "* keeps the job's state" if scene.keepers() else None
-    table.caption_justify = "left"
+            " ".join(f"{victim} {count}" for victim, count in list(scene.taken_from(room.name).items())[:TAKEN_SHOWN]),
+        ]
+        silent = room.condition in (Condition.KILLED, Condition.FROZEN)
+        table.add_row(*cells[: len(table.columns)], style="dim" if silent else "")
+    if scene.keepers():
+        table.caption = "* keeps the job's state   +n: n tasks wait there"
     return table
 
 
@@ -173,22 +190,16 @@ def _coloured(room: RoomState) -> Text:
     from rich.text import Text
 
     doing = room.doing()
-    styles = {
-        "working": "green",
-        "finishing": "green",
-        "warm enough": "yellow",
-        "killed": "bold red",
-        "frozen": "bold magenta",
-    }
-    return Text(doing, styles.get(doing, "dim"))
+    text = Text(doing, _STYLES.get(doing, "dim"))
+    return text.append(f" +{room.waiting}", "dim") if room.condition is Condition.UP and room.waiting else text
 
 
 def progress_line(scene: Scene, now_s: float) -> Text:
     from rich.text import Text
 
-    width = 30
+    width = 20
     filled = round(width * scene.share)
-    text = Text("  ")
+    text = Text("  ", no_wrap=True, overflow="ellipsis")
     text.append("━" * filled, "green").append("━" * (width - filled), "dim")
     return text.append("  " + progress_text(scene, now_s))
 
@@ -211,7 +222,7 @@ def happening_line(at_s: float, text: str) -> Text:
     from rich.text import Text
 
     colour = "bold red" if text.startswith("SIG") else "bold" if text.startswith("the client") else ""
-    return Text(f"{at_s:6.1f} s  ").append(text, colour)
+    return Text(f"{at_s:6.1f} s  ", no_wrap=True, overflow="ellipsis").append(text, colour)
 
 
 def say_rooms(scene: Scene) -> None:

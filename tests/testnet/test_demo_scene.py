@@ -1,8 +1,10 @@
 """The scene follows what nodes say of themselves, over their deaths and restarts."""
 
+import io
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from hearthmesh.crypto.identity import Identity, node_id_from_text
 from hearthmesh.testnet.demo_rooms import HOUSE, demo_rooms
@@ -115,19 +117,32 @@ def test_bars_have_their_mark_at_the_setpoint() -> None:
     assert plain_bar(room).count("#") == len(plain_bar(room)) - 1
 
 
-@pytest.mark.parametrize("columns", [60, 80, 120])
-def test_the_picture_fits_its_terminal(columns: int) -> None:
-    from rich.console import Console
-
+@pytest.mark.parametrize("columns", [60, 80, 100, 140])
+def test_the_picture_fits_its_terminal_and_only_its_last_column_is_cut(columns: int) -> None:
     seen = scene()
     seen.take_status("attic", status(stolen_from={PEERS[name]: 100 for name in HOUSE}, jobs_kept=1), 1.0)
+    seen.take_progress(50, 1.0)
     seen.tell(2.0, "SIGKILL hall: it keeps the job")
-    console = Console(width=columns, record=True, file=open("/dev/null", "w"), force_terminal=True)
-    console.print(picture(seen, 2.0))
+    console = Console(width=columns, file=io.StringIO(), force_terminal=True, record=True)
+    console.print(picture(seen, 2.0, columns))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= columns
     assert any("SIGKILL hall" in line for line in lines)
-    console.file.close()
+    if columns >= 80:
+        row = next(line for line in lines if line.startswith("attic *"))
+        assert "17.00 °C" in row and "20 °C" in row and "working +3" in row and "boiler" in row
+
+
+def test_the_picture_is_no_higher_than_its_terminal_and_shows_the_latest() -> None:
+    seen = scene()
+    seen.take_status("attic", status(jobs_kept=1), 1.0)
+    for number in range(40):
+        seen.tell(float(number), f"event {number}")
+    console = Console(width=80, height=24, file=io.StringIO(), force_terminal=True, record=True)
+    console.print(picture(seen, 40.0, *console.size))
+    text = console.export_text()
+    assert len(text.splitlines()) <= 24
+    assert "event 39" in text and "event 3 " not in text
 
 
 def test_rooms_are_taken_from_the_house_then_guest_rooms_are_added() -> None:
