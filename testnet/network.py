@@ -14,9 +14,10 @@ import msgspec
 import trio
 
 from ..node.settings.read import read_settings
+from ..node.storage.folder import StateFolder
 from ..node.toml import read_toml
 from .errors import TestnetError
-from .node import TERM_PATIENCE_S, TestnetNode
+from .node import TERM_PATIENCE_S, TestnetNode, remove_control_socket
 from .ports import ReservedPort
 from .process import spawn
 from .provision import client_settings_path, node_folder, provision, write_client_config, write_node_config
@@ -46,6 +47,7 @@ class Testnet:
         self._with_parent = False
         self.folder = folder
         self.client_config = client_settings_path(folder)
+        self._client_state = StateFolder(folder / "client" / "state")
         self._registry = Registry(folder)
         self.nodes = {name: TestnetNode(self, name, self._registry) for name in self._registry.nodes()}
 
@@ -106,6 +108,9 @@ class Testnet:
         alive = [name for name, node in self.nodes.items() if node.pid is not None]
         if alive:
             raise TestnetError(f"{self.folder}: {', '.join(alive)} still run; take the network down first")
+        for node in self.nodes.values():
+            remove_control_socket(node.state_folder)
+        remove_control_socket(self._client_state)
         _remove_known(self.folder)
 
     async def _end_all(self, patience_s: float) -> dict[str, str]:
@@ -117,6 +122,7 @@ class Testnet:
         async with trio.open_nursery() as nursery:
             for node in self.nodes.values():
                 nursery.start_soon(end, node)
+        remove_control_socket(self._client_state)
         return {name: how[name] for name in self.nodes}
 
     async def _start(self, names: Sequence[str], with_parent: bool, progress: Progress) -> None:

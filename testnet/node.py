@@ -152,7 +152,7 @@ class TestnetNode:
                     raise TestnetError(f"{self.name}: process {process.pid} does not end; end it by hand")
         elif process is not None:
             process.reap()
-        self._remove_socket()
+        remove_control_socket(self.state_folder)
         self._registry.update(self.name, self.entry.with_process(None))
         return how
 
@@ -161,12 +161,13 @@ class TestnetNode:
         if process is None or not process.send(number):
             raise TestnetError(f"{self.name}: it does not run ({self.state}); hearth testnet ps shows who does")
 
-    def _remove_socket(self) -> None:
-        """A killed node leaves its control socket behind, which may lie outside of the folder."""
-        path: Path = self.state_folder.control_socket
-        path.unlink(missing_ok=True)
-        if path.parent != self.state_folder.root.absolute():
-            try:
-                path.parent.rmdir()
-            except OSError:
-                return
+
+def remove_control_socket(folder: StateFolder) -> None:
+    """A killed node leaves its control socket behind, and a long path a folder for it under the temporary one."""
+    path: Path = folder.control_socket
+    path.unlink(missing_ok=True)
+    if path.parent != folder.root.absolute():
+        try:
+            path.parent.rmdir()
+        except OSError:
+            return

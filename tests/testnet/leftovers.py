@@ -1,8 +1,8 @@
 """What a test network could leave behind: processes and sockets."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
+from hearthmesh.node.storage.folder import StateFolder
 from hearthmesh.testnet.network import Testnet
 
 
@@ -21,6 +21,8 @@ def processes_of(folder: Path) -> list[str]:
 
 
 def sockets_of(net: Testnet) -> list[Path]:
-    """Control sockets that exist, in the folder or outside of it."""
-    paths: Iterable[Path] = [node.state_folder.control_socket for node in net.nodes.values()]
-    return [path for path in paths if path.exists()]
+    """Control sockets that exist, and folders that were made for them outside of the network's."""
+    folders = [*(node.state_folder for node in net.nodes.values()), StateFolder(net.folder / "client" / "state")]
+    sockets = [folder.control_socket for folder in folders]
+    places = [path.parent for path in sockets if not path.is_relative_to(net.folder.absolute())]
+    return [path for path in (*sockets, *places) if path.exists()]

@@ -157,7 +157,10 @@ async def test_a_folder_holds_one_network(tmp_path: Path) -> None:
 async def test_an_attempt_that_broke_off_is_made_again(tmp_path: Path) -> None:
     Testnet.create(tmp_path, 1)
     (tmp_path / "testnet.json").unlink()
-    assert list(Testnet.create(tmp_path, 2).nodes) == ["h1", "h2"]
+    again = Testnet.create(tmp_path, 2)
+    assert list(again.nodes) == ["h1", "h2"]
+    again.wipe()
+    assert sockets_of(again) == []
 
 
 @pytest.mark.parametrize(
