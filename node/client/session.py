@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
 import trio
 
 from ...crypto.certificates import Role
@@ -21,6 +22,7 @@ from ...protocol.records import JobSpec, MemberRecord, RecordKind
 from ..config import ClientConfig, load_client_config
 from ..driver import BlobsUnavailable, Driver, monotonic_us
 from ..jobfile import JobFile
+from ..logs import configure_logs
 from ..membership_files import load_membership
 from ..storage.blobs import BlobStore
 from ..storage.errors import StorageError
@@ -64,6 +66,9 @@ class Client:
     @asynccontextmanager
     async def connect(cls, config: ClientConfig | Path | str | None = None) -> AsyncIterator[Client]:
         """Join the mesh as the client that the config describes. Raises ClientError and ConfigError."""
+        if not structlog.is_configured():
+            # A library that is used without a word about logs does not fill its user's screen.
+            configure_logs("error", json_lines=False)
         if not isinstance(config, ClientConfig):
             config = load_client_config(client_config_path(config))
         folder = StateFolder(config.client.state)
