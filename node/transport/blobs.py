@@ -28,6 +28,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 BLOB_PROTOCOL = "/hearth/blob/1"
 CHUNK_BYTES = 1 << 20
+# Received, and not yet hashed and written.
+CHUNKS_WAITING = 2
 REQUEST_BYTES_MAX = 256
 SERVES_AT_ONCE = 8
 FETCHES_AT_ONCE = 8
@@ -66,12 +68,12 @@ class BlobTransfers:
     """Serves the store's blobs, and fetches what lacks.
 
     open_stream: a stream of a protocol to a peer, made if need be.  on_liar: told of a peer whose bytes had
-    another digest.  on_fetched: told of what came.  find_providers: who else may have it.
+    another digest.  on_fetched: told of what came, and its size.  find_providers: who else may have it.
     """
 
     def __init__(self, store: BlobStore, open_stream: OpenStream) -> None:
         self.on_liar: Callable[[bytes, bytes], None] = lambda _peer, _digest: None
-        self.on_fetched: Callable[[bytes], None] = lambda _digest: None
+        self.on_fetched: Callable[[bytes, int], None] = lambda _digest, _size_bytes: None
         self.find_providers: Callable[[bytes], Awaitable[Sequence[bytes]]] | None = None
         self._store = store
         self._open_stream = open_stream
@@ -128,7 +130,7 @@ class BlobTransfers:
         try:
             async with self._fetching:
                 await self._fetch(digest, sources, limit_bytes)
-            self.on_fetched(digest)
+            self.on_fetched(digest, self._store.size_bytes(digest))
         finally:
             del self._under_way[digest]
             done.set()
@@ -273,15 +275,43 @@ async def _receive(raw: ByteStream, incoming: _Incoming) -> None:
     incoming.expect(size_bytes)
     if incoming.offset != offset:
         raise _SourceFailed("says another size than the source before; it begins anew with the next")
-    left = size_bytes - offset
+    failures: list[Exception] = []
+    async with trio.open_nursery() as nursery:
+        send, receive = trio.open_memory_channel[bytes](CHUNKS_WAITING)
+        nursery.start_soon(_store_chunks, receive, incoming, failures, nursery.cancel_scope)
+        async with send:
+            try:
+                await _read_chunks(raw, size_bytes - offset, send)
+            except (*STREAM_GONE, trio.TooSlowError) as error:
+                failures.append(error)  # what has arrived is stored all the same: the next source goes on there
+    if failures:
+        raise failures[0]
+
+
+async def _read_chunks(raw: ByteStream, left_bytes: int, send: trio.MemorySendChannel[bytes]) -> None:
     buffer = bytearray()
-    while left > 0:
+    while left_bytes > 0:
         with trio.fail_after(STALL_S):
-            data = await raw.read(min(left, CHUNK_BYTES))
+            data = await raw.read(min(left_bytes, CHUNK_BYTES))
         if not data:
             raise trio.BrokenResourceError("the stream ended")
-        left -= len(data)
+        left_bytes -= len(data)
         buffer += data
-        if len(buffer) >= CHUNK_BYTES or not left:
-            await incoming.write(bytes(buffer))
+        if len(buffer) >= CHUNK_BYTES or not left_bytes:
+            await send.send(bytes(buffer))
             buffer.clear()
+
+
+async def _store_chunks(
+    receive: trio.MemoryReceiveChannel[bytes],
+    incoming: _Incoming,
+    failures: list[Exception],
+    scope: trio.CancelScope,
+) -> None:
+    """Hash and write one chunk, in a thread, while the next arrives."""
+    try:
+        async for chunk in receive:
+            await incoming.write(chunk)
+    except StorageError as error:
+        failures.append(error)
+        scope.cancel()

@@ -5,6 +5,7 @@ Everything runs on one trio thread. `send`, `publish`, `learn`, `connect`, `clos
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["BlobFetchError", "LinkConfig", "LinkHandler", "LinkInfo", "Links"]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+# Where nobody configured logging, a library must not write to a user's terminal.
+logging.getLogger("libp2p").addHandler(logging.NullHandler())
 
 # Two links of one pair that began within this time of each other are one pair's simultaneous dials.
 SIMULTANEOUS_S = 5.0
@@ -52,6 +55,8 @@ RECHECK_S = 60.0
 DIALS_AT_ONCE = 16
 REJECTION_REPEAT_S = 30.0
 REMEMBERED_MAX = 4096
+ANNOUNCED_BLOB_BYTES = 1 << 20
+ANNOUNCE_AFTER_S = 5.0
 
 
 class Links:
@@ -115,7 +120,7 @@ class Links:
             if self._transfers is not None:
                 self._host.set_stream_handler(BLOB_PROTOCOL, self._transfers.serve)
                 self._transfers.find_providers = self._providers.find
-                self._transfers.on_fetched = self._providers.provide
+                self._transfers.on_fetched = self._announce_blob
             self._host.set_stream_handler(STOP_PROTOCOL, self._circuits.serve_stop)
             if self._serves_as_relay():
                 self._host.set_stream_handler(HOP_PROTOCOL, RelayService(self, self.config.relay_limits).serve_hop)
@@ -236,6 +241,11 @@ class Links:
     async def find_providers(self, key: bytes) -> Sequence[bytes]:
         """Nodes that announced that they have it; empty after 10 s without any."""
         return await self._providers.find(key)
+
+    def _announce_blob(self, digest: bytes, size_bytes: int) -> None:
+        """Large ones, once the work that they were fetched for has begun; small ones their replicas serve."""
+        if size_bytes >= ANNOUNCED_BLOB_BYTES:
+            self._providers.provide(digest, ANNOUNCE_AFTER_S)
 
     def peers(self) -> list[LinkInfo]:
         """All links, in the order of their beginning."""

@@ -57,7 +57,7 @@ class Providers:
         self._links = links
         self._host = host
         self._table = KadDHT(cast(IHost, _LinkedHost(host, links)), DHTMode.SERVER, enable_values=False)
-        self._announce, self._announcements = trio.open_memory_channel[bytes](ANNOUNCEMENTS_MAX)
+        self._announce, self._announcements = trio.open_memory_channel[tuple[float, bytes]](ANNOUNCEMENTS_MAX)
 
     async def serve(self, stream: INetStream) -> None:
         """Questions and records of a member."""
@@ -67,9 +67,12 @@ class Providers:
             del known[next(iter(known))]
 
     async def run(self) -> None:
-        """Announce what was asked for, one after the other."""
+        """Announce what was asked for, one after the other; nothing while this node has no address."""
         while True:
-            key = await self._announcements.receive()
+            due_s, key = await self._announcements.receive()
+            await trio.sleep_until(due_s)
+            if not self._links.addresses:
+                continue
             try:
                 with trio.move_on_after(LOOKUP_S):
                     await self._table.provider_store.provide(_multihash(key))
@@ -78,10 +81,13 @@ class Providers:
                 log.info("providers.not_announced", key=key.hex()[:16], error=repr(error)[:200])
             await trio.sleep(ANNOUNCE_INTERVAL_S)
 
-    def provide(self, key: bytes) -> None:
-        """Announce, in a while, that this node has the job or blob of this id. Dropped if too many wait."""
+    def provide(self, key: bytes, after_s: float = 0.0) -> None:
+        """Announce, when those before are, that this node has the job or blob of this id. Dropped if too many wait.
+
+        after_s: not before that, for what is in no hurry; what comes after it waits as well.
+        """
         try:
-            self._announce.send_nowait(key)
+            self._announce.send_nowait((trio.current_time() + after_s, key))
         except trio.WouldBlock:
             log.info("providers.not_announced", key=key.hex()[:16], error="too many wait")
 
