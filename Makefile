@@ -30,8 +30,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)"
 	@echo "hearthmesh: installing into $(VENV) (once)"
 	@"$(BIN)/python" -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-uv.lock
-	@"$(BIN)/uv" pip install -q --python "$(BIN)/python" --require-hashes --no-deps -r requirements.lock
+	@"$(BIN)/uv" pip install -q --python "$(BIN)/python" --require-hashes --no-deps --compile-bytecode -r requirements.lock
 	@"$(BIN)/uv" pip install -q --python "$(BIN)/python" --no-deps --no-build-isolation -e .
+	@"$(BIN)/python" -m compileall -q crypto protocol node testnet
 	@touch "$(STAMP)"
 
 # For maintainers: pin anew after a change of the dependencies.
