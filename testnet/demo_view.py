@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 REFRESH_S = 0.3
 LINE_EVERY_S = 3.0
+LINE_COLUMNS = 110
 ROOMS_EVERY_S = 9.0
 BAR_WIDTH = 16
 # Each bar spans this many kelvins: its right end lies a quarter above the setpoint.
@@ -94,8 +95,8 @@ class LineView:
             say_rooms(scene)
         if now_s >= self._line_due_s:
             self._line_due_s = now_s + LINE_EVERY_S
-            flows = ", ".join(flow_lines(scene, now_s)[:3])
-            say(f"{now_s:5.1f} s  {progress_text(scene, now_s)}" + (f"; {flows}" if flows else ""))
+            line = f"{now_s:5.1f} s  {progress_text(scene, now_s)}"
+            say(_with_as_many(line, flow_lines(scene, now_s), "; "))
 
 
 class LiveView:
@@ -117,7 +118,7 @@ class LiveView:
 
 
 def picture(scene: Scene, now_s: float, columns: int, lines: int | None = None) -> Group:
-    """The scene in so many columns and lines; without a number of lines: all that happened, to be left on the screen."""
+    """The scene in so many columns and lines; without lines: with all that happened, to be left on the screen."""
     from rich.console import Group
     from rich.text import Text
 
@@ -226,15 +227,24 @@ def happening_line(at_s: float, text: str) -> Text:
 
 
 def say_rooms(scene: Scene) -> None:
-    """As text of at most 100 columns."""
+    """As text."""
     say(f"         {'room':<10} {'now':>8}   {'':<{BAR_WIDTH}} {'wanted':>7}  {'heater':<14} {'done':>5}  took from")
     for room in scene.rooms.values():
-        took = " ".join(f"{victim} {count}" for victim, count in list(scene.taken_from(room.name).items())[:3])
+        took = [f"{victim} {count}" for victim, count in scene.taken_from(room.name).items()]
         name = room.name + (" *" if room.keeps_job else "")
         line = (
             f"         {name:<10} {room.temperature_c:5.2f} °C   {plain_bar(room)} {room.plan.setpoint_c:>4g} °C  "
-            f"{room.doing():<14} {room.total.tasks:>5}  {took}"
+            f"{room.doing():<14} {room.total.tasks:>5} "
         )
-        say(line.rstrip())
+        say(_with_as_many(line, took[:TAKEN_SHOWN], " ").rstrip())
     if scene.keepers():
         say("         * keeps the job's state")
+
+
+def _with_as_many(line: str, parts: Sequence[str], separator: str) -> str:
+    """The line and those first parts that fit beside it."""
+    for part in parts:
+        if len(line) + len(separator) + len(part) > LINE_COLUMNS:
+            break
+        line += separator + part
+    return line

@@ -4,12 +4,22 @@ import io
 from typing import Any
 
 import pytest
+import trio
 from rich.console import Console
+from trio.testing import MockClock
 
 from hearthmesh.crypto.identity import Identity, node_id_from_text
 from hearthmesh.testnet.demo_rooms import HOUSE, demo_rooms
 from hearthmesh.testnet.demo_scene import AWAY, Condition, Scene
-from hearthmesh.testnet.demo_view import bar_cells, flow_lines, picture, plain_bar, progress_text
+from hearthmesh.testnet.demo_view import (
+    LINE_COLUMNS,
+    LineView,
+    bar_cells,
+    flow_lines,
+    picture,
+    plain_bar,
+    progress_text,
+)
 from hearthmesh.testnet.errors import TestnetError
 
 PEERS = {name: Identity.generate().peer_id for name in HOUSE}
@@ -143,6 +153,25 @@ def test_the_picture_is_no_higher_than_its_terminal_and_shows_the_latest() -> No
     text = console.export_text()
     assert len(text.splitlines()) <= 24
     assert "event 39" in text and "event 3 " not in text
+
+
+async def test_lines_of_text_tell_everything_once_and_keep_to_their_width(
+    capsys: pytest.CaptureFixture[str], autojump_clock: MockClock
+) -> None:
+    seen = scene()
+    seen.tell(0.0, "the heaters start")
+    for name in HOUSE:
+        seen.take_status(name, status(stolen_from={PEERS[other]: 1000 for other in HOUSE}), 0.0)
+    seen.take_progress(50, 0.0)
+    view = LineView()
+    with trio.move_on_after(10):
+        await view.run(seen, trio.current_time)
+    seen.tell(10.0, "the heaters have left")
+    view.finish(seen, 10.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= LINE_COLUMNS
+    assert [line[9:] for line in lines if "the heaters" in line] == ["the heaters start", "the heaters have left"]
+    assert len([line for line in lines if "50 of 100 tasks (50 %)" in line]) == 4
 
 
 def test_rooms_are_taken_from_the_house_then_guest_rooms_are_added() -> None:
