@@ -45,6 +45,7 @@ JOB_VIEWS_MAX = 1024
 UNRUNNABLE_US = 60_000_000
 GRANTS_A_MESSAGE_MAX = 64
 CONTEXT_A_MESSAGE_MAX = 128
+GRANTS_REMEMBERED_MAX = 4096
 REASON_BYTES_MAX = 256
 
 
@@ -98,6 +99,7 @@ class Worker:
         self._executions: dict[int, Execution] = {}
         self._task_us: dict[bytes, int] = {}
         self._unrunnable: dict[bytes, int] = {}
+        self._taken: dict[bytes, None] = {}
         self._next_execution = 0
         self._renewing = False
         self.slots = 0
@@ -396,8 +398,11 @@ class Worker:
             return 0
         if view.cancellation is not None:
             return 0
-        if any(lease.grant.id == record.id for lease in self._leases):
+        if record.id in self._taken:
             return 0
+        self._taken[record.id] = None
+        while len(self._taken) > GRANTS_REMEMBERED_MAX:
+            del self._taken[next(iter(self._taken))]
         if grant.parent:
             for node in view.replicas:
                 self._ctx.send(node, Records(grant.job_id, (raw,)))
