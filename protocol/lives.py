@@ -89,6 +89,7 @@ class SubmissionFinding(StrEnum):
 SUBMISSION_TRANSITIONS: dict[tuple[SubmissionState, SubmissionFinding], SubmissionState] = {
     (SubmissionState.SIGNED, SubmissionFinding.STORED): SubmissionState.STORED,
     (SubmissionState.SIGNED, SubmissionFinding.STORED_FOLLOWED): SubmissionState.FOLLOWED,
+    (SubmissionState.SIGNED, SubmissionFinding.CONFIRMED): SubmissionState.ACCEPTED,
     (SubmissionState.SIGNED, SubmissionFinding.REFUSED): SubmissionState.REJECTED,
     (SubmissionState.SIGNED, SubmissionFinding.CANCELLED): SubmissionState.CANCELLED,
     (SubmissionState.STORED, SubmissionFinding.FOLLOWED): SubmissionState.FOLLOWED,
