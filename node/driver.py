@@ -73,6 +73,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _ACKNOWLEDGEMENTS = (Stored, Submitted, Granted, HandOn, Records)
 STORAGE_RETRY_S = 1.0
 EVENTS_A_TURN_MAX = 64
+# Unhandled messages of one peer, of at most 4 MiB each and 300 B mostly, before it has to wait.
+MESSAGES_A_PEER_MAX = 64
 # A peer that broke this many rules within a minute is cut off for that long.
 PENALTIES_MAX = 20
 PENALTY_WINDOW_US = 60_000_000
@@ -152,6 +154,7 @@ class Driver:
         self._runner: Runner | None = None
         self._nursery: trio.Nursery | None = None
         self._inbox: deque[Event] = deque()
+        self._waiting: dict[bytes, int] = {}
         self._wake = trio.Event()
         self._timers: dict[TimerKey, int] = {}
         self._timer_heap: list[tuple[int, int, TimerKey]] = []
@@ -177,6 +180,11 @@ class Driver:
         self._inbox.append(event)
         self._wake.set()
 
+    async def room(self, peer: bytes) -> None:
+        """Back-pressure: a peer whose messages wait here is not read from until they are handled."""
+        while self._waiting.get(peer, 0) >= MESSAGES_A_PEER_MAX:
+            await self._changed.wait()
+
     def on_connected(self, peer: bytes, certificate: Certificate) -> None:
         if self._banned_until.get(peer, 0) > monotonic_us():
             self._require_transport().close(peer, "banned for a minute after breaking rules")
@@ -193,6 +201,7 @@ class Driver:
             log.debug("peer.malformed", peer=peer.hex()[:16], reason=str(error))
             self._penalise(peer, Reason.MALFORMED)
             return
+        self._waiting[peer] = self._waiting.get(peer, 0) + 1
         self.feed(Received(peer, message))
 
     def on_gossip(self, source: bytes, payload: bytes) -> None:
@@ -230,9 +239,19 @@ class Driver:
             now_us = monotonic_us()
             self._fire_due(now_us)
             for _ in range(min(len(self._inbox), EVENTS_A_TURN_MAX)):
-                self._perform(self.mesh.handle(self._inbox.popleft(), now_us))
+                event = self._inbox.popleft()
+                if isinstance(event, Received):
+                    self._count_handled(event.peer)
+                self._perform(self.mesh.handle(event, now_us))
             self._changed.set()
             self._changed = trio.Event()
+
+    def _count_handled(self, peer: bytes) -> None:
+        left = self._waiting.get(peer, 0) - 1
+        if left > 0:
+            self._waiting[peer] = left
+        else:
+            self._waiting.pop(peer, None)
 
     async def changed(self) -> None:
         """Wait until the machine has handled something more."""

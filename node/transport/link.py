@@ -7,7 +7,7 @@ side says hello and goodbye; all other payloads are opaque here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from struct import Struct
 from typing import Protocol
@@ -220,13 +220,16 @@ class Link:
         while (self._queue or self._writing) and self._end is None:
             await self._idle.park()
 
-    async def run(self, on_frame: Callable[[bytes, bytes], None]) -> LinkEnd:
-        """Serve until the end; `on_frame(peer, payload)` for each frame. Never raises but for cancellation."""
+    async def run(self, on_frame: Callable[[bytes, bytes], None], room: Callable[[bytes], Awaitable[None]]) -> LinkEnd:
+        """Serve until the end; `on_frame(peer, payload)` for each frame. Never raises but for cancellation.
+
+        room(peer): awaited before more is read, so that a fast peer waits for a slow owner.
+        """
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._guarded, self._write_forever)
-                    await self._guarded(self._read_forever, on_frame)
+                    await self._guarded(self._read_forever, on_frame, room)
                     nursery.cancel_scope.cancel()
         finally:
             if self._end is None:
@@ -249,7 +252,9 @@ class Link:
         except STREAM_GONE as error:
             self.end(LinkEnd(f"lost: {error or type(error).__name__}", by_peer=went_away(self.stream)))
 
-    async def _read_forever(self, on_frame: Callable[[bytes, bytes], None]) -> None:
+    async def _read_forever(
+        self, on_frame: Callable[[bytes, bytes], None], room: Callable[[bytes], Awaitable[None]]
+    ) -> None:
         peer, frames, read = self.peer, self._frames, self.stream.read
         frames.max_frame_bytes = self._limits.max_frame_bytes
         while True:
@@ -259,6 +264,7 @@ class Link:
                     on_frame(peer, payload)
                 elif self._on_greeting(payload):
                     return
+            await room(peer)
             data = await read(READ_BYTES)
             if not data:
                 raise trio.BrokenResourceError("closed by the peer")

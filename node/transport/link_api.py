@@ -20,6 +20,9 @@ class LinkHandler(Protocol):
 
     def on_message(self, peer: bytes, payload: bytes) -> None: ...
 
+    async def room(self, peer: bytes) -> None:
+        """Return when more messages of the peer may come; it is not read from until then."""
+
     def on_gossip(self, source: bytes, payload: bytes) -> None: ...
 
     def on_unreachable(self, peer: bytes) -> None:

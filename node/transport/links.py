@@ -478,7 +478,7 @@ class Links:
 
     async def _serve(self, link: Link, stream: INetStream) -> None:
         try:
-            end = await link.run(self._handler.on_message)
+            end = await link.run(self._handler.on_message, self._handler.room)
         finally:
             connection = self._connections.pop(link)
             is_last = self._links.get(link.peer) is link

@@ -12,7 +12,7 @@ import trio
 
 from hearthmesh.crypto.certificates import MembershipPolicy, MeshDefinition, Role, issue
 from hearthmesh.crypto.identity import Identity
-from hearthmesh.node.driver import Driver
+from hearthmesh.node.driver import MESSAGES_A_PEER_MAX, Driver
 from hearthmesh.node.storage.errors import StorageFull
 from hearthmesh.node.storage.records import Put, Write
 from hearthmesh.protocol.codec import decode_message, encode_message
@@ -200,3 +200,16 @@ def test_encoded_messages_are_what_the_wire_carries() -> None:
     assert decode_message(encode_message(Ping(3))) == Ping(3)
     with pytest.raises(ValueError):
         decode_message(b"\x02" + encode_message(Ping(3))[1:])
+
+
+async def test_a_peer_that_floods_waits_for_its_messages_to_be_handled(nursery: trio.Nursery) -> None:
+    driver, _, _ = make()
+    for number in range(MESSAGES_A_PEER_MAX):
+        driver.on_message(CLIENT.node_id, encode_message(Ping(number + 1)))
+    with trio.move_on_after(0) as gave_up:
+        await driver.room(CLIENT.node_id)
+    assert gave_up.cancelled_caught
+    with trio.fail_after(5):
+        await driver.room(AUTHORITY.node_id)
+        await started(nursery, driver)
+        await driver.room(CLIENT.node_id)

@@ -45,6 +45,8 @@ class Witness:
         self.messages.append((peer, payload))
         self._happen()
 
+    async def room(self, peer: bytes) -> None: ...
+
     def on_gossip(self, source: bytes, payload: bytes) -> None:
         self.gossip.append((source, payload))
         self._happen()
