@@ -28,3 +28,7 @@ def configure_logs(level: str, *, json_lines: bool) -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, force=True)
+    # py-libp2p's logger neither propagates nor has a handler, so Python's last resort would print its warnings.
+    libp2p = logging.getLogger("libp2p")
+    libp2p.setLevel(logging.CRITICAL)
+    libp2p.addHandler(logging.NullHandler())

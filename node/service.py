@@ -50,6 +50,7 @@ CONTROL_INTERVAL_S = 0.5
 DRAIN_RUNNING_S = 5.0
 DRAIN_RESULTS_S = 3.0
 EVENTS_KEPT = 512
+PROVIDE_INTERVAL_S = 10.0
 SWITCH_INTERVAL_S = 0.0005
 CHECKPOINT_AGE_S = 7 * 86_400
 # What a worker process needs besides its task's memory: itself, the compiler, outputs and scratch files.
@@ -160,6 +161,7 @@ class Node:
                 await nursery.start(self.links.run)
                 nursery.start_soon(self._follow_addresses)
                 nursery.start_soon(self._heat_forever)
+                nursery.start_soon(self._provide_jobs)
                 nursery.start_soon(trio.to_thread.run_sync, remove_old_checkpoints, self.folder.checkpoints)
                 await nursery.start(ControlServer(self.folder.control_socket, self._handlers(stop)).run)
                 log.info("node.started", peer_id=self.membership.identity.peer_id, addresses=self.links.addresses)
@@ -256,6 +258,19 @@ class Node:
                 self.driver.feed(reading)
             await trio.sleep(CONTROL_INTERVAL_S)
 
+    async def _provide_jobs(self) -> None:
+        """Announce in the Kademlia table the jobs that are kept here; not those that are over before it pays."""
+        provided: dict[bytes, None] = {}
+        while True:
+            await trio.sleep(PROVIDE_INTERVAL_S)
+            kept = self.mesh.replica.open_jobs
+            provided = {job_id: None for job_id in provided if job_id in kept}
+            for job_id in list(kept):
+                since_us = monotonic_us() - self.mesh.replica.jobs[job_id].since_us
+                if job_id not in provided and since_us > PROVIDE_INTERVAL_S * 1e6:
+                    provided[job_id] = None
+                    self.links.provide(job_id)
+
     # -- for the owner -------------------------------------------------------------------------------------
 
     def _observe(self, note: Notify) -> None:
@@ -348,7 +363,10 @@ def remove_old_checkpoints(root: Path, now_s: float | None = None) -> int:
     limit_s = (time.time() if now_s is None else now_s) - CHECKPOINT_AGE_S
     removed = 0
     for job in root.iterdir() if root.is_dir() else ():
-        newest_s = max((entry.lstat().st_mtime for entry in (job, *job.glob("*"))), default=0.0)
+        try:
+            newest_s = max(entry.lstat().st_mtime for entry in (job, *job.glob("*")))
+        except OSError:  # a task that ends meanwhile removes its own
+            continue
         if newest_s < limit_s:
             shutil.rmtree(job, ignore_errors=True)
             removed += 1

@@ -172,9 +172,10 @@ class CancelJob:
 
 @dataclass(frozen=True, slots=True)
 class ListJobs:
-    """Command: ask the mesh for this node's jobs. job_id empty: all."""
+    """Command: ask the mesh for this node's jobs. job_id empty: all.  peers: whom, instead of some known members."""
 
     job_id: bytes
+    peers: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,13 +194,13 @@ class Mesh:
             case FollowJob():
                 self.submitter.follow(event.job_id, IntervalSet(*event.have), event.results, now_us)
             case UnfollowJob():
-                self.submitter.unfollow(event.job_id)
+                self.submitter.unfollow(event.job_id, now_us)
             case ResultsTaken():
                 self.submitter.taken(event.job_id, event.batch_id, now_us)
             case CancelJob():
                 self.submitter.cancel(event.job_id)
             case ListJobs():
-                self.submitter.find(event.job_id)
+                self.submitter.find(event.job_id, event.peers)
             case _:
                 raise AssertionError(f"no handler for {type(event).__name__}")
 
@@ -275,6 +275,9 @@ class Mesh:
         self.members.connected(peer, now_us)
         self.replica.on_peer_gone(peer)
         self.tables.peer_connected(peer, now_us)
+        # Gossip reaches who was there at that time; the others hear of it from their next peer.
+        for held in self.ctx.policy.revocations:
+            self.ctx.send(peer, Revocations(held.to_bytes()))
         self.worker.pump(now_us)
 
     def _on_lost(self, peer: bytes, reset: bool, now_us: int) -> None:
@@ -399,7 +402,7 @@ class Mesh:
     def _on_replica_message(self, peer: bytes, message: Message, now_us: int) -> None:
         match message:
             case Submit():
-                self.replica.on_submit(peer, message, now_us)
+                self._on_submit(peer, message, now_us)
             case Renew():
                 self.replica.on_renew(peer, message, now_us)
             case Subscribe():
@@ -418,6 +421,14 @@ class Mesh:
                 self.replica.on_want(peer, message)
             case _:
                 self.ctx.penalise(peer, Reason.MALFORMED)
+
+    def _on_submit(self, peer: bytes, message: Submit, now_us: int) -> None:
+        roles = self.profile.roles if peer == self.ctx.node_id else self.connected.get(peer, Role(0))
+        if roles & Role.SUBMITTER:
+            self.replica.on_submit(peer, message, now_us)
+            return
+        self.ctx.penalise(peer, Reason.NOT_ADMITTED)
+        self.ctx.send(peer, Rejected(message.request, bytes(32), "this node's certificate has no role submitter"))
 
     def _on_steal(self, peer: bytes, message: Steal, now_us: int) -> None:
         """A replica gives free tasks, a worker unstarted ones; else the thief is parked or refused."""

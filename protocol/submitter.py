@@ -47,6 +47,8 @@ from .tables import Tables
 
 HAVE_RANGES_MAX = 4096
 SUBMIT_ATTEMPTS_MAX = 5
+# Members asked for a job: in a cell most are linked anyway, and each answers in one message.
+FIND_PEERS_MAX = 64
 
 
 @dataclass(slots=True)
@@ -54,7 +56,7 @@ class OwnJob:
     """A job of this client's. state: as far as it was told and has checked.
 
     verified: tasks whose result the consumer has taken, with proof.  handed: those plus what it is being given.
-    received: batches being given, with the parts meant.  pending: taken, but not yet in an acceptance.
+    received: batches being given: who sent each, and the parts meant.  pending: taken, but not yet in an acceptance.
     status: the source's last word.  moved_us: when results were last asked for, or came.  told_us: when acceptances
     were last told.
     """
@@ -70,7 +72,7 @@ class OwnJob:
     heard_us: int = 0
     verified: IntervalSet = field(default_factory=IntervalSet)
     handed: IntervalSet = field(default_factory=IntervalSet)
-    received: dict[bytes, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    received: dict[bytes, tuple[bytes, tuple[tuple[int, int], ...]]] = field(default_factory=dict)
     pending: list[AcceptedBatch] = field(default_factory=list)
     suspects: dict[bytes, None] = field(default_factory=dict)
     status: JobStatus | None = None
@@ -244,10 +246,12 @@ class Submitter:
             self._watch_armed = True
             self._ctx.set_timer(("watch", b""), now_us + self._ctx.config.status_heartbeat_us)
 
-    def unfollow(self, job_id: bytes) -> None:
+    def unfollow(self, job_id: bytes, now_us: int) -> None:
+        """Stop the transfer; what was taken so far is accepted first."""
         own = self.jobs.get(job_id)
         if own is not None and own.following:
             own.following = False
+            self._accept(own, now_us)
             if own.source is not None:
                 self._ctx.send(own.source, Unsubscribe(job_id))
             own.source = None
@@ -270,10 +274,13 @@ class Submitter:
         window = self._ctx.config.result_window
         self._ctx.send(own.source, Subscribe(own.state.job_id, have, own.wants_results, window))
 
-    def find(self, job_id: bytes) -> None:
-        """Ask every connected peer for a job of this client's, or with an empty id for all."""
-        for node in self._members.alive():
+    def find(self, job_id: bytes, peers: tuple[bytes, ...] = ()) -> None:
+        """Ask some members, or these peers, for a job of this client's; with an empty id for all."""
+        alive = self._members.alive()
+        nodes = list(peers) or (alive if len(alive) <= FIND_PEERS_MAX else self._ctx.sample(alive, FIND_PEERS_MAX))
+        for node in nodes:
             self._ctx.send(node, FindJob(self._ctx.next_request(), job_id))
+        self._ctx.notify("jobs.asked", count=len(nodes))
 
     def on_found(self, peer: bytes, message: FoundJobs) -> None:
         for raw in message.context:
@@ -333,7 +340,7 @@ class Submitter:
             if header.id not in own.received:
                 self._consume(own, peer, header.id)
             return True
-        own.received[header.id] = parts
+        own.received[header.id] = (peer, parts)
         for lo, hi in parts:
             own.handed.add(lo, hi)
         self._ctx.notify(
@@ -377,14 +384,14 @@ class Submitter:
         own = self.jobs.get(job_id)
         if own is None:
             return
-        parts = own.received.pop(batch_id, None)
-        if parts is None:
+        given = own.received.pop(batch_id, None)
+        if given is None:
             return
+        source, parts = given
         for lo, hi in parts:
             own.verified.add(lo, hi)
             own.pending.append(AcceptedBatch(batch_id, lo, hi))
-        if own.source is not None:
-            self._ctx.send(own.source, Consumed(job_id, (batch_id,)))
+        self._ctx.send(source, Consumed(job_id, (batch_id,)))
         if own.verified.total == own.state.spec.tasks or len(own.pending) >= 512:
             self._accept(own, now_us)
         else:

@@ -201,16 +201,28 @@ class Client:
         return [Job(self, job_id, own.state.spec) for job_id, own in known.items() if job_id.hex().startswith(text)]
 
     async def _find(self, job_id: bytes) -> None:
-        """Ask all peers; return when all asked have answered, or after a while."""
-        waiting = len(self._driver.mesh.members.alive())
+        """Ask the members that are known, and if they do not know the job, those that announced that they keep it."""
+        await self._ask(ListJobs(job_id))
+        if job_id and job_id not in self._driver.mesh.submitter.jobs:
+            with trio.move_on_after(FIND_TIMEOUT_S):
+                providers = await self._links.find_providers(job_id)
+                if providers:
+                    await self._ask(ListJobs(job_id, tuple(providers)))
+
+    async def _ask(self, question: ListJobs) -> None:
+        """Return when all who were asked have answered, or the job is known, or after a while."""
+        waiting = 0
         with self.listen(b"") as notes:
-            self.feed(ListJobs(job_id))
+            self.feed(question)
             with trio.move_on_after(FIND_TIMEOUT_S):
                 async for note in notes:
-                    if note.name != "jobs.found":
+                    if note.name == "jobs.asked":
+                        waiting = note.fields["count"]
+                    elif note.name == "jobs.found":
+                        waiting -= 1
+                    else:
                         continue
-                    waiting -= 1
-                    if waiting <= 0 or (job_id and job_id in self._driver.mesh.submitter.jobs):
+                    if waiting <= 0 or question.job_id in self._driver.mesh.submitter.jobs:
                         return
 
     def members(self) -> list[dict[str, Any]]:
@@ -295,11 +307,12 @@ class Client:
         """A large output. Raises ClientError."""
         try:
             await self._blobs.fetch((digest,), sources, b"results")
-            return await self._store.read_async(digest)
+            try:
+                return await self._store.read_async(digest)
+            finally:
+                self._store.unpin(digest, b"results")
         except (BlobsUnavailable, StorageError) as error:
             raise ClientError(str(error)) from error
-        finally:
-            self._store.unpin(digest, b"results")
 
     async def flush(self) -> None:
         """Let what was sent leave."""

@@ -1,0 +1,55 @@
+"""A client's side of a job: what it took is accepted, whatever it does next."""
+
+from hearthmesh.protocol.events import FollowJob, ListJobs, SubmitJob, UnfollowJob
+from tests.protocol.cluster import SECOND, Cluster, SimNode
+
+
+def submitted(cluster: Cluster, client: SimNode, tasks: int) -> bytes:
+    cluster.feed(client, SubmitJob(cluster.spec(tasks)))
+    cluster.run_until(lambda: bool(client.noted("job.submitted")))
+    job_id: bytes = client.noted("job.submitted")[0]["job_id"]
+    return job_id
+
+
+def accepted_by(cluster: Cluster, job_id: bytes) -> set[int]:
+    return {
+        node.mesh.replica.jobs[job_id].state.accepted_tasks.total
+        for node in cluster.nodes.values()
+        if job_id in node.mesh.replica.jobs
+    }
+
+
+def test_what_was_taken_is_accepted_when_the_client_leaves_early() -> None:
+    cluster = Cluster()
+    cluster.workers(4)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    job_id = submitted(cluster, client, 100)
+    cluster.feed(client, FollowJob(job_id, (), True))
+    cluster.run_until(lambda: len(client.results) >= 20)
+    cluster.run(1)
+    taken = client.mesh.submitter.jobs[job_id].verified.total
+    cluster.feed(client, UnfollowJob(job_id))
+    cluster.run(SECOND)
+    assert taken >= 20
+    assert accepted_by(cluster, job_id) == {taken}
+
+
+def test_submitting_again_is_answered_at_once() -> None:
+    cluster = Cluster()
+    cluster.workers(3)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    job_id = submitted(cluster, client, 5)
+    cluster.feed(client, SubmitJob(cluster.spec(5)))
+    assert [note["job_id"] for note in client.noted("job.submitted")] == [job_id, job_id]
+
+
+def test_only_the_peers_that_are_named_are_asked_for_a_job() -> None:
+    cluster = Cluster()
+    first, *_ = cluster.workers(3)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    cluster.log.clear()
+    cluster.feed(client, ListJobs(b"", (first.id,)))
+    assert [line for line in cluster.log if "FindJob" in line] == [f"client>{first.name} FindJob"]
