@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 import trio
 
+from ..protocol.batches import TASK_CPU_US_MAX
 from ..protocol.effects import Execute
 from ..protocol.events import Event, ExecutionFailed, TaskFinished
 from ..protocol.inputs import select
@@ -25,6 +26,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 INIT_FILE = "init"
 STDERR_BYTES_MAX = 4096
+# All tails of a batch: with its inline outputs they fit one delivery.
+STDERR_BATCH_BYTES_MAX = 512 * 1024
 
 
 class BlobSource(Protocol):
@@ -213,13 +216,20 @@ class TaskRunner:
             exits=tuple(outcome.exits[:ran]),
             outputs=tuple(outputs),
             externals=externals,
-            stderrs={offset: text for offset, text in outcome.stderrs.items() if offset < ran},
+            stderrs=_tails(outcome.stderrs, ran),
             fuels=tuple(outcome.fuels[:ran]),
-            cpu_us=tuple(outcome.cpu_us[:ran]),
+            cpu_us=tuple(min(used_us, TASK_CPU_US_MAX) for used_us in outcome.cpu_us[:ran]),
             energy_mj=energy_mj,
             useful_mj=useful_mj,
             measured=self._heater.measured,
         )
+
+
+def _tails(stderrs: Mapping[int, bytes], ran: int) -> dict[int, bytes]:
+    """What the tasks that ran said last, each shortened alike if there is too much for one delivery."""
+    said = {offset: text for offset, text in stderrs.items() if offset < ran and text}
+    share_bytes = min(STDERR_BYTES_MAX, STDERR_BATCH_BYTES_MAX // max(1, len(said)))
+    return {offset: text[-share_bytes:] for offset, text in said.items()}
 
 
 def _pin(run: Execute) -> bytes:

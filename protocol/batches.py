@@ -25,6 +25,8 @@ _LEAF = Packing("<QIi32s32sQI")
 _EMPTY_DIGEST = sha256(b"").digest()
 STDERR_BYTES_MAX = 4096
 COLUMN_BYTES_MAX = 2 * 1024 * 1024
+# A leaf says a task's CPU time in 32 bits: 71 minutes, and "at least that" above.
+TASK_CPU_US_MAX = 0xFFFF_FFFF
 
 
 class ExternalOutput(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -119,7 +121,7 @@ def encode_columns(batch: Batch) -> bytes:
         exits=b"" if not any(batch.exits) else pack(f"<{count}i", *batch.exits),
         sizes=pack(f"<{count}I", *map(len, batch.outputs)),
         fuels=b"" if not any(batch.fuels) else pack(f"<{count}Q", *batch.fuels),
-        cpu_us=pack(f"<{count}I", *(min(value, 0xFFFF_FFFF) for value in batch.cpu_us)),
+        cpu_us=pack(f"<{count}I", *batch.cpu_us),
         outputs=b"".join(batch.outputs),
         externals=tuple(
             ExternalOutput(offset, digest, size) for offset, (digest, size) in sorted(batch.externals.items())
