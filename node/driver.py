@@ -56,7 +56,17 @@ from ..protocol.events import (
     TimerFired,
 )
 from ..protocol.mesh import Mesh
-from ..protocol.messages import Delivery, Granted, HandOn, Message, Records, Stored, Submitted
+from ..protocol.messages import (
+    Announce,
+    Delivery,
+    Granted,
+    HandOn,
+    Message,
+    Records,
+    Revocations,
+    Stored,
+    Submitted,
+)
 from ..protocol.outbox import OWED_COLUMNS_ROW
 from ..protocol.records import RecordKind
 from ..protocol.replica import COLUMNS_ROW
@@ -195,17 +205,29 @@ class Driver:
         self.feed(PeerLost(peer, reset))
 
     def on_message(self, peer: bytes, payload: bytes) -> None:
+        message = self._decoded(peer, payload)
+        if message is not None:
+            self._receive(peer, message)
+
+    def on_gossip(self, source: bytes, payload: bytes) -> None:
+        """source: who signed it, maybe nobody that was ever admitted here: only signed news is heard from it."""
+        message = self._decoded(source, payload)
+        if isinstance(message, Announce | Revocations):
+            self._receive(source, message)
+        elif message is not None:
+            self._penalise(source, Reason.MALFORMED)
+
+    def _decoded(self, peer: bytes, payload: bytes) -> Message | None:
         try:
-            message = decode_message(payload)
+            return decode_message(payload)
         except DecodeError as error:
             log.debug("peer.malformed", peer=peer.hex()[:16], reason=str(error))
             self._penalise(peer, Reason.MALFORMED)
-            return
+            return None
+
+    def _receive(self, peer: bytes, message: Message) -> None:
         self._waiting[peer] = self._waiting.get(peer, 0) + 1
         self.feed(Received(peer, message))
-
-    def on_gossip(self, source: bytes, payload: bytes) -> None:
-        self.on_message(source, payload)
 
     def on_unreachable(self, peer: bytes) -> None:
         self.feed(PeerUnreachable(peer))

@@ -19,7 +19,7 @@ from hearthmesh.protocol.codec import decode_message, encode_message
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import BlobsFetched, PeerConnected, Received
 from hearthmesh.protocol.mesh import Mesh, NodeProfile
-from hearthmesh.protocol.messages import Delivery, Message, Ping, Stored, Submit, Submitted
+from hearthmesh.protocol.messages import Ack, Announce, Delivery, Message, Ping, Stored, Submit, Submitted
 from hearthmesh.protocol.records import JobSpec, RecordKind, ReplicaSet, sign_record
 
 CLIENT = Identity.from_seed(b"c" * 32)
@@ -213,3 +213,14 @@ async def test_a_peer_that_floods_waits_for_its_messages_to_be_handled(nursery: 
         await driver.room(AUTHORITY.node_id)
         await started(nursery, driver)
         await driver.room(CLIENT.node_id)
+
+
+async def test_gossip_carries_news_and_no_requests(nursery: trio.Nursery) -> None:
+    driver, _, wire = make()
+    await started(nursery, driver)
+    driver.on_gossip(CLIENT.node_id, encode_message(Announce(())))
+    driver.on_gossip(CLIENT.node_id, encode_message(Ping(1)))
+    driver.on_gossip(CLIENT.node_id, encode_message(submission(b"1")))
+    await driver.settled()
+    assert wire.of(Ack) == wire.of(Submitted) == []
+    assert not driver.mesh.replica.jobs
