@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .context import Context
 from .events import HeatReading
-from .records import HeatDigest, RecordKind, sign_record
+from .records import UINT_MAX, HeatDigest, RecordKind, sign_record
 from .tables import Tables
 
 
@@ -37,7 +37,8 @@ class HeatBoard:
             deficit_w=round(reading.deficit_w),
             capacity_w=max(0, round(reading.capacity_w)),
             free_slots=free_slots,
-            queue_us=queue_us,
+            # A job may claim any estimate of its tasks.
+            queue_us=min(queue_us, UINT_MAX),
             sink=reading.sink,
             temperature_mc=round(reading.temperature_c * 1000),
             draining=self.draining,

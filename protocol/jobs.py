@@ -31,6 +31,17 @@ from .records import (
 HAND_ON_DEPTH_MAX = 4
 # Replica sets that a job may have had. A path of them goes along wherever the newest goes.
 REPLICA_SETS_MAX = 64
+# Records that belong to a job; the other kinds are what nodes say of themselves.
+_JOB_KINDS = frozenset(
+    (
+        RecordKind.REPLICA_SET,
+        RecordKind.GRANT,
+        RecordKind.RELEASE,
+        RecordKind.BATCH,
+        RecordKind.ACCEPTANCE,
+        RecordKind.CANCELLATION,
+    )
+)
 
 
 class LeaseMark(NamedTuple):
@@ -166,6 +177,8 @@ class JobState:
         """
         if record.kind is RecordKind.SPEC:
             return False
+        if record.kind not in _JOB_KINDS:
+            raise RejectedRecord("malformed")
         if record.body.job_id != self.job_id:
             raise RejectedRecord("unknown-job")
         if record.id in self.ids:
@@ -405,7 +418,8 @@ def _open_embedded(raw: bytes, kind: RecordKind) -> Record:
     try:
         record = open_record(raw)
     except RecordError as error:
-        raise RejectedRecord(error.reason) from error
+        # A kind that we do not know is as wrong here as bytes that are no record.
+        raise RejectedRecord("bad-signature" if error.reason == "bad-signature" else "malformed") from error
     if record.kind is not kind:
         raise RejectedRecord("malformed")
     return record

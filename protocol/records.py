@@ -25,7 +25,8 @@ TaskIndex = Annotated[int, Meta(ge=0, le=1 << 40)]
 Count = Annotated[int, Meta(ge=0, le=1 << 40)]
 Epoch = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
 ShortText = Annotated[str, Meta(max_length=256)]
-UInt = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+UINT_MAX = (1 << 63) - 1
+UInt = Annotated[int, Meta(ge=0, le=UINT_MAX)]
 
 
 class RecordKind(IntEnum):

@@ -11,6 +11,7 @@ from .granting import Ledger
 from .intervals import IntervalSet
 from .jobs import JobState
 from .messages import Delivery, JobStatus, Subscribe, WorkerShare
+from .records import UINT_MAX
 
 WORKERS_SHOWN_MAX = 512
 
@@ -122,9 +123,9 @@ def job_status(state: JobState, ledger: Ledger, elapsed_us: int) -> JobStatus:
             node,
             done=state.totals[node].done if node in state.totals else 0,
             leased=leased.get(node, 0),
-            cpu_us=state.totals[node].cpu_us if node in state.totals else 0,
-            energy_mj=state.totals[node].energy_mj if node in state.totals else 0,
-            useful_mj=state.totals[node].useful_mj if node in state.totals else 0,
+            cpu_us=_shown(state.totals[node].cpu_us) if node in state.totals else 0,
+            energy_mj=_shown(state.totals[node].energy_mj) if node in state.totals else 0,
+            useful_mj=_shown(state.totals[node].useful_mj) if node in state.totals else 0,
         )
         for node in sorted({**state.totals, **leased})[:WORKERS_SHOWN_MAX]
     )
@@ -135,9 +136,14 @@ def job_status(state: JobState, ledger: Ledger, elapsed_us: int) -> JobStatus:
         done=state.done.total,
         leased=sum(leased.values()),
         accepted=state.accepted_tasks.total,
-        failed=state.failed_tasks,
+        failed=_shown(state.failed_tasks),
         duplicates=max(0, state.duplicates),
         elapsed_us=elapsed_us,
         task_us=state.task_us,
         workers=workers,
     )
+
+
+def _shown(total: int) -> int:
+    """A sum of workers' claims, rounded piece by piece, within what a message can say."""
+    return min(max(0, total), UINT_MAX)

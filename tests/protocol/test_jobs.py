@@ -3,11 +3,13 @@
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hearthmesh.crypto.identity import Identity
+from hearthmesh.protocol.effects import Reason
 from hearthmesh.protocol.jobs import JobState, RejectedRecord
 from hearthmesh.protocol.records import (
     Acceptance,
@@ -236,3 +238,12 @@ def test_record_survives_its_wire_form_and_notices_a_changed_byte() -> None:
     damaged[-1] ^= 1
     with pytest.raises(Exception, match="bad-signature"):
         open_record(bytes(damaged))
+
+
+def test_an_embedded_record_of_an_unknown_kind_is_the_peers_fault_by_a_known_name() -> None:
+    unknown = msgspec.msgpack.encode((99, WORKERS[0].node_id, b"", bytes(64)))
+    release = sign_record(WORKERS[0], RecordKind.RELEASE, Release(SPEC.id, 0, 1, unknown))
+    with pytest.raises(RejectedRecord) as rejected:
+        fresh().merge(release)
+    assert rejected.value.fault
+    assert Reason(rejected.value.reason) is Reason.MALFORMED
