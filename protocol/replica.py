@@ -138,6 +138,7 @@ class Replica:
         self._pending_batches: dict[bytes, PendingBatch] = {}
         self._lifelines: dict[bytes, ParkedSteal] = {}
         self._told: dict[bytes, dict[bytes, None]] = {}
+        self._replacing: dict[bytes, None] = {}
         self._digest_sequence = 0
         self._reconcile_cursor = 0
         self._sweeping = False
@@ -368,9 +369,10 @@ class Replica:
     def _after_change(self, kept: KeptJob, now_us: int) -> None:
         """Completion, free tasks, followers and digest, after any change of the state."""
         state = kept.state
+        if not state.open:
+            self.open_jobs.pop(state.job_id, None)
         if state.complete and kept.completed_us is None:
             kept.completed_us = now_us
-            self.open_jobs.pop(state.job_id, None)
             self._ctx.notify("replica.job-complete", job_id=state.job_id, duplicates=state.duplicates)
         settled = state.fully_accepted or state.cancellation is not None
         if settled and kept.settled_us is None:
@@ -722,6 +724,7 @@ class Replica:
             self._reconcile(kept, now_us)
             self._forget_if_due(kept, now_us)
         self._reconcile_cursor += RECONCILE_JOBS_A_TICK
+        self._watch_seats(now_us)
         for thief in [node for node, parked in self._lifelines.items() if parked.expires_at_us <= now_us]:
             del self._lifelines[thief]
 
@@ -751,10 +754,8 @@ class Replica:
     def on_dead(self, node: bytes, now_us: int) -> None:
         """A dead holder's tasks are free at once; a dead replica is replaced after the grace time."""
         self._lifelines.pop(node, None)
-        member_of_any = False
         for kept in list(self.jobs.values()):
             gone = kept.ledger.free_holder(node)
-            member_of_any |= node in kept.state.replicas
             if gone:
                 self._ctx.notify(
                     "lease.freed",
@@ -764,11 +765,24 @@ class Replica:
                 )
             if gone or node in kept.state.replicas:
                 self._after_change(kept, now_us)
-        if member_of_any:
+        self._watch_seats(now_us)
+
+    def _watch_seats(self, now_us: int) -> None:
+        """Each member that is not there is replaced after the grace time; if nobody could take its seat, later."""
+        empty = dict.fromkeys(
+            node
+            for kept in self.jobs.values()
+            if kept.settled_us is None
+            for node in kept.state.replicas
+            if node != self._ctx.node_id and node not in self._replacing and not self._members.is_alive(node)
+        )
+        for node in empty:
+            self._replacing[node] = None
             self._ctx.set_timer(("replace", node), now_us + self._ctx.config.replica_grace_us)
 
     def _replace(self, dead: bytes, now_us: int) -> None:
         """Put the next in rendezvous order in a dead member's place, where this node is the first alive."""
+        self._replacing.pop(dead, None)
         if self._members.is_alive(dead):
             return
         rows = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
