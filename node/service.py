@@ -21,6 +21,7 @@ from ..protocol.batches import BatchError, decode_columns
 from ..protocol.effects import Notify
 from ..protocol.events import AddressesChanged, Drain, StoredRow
 from ..protocol.mesh import Mesh, NodeProfile
+from ..protocol.outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW, Outbox
 from ..protocol.records import RecordError, RecordKind, open_record
 from ..protocol.replica import COLUMNS_ROW
 from .config import NodeConfig
@@ -225,18 +226,22 @@ class Node:
                     self.store.pin(digest, row.job_id)
             elif row.kind == RecordKind.BATCH and self.store.usage().blobs:
                 columns = self.journal.read(row.job_id, COLUMNS_ROW, row.key)
-                self._pin_outputs(row, columns)
+                self._pin_outputs(row, row.body, columns, row.job_id)
+            elif row.kind == OWED_HEADER_ROW:
+                _, header = Outbox.split_row(row.body)
+                columns = self.journal.read(row.job_id, OWED_COLUMNS_ROW, row.key)
+                self._pin_outputs(row, header, columns, row.key)
 
-    def _pin_outputs(self, row: StoredRow, columns: bytes | None) -> None:
+    def _pin_outputs(self, row: StoredRow, header: bytes, columns: bytes | None, owner: bytes) -> None:
         if columns is None:
             return
         try:
-            batch = decode_columns(open_record(row.body, check_signature=False).body, columns)
+            batch = decode_columns(open_record(header, check_signature=False).body, columns)
         except (BatchError, RecordError) as error:
             log.error("journal.batch-unreadable", batch=row.key.hex()[:16], reason=str(error))
             return
         for digest, _ in batch.externals.values():
-            self.store.pin(digest, row.job_id)
+            self.store.pin(digest, owner)
 
     async def _follow_addresses(self) -> None:
         """Tell the machine where this node listens, now and whenever that changes."""

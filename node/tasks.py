@@ -14,6 +14,7 @@ from ..protocol.effects import Execute
 from ..protocol.events import Event, ExecutionFailed, TaskFinished
 from ..protocol.inputs import select
 from ..protocol.jobs import JobState
+from ..protocol.outbox import output_pin
 from ..protocol.records import JobSpec
 from .driver import BlobsUnavailable
 from .execution.outcome import BatchOutcome, BatchRequest, ExecutionError, Executor, Exit, Limits
@@ -103,11 +104,15 @@ class TaskRunner:
             scope.cancel()
 
     async def _guarded(self, run: Execute, scope: trio.CancelScope) -> None:
+        event: Event | None = None
         with scope:
             event = await self._execute(run)
             self._scopes.pop(run.execution_id, None)
             self._feed(event)
         self._blobs.unpin(_pin(run))
+        if not isinstance(event, TaskFinished):
+            # What was finished stays pinned until the machine has delivered it.
+            self._blobs.unpin(output_pin(run.execution_id))
 
     async def _execute(self, run: Execute) -> Event:
         """The execution's end as an event; never raises but for cancellation."""
@@ -206,7 +211,7 @@ class TaskRunner:
                 inline_bytes += len(output)
                 continue
             digest = await self._blobs.store.put_bytes_async(output)
-            self._blobs.store.pin(digest, run.job_id)
+            self._blobs.store.pin(digest, output_pin(run.execution_id))
             externals[offset] = (digest, len(output))
             outputs[offset] = b""
         cpu_us = sum(outcome.cpu_us[:ran])

@@ -15,14 +15,23 @@ OWED_COLUMNS_ROW = 103
 OWED_HEADER_ROW = 104
 
 
+def output_pin(execution_id: int) -> bytes:
+    """Under which an execution's large outputs are pinned until its batch is settled; in this life only."""
+    return b"out" + execution_id.to_bytes(8, "big")
+
+
 @dataclass(slots=True)
 class Owed:
-    """A batch on its way. acknowledged: replicas that have it on disk.  declined: those that said no, and why."""
+    """A batch on its way. acknowledged: replicas that have it on disk.  declined: those that said no, and why.
+
+    pin: who holds its large outputs in the blob store.
+    """
 
     header: Record
     delivery: Delivery
     replicas: tuple[bytes, ...]
     sent_us: int
+    pin: bytes
     acknowledged: dict[bytes, None] = field(default_factory=dict)
     declined: dict[bytes, str] = field(default_factory=dict)
     persisted: bool = False
@@ -47,10 +56,10 @@ class Outbox:
     def full(self) -> bool:
         return len(self._owed) >= self._ctx.config.outbox_max
 
-    def add(self, header: Record, columns: bytes, replicas: tuple[bytes, ...], now_us: int) -> None:
-        """Send to all replicas at once."""
+    def add(self, header: Record, columns: bytes, replicas: tuple[bytes, ...], now_us: int, *, pin: bytes) -> None:
+        """Send to all replicas at once. pin: what `output_pin` said."""
         delivery = Delivery(header.raw, columns)
-        owed = Owed(header, delivery, replicas, now_us)
+        owed = Owed(header, delivery, replicas, now_us, pin)
         if not self._owed:
             self._arm(now_us)
         self._owed[header.id] = owed
@@ -58,11 +67,11 @@ class Outbox:
             self._ctx.send(node, delivery)
 
     def restore(self, header_raw: bytes, columns: bytes, replicas: tuple[bytes, ...], now_us: int) -> None:
-        """A row of the last life: deliver it again at the next retry."""
+        """A row of the last life: deliver it again at the next retry. Its outputs are pinned under its id."""
         header = open_record(header_raw, check_signature=False)
         if not self._owed:
             self._arm(now_us)
-        self._owed[header.id] = Owed(header, Delivery(header_raw, columns), replicas, now_us, persisted=True)
+        self._owed[header.id] = Owed(header, Delivery(header_raw, columns), replicas, now_us, header.id, persisted=True)
 
     def _arm(self, now_us: int) -> None:
         self._ctx.set_timer(("outbox", b""), now_us + self._ctx.config.outbox_retry_us)
@@ -90,7 +99,7 @@ class Outbox:
 
     def _settle(self, owed: Owed) -> None:
         del self._owed[owed.header.id]
-        self._ctx.emit(UnpinBlobs(owed.header.id))
+        self._ctx.emit(UnpinBlobs(owed.pin))
         if owed.persisted:
             job_id = owed.header.body.job_id
             self._ctx.emit(Unpersist(job_id, OWED_HEADER_ROW, owed.header.id))

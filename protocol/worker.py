@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from .batches import STDERR_BYTES_MAX, Batch, encode_columns
 from .context import Context
-from .effects import CancelExecution, Execute, Reason, TimerKey
+from .effects import CancelExecution, Execute, Reason, TimerKey, UnpinBlobs
 from .events import ExecutionFailed, HeatReading, StoredRow, TaskFinished
 from .heat import HeatBoard
 from .jobs import HAND_ON_DEPTH_MAX, JobState, RejectedRecord
@@ -27,7 +27,7 @@ from .messages import (
     Stored,
     Superseded,
 )
-from .outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW, Outbox
+from .outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW, Outbox, output_pin
 from .records import (
     BatchHeader,
     Grant,
@@ -229,6 +229,8 @@ class Worker:
     def on_finished(self, event: TaskFinished, now_us: int) -> None:
         execution = self._executions.pop(event.execution_id, None)
         if execution is None:
+            # Cancelled, while it ended.
+            self._ctx.emit(UnpinBlobs(output_pin(event.execution_id)))
             return
         done = len(event.exits)
         assert done <= execution.count, "an executor returned more tasks than it was given"
@@ -288,7 +290,7 @@ class Worker:
             certificate=self._ctx.certificate,
         )
         record = sign_record(self._ctx.identity, RecordKind.BATCH, header)
-        self.outbox.add(record, encode_columns(batch), view.replicas, now_us)
+        self.outbox.add(record, encode_columns(batch), view.replicas, now_us, pin=output_pin(execution.execution_id))
 
     def on_failed(self, event: ExecutionFailed, now_us: int) -> None:
         """A permanent fault is the tasks' result; any other gives the tasks to somebody else."""
