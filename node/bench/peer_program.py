@@ -10,12 +10,15 @@ import hashlib
 import importlib
 import json
 import os
+import queue
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 WORKERS = 2
@@ -150,7 +153,31 @@ def answer(system: Any, request: dict[str, Any]) -> dict[str, Any]:
     return works[request.pop("do")](system, **request)
 
 
+def read_requests() -> Iterator[dict[str, Any]]:
+    """Until the input ends. If that happens while something runs, then whoever asked is gone, and it is interrupted."""
+    requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+
+    def read() -> None:
+        for line in sys.stdin:
+            requests.put(line)
+        requests.put(None)
+        if not idle.is_set():
+            signal.pthread_kill(main_thread, signal.SIGINT)
+
+    idle = threading.Event()
+    idle.set()
+    threading.Thread(target=read, daemon=True).start()
+    while (line := requests.get()) is not None:
+        idle.clear()
+        yield json.loads(line)
+        idle.set()
+
+
 def main() -> None:
+    # A shell that starts us in the background has it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # What libraries print must not come between our lines.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -164,9 +191,12 @@ def main() -> None:
             system.map(function, [item] * 64)
         out.write(json.dumps({"version": system.version}) + "\n")
         out.flush()
-        for line in sys.stdin:
-            out.write(json.dumps(answer(system, json.loads(line))) + "\n")
+        for request in read_requests():
+            out.write(json.dumps(answer(system, request)) + "\n")
             out.flush()
+    except (KeyboardInterrupt, BrokenPipeError):
+        # Whoever asked is gone: end in order, as after the last request.
+        sys.stderr.write("interrupted\n")
     finally:
         if system is not None:
             system.close()

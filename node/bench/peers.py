@@ -18,7 +18,7 @@ from .processes import machine_cpu_us
 from .statistics import Rounds, quantile
 from .street import running
 from .suite import Progress, rounded
-from .workloads import LONG_TASK_US, PARTS, run_long, run_single, run_tiny, warm_up
+from .workloads import LONG_TASK_US, PARTS, others_cores, run_long, run_single, run_tiny, warm_up
 
 SYSTEMS = {"dask": "distributed", "ray": "ray"}
 OURS = "hearthmesh"
@@ -183,7 +183,7 @@ async def _our_round(plan: ComparisonPlan, folder: Path) -> SystemRound:
         await run_tiny(mesh, client, WARM_TASKS)
         tiny = await run_tiny(mesh, client, plan.tiny_tasks)
         singles_ms = [await run_single(client) for _ in range(plan.singles)]
-        long = await run_long(mesh, client, folder, plan.long_tasks)
+        long = await run_long(client, folder, plan.long_tasks)
     cpu_us = sum(tiny.cpu_us.values())
     return SystemRound(tiny.tasks_per_s, 0.0, cpu_us, singles_ms, long.efficiency, tiny.others_cores)
 
@@ -194,14 +194,14 @@ async def _peer_round(plan: ComparisonPlan, system: str, python: Path, folder: P
         before, machine_us, began_s = peer.usage(), machine_cpu_us(), trio.current_time()
         tiny_per_s = await _tiny_per_s(peer, plan.tiny_tasks, 1)
         seconds, machine_us = trio.current_time() - began_s, machine_cpu_us() - machine_us
-        used_us = sum(peer.usage().cpu_since(before))
-        others_cores = max(0.0, (machine_us - used_us) / 1e6 / seconds)
+        after = peer.usage()
+        others = others_cores(before, after, machine_us, seconds)
         packed_per_s = await _tiny_per_s(peer, plan.tiny_tasks, PACK)
         singles_ms = (await peer.ask({"do": "single", "count": plan.singles}))["ms"]
         long = await peer.ask({"do": "long", "tasks": plan.long_tasks, "cpu_us": LONG_TASK_US})
         efficiency = plan.long_tasks * long["alone_us"] / 1e6 / (long["cores"] * long["seconds"])
-        cpu_us = used_us / plan.tiny_tasks
-        return SystemRound(tiny_per_s, packed_per_s, cpu_us, singles_ms, efficiency, others_cores), peer.version
+        cpu_us = sum(after.cpu_since(before)) / plan.tiny_tasks
+        return SystemRound(tiny_per_s, packed_per_s, cpu_us, singles_ms, efficiency, others), peer.version
 
 
 async def _tiny_per_s(peer: PeerProcess, tasks: int, pack: int) -> float:

@@ -162,7 +162,7 @@ async def _measure_tasks(plan: Plan, names: Sequence[str], folder: Path, report:
                 tiny.append(await run_tiny(mesh, client, plan.tiny_tasks))
                 progress(f"tiny: round {of}: {tiny[-1].tasks_per_s:,.0f} tasks/s")
             if "efficiency" in names:
-                long.append(await run_long(mesh, client, folder, plan.long_tasks))
+                long.append(await run_long(client, folder, plan.long_tasks))
                 progress(f"efficiency: round {of}: {long[-1].efficiency:.3f}")
     if tiny:
         _add_tiny(report, tiny)

@@ -101,7 +101,7 @@ async def run_tiny(mesh: BenchMesh, client: Client, tasks: int = TINY_TASKS) -> 
         cpu_us=_cpu_us_per_task(before, after, tasks),
         steals=await _steals(mesh) - steals,
         duplicates=status.duplicates,
-        others_cores=_others_cores(before, after, machine_us, seconds),
+        others_cores=others_cores(before[CLIENT], after[CLIENT], machine_us, seconds),
     )
 
 
@@ -117,21 +117,21 @@ async def run_single(client: Client) -> float:
     return took_ms
 
 
-async def run_long(mesh: BenchMesh, client: Client, folder: Path, tasks: int = LONG_TASKS) -> LongRound:
+async def run_long(client: Client, folder: Path, tasks: int = LONG_TASKS) -> LongRound:
     """`tasks` of 50 ms, whose length alone is measured just before and just after. Raises UserError, ClientError."""
     rounds = await rounds_for(LONG_TASK_US, folder)
     before_us = await alone_us(rounds, folder)
     payload = rounds.to_bytes(4, "little")
     request = JobRequest(program=module_path(SPIN), name="bench-long", inputs=[payload] * tasks, nonce=os.urandom(8))
     reported_us, done = 0, 0
-    before, machine_us = _usages(mesh), machine_cpu_us()
+    before, machine_us = read_usage(os.getpid()), machine_cpu_us()
     began_s = time.perf_counter()
     job = await client.submit(request)
     async for result in job.results():
         reported_us += result.cpu_us
         done += result.ok
     seconds = time.perf_counter() - began_s
-    others_cores = _others_cores(before, _usages(mesh), machine_cpu_us() - machine_us, seconds)
+    after, machine_us = read_usage(os.getpid()), machine_cpu_us() - machine_us
     if done != tasks:
         raise UserError(f"{tasks - done} of {tasks} long tasks failed; report it", code=1)
     after_us = await alone_us(rounds, folder)
@@ -141,7 +141,7 @@ async def run_long(mesh: BenchMesh, client: Client, folder: Path, tasks: int = L
         reported_us=reported_us / tasks,
         tasks=tasks,
         cores=len(WORKERS),
-        others_cores=others_cores,
+        others_cores=others_cores(before, after, machine_us, seconds),
     )
 
 
@@ -195,10 +195,12 @@ def _cpu_us_per_task(before: Mapping[str, Usage], after: Mapping[str, Usage], ta
     return shares
 
 
-def _others_cores(before: Mapping[str, Usage], after: Mapping[str, Usage], machine_us: int, seconds: float) -> float:
-    """Never negative: ticks are coarse."""
-    ours_us = sum(sum(usage.cpu_since(before[name])) for name, usage in after.items())
-    return max(0.0, (machine_us - ours_us) / 1e6 / seconds)
+def others_cores(before: Usage, after: Usage, machine_us: int, seconds: float) -> float:
+    """Cores that worked for somebody else. before, after: of this process, whose descendants the nodes are.
+
+    Never negative: ticks are coarse.
+    """
+    return max(0.0, (machine_us - sum(after.cpu_since(before))) / 1e6 / seconds)
 
 
 async def _steals(mesh: BenchMesh) -> int:

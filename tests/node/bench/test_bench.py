@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from hearthmesh.node.bench.command import bench
 from hearthmesh.node.bench.machine import filesystem_of
 from hearthmesh.node.bench.profiled import cpu_profile, hot_spots
 from hearthmesh.node.bench.report import TARGETS, print_comparison, print_report
@@ -110,3 +111,9 @@ async def test_a_folder_that_cannot_be_made_is_the_users_to_mend(tmp_path: Path)
 def test_the_filesystem_of_a_folder_is_that_of_the_innermost_mount() -> None:
     assert filesystem_of(Path("/proc/self")) == "proc"
     assert filesystem_of(Path("/")) != "proc"
+
+
+def test_a_measurement_that_does_not_exist_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--only speed: there is no such measurement; there are: tiny, single"):
+        bench(only=["tiny,speed"], folder=tmp_path / "bench")
+    assert not (tmp_path / "bench").exists()
