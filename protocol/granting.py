@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
+from .config import MINUTE
 from .intervals import IntervalMap, IntervalSet
 from .jobs import JobState
 from .records import Record, RecordKind
@@ -21,6 +22,10 @@ class LiveLease(NamedTuple):
 
     holder: bytes
     expires_at_us: int
+
+
+# Who hands on says for how long; no preset comes near this.
+LEASE_US_MAX = 10 * MINUTE
 
 
 class TaskState(IntEnum):
@@ -129,7 +134,7 @@ class Ledger:
         """Follow a record that changed the state."""
         match record.kind:
             case RecordKind.GRANT:
-                expires_at_us = now_us + record.body.lease_us
+                expires_at_us = now_us + min(record.body.lease_us, LEASE_US_MAX)
                 for lo, hi in self._marked(record):
                     self._lease(lo, hi, record.body.holder, expires_at_us)
             case RecordKind.RELEASE:

@@ -125,9 +125,10 @@ class Mesh:
         self.heat = HeatBoard(self.ctx, self.tables, incarnation)
         self.replica = Replica(self.ctx, self.members, self.tables, incarnation)
         self.thief = Thief(self.ctx, self.members, self.tables, self.heat)
-        self.worker = Worker(self.ctx, self.members, self.heat, self.thief)
+        self.worker = Worker(self.ctx, self.members, self.tables, self.heat, self.thief)
         self.worker.memory_bytes = profile.memory_bytes
         self.worker.native_commands = profile.native_commands
+        self.worker.wasm = profile.wasm
         self.submitter = Submitter(self.ctx, self.members, self.tables)
         self.connected: dict[bytes, Role] = {}
         self._member_sequence = 0
@@ -394,6 +395,7 @@ class Mesh:
                 self.submitter.on_submitted(peer, message, now_us)
             case Rejected():
                 self.submitter.on_rejected(peer, message, now_us)
+                self.replica.on_rejected(peer, message, now_us)
             case FoundJobs():
                 self.submitter.on_found(peer, message)
             case JobStatus():

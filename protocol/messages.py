@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from .records import Bytes32, Count, Epoch, JobId, Node, ShortText, TaskIndex, UInt
+from .records import Bytes32, Count, Epoch, JobId, JobSpec, Node, ShortText, TaskIndex, UInt
 
 RawRecord = Annotated[bytes, Meta(max_length=1024 * 1024)]
 RequestId = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
@@ -95,6 +95,7 @@ class Steal(MessageBase, frozen=True, tag=10):
 
     appetite_us: CPU time that its deficit can burn within the horizon.  slots: tasks it could start now.
     native: commands that its owner allows.  lifeline: park the request if there is nothing now.
+    wasm: whether it runs WebAssembly.  excluded: jobs that it could not run of late.
     """
 
     request: RequestId
@@ -104,6 +105,14 @@ class Steal(MessageBase, frozen=True, tag=10):
     memory_bytes: UInt
     native: Annotated[tuple[ShortText, ...], Meta(max_length=64)]
     lifeline: bool
+    wasm: bool = True
+    excluded: Annotated[tuple[JobId, ...], Meta(max_length=32)] = ()
+
+    def can_run(self, job_id: bytes, spec: JobSpec) -> bool:
+        """Whether tasks of the job are of any use to the thief."""
+        if spec.limits.memory_bytes > self.memory_bytes or job_id in self.excluded:
+            return False
+        return self.wasm if spec.runtime == "wasm" else spec.command in self.native
 
 
 class Granted(MessageBase, frozen=True, tag=11):

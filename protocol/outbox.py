@@ -13,6 +13,7 @@ from .records import Record, open_record
 # A row holding a delivery that its worker still owes the replicas: columns, and the signed header.
 OWED_COLUMNS_ROW = 103
 OWED_HEADER_ROW = 104
+FINAL_REASONS = ("accepted", "unknown-job", "bad-proof", "not-admitted", "too-many")
 
 
 def output_pin(execution_id: int) -> bytes:
@@ -87,15 +88,20 @@ class Outbox:
                 self._settle(owed)
 
     def on_declined(self, peer: bytes, batch_id: bytes, reason: str) -> None:
-        """All replicas said no: nobody wants it any more (the job was accepted or never was)."""
+        """Nobody is left who could still take it: the job was accepted, or is known to no living replica."""
         owed = self._owed.get(batch_id)
         if owed is None or peer not in owed.replicas:
             return
         owed.declined[peer] = reason
-        final = [r for r in owed.declined.values() if r in ("accepted", "unknown-job", "bad-proof", "not-admitted")]
-        if len(final) == len(owed.replicas):
+        if reason == "accepted" or all(self._is_final(owed, node) for node in owed.replicas):
             self._ctx.notify("outbox.given-up", job_id=owed.header.body.job_id, reason=reason)
             self._settle(owed)
+
+    def _is_final(self, owed: Owed, node: bytes) -> bool:
+        """Whether there is nothing more to hope for from a replica."""
+        if node in owed.acknowledged or owed.declined.get(node) in FINAL_REASONS:
+            return True
+        return node != self._ctx.node_id and not self._members.is_alive(node)
 
     def _settle(self, owed: Owed) -> None:
         del self._owed[owed.header.id]

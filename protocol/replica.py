@@ -68,6 +68,9 @@ GRANT_RANGES_MAX = 16
 RECONCILE_JOBS_A_TICK = 16
 RECONCILE_RANGES_MAX = 1024
 PENDING_MAX = 256
+REASON_CHARS_MAX = 256
+# Records a message; more go into the next one, so that no frame is too long for the link.
+RECORDS_BYTES_MAX = 1024 * 1024
 # A replica that hears of no equal waits so many intervals before it grants.
 LEVEL_INTERVALS = 3
 FORMER_EVERY = 4
@@ -92,6 +95,7 @@ class KeptJob:
     announced_free: int = -1
     announced_us: int = -(1 << 60)
     reconciled: dict[bytes, bytes] = field(default_factory=dict)
+    refusing: dict[bytes, None] = field(default_factory=dict)
 
     def elapsed_us(self, now_us: int) -> int:
         return (now_us if self.completed_us is None else self.completed_us) - self.since_us
@@ -230,7 +234,7 @@ class Replica:
         if spec.id in self._forgotten:
             return "the job was accepted and forgotten; submit it again with another nonce"
         if self.storage_failed:
-            return f"the node's disk takes no more: {self.storage_failed}"
+            return "the node's disk takes no more"
         config = self._ctx.config
         if body.tasks > config.tasks_per_job_max:
             return f"{body.tasks} tasks; this node takes at most {config.tasks_per_job_max} a job"
@@ -275,12 +279,12 @@ class Replica:
         if pending is not None:
             self._ctx.emit(UnpinBlobs(token))
             for peer, request in pending.answers.items():
-                self._ctx.send(peer, Rejected(request, pending.spec.id, reason))
+                self._ctx.send(peer, Rejected(request, pending.spec.id, reason[:REASON_CHARS_MAX]))
             return True
         batch = self._pending_batches.pop(token, None)
         if batch is not None:
             job_id = batch.header.body.job_id
-            self._ctx.send(batch.sender, Declined(job_id, batch.header.id, reason))
+            self._ctx.send(batch.sender, Declined(job_id, batch.header.id, reason[:REASON_CHARS_MAX]))
             return True
         return False
 
@@ -306,6 +310,9 @@ class Replica:
 
     def _merge(self, kept: KeptJob, record: Record, sender: bytes, now_us: int) -> bool:
         """Merge a checked record, persist it, follow it in the ledger; penalise what cannot be."""
+        if len(kept.state.ids) >= self._ctx.config.records_per_job_max and sender != self._ctx.node_id:
+            self._ctx.penalise(sender, Reason.TOO_MANY)
+            return False
         try:
             changed = kept.state.merge(record)
         except RejectedRecord as error:
@@ -335,10 +342,17 @@ class Replica:
             except RecordError:
                 self._ctx.penalise(peer, Reason.BAD_SIGNATURE)
                 return
+        if any(record.kind is RecordKind.BATCH for record in opened):
+            # A header without its columns proves nothing: batches come as `Delivery`.
+            self._ctx.penalise(peer, Reason.MALFORMED)
+            return
         kept = self.jobs.get(message.job_id)
         if kept is None:
             self._on_invitation(peer, message.job_id, opened, now_us)
             return
+        if self.storage_failed:
+            # What cannot be written is not remembered either; reconciliation brings it back.
+            opened = [record for record in opened if record.kind is RecordKind.CANCELLATION]
         changed = False
         for record in opened:
             changed |= self._merge(kept, record, peer, now_us)
@@ -350,6 +364,7 @@ class Replica:
         if spec is None or spec.body.mesh_id != self._ctx.policy.mesh.mesh_id or job_id in self._forgotten:
             return
         if self.storage_failed or len(self.jobs) >= self._ctx.config.jobs_max:
+            self._ctx.send(peer, Rejected(0, job_id, Reason.DISK_FULL if self.storage_failed else Reason.TOO_MANY))
             return
         invited = JobState(spec)
         for record in records:
@@ -388,7 +403,19 @@ class Replica:
         if not kept.level:
             return []
         members = kept.state.replicas
-        return controlled_sections(members, kept.state.spec.tasks, self._ctx.node_id, self._keeps)
+        return controlled_sections(
+            members,
+            kept.state.spec.tasks,
+            self._ctx.node_id,
+            lambda node: node not in kept.refusing and self._keeps(node),
+        )
+
+    def on_rejected(self, peer: bytes, message: Rejected, now_us: int) -> None:
+        """A member that will not keep the job: its section falls to the next, until it is heard to keep it."""
+        kept = self.jobs.get(message.job_id)
+        if kept is not None and peer in kept.state.replicas and peer not in kept.refusing:
+            kept.refusing[peer] = None
+            self._after_change(kept, now_us)
 
     def _keeps(self, node: bytes) -> bool:
         """Whether another replica can be relied on: it lives, and does not say that its disk is full."""
@@ -410,7 +437,7 @@ class Replica:
         jobs = [self.jobs[job_id] for job_id in self.open_jobs]
         jobs.sort(key=lambda kept: (-kept.state.spec.priority, kept.since_us))
         for kept in jobs:
-            if _fits(kept.state.spec, steal) and self._grant_from(kept, thief, steal, now_us):
+            if steal.can_run(kept.state.job_id, kept.state.spec) and self._grant_from(kept, thief, steal, now_us):
                 return True
         return False
 
@@ -538,6 +565,9 @@ class Replica:
             return
         if self.storage_failed:
             self._ctx.send(peer, Declined(job_id, header.id, Reason.DISK_FULL))
+            return
+        if len(kept.state.ids) >= self._ctx.config.records_per_job_max:
+            self._ctx.send(peer, Declined(job_id, header.id, Reason.TOO_MANY))
             return
         if not self._ctx.admitted(header.body.certificate, header.author, Role.WORKER, now_us):
             self._ctx.penalise(peer, Reason.NOT_ADMITTED)
@@ -677,8 +707,9 @@ class Replica:
         # Who was replaced and came back has to learn it, and may have what the others lack.
         if kept is None or not kept.state.was_replica(peer):
             return None
-        # They differ, or did: compare again at the next tick.
+        # They differ, or did: compare again at the next tick. Whoever compares keeps the job.
         kept.reconciled.pop(peer, None)
+        kept.refusing.pop(peer, None)
         return kept
 
     def _send_records(self, kept: KeptJob, peer: bytes, record_ids: list[bytes]) -> None:
@@ -853,8 +884,14 @@ class Replica:
         return total
 
 
-def _fits(spec: JobSpec, steal: Steal) -> bool:
-    """Whether a thief can run a job's tasks."""
-    if spec.limits.memory_bytes > steal.memory_bytes:
-        return False
-    return spec.runtime == "wasm" or spec.command in steal.native
+def _parts(raws: list[bytes]) -> list[tuple[bytes, ...]]:
+    """Records in messages that a link can carry, in order."""
+    parts: list[list[bytes]] = []
+    size = RECORDS_BYTES_MAX
+    for raw in raws:
+        if size + len(raw) > RECORDS_BYTES_MAX:
+            parts.append([])
+            size = 0
+        parts[-1].append(raw)
+        size += len(raw)
+    return [tuple(part) for part in parts]

@@ -68,6 +68,8 @@ class OwnJob:
     attempts: int = 0
     following: bool = False
     wants_results: bool = False
+    listeners: int = 0
+    status: JobStatus | None = None
     source: bytes | None = None
     heard_us: int = 0
     verified: IntervalSet = field(default_factory=IntervalSet)
@@ -75,7 +77,6 @@ class OwnJob:
     received: dict[bytes, tuple[bytes, tuple[tuple[int, int], ...]]] = field(default_factory=dict)
     pending: list[AcceptedBatch] = field(default_factory=list)
     suspects: dict[bytes, None] = field(default_factory=dict)
-    status: JobStatus | None = None
     moved_us: int = 0
     told_us: int = 0
 
@@ -238,7 +239,13 @@ class Submitter:
         if own is None:
             self.find(job_id)
             return
-        own.following, own.wants_results = True, results
+        if own.following and not results:
+            # Somebody else here follows the results already, and hears of progress too: this one listens along.
+            own.listeners += 1
+            if own.status is not None:
+                self._ctx.notify("job.status", job_id=job_id, status=own.status, replica=own.source)
+            return
+        own.following, own.wants_results, own.listeners = True, results, own.listeners + 1
         own.verified, own.handed = have.copy(), have.copy()
         own.received.clear()
         self._follow_other(own, now_us)
@@ -250,6 +257,9 @@ class Submitter:
         """Stop the transfer; what was taken so far is accepted first."""
         own = self.jobs.get(job_id)
         if own is not None and own.following:
+            own.listeners -= 1
+            if own.listeners > 0:
+                return
             own.following = False
             self._accept(own, now_us)
             if own.source is not None:

@@ -58,7 +58,7 @@ class Thief:
         """
         if self._outstanding is not None:
             return
-        victim = self._choose(hunger.native, now_us)
+        victim = self._choose(hunger, now_us)
         if victim is not None and (self._refusals < self._ctx.config.refusals_before_lifeline or not idle):
             request = self._ctx.next_request()
             self._outstanding = (request, victim)
@@ -76,23 +76,24 @@ class Thief:
         wait_us = self._ctx.config.steal_idle_us * self._idle_rounds
         self._ctx.set_timer(("steal-idle", b""), now_us + wait_us)
 
-    def _choose(self, native: tuple[str, ...], now_us: int) -> bytes | None:
+    def _choose(self, hunger: Steal, now_us: int) -> bytes | None:
         """Power of two choices among those that seem to have work."""
-        victims = [v for v in self._victims(native) if self._refused_until.get(v.node, 0) <= now_us]
+        victims = [v for v in self._victims(hunger) if self._refused_until.get(v.node, 0) <= now_us]
         if not victims:
             return None
         first = victims[self._ctx.rng.randrange(len(victims))]
         second = victims[self._ctx.rng.randrange(len(victims))]
         return (first if first.work_us >= second.work_us else second).node
 
-    def _victims(self, native: tuple[str, ...]) -> list[Victim]:
+    def _victims(self, hunger: Steal) -> list[Victim]:
         work_us: dict[bytes, int] = {}
         unknown_us = self._ctx.config.batch_target_us
         for record in self._tables.rows(RecordKind.JOB_DIGEST):
             digest = record.body
             if digest.finished or digest.free_tasks == 0:
                 continue
-            if digest.runtime != "wasm" and digest.command not in native:
+            runs = hunger.wasm if digest.runtime == "wasm" else digest.command in hunger.native
+            if not runs or digest.job_id in hunger.excluded:
                 continue
             known = work_us.get(digest.replica, 0)
             work_us[digest.replica] = known + digest.free_tasks * (digest.task_us or unknown_us)

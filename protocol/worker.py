@@ -5,7 +5,9 @@ What may run is set by the heat sink alone: slots is 0 in a room that is warm en
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from .batches import STDERR_BYTES_MAX, Batch, encode_columns
 from .context import Context
@@ -31,6 +33,8 @@ from .outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW, Outbox, output_pin
 from .records import (
     BatchHeader,
     Grant,
+    JobSpec,
+    MemberRecord,
     Record,
     RecordError,
     RecordKind,
@@ -38,6 +42,7 @@ from .records import (
     open_record,
     sign_record,
 )
+from .tables import Tables
 from .thief import Thief
 
 JOB_VIEWS_MAX = 1024
@@ -86,11 +91,13 @@ class Worker:
         self,
         ctx: Context,
         members: Membership,
+        tables: Tables,
         heat: HeatBoard,
         thief: Thief,
     ) -> None:
         self._ctx = ctx
         self._members = members
+        self._tables = tables
         self._heat = heat
         self._thief = thief
         self.outbox = Outbox(ctx, members)
@@ -105,6 +112,7 @@ class Worker:
         self.slots = 0
         self.memory_bytes = 1 << 40
         self.native_commands: tuple[str, ...] = ()
+        self.wasm = True
         self.tasks_done = 0
         self.draining = False
         self.storage_failed = ""
@@ -223,6 +231,8 @@ class Worker:
             memory_bytes=self.memory_bytes,
             native=self.native_commands,
             lifeline=False,
+            wasm=self.wasm,
+            excluded=tuple(job_id for job_id, until in self._unrunnable.items() if until > now_us)[-32:],
         )
         self._thief.want(hunger, idle=self.running == 0 and queued_us == 0, now_us=now_us)
 
@@ -408,11 +418,17 @@ class Worker:
         if grant.parent:
             for node in view.replicas:
                 self._ctx.send(node, Records(grant.job_id, (raw,)))
-        if self._unrunnable.get(grant.job_id, 0) > now_us:
+        if self._unrunnable.get(grant.job_id, 0) > now_us or not self._offers(view.spec):
             self._release(record, grant.lo, grant.hi)
             return 0
         self._leases.append(HeldLease(record, grant.lo, grant.hi))
         return grant.hi - grant.lo
+
+    def _offers(self, spec: JobSpec) -> bool:
+        """Whether this node's owner lets it run such a job."""
+        if spec.limits.memory_bytes > self.memory_bytes:
+            return False
+        return self.wasm if spec.runtime == "wasm" else spec.command in self.native_commands
 
     def _arm_renewal(self, now_us: int) -> None:
         if not self._renewing and (self._leases or self._executions):
@@ -480,15 +496,18 @@ class Worker:
         if self.queue_us() <= self._ctx.config.batch_target_us and self.slots > 0:
             return None
         give_us = min(self.queue_us() // 2, steal.appetite_us)
-        grants, context = self._cut(thief, give_us, steal.memory_bytes, steal.native)
+        grants, context = self._cut(thief, give_us, steal.can_run)
         if not grants:
             return None
         return Granted(steal.request, grants, context)
 
     def _cut(
-        self, heir: bytes, give_us: int, memory_bytes: int, native: tuple[str, ...]
+        self, heir: bytes, give_us: int, can_run: Callable[[bytes, JobSpec], bool]
     ) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-        """Delegate unstarted tasks worth `give_us`; returns (grants, context), and tells the replicas."""
+        """Delegate unstarted tasks worth `give_us`; returns (grants, context), and tells the replicas.
+
+        can_run(job_id, spec): whether the heir is able to.
+        """
         unknown_us = self._ctx.config.batch_target_us // self._ctx.config.batch_tasks_first
         grants: list[bytes] = []
         context: dict[bytes, None] = {}
@@ -496,8 +515,7 @@ class Worker:
             if give_us <= 0 or len(grants) >= GRANTS_A_MESSAGE_MAX:
                 break
             view = self._views[lease.body.job_id]
-            runnable = view.spec.runtime == "wasm" or view.spec.command in native
-            if not lease.unstarted or not runnable or view.spec.limits.memory_bytes > memory_bytes:
+            if not lease.unstarted or not can_run(view.job_id, view.spec):
                 continue
             if _depth(lease.grant) >= HAND_ON_DEPTH_MAX or lease.body.holder == heir:
                 continue
@@ -535,11 +553,18 @@ class Worker:
             room_us = max(1, digest.free_slots) * self._ctx.config.queue_target_us - digest.queue_us
             if room_us <= 0 or not self._members.is_alive(digest.node):
                 continue
-            grants, context = self._cut(digest.node, room_us, 1 << 62, ())
+            heir = self._member(digest.node)
+            if heir is None:
+                continue
+            grants, context = self._cut(digest.node, room_us, partial(_can_run, heir))
             if grants:
                 self._ctx.notify("worker.handed-on", heir=digest.node, grants=len(grants))
                 self._ctx.send(digest.node, HandOn(grants, context))
         self.release_all()
+
+    def _member(self, node: bytes) -> MemberRecord | None:
+        row = self._tables.get(RecordKind.MEMBER, node)
+        return row.body if row is not None else None
 
     def release_all(self) -> None:
         """Give the unstarted back to the replicas."""
@@ -611,6 +636,10 @@ class Worker:
                     return False
                 self.pump(now_us)
         return True
+
+
+def _can_run(heir: MemberRecord, _job_id: bytes, spec: JobSpec) -> bool:
+    return heir.can_run(spec)
 
 
 def _depth(grant: Record) -> int:

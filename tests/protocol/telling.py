@@ -66,6 +66,7 @@ QUIET = (
     "Reconcile",
     "job.status",
     "job.signed",
+    "jobs.asked",
     "jobs.found",
 )
 

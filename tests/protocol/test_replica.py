@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hearthmesh.crypto.certificates import Role, revoke
 from hearthmesh.protocol.codec import decode_message, encode_message
-from hearthmesh.protocol.events import CancelJob, Received, SubmitJob
+from hearthmesh.protocol.events import CancelJob, FollowJob, Received, SubmitJob
 from hearthmesh.protocol.granting import Ledger
 from hearthmesh.protocol.jobs import BatchInfo, JobState
 from hearthmesh.protocol.messages import Revocations
@@ -85,3 +87,24 @@ def test_status_fits_its_message_whatever_workers_claimed() -> None:
         state._count(displaced, share)
     status = job_status(state, Ledger(state, SECOND), 0)
     assert decode_message(encode_message(status)) == status
+
+
+def test_a_member_that_refuses_a_job_controls_none_of_it() -> None:
+    cluster = Cluster()
+    nodes = cluster.workers(4)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    cluster.feed(client, SubmitJob(cluster.spec(90)))
+    cluster.run_until(lambda: bool(client.noted("job.submitted")))
+    note = client.noted("job.submitted")[0]
+    refusing = cluster.nodes[note["replicas"][1]]
+    job_id = note["job_id"]
+    del refusing.mesh.replica.jobs[job_id]
+    refusing.mesh.replica.open_jobs.pop(job_id, None)
+    refusing.rows = {key: row for key, row in refusing.rows.items() if key[0] != job_id}
+    refusing.mesh.replica._ctx.config = replace(cluster.config, jobs_max=0)
+    cluster.feed(client, FollowJob(job_id, (), True))
+    cluster.run_until(lambda: bool(client.noted("job.accepted")), within_us=60 * SECOND)
+    assert sorted(client.results) == list(range(90))
+    assert job_id not in refusing.mesh.replica.jobs
+    assert sum(len(node.executed) for node in nodes) >= 90

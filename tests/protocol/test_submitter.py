@@ -53,3 +53,19 @@ def test_only_the_peers_that_are_named_are_asked_for_a_job() -> None:
     cluster.log.clear()
     cluster.feed(client, ListJobs(b"", (first.id,)))
     assert [line for line in cluster.log if "FindJob" in line] == [f"client>{first.name} FindJob"]
+
+
+def test_asking_for_progress_does_not_end_the_results() -> None:
+    cluster = Cluster()
+    cluster.workers(3)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    job_id = submitted(cluster, client, 60)
+    cluster.feed(client, FollowJob(job_id, (), True))
+    cluster.run_until(lambda: bool(client.noted("job.status")))
+    seen = len(client.noted("job.status"))
+    cluster.feed(client, FollowJob(job_id, (), False))
+    assert len(client.noted("job.status")) == seen + 1
+    cluster.feed(client, UnfollowJob(job_id))
+    cluster.run_until(lambda: bool(client.noted("job.accepted")))
+    assert len(client.results) == 60

@@ -1,0 +1,164 @@
+"""A thief robs the richer of two, waits within a bound when nobody has anything, and keeps its lifelines up."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hearthmesh.crypto.certificates import Role
+from hearthmesh.protocol.config import LOCAL
+from hearthmesh.protocol.effects import SetTimer
+from hearthmesh.protocol.heat import HeatBoard
+from hearthmesh.protocol.messages import Refused, Steal
+from hearthmesh.protocol.records import JobDigest, MemberRecord, RecordKind, sign_record
+from hearthmesh.protocol.tables import Tables
+from hearthmesh.protocol.thief import IDLE_BACKOFF_MAX, REFUSED_US, Thief
+from tests.protocol.cluster import SECOND
+from tests.protocol.machines import JOB, PEERS, A, B, Bench, C, D
+
+HUNGER = Steal(0, 600_000, 1, 400, 1 << 40, (), False)
+PEOPLE = {person.node_id: person for person in (A, B, C, D)}
+
+
+class Den:
+    """A thief and the rows that it reads."""
+
+    def __init__(self, **work: int) -> None:
+        """work: free tasks by victim, a to d."""
+        self.bench = Bench(peers=tuple(PEOPLE))
+        self.tables = Tables(self.bench.ctx, lambda _record, _now_us: None)
+        self.heat = HeatBoard(self.bench.ctx, self.tables, 1)
+        self.thief = Thief(self.bench.ctx, self.bench.members, self.tables, self.heat)
+        self.sequence = 0
+        for name, tasks in work.items():
+            self.digest({"a": A, "b": B, "c": C, "d": D}[name].node_id, tasks)
+
+    def digest(self, node: bytes, free: int, *, runtime: str = "wasm", finished: bool = False) -> None:
+        self.sequence += 1
+        body = JobDigest(JOB, node, 1, self.sequence, free, 10_000, runtime, "tool", 5, finished)
+        self.tables.merge(sign_record(PEOPLE[node], RecordKind.JOB_DIGEST, body).raw, node, 0)
+        self.bench.effects()
+
+    def member(self, node: bytes, roles: Role = Role.REPLICA | Role.WORKER) -> None:
+        body = MemberRecord(node, 1, 1, int(roles), "", ("/memory/x",), (), "", False, 1, 1, b"")
+        self.tables.merge(sign_record(PEOPLE[node], RecordKind.MEMBER, body).raw, node, 0)
+        self.bench.effects()
+
+    def want(self, now_us: int = 0, *, idle: bool = True) -> list[tuple[bytes, Steal]]:
+        """Steals that it sent: (victim, message)."""
+        self.thief.want(HUNGER, idle=idle, now_us=now_us)
+        return [(peer, message) for peer, message in self.bench.sent() if isinstance(message, Steal)]
+
+    def refuse(self, victim: bytes, steal: Steal, now_us: int, *, parked: bool = False) -> None:
+        self.thief.on_refused(victim, Refused(steal.request, parked), now_us)
+        self.bench.effects()
+
+
+def test_one_steal_is_on_its_way_at_a_time() -> None:
+    den = Den(a=50)
+    ((victim, steal),) = den.want()
+    assert victim == A.node_id and not steal.lifeline and steal.request > 0
+    assert den.want() == []
+
+
+def test_reply_that_never_comes_costs_a_timeout_and_nothing_else() -> None:
+    den = Den(a=50)
+    den.want()
+    assert den.thief.on_timer(("steal", b""), LOCAL.steal_timeout_us)
+    assert len(den.want(LOCAL.steal_timeout_us + REFUSED_US + 1)) == 1
+
+
+def test_richer_of_two_is_robbed_so_the_richest_most_often_and_the_poorest_least() -> None:
+    robbed: Counter[bytes] = Counter()
+    den = Den(a=1, b=100, c=1_000)
+    for _ in range(600):
+        ((victim, steal),) = den.want()
+        robbed[victim] += 1
+        den.thief.on_granted(victim, steal.request, 1, 0)
+    # Both draws are the poorest once in nine, the richest is in five of nine.
+    assert robbed[C.node_id] > robbed[B.node_id] > robbed[A.node_id] > 0
+    assert abs(robbed[C.node_id] / 600 - 5 / 9) < 0.1 and abs(robbed[A.node_id] / 600 - 1 / 9) < 0.06
+
+
+def test_victim_that_refused_is_left_alone_for_a_while() -> None:
+    den = Den(a=50)
+    ((victim, steal),) = den.want()
+    den.refuse(victim, steal, 0)
+    assert den.want(REFUSED_US - 1, idle=False) == []
+    assert [who for who, _ in den.want(REFUSED_US + 1, idle=False)] == [A.node_id]
+
+
+def test_finished_jobs_and_commands_that_the_owner_does_not_allow_tempt_nobody() -> None:
+    den = Den()
+    den.digest(A.node_id, 50, finished=True)
+    den.digest(B.node_id, 0)
+    den.digest(C.node_id, 50, runtime="native")
+    assert den.want(idle=False) == []
+
+
+def test_dead_victims_are_not_robbed() -> None:
+    den = Den(a=50)
+    den.thief = Thief(den.bench.ctx, Bench(peers=(B.node_id,)).members, den.tables, den.heat)
+    assert den.want(idle=False) == []
+
+
+def test_who_finds_nothing_parks_lifelines_at_keepers_and_looks_again_after_a_bounded_wait() -> None:
+    den = Den()
+    for node in PEERS:
+        den.member(node)
+    den.member(D.node_id, Role.WORKER)
+    waits: list[int] = []
+    lifelines: list[bytes] = []
+    now_us = 0
+    for _ in range(8):
+        den.thief.want(HUNGER, idle=True, now_us=now_us)
+        for effect in den.bench.effects():
+            if isinstance(effect, SetTimer) and effect.key[0] == "steal-idle":
+                waits.append(effect.at_us - now_us)
+            elif getattr(effect, "message", None) is not None and isinstance(effect.message, Steal):  # type: ignore[union-attr]
+                assert effect.message.lifeline  # type: ignore[union-attr]
+                lifelines.append(effect.peer)  # type: ignore[union-attr]
+        now_us += waits[-1]
+        den.thief.on_timer(("steal-idle", b""), now_us)
+    assert waits == sorted(waits) and waits[0] == LOCAL.steal_idle_us
+    assert waits[-1] == IDLE_BACKOFF_MAX * LOCAL.steal_idle_us
+    assert set(lifelines) == set(PEERS), "workers without the role keep no lifeline"
+
+
+def test_lifelines_are_renewed_before_they_expire_and_not_earlier() -> None:
+    den = Den()
+    den.member(A.node_id)
+    asked = [now_us for now_us in range(0, 60 * SECOND, SECOND) if den.want(now_us)]
+    gaps = [after - before for before, after in zip(asked, asked[1:], strict=False)]
+    assert gaps and all(LOCAL.lifeline_ttl_us // 3 < gap < LOCAL.lifeline_ttl_us for gap in gaps)
+
+
+def test_keeper_that_has_no_room_for_lifelines_is_not_asked_again_soon() -> None:
+    den = Den()
+    den.member(A.node_id)
+    ((victim, steal),) = den.want()
+    den.refuse(victim, steal, 0, parked=False)
+    assert den.want(LOCAL.lifeline_ttl_us - 1) == []
+    assert len(den.want(LOCAL.lifeline_ttl_us + 1)) == 1
+
+
+def test_lost_peers_lifeline_is_parked_anew() -> None:
+    den = Den()
+    den.member(A.node_id)
+    assert len(den.want()) == 1 and den.want() == []
+    den.thief.on_peer_gone(A.node_id)
+    assert len(den.want()) == 1
+
+
+def test_refusal_that_was_not_asked_for_ends_no_steal() -> None:
+    den = Den(a=50)
+    den.want()
+    den.thief.on_refused(B.node_id, Refused(99_999, True), 0)
+    assert den.want() == []
+
+
+def test_news_of_work_end_the_waiting_at_once() -> None:
+    den = Den(a=50)
+    ((victim, steal),) = den.want()
+    den.refuse(victim, steal, 0)
+    den.thief.on_news()
+    assert len(den.want(1)) == 1

@@ -1,0 +1,314 @@
+"""A worker takes grants that are good, once; starts what its room allows; gives away at most half."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hearthmesh.crypto.certificates import Role
+from hearthmesh.protocol.effects import CancelExecution, Effect, Execute, Penalise, Reason, Send
+from hearthmesh.protocol.events import Event, ExecutionFailed, Received, StorageFailed, TaskFinished, TimerFired
+from hearthmesh.protocol.messages import (
+    Granted,
+    HandOn,
+    HeldJob,
+    HeldRange,
+    Message,
+    Records,
+    Renew,
+    Steal,
+    Superseded,
+)
+from hearthmesh.protocol.records import (
+    Cancellation,
+    Grant,
+    Record,
+    RecordKind,
+    Release,
+    ReplicaSet,
+    open_record,
+    sign_record,
+)
+from tests.protocol.cluster import MS, SECOND, WARM, Cluster, SimNode, cold
+
+
+class Shop:
+    """One worker, three keepers that only listen, a submitter, and a rogue member."""
+
+    def __init__(self, *, slots: int = 1, estimate_us: int = 100 * MS) -> None:
+        self.cluster = Cluster()
+        self.worker = self.cluster.add("worker", Role.WORKER)
+        self.keepers = [self.cluster.add(f"k{number}", Role.REPLICA) for number in range(3)]
+        self.peer = self.cluster.add("peer", Role.WORKER)
+        self.client = self.cluster.client()
+        self.spec = sign_record(self.client.identity, RecordKind.SPEC, self.cluster.spec(100, estimate_us=estimate_us))
+        members = tuple(keeper.id for keeper in self.keepers)
+        self.replicas = sign_record(self.client.identity, RecordKind.REPLICA_SET, ReplicaSet(self.spec.id, 0, members))
+        self.cluster.run(SECOND)
+        if slots:
+            self.tell(cold(slots))
+
+    def tell(self, event: Event) -> list[Effect]:
+        """Effects of an event at the worker; nobody else hears of them."""
+        return self.worker.mesh.handle(event, self.cluster.now_us)
+
+    def say(self, peer: SimNode, message: Message) -> list[Effect]:
+        return self.worker.mesh.handle(Received(peer.id, message), self.cluster.now_us)
+
+    def grant(self, lo: int, hi: int, epoch: int = 1, *, by: SimNode | None = None, **changes: Any) -> Record:
+        fields: dict[str, Any] = dict(
+            job_id=self.spec.id, lo=lo, hi=hi, epoch=epoch, holder=self.worker.id, lease_us=3 * SECOND
+        )
+        fields.update(changes)
+        return sign_record((by or self.keepers[0]).identity, RecordKind.GRANT, Grant(**fields))
+
+    def give(self, *grants: Record, by: SimNode | None = None) -> list[Effect]:
+        raws = tuple(record.raw for record in grants)
+        return self.say(by or self.keepers[0], Granted(0, raws, (self.spec.raw, self.replicas.raw)))
+
+    @property
+    def held(self) -> int:
+        return self.worker.mesh.worker.unstarted
+
+    def finish(self, run: Execute, done: int) -> list[Effect]:
+        zeros = (0,) * done
+        return self.tell(
+            TaskFinished(run.execution_id, zeros, (b"",) * done, {}, {}, zeros, zeros, 0, 0, False)  # type: ignore[arg-type]
+        )
+
+
+def runs(effects: list[Effect]) -> list[tuple[int, int]]:
+    return [(effect.first, effect.first + effect.count) for effect in effects if isinstance(effect, Execute)]
+
+
+def penalties(effects: list[Effect]) -> list[Effect]:
+    return [effect for effect in effects if isinstance(effect, Penalise)]
+
+
+def records_told(effects: list[Effect], kind: RecordKind) -> list[tuple[bytes, Record]]:
+    """(to whom, record) of all records of a kind that were sent as news of a job."""
+    found = []
+    for effect in effects:
+        if isinstance(effect, Send) and isinstance(effect.message, Records):
+            opened = [open_record(raw) for raw in effect.message.records]
+            found += [(effect.peer, record) for record in opened if record.kind is kind]
+    return found
+
+
+# -- grants -------------------------------------------------------------------------------------------------
+
+
+def test_granted_tasks_start_at_once_in_a_cold_room() -> None:
+    shop = Shop(slots=2)
+    effects = shop.give(shop.grant(0, 20))
+    assert [lo for lo, _ in runs(effects)] == [0, runs(effects)[0][1]]
+    assert not penalties(effects) and shop.held == 20 - sum(hi - lo for lo, hi in runs(effects))
+
+
+def test_grant_that_comes_twice_is_taken_once_even_when_it_was_run() -> None:
+    shop = Shop()
+    grant = shop.grant(0, 1)
+    (run,) = [effect for effect in shop.give(grant) if isinstance(effect, Execute)]
+    shop.finish(run, 1)
+    again = shop.give(grant)
+    assert runs(again) == [] and shop.held == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"holder": bytes(32)}, Reason.MALFORMED),
+        ({"hi": 101}, Reason.OUT_OF_RANGE),
+        ({"lo": 5, "hi": 5}, Reason.OUT_OF_RANGE),
+        ({"lo": 9, "hi": 5}, Reason.OUT_OF_RANGE),
+        ({"parent": b"nonsense"}, Reason.MALFORMED),
+    ],
+)
+def test_grant_that_cannot_be_good_is_penalised_and_not_taken(changes: dict[str, Any], reason: Reason) -> None:
+    shop = Shop()
+    fields = {"lo": 0, "hi": 5} | changes
+    effects = shop.give(shop.grant(fields.pop("lo"), fields.pop("hi"), **fields))
+    assert penalties(effects) == [Penalise(shop.keepers[0].id, reason)]
+    assert runs(effects) == [] and shop.held == 0
+
+
+def test_grant_by_a_node_that_is_no_replica_is_not_taken() -> None:
+    shop = Shop()
+    effects = shop.give(shop.grant(0, 5, by=shop.peer), by=shop.peer)
+    assert runs(effects) == [] and shop.held == 0
+
+
+def test_forged_grant_is_penalised() -> None:
+    shop = Shop()
+    raw = bytearray(shop.grant(0, 5).raw)
+    raw[-1] ^= 1
+    effects = shop.say(shop.peer, Granted(0, (bytes(raw),), (shop.spec.raw, shop.replicas.raw)))
+    assert penalties(effects) == [Penalise(shop.peer.id, Reason.BAD_SIGNATURE)] and shop.held == 0
+
+
+def test_grant_of_a_former_replica_is_good() -> None:
+    shop = Shop()
+    members = (shop.keepers[0].id, shop.keepers[1].id, shop.peer.id)
+    changed = ReplicaSet(shop.spec.id, 1, members, (shop.keepers[2].id,))
+    record = sign_record(shop.keepers[0].identity, RecordKind.REPLICA_SET, changed)
+    grant = shop.grant(0, 1, by=shop.keepers[2])
+    effects = shop.say(shop.keepers[0], Granted(0, (grant.raw,), (shop.spec.raw, shop.replicas.raw, record.raw)))
+    assert runs(effects) == [(0, 1)]
+
+
+def test_specs_of_another_mesh_are_refused() -> None:
+    shop = Shop()
+    foreign = sign_record(shop.client.identity, RecordKind.SPEC, shop.cluster.spec(4, mesh_id=bytes(32)))
+    effects = shop.say(shop.peer, Granted(0, (), (foreign.raw,)))
+    assert penalties(effects) == [Penalise(shop.peer.id, Reason.NOT_ADMITTED)]
+
+
+def test_handed_on_grant_is_told_to_the_replicas() -> None:
+    shop = Shop()
+    parent = shop.grant(0, 10, holder=shop.peer.id)
+    child = shop.grant(4, 5, 2, by=shop.peer, parent=parent.raw)
+    effects = shop.say(shop.peer, HandOn((child.raw,), (shop.spec.raw, shop.replicas.raw)))
+    assert runs(effects) == [(4, 5)]
+    assert [(peer, record.id) for peer, record in records_told(effects, RecordKind.GRANT)] == [
+        (keeper.id, child.id) for keeper in shop.keepers
+    ]
+
+
+@pytest.mark.parametrize("field", [{"epoch": 1}, {"epoch": 3}, {"lo": 9, "hi": 11}])
+def test_hand_on_that_says_more_than_its_parent_is_penalised(field: dict[str, int]) -> None:
+    shop = Shop()
+    parent = shop.grant(0, 10, holder=shop.peer.id)
+    fields = {"lo": 4, "hi": 5, "epoch": 2} | field
+    child = shop.grant(fields["lo"], fields["hi"], fields["epoch"], by=shop.peer, parent=parent.raw)
+    effects = shop.say(shop.peer, HandOn((child.raw,), (shop.spec.raw, shop.replicas.raw)))
+    assert len(penalties(effects)) == 1 and shop.held == 0 and runs(effects) == []
+
+
+# -- giving back --------------------------------------------------------------------------------------------
+
+
+def released(effects: list[Effect]) -> dict[tuple[int, int], int]:
+    """Ranges given back, and to how many replicas."""
+    found: dict[tuple[int, int], int] = {}
+    for _, record in records_told(effects, RecordKind.RELEASE):
+        body: Release = record.body
+        found[body.lo, body.hi] = found.get((body.lo, body.hi), 0) + 1
+    return found
+
+
+def test_warm_room_lets_the_running_finish_and_gives_the_rest_back() -> None:
+    shop = Shop()
+    ((_, started),) = runs(shop.give(shop.grant(0, 20)))
+    effects = shop.tell(WARM)
+    assert released(effects) == {(started, 20): 3}
+    assert not [effect for effect in effects if isinstance(effect, CancelExecution)] and shop.held == 0
+
+
+def test_grant_that_arrives_in_a_warm_room_goes_back_at_once() -> None:
+    shop = Shop(slots=0)
+    effects = shop.give(shop.grant(0, 20))
+    assert runs(effects) == [] and released(effects) == {(0, 20): 3}
+
+
+def test_full_disk_gives_back_and_starts_nothing() -> None:
+    shop = Shop()
+    ((_, started),) = runs(shop.give(shop.grant(0, 20)))
+    effects = shop.tell(StorageFailed("full"))
+    assert released(effects) == {(started, 20): 3}
+    assert runs(shop.give(shop.grant(30, 40))) == []
+
+
+def test_executor_that_stopped_early_gives_the_rest_back() -> None:
+    shop = Shop(estimate_us=10 * MS)
+    (run,) = [effect for effect in shop.give(shop.grant(0, 40)) if isinstance(effect, Execute)]
+    effects = shop.finish(run, 1)
+    assert (run.first + 1, run.first + run.count) in released(effects)
+
+
+def test_job_that_this_node_cannot_run_goes_back_whole_and_is_not_taken_again() -> None:
+    shop = Shop()
+    (run,) = [effect for effect in shop.give(shop.grant(0, 20)) if isinstance(effect, Execute)]
+    effects = shop.tell(ExecutionFailed(run.execution_id, "no such runtime", False, 0))
+    assert sum(hi - lo for lo, hi in released(effects)) == 20
+    later = shop.give(shop.grant(20, 30))
+    assert runs(later) == [] and released(later) == {(20, 30): 3}
+
+
+# -- supersession, cancellation -----------------------------------------------------------------------------
+
+
+def superseded(shop: Shop, lo: int, hi: int, epoch: int) -> Superseded:
+    return Superseded((HeldJob(shop.spec.id, (HeldRange(lo, hi, epoch),)),))
+
+
+def test_superseded_tasks_do_not_start_and_the_others_do() -> None:
+    shop = Shop()
+    ((_, started),) = runs(shop.give(shop.grant(0, 20)))
+    shop.say(shop.keepers[1], superseded(shop, 5, 15, 2))
+    assert shop.held == (5 - started) + 5
+
+
+def test_superseded_by_a_node_that_is_no_replica_changes_nothing() -> None:
+    shop = Shop()
+    shop.give(shop.grant(0, 20))
+    before = shop.held
+    shop.say(shop.peer, superseded(shop, 0, 100, 9))
+    assert shop.held == before
+
+
+def test_superseded_under_an_older_epoch_changes_nothing() -> None:
+    shop = Shop()
+    shop.give(shop.grant(0, 20, 5))
+    before = shop.held
+    shop.say(shop.keepers[0], superseded(shop, 0, 100, 4))
+    assert shop.held == before
+
+
+def test_cancelled_job_stops_and_only_its_submitter_can_cancel_it() -> None:
+    shop = Shop()
+    shop.give(shop.grant(0, 20))
+    for author, stops in ((shop.peer, False), (shop.client, True)):
+        record = sign_record(author.identity, RecordKind.CANCELLATION, Cancellation(shop.spec.id))
+        effects = shop.say(shop.keepers[0], Records(shop.spec.id, (record.raw,)))
+        assert bool([effect for effect in effects if isinstance(effect, CancelExecution)]) is stops
+    assert shop.held == 0 and runs(shop.give(shop.grant(40, 50))) == []
+
+
+# -- robbed -------------------------------------------------------------------------------------------------
+
+
+def test_robbed_worker_gives_at_most_half_from_the_far_end_under_the_next_epoch() -> None:
+    shop = Shop()
+    shop.give(shop.grant(0, 41))
+    before = shop.held
+    effects = shop.say(shop.peer, Steal(9, 1 << 40, 4, 400, 1 << 40, (), False))
+    (granted,) = [effect.message for effect in effects if isinstance(effect, Send) and effect.peer == shop.peer.id]
+    assert isinstance(granted, Granted) and granted.request == 9
+    (given,) = [open_record(raw).body for raw in granted.grants]
+    assert given.hi == 41 and given.epoch == 2 and given.holder == shop.peer.id
+    assert given.hi - given.lo == before // 2 and shop.held == before - before // 2
+
+
+def test_worker_with_little_left_gives_nothing() -> None:
+    shop = Shop()
+    shop.give(shop.grant(0, 2))
+    effects = shop.say(shop.peer, Steal(9, 1 << 40, 4, 400, 1 << 40, (), False))
+    assert not [effect for effect in effects if isinstance(effect, Send) and isinstance(effect.message, Granted)]
+
+
+# -- renewal ------------------------------------------------------------------------------------------------
+
+
+def test_all_that_is_held_is_renewed_in_one_message_to_each_replica() -> None:
+    shop = Shop()
+    shop.give(shop.grant(0, 20), shop.grant(40, 60, 3))
+    effects = shop.tell(TimerFired(("renew", b"")))
+    renewals = [(effect.peer, effect.message) for effect in effects if isinstance(effect, Send)]
+    renewals = [(peer, message) for peer, message in renewals if isinstance(message, Renew)]
+    assert [peer for peer, _ in renewals] == [keeper.id for keeper in shop.keepers]
+    for _, message in renewals:
+        assert isinstance(message, Renew)
+        ranges = [(part.lo, part.hi, part.epoch) for job in message.jobs for part in job.ranges]
+        covered = sorted(index for lo, hi, _ in ranges for index in range(lo, hi))
+        assert covered == [*range(0, 20), *range(40, 60)]
