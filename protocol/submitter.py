@@ -476,12 +476,14 @@ class Submitter:
         """What was dropped on the way to or from the source, though it speaks: tell again, or ask again."""
         if own.status is None:
             return
-        if own.status.accepted < own.state.accepted_tasks.total and now_us - own.told_us > patience_us:
+        # This life may have signed for few of them, so its own count says nothing of what the source lacks.
+        behind = own.status.accepted < max(own.verified.total, own.state.accepted_tasks.total)
+        if behind and now_us - own.told_us > patience_us:
             own.told_us = now_us
             for record in own.state.acceptances.values():
                 self._tell_replicas(own, record)
         starved = own.handed.total < own.status.done and not own.received
-        unaccepted = own.status.accepted < own.verified.total and own.unaccepted.total > 0
+        unaccepted = behind and own.unaccepted.total > 0
         if own.wants_results and (starved or unaccepted) and now_us - own.moved_us > patience_us:
             self._follow_other(own, now_us)
 

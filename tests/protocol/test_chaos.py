@@ -18,6 +18,12 @@ def test_job_survives_kills_freezes_cuts_full_disks_and_bad_links(seed: int) -> 
         raise
 
 
+@pytest.mark.parametrize(("seed", "faults"), [(106, 8), (178, 8), (300, 14)])
+def test_runs_that_failed_once_or_break_most(seed: int, faults: int) -> None:
+    """106: an acceptance that was lost with the life that signed it."""
+    run_of(seed).play(faults)
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_without_faults_every_task_runs_once_under_one_epoch(seed: int) -> None:
     run = run_of(seed)
