@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .options import ClientPath, JobName, Json, Last
-from .running import run_async
+from .running import run_client
 
 ResultsPath = Annotated[
     Path | None,
@@ -38,7 +38,7 @@ def submit(
     """
     from . import jobs
 
-    _end(run_async(lambda: jobs.submit(file, again, follow, folder, client, as_json)))
+    _end(run_client(lambda: jobs.submit(file, again, follow, folder, client, as_json)))
 
 
 def status(job: JobName = None, last: Last = False, client: ClientPath = None, as_json: Json = False) -> None:
@@ -51,7 +51,7 @@ def status(job: JobName = None, last: Last = False, client: ClientPath = None, a
     """
     from . import jobs
 
-    _end(run_async(lambda: jobs.status(job, last, client, as_json)))
+    _end(run_client(lambda: jobs.status(job, last, client, as_json)))
 
 
 def watch(job: JobName = None, last: Last = False, client: ClientPath = None, as_json: Json = False) -> None:
@@ -64,7 +64,7 @@ def watch(job: JobName = None, last: Last = False, client: ClientPath = None, as
     """
     from . import jobs
 
-    _end(run_async(lambda: jobs.watch(job, last, client, as_json)))
+    _end(run_client(lambda: jobs.watch(job, last, client, as_json)))
 
 
 def results(
@@ -84,7 +84,7 @@ def results(
     """
     from . import jobs
 
-    _end(run_async(lambda: jobs.results(job, last, folder, follow, client, as_json)))
+    _end(run_client(lambda: jobs.results(job, last, folder, follow, client, as_json)))
 
 
 def logs(
@@ -103,7 +103,7 @@ def logs(
     """
     from . import jobs
 
-    _end(run_async(lambda: jobs.logs(job, last, task, client, as_json)))
+    _end(run_client(lambda: jobs.logs(job, last, task, client, as_json)))
 
 
 def cancel(job: JobName = None, last: Last = False, client: ClientPath = None, as_json: Json = False) -> None:
@@ -115,7 +115,7 @@ def cancel(job: JobName = None, last: Last = False, client: ClientPath = None, a
     """
     from . import jobs
 
-    _end(run_async(lambda: jobs.cancel(job, last, client, as_json)))
+    _end(run_client(lambda: jobs.cancel(job, last, client, as_json)))
 
 
 def list_jobs(client: ClientPath = None, as_json: Json = False) -> None:
@@ -128,7 +128,7 @@ def list_jobs(client: ClientPath = None, as_json: Json = False) -> None:
     """
     from . import jobs
 
-    _end(run_async(lambda: jobs.list_jobs(client, as_json)))
+    _end(run_client(lambda: jobs.list_jobs(client, as_json)))
 
 
 def peers(client: ClientPath = None, as_json: Json = False) -> None:
@@ -141,7 +141,7 @@ def peers(client: ClientPath = None, as_json: Json = False) -> None:
     """
     from . import jobs
 
-    _end(run_async(lambda: jobs.peers(client, as_json)))
+    _end(run_client(lambda: jobs.peers(client, as_json)))
 
 
 def register(app: typer.Typer) -> None:

@@ -9,7 +9,7 @@ from ...protocol.events import Received
 from ...protocol.messages import Revocations
 from ..client import Client
 from ..logs import configure_logs
-from .running import run_async
+from .running import run_client
 from .session import client_path
 
 
@@ -23,4 +23,4 @@ def publish_revocations(path: Path | None, revocation_list: bytes) -> None:
             mesh.feed(Received(node_id_from_text(mesh.peer_id), Revocations(revocation_list)))
             await mesh.flush()
 
-    run_async(publish)
+    run_client(publish)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 T = TypeVar("T")
+
+# How long a client's session may take to end after Ctrl-C; it has no process and no file to leave behind.
+CLIENT_PATIENCE_S = 8.0
+INTERRUPTED = 130
 
 
 def run_async(function: Callable[[], Awaitable[T]]) -> T:
@@ -13,3 +23,39 @@ def run_async(function: Callable[[], Awaitable[T]]) -> T:
     import trio
 
     return trio.run(function, restrict_keyboard_interrupt_to_checkpoints=True)
+
+
+def run_client(function: Callable[[], Awaitable[T]]) -> T:
+    """As `run_async`, for commands that only talk to the mesh: Ctrl-C cancels, and ends the process in any case."""
+    import trio
+
+    from ..client.errors import single_error
+
+    async def until_interrupted() -> T:
+        interrupted = False
+        results: list[T] = []
+        async with trio.open_nursery() as nursery:
+
+            async def obey(*, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+                nonlocal interrupted
+                with trio.open_signal_receiver(signal.SIGINT) as signals:
+                    task_status.started()
+                    async for _ in signals:
+                        interrupted = True
+                        last_resort = threading.Timer(CLIENT_PATIENCE_S, os._exit, (INTERRUPTED,))
+                        last_resort.daemon = True
+                        last_resort.start()
+                        nursery.cancel_scope.cancel()
+                        return
+
+            await nursery.start(obey)
+            results.append(await function())
+            nursery.cancel_scope.cancel()
+        if interrupted:
+            raise KeyboardInterrupt
+        return results[0]
+
+    try:
+        return trio.run(until_interrupted)
+    except BaseExceptionGroup as group:
+        raise single_error(group) from None
