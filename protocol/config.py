@@ -59,7 +59,6 @@ class ProtocolConfig:
     lifeline_ttl_us: int = 30 * SECOND
     lifelines_held_max: int = 256
     steal_idle_us: int = 2 * SECOND
-    appetite_horizon_us: int = 15 * MINUTE
     # -- jobs ---------------------------------------------------------------------------------------------
     replicas: int = 3
     # Replicas that must hold a record on disk before it counts as kept: a majority of 3.
@@ -74,9 +73,8 @@ class ProtocolConfig:
     reconcile_fanout: int = 8
     accept_interval_us: int = 200 * MS
     progress_interval_us: int = 500 * MS
-    # An accepted job keeps its results this long, then only a tombstone for as long again times 12.
+    # A settled job keeps its results this long, then only a mark; of marks at most `jobs_max` are kept.
     forget_payload_us: int = 60 * MINUTE
-    forget_job_us: int = 12 * 60 * MINUTE
     # -- results ------------------------------------------------------------------------------------------
     inline_output_bytes: int = 16 * 1024
     inline_batch_bytes: int = 512 * 1024
@@ -89,8 +87,6 @@ class ProtocolConfig:
     # -- messages -----------------------------------------------------------------------------------------
     message_bytes_max: int = 2 * 1024 * 1024
     spec_bytes_max: int = 512 * 1024
-    # Clock differences between members that are taken for honest.
-    clock_tolerance_us: int = 2 * MINUTE
 
 
 LAN = ProtocolConfig()
