@@ -5,14 +5,26 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import trio
 
 from .outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, ModuleReport
 from .wasm_abi import offered_abis
-from .wasm_child import ChildConfig, WasmChild
-from .wasm_wire import MAX_OUTPUT_BYTES, Check, Checked, Done, FromWorker, Run, pack_column, split, unpack_column
+from .wasm_child import ChildConfig, LostIdle, WasmChild
+from .wasm_wire import (
+    MAX_OUTPUT_BYTES,
+    Check,
+    Checked,
+    Done,
+    FromWorker,
+    Run,
+    ToWorker,
+    pack_column,
+    split,
+    unpack_column,
+)
 
 DEFAULT_IDLE_S = 60.0
 MAX_WAITING = 256
@@ -56,20 +68,11 @@ class WasmPool:
             )
         if limits.output_bytes > MAX_OUTPUT_BYTES:
             raise ExecutionError(ExecutionFault.TOO_BIG, f"output_bytes may be at most {MAX_OUTPUT_BYTES}")
-        child = await self._acquire()
-        try:
-            answer = await child.ask(_encode(request, child.next_batch()))
-            return _decode(request, answer)
-        finally:
-            await self._release(child)
+        return _decode(request, await self._ask(lambda batch: _encode(request, batch)))
 
     async def check_module(self, program: Path, digest: bytes) -> ModuleReport:
         """Compile a module in a worker and say what it offers. Raises ExecutionError."""
-        child = await self._acquire()
-        try:
-            answer = await child.ask(Check(child.next_batch(), str(program), digest))
-        finally:
-            await self._release(child)
+        answer = await self._ask(lambda batch: Check(batch, str(program), digest))
         if not isinstance(answer, Checked):
             raise ExecutionError(ExecutionFault.CHILD_LOST, "the worker answered something else")
         return ModuleReport(
@@ -106,6 +109,26 @@ class WasmPool:
         free, self._free = self._free, []
         for child in free:
             await child.end()
+
+    async def _ask(self, message: Callable[[int], ToWorker]) -> FromWorker:
+        """The answer to a message, which is made with the number of its batch.
+
+        A warm worker may have died idle, and not show it yet (waitpid and the socket lag behind a SIGKILL). What it
+        had not begun is asked once more, of a fresh one; the loss of a fresh one is the request's own.
+        """
+        child = await self._acquire()
+        try:
+            try:
+                return await child.ask(message(child.next_batch()))
+            except LostIdle:
+                if self._closed:
+                    raise
+                fresh = WasmChild(self._config, self._duty)
+                del self._busy[id(child)]
+                child = self._busy[id(fresh)] = fresh
+                return await child.ask(message(child.next_batch()))
+        finally:
+            await self._release(child)
 
     async def _acquire(self) -> WasmChild:
         if self._closed:

@@ -49,6 +49,10 @@ class ChildConfig:
     nice: int = 0
 
 
+class LostIdle(ExecutionError):
+    """A child that had taken requests before ended before it began this one; most likely it was dead already."""
+
+
 class WasmChild:
     """Takes one request at a time. After `alive` is false it is of no more use; `end` reaps it."""
 
@@ -105,7 +109,8 @@ class WasmChild:
         """Send one request and wait for its answer (never `Loaded`).
 
         Cancelled, it stops the guest at once and leaves the child ready, or dead where it does not answer.
-        Raises ExecutionError: what the child answers, CHILD_LOST, TOO_BIG (compiling took too long or too much).
+        Raises ExecutionError: what the child answers, CHILD_LOST, TOO_BIG (compiling took too long or too much);
+        LostIdle where nothing of the request was run and a fresh child may do better.
         """
         try:
             frame = encode(message)
@@ -166,12 +171,13 @@ class WasmChild:
         self.kill()
         await self.end()
         code = self._process.returncode
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit {code}"
+        detail = f"the worker process ended ({how}; {error or type(error).__name__})"
+        if not loaded and self._batch > 1:
+            return LostIdle(ExecutionFault.CHILD_LOST, detail)
         if not loaded and code in (-signal.SIGABRT, -signal.SIGSEGV):
             return ExecutionError(ExecutionFault.TOO_BIG, "the module's compilation needs more memory than there is")
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit {code}"
-        return ExecutionError(
-            ExecutionFault.CHILD_LOST, f"the worker process ended ({how}; {error or type(error).__name__})"
-        )
+        return ExecutionError(ExecutionFault.CHILD_LOST, detail)
 
     async def _send(self, frame: bytes) -> None:
         view = memoryview(frame)

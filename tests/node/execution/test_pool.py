@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from hearthmesh.node.execution.outcome import ExecutionError, ExecutionFault, Exit
 from hearthmesh.node.execution.pool import MAX_WAITING, WasmPool
@@ -110,6 +111,74 @@ async def test_a_worker_killed_while_idle_is_replaced_unseen(pool: WasmPool, was
     os.kill(pid, signal.SIGKILL)
     await until(lambda: not is_running(pid))
     assert (await pool.run(wasm.request("echo", [b"next"]))).outputs == [b"next"]
+
+
+async def asked_while_stopped(pool: WasmPool, nursery: trio.Nursery, ask: Any) -> int:
+    """Stop the pool's one worker, then have it asked: it is as one that died idle, and does not show it yet."""
+    (pid,) = pool.pids()
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+    nursery.start_soon(ask)
+    await trio.testing.wait_all_tasks_blocked()
+    return pid
+
+
+@pytest.mark.parametrize("checks", [False, True], ids=["run", "check"])
+async def test_a_warm_worker_that_dies_before_it_begins_is_replaced_unseen(
+    pool: WasmPool, wasm: Any, checks: bool
+) -> None:
+    await pool.run(wasm.request("echo", [b"warm"]))
+    answers: list[object] = []
+
+    async def ask() -> None:
+        if checks:
+            answers.append((await pool.check_module(*wasm.file("echo"))).abis)
+        else:
+            answers.extend((await pool.run(wasm.request("echo", [b"next"]))).outputs)
+
+    async with trio.open_nursery() as nursery:
+        pid = await asked_while_stopped(pool, nursery, ask)
+        os.kill(pid, signal.SIGKILL)
+    assert answers == [("function",) if checks else b"next"]
+    assert not is_running(pid)
+    assert len(pool.pids()) == 1
+
+
+async def test_a_request_that_loses_two_workers_is_not_asked_again(pool: WasmPool, wasm: Any) -> None:
+    await pool.run(wasm.request("echo", [b"warm"]))
+    lost: list[ExecutionError] = []
+
+    async def doomed() -> None:
+        with pytest.raises(ExecutionError) as caught:
+            await pool.run(wasm.request("acts", [LOOP]))
+        lost.append(caught.value)
+
+    async with trio.open_nursery() as nursery:
+        pid = await asked_while_stopped(pool, nursery, doomed)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: pool.pids() != [pid])
+        (second,) = pool.pids()
+        os.kill(second, signal.SIGKILL)
+    assert [error.reason for error in lost] == [ExecutionFault.CHILD_LOST]
+    assert pool.pids() == []
+    assert (await pool.run(wasm.request("echo", [b"next"]))).outputs == [b"next"]
+
+
+async def test_closing_replaces_no_worker(make_pool: Any, wasm: Any) -> None:
+    pool = make_pool()
+    await pool.run(wasm.request("echo", [b"warm"]))
+    lost: list[ExecutionError] = []
+
+    async def doomed() -> None:
+        with pytest.raises(ExecutionError) as caught:
+            await pool.run(wasm.request("acts", [LOOP]))
+        lost.append(caught.value)
+
+    async with trio.open_nursery() as nursery:
+        await asked_while_stopped(pool, nursery, doomed)
+        await pool.aclose()
+    assert [error.reason for error in lost] == [ExecutionFault.CHILD_LOST]
+    assert pool.pids() == []
 
 
 async def test_idle_workers_end_after_a_while(make_pool: Any, wasm: Any) -> None:
@@ -228,6 +297,17 @@ async def test_a_module_that_compiles_for_too_long_is_refused_and_its_worker_kil
         await pool.run(request)
     assert caught.value.reason is ExecutionFault.TOO_BIG
     assert "compiling" in caught.value.detail
+    assert pool.pids() == []
+
+
+async def test_a_module_whose_compilation_ends_a_warm_worker_is_refused(make_pool: Any, wasm: Any) -> None:
+    body = "(local.set 0 (i32.mul (i32.add (local.get 0) (i32.const 3)) (local.get 0)))" * 400_000
+    pool = make_pool(memory_bytes=200 << 20)
+    await pool.prewarm(*wasm.file("echo"))
+    with pytest.raises(ExecutionError) as caught:
+        await pool.check_module(*wasm.file(f"(module (func (param i32) {body}))"))
+    assert caught.value.reason is ExecutionFault.TOO_BIG
+    assert "memory" in caught.value.detail
     assert pool.pids() == []
 
 
