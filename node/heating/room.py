@@ -53,11 +53,13 @@ class Room:
 
     def seconds_to(self, target_c: float, temperature_c: float, power_w: float) -> float:
         """Time until the temperature is target_c: 0 if it is now, infinity if it never will be."""
+        final_c = self.final_c(power_w)
         if temperature_c == target_c:
             return 0.0
-        whole_k = self.final_c(power_w) - temperature_c
-        share = (target_c - temperature_c) / whole_k if whole_k else math.inf
-        if not 0 <= share < 1:
+        if not (temperature_c < target_c < final_c or temperature_c > target_c > final_c):
+            return math.inf
+        share = (target_c - temperature_c) / (final_c - temperature_c)
+        if share >= 1:  # so near to the end that it rounds to it
             return math.inf
         return self.time_constant_s * -math.log1p(-share)
 

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hearthmesh.node.heating.room import Room
@@ -79,6 +79,7 @@ def test_two_steps_end_where_one_does(
 
 
 @given(rooms, temperatures, powers, durations, temperatures)
+@example(Room(1.0, 1000.0, 0.0), 5e-324, 2.0, 1.0, 0.0).via("a limit left behind by less than a quotient can hold")
 def test_time_below_a_limit_is_within_the_step_and_grows_with_the_limit(
     room: Room, start_c: float, power_w: float, duration_s: float, limit_c: float
 ) -> None:
