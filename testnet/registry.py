@@ -62,7 +62,7 @@ class Registry:
             raise TestnetError(f"{self.path.parent}: there is no test network; hearth testnet up makes one") from None
         except OSError as error:
             raise TestnetError(f"{self.path}: cannot be read: {error.strerror}") from error
-        except msgspec.DecodeError as error:
+        except ValueError as error:  # msgspec's own errors, and UnicodeDecodeError
             raise TestnetError(f"{self.path}: damaged: {error}; remove the folder by hand") from error
 
     def write(self, nodes: dict[str, NodeEntry]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from msgspec import DecodeError as MsgpackError
-from msgspec import ValidationError
 from msgspec.msgpack import Decoder
 
 from ...crypto.identity import peer_id_text
@@ -56,7 +54,7 @@ class Result:
             return self.output, {}
         try:
             return _files.decode(self.output)
-        except (MsgpackError, ValidationError):
+        except ValueError:  # msgspec's own errors, and UnicodeDecodeError for a name that is not text
             return self.output, {}
 
     def proof(self) -> TaskProof:

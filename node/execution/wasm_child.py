@@ -10,7 +10,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import trio
 
 from .outcome import ExecutionError, ExecutionFault
@@ -134,7 +133,7 @@ class WasmChild:
             with trio.CancelScope(shield=True):
                 await self._drain(message.batch, answers=sent, loaded=loaded)
             raise
-        except (OSError, EOFError, ValueError, msgspec.MsgspecError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise await self._lost(loaded, error) from error
         if isinstance(answer, Failed):
             try:
@@ -163,7 +162,7 @@ class WasmChild:
                     while isinstance(await self._receive(batch), Loaded):
                         pass
                     return
-        except (OSError, EOFError, ValueError, msgspec.MsgspecError):  # dead already: the caller was cancelled anyway
+        except (OSError, EOFError, ValueError):  # dead already: the caller was cancelled anyway
             pass
         self.kill()
 

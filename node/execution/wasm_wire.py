@@ -109,7 +109,7 @@ def decode_to_worker(body: bytes | bytearray) -> ToWorker:
 
 
 def decode_from_worker(body: bytes | bytearray) -> FromWorker:
-    """Raises msgspec.DecodeError, msgspec.ValidationError."""
+    """Raises ValueError: msgspec's own errors, and UnicodeDecodeError for a tag that is not text."""
     return _from_worker.decode(body)
 
 

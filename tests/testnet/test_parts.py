@@ -173,9 +173,10 @@ def test_what_was_registered_is_read_back(tmp_path: Path, sleeper: Process) -> N
 def test_a_registry_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     with pytest.raises(TestnetError, match="there is no test network; hearth testnet up makes one"):
         Registry(tmp_path).nodes()
-    Registry(tmp_path).path.write_text('{"version": 2, "nodes": {}}')
-    with pytest.raises(TestnetError, match="damaged"):
-        Registry(tmp_path).nodes()
+    for damaged in (b'{"version": 2, "nodes": {}}', b'{"version": 1, "nodes": {"\xff": {}}}'):
+        Registry(tmp_path).path.write_bytes(damaged)
+        with pytest.raises(TestnetError, match="damaged"):
+            Registry(tmp_path).nodes()
 
 
 def test_one_command_at_a_time_changes_a_network(tmp_path: Path) -> None:

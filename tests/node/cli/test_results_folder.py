@@ -106,6 +106,14 @@ def test_a_hostile_file_name_never_becomes_a_path(tmp_path: Path, name: str) -> 
     assert ResultsFolder(root, JOB, spec(1, "command")).have() == [(0, 1)]
 
 
+def test_an_output_that_names_a_file_by_no_text_is_kept_in_one_piece(tmp_path: Path) -> None:
+    packed = b"\x92\xc4\x00\x81\xa1\xff\xc4\x01x"
+    taken, results = batch([packed], abi="command")
+    assert (results[0].stdout, results[0].files) == (packed, {})
+    ResultsFolder(tmp_path, JOB, spec(1, "command")).add(taken, results)
+    assert (tmp_path / "0" / "output").read_bytes() == packed
+
+
 def test_a_stopped_program_leaves_no_output(tmp_path: Path) -> None:
     folder = ResultsFolder(tmp_path, JOB, spec(1, "command"))
     folder.add(*batch([b""], abi="command", exits=[-3], stderr=b"hearth: wall time"))
