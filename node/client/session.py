@@ -28,6 +28,7 @@ from ..storage.blobs import BlobStore
 from ..storage.errors import StorageError
 from ..storage.folder import StateFolder
 from ..tasks import NodeBlobs
+from ..transport.addresses import split_peer_address
 from ..transport.links import LinkConfig, Links
 from .errors import ClientError, JobFailed, single_error
 from .job import Job, Notes, open_notes
@@ -97,7 +98,7 @@ class Client:
                 await nursery.start(links.run)
                 client = cls(driver, links, store, blobs)
                 try:
-                    await client._reach_mesh()
+                    await client._reach_mesh(link_config)
                     yield client
                     await client.flush()
                 finally:
@@ -106,19 +107,26 @@ class Client:
             # The nursery is ours, so what the user's block raised comes out as the user raised it.
             raise single_error(group) from None
 
-    async def _reach_mesh(self) -> None:
-        """Wait for a link, then for the first tables."""
+    async def _reach_mesh(self, config: LinkConfig) -> None:
+        """Wait for a link, then for the first tables; not where all who could be asked have refused us."""
         mesh = self._driver.mesh
         with trio.move_on_after(CONNECT_TIMEOUT_S):
-            while not mesh.connected:
+            while not mesh.connected and not self._is_refused_by_all(config):
                 await self._driver.changed()
         if not mesh.connected:
             reasons = sorted({reason for _, reason in self._driver.rejections})
             why = f"refused: {'; '.join(reasons)}" if reasons else "none of the bootstrap addresses answered"
-            raise ClientError(f"cannot reach the mesh within {CONNECT_TIMEOUT_S:g} s: {why}")
+            within = "" if self._is_refused_by_all(config) else f" within {CONNECT_TIMEOUT_S:g} s"
+            raise ClientError(f"cannot reach the mesh{within}: {why}")
         with trio.move_on_after(REPLICAS_TIMEOUT_S):
             while len(self._replica_members()) < mesh.ctx.config.replicas:
                 await self._driver.changed()
+
+    def _is_refused_by_all(self, config: LinkConfig) -> bool:
+        """Whether each bootstrap node said no, and not for lack of room; by mDNS another may be found."""
+        asked = {split_peer_address(address)[0] for address in config.bootstrap}
+        refused = {peer for peer, reason in self._driver.rejections if not reason.startswith("full")}
+        return bool(asked) and asked <= refused and not config.mdns
 
     def _replica_members(self) -> list[MemberRecord]:
         rows = [record.body for record in self._driver.mesh.tables.rows(RecordKind.MEMBER)]

@@ -1,0 +1,31 @@
+"""Jobs that take a while, and what to make of their results."""
+
+import os
+from pathlib import Path
+
+from hearthmesh.node.client import Job, JobRequest
+from hearthmesh.testnet.rooms import RoomPlan
+
+MODULES = Path(__file__).parents[1] / "wasm"
+HASH, SPIN = MODULES / "hash.wasm", MODULES / "spin.wasm"
+# About 30 ms of CPU a task where a core does 240 million rounds a second.
+SPIN_ROUNDS = 7_000_000
+WITHIN_S = 90
+
+
+def cold(count: int, **changes: object) -> dict[str, RoomPlan]:
+    return {f"h{number}": RoomPlan(start_c=15.0, cores=1, **changes) for number in range(1, count + 1)}  # type: ignore[arg-type]
+
+
+def spinning(tasks: int) -> JobRequest:
+    inputs = [SPIN_ROUNDS.to_bytes(4, "little")] * tasks
+    return JobRequest(program=SPIN, inputs=inputs, nonce=os.urandom(8))
+
+
+async def collect(job: Job, seen: dict[int, bytes], stop_at: int | None = None) -> None:
+    """Results by task, each exactly once, until all are here or there are `stop_at`."""
+    async for result in job.results(have=[(index, index + 1) for index in sorted(seen)]):
+        assert result.ok and result.index not in seen
+        seen[result.index] = result.output
+        if stop_at is not None and len(seen) >= stop_at:
+            return
