@@ -27,7 +27,7 @@ RENDER = ROOT / "examples" / "render"
 sys.path.insert(0, str(RENDER))
 
 from stitch import differing_pixels, stitch  # noqa: E402
-from tiles import read_tiles  # noqa: E402
+from tiles import cut, settings  # noqa: E402
 
 HELLO = ROOT / "examples" / "hello" / "hello.wasm"
 HASH = ROOT / "tests" / "wasm" / "hash.wasm"
@@ -69,10 +69,16 @@ async def test_allowed_command_runs_and_others_do_not(tmp_path: Path) -> None:
 
 
 async def test_render_in_tiles_equals_one_piece(tmp_path: Path) -> None:
+    """The example as it is shipped, but for the number of its pixels and tiles."""
     native = allow("povray", "povray")
-    tiles_job = JobRequest.from_file(load_job_file(RENDER / "job.toml"), now_us=0)
+    width, height = 96, 72
+    tiles = cut(width, height, 3, 2)
+    for name in ("job.toml", "room.pov"):
+        shutil.copy(RENDER / name, tmp_path)
+    (tmp_path / "tiles.ini").write_text(settings(width, height, tiles))
+    job_file = JobRequest.from_file(load_job_file(tmp_path / "job.toml"), now_us=0)
+    tiles_job = dataclasses.replace(job_file, tasks=len(tiles))
     whole_job = dataclasses.replace(tiles_job, arguments=("/in/tiles.ini[whole]", "+Owhole.png"), tasks=1)
-    width, height, tiles = read_tiles(RENDER / "tiles.ini")
     async with inside(tmp_path) as mesh:
         await mesh.start("only", native=native)
         async with Client.connect(mesh.client()) as client:
