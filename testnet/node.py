@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LOG_TAIL_BYTES = 64 * 1024
 TERM_PATIENCE_S = 12.0
 KILL_PATIENCE_S = 10.0
-STOP_PATIENCE_S = 1.0
+SIGNAL_PATIENCE_S = 5.0
 
 
 class TestnetNode:
@@ -108,13 +108,12 @@ class TestnetNode:
     def kill(self) -> None:
         """SIGKILL: like a power cut, but for the disk's cache. Raises TestnetError if it does not run."""
         self._signal(signal.SIGKILL)
+        self._see(lambda: self.state == "dead")
 
     def freeze(self) -> None:
         """SIGSTOP: it falls silent with all connections open. Raises TestnetError if it does not run."""
         self._signal(signal.SIGSTOP)
-        deadline_s = time.monotonic() + STOP_PATIENCE_S
-        while self.state == "running" and time.monotonic() < deadline_s:
-            time.sleep(0.001)  # the kernel stops a busy thread a moment after the signal
+        self._see(lambda: self.state != "running")
 
     def thaw(self) -> None:
         """SIGCONT. Raises TestnetError if it does not run."""
@@ -155,6 +154,12 @@ class TestnetNode:
         remove_control_socket(self.state_folder)
         self._registry.update(self.name, self.entry.with_process(None))
         return how
+
+    def _see(self, has_happened: Callable[[], bool]) -> None:
+        """The kernel ends or stops a busy thread a moment after the signal; whoever looks next shall see it."""
+        deadline_s = time.monotonic() + SIGNAL_PATIENCE_S
+        while not has_happened() and time.monotonic() < deadline_s:
+            time.sleep(0.001)
 
     def _signal(self, number: signal.Signals) -> None:
         process = self.process

@@ -30,9 +30,11 @@ class Process:
 
     @property
     def state(self) -> str:
-        """ "running", "frozen" or "gone"; who died and was not waited for is gone."""
+        """ "running", "frozen" or "gone"; who died, to the last thread, and was not waited for is gone."""
         found = _stat(self.pid)
-        if found is None or found[1] != self.started_ticks or self.boot != boot_id() or found[0] in "ZX":
+        if found is None or found[1] != self.started_ticks or self.boot != boot_id():
+            return "gone"
+        if found[0] in "ZX" and found[2] <= 1:
             return "gone"
         return "frozen" if found[0] in "Tt" else "running"
 
@@ -102,10 +104,13 @@ def boot_id() -> str:
     return _BOOT_ID.read_text(encoding="ascii").strip()
 
 
-def _stat(pid: int) -> tuple[str, int] | None:
-    """State letter and start time. Source: proc(5), fields 3 and 22."""
+def _stat(pid: int) -> tuple[str, int, int] | None:
+    """The first thread's state letter, the start time, and how many threads there are, it included.
+
+    Source: proc(5), fields 3, 22 and 20.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return fields[0], int(fields[19])
+    return fields[0], int(fields[19]), int(fields[17])
