@@ -105,6 +105,6 @@ async def inside(folder: Path) -> AsyncIterator[Inside]:
 
 
 async def until_linked(node: Node, links: int) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         while len(node.mesh.connected) < links:
             await node.driver.changed()

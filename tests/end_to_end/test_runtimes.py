@@ -31,7 +31,7 @@ from tiles import cut, settings  # noqa: E402
 
 HELLO = ROOT / "examples" / "hello" / "hello.wasm"
 HASH = ROOT / "tests" / "wasm" / "hash.wasm"
-WITHIN_S = 120
+WITHIN_S = 240
 
 
 def allow(name: str, program: str) -> NativeSettings:

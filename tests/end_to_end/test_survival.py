@@ -109,7 +109,7 @@ async def test_sigterm_leaves_in_order(testnet: MakeTestnet) -> None:
         async def stop_one(job: Job) -> None:
             replicas = await replicas_of(net, client, job)
             leaver = net.nodes[next(name for name in net.nodes if name not in replicas)]
-            assert await leaver.end() == "left"
+            assert await leaver.end(WITHIN_S) == "left"
             assert any("node.left" in line for line in leaver.log_tail(50))
 
         job = await run_disturbed(net, client, 150, stop_one)

@@ -14,6 +14,7 @@ import pytest
 import trio
 import trio.testing
 
+from hearthmesh.node.execution import wasm_child
 from hearthmesh.node.execution.outcome import ExecutionError, ExecutionFault, Exit
 from hearthmesh.node.execution.pool import MAX_WAITING, WasmPool
 
@@ -35,8 +36,8 @@ def cpu_s(pid: int) -> float:
 
 
 async def until(condition: Any) -> None:
-    """Poll; the test's own time limit bounds it."""
-    with trio.fail_after(20):
+    """Poll; the limit bounds a hang only."""
+    with trio.fail_after(120):
         while not condition():
             await trio.sleep(0.01)
 
@@ -66,11 +67,17 @@ async def test_batches_share_the_workers_and_wait_in_turn(make_pool: Any, wasm: 
     assert len(pool.pids()) == 2
 
 
-async def test_a_cancelled_batch_stops_at_once_and_its_worker_goes_on(pool: WasmPool, wasm: Any) -> None:
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that the machine lets wait is not given up after a cancel: whether it goes on is what is asked."""
+    monkeypatch.setattr(wasm_child, "CANCEL_GRACE_S", 60.0)
+
+
+async def test_a_cancelled_batch_stops_at_once_and_its_worker_goes_on(pool: WasmPool, wasm: Any, patient: None) -> None:
     await pool.run(wasm.request("acts", [b""]))
     pids = pool.pids()
     for _ in range(3):
-        with trio.fail_after(10), trio.move_on_after(0.05) as scope:
+        with trio.fail_after(120), trio.move_on_after(0.05) as scope:
             await pool.run(wasm.request("acts", [LOOP] * 5))
         assert scope.cancelled_caught
     assert (await pool.run(wasm.request("echo", [b"next"]))).outputs == [b"next"]
@@ -212,7 +219,7 @@ async def test_a_paused_task_uses_nothing_then_goes_on_and_its_wall_limit_waits(
     exits: list[int] = []
 
     async def run() -> None:
-        exits.extend((await pool.run(wasm.request("acts", [LOOP], limits={"wall_us": 400_000}))).exits)
+        exits.extend((await pool.run(wasm.request("acts", [LOOP], limits={"wall_us": 1_000_000}))).exits)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
@@ -222,18 +229,18 @@ async def test_a_paused_task_uses_nothing_then_goes_on_and_its_wall_limit_waits(
         paused = trio.current_time()
         await until(lambda: trio.current_time() > paused + 0.1)
         held = cpu_s(pid)
-        await until(lambda: trio.current_time() > paused + 0.8)
+        await until(lambda: trio.current_time() > paused + 1.3)
         assert cpu_s(pid) - held < 0.1
         assert exits == []
         pool.set_duty(1.0)
     assert exits == [Exit.WALL]
 
 
-async def test_a_paused_task_can_be_cancelled(pool: WasmPool, wasm: Any) -> None:
+async def test_a_paused_task_can_be_cancelled(pool: WasmPool, wasm: Any, patient: None) -> None:
     await pool.run(wasm.request("acts", [b""]))
     pids = pool.pids()
     pool.set_duty(0.0)
-    with trio.fail_after(10), trio.move_on_after(0.1):
+    with trio.fail_after(120), trio.move_on_after(0.1):
         await pool.run(wasm.request("acts", [BUSY] * 100))
     pool.set_duty(1.0)
     await pool.run(wasm.request("acts", [b""]))
@@ -293,7 +300,7 @@ async def test_a_module_that_compiles_for_too_long_is_refused_and_its_worker_kil
     functions = "".join(f"(func (param i32) {body})" for _ in range(4_000))
     pool = make_pool(compile_timeout_s=0.3)
     request = wasm.request(f"(module {functions})")
-    with pytest.raises(ExecutionError) as caught, trio.fail_after(20):
+    with pytest.raises(ExecutionError) as caught, trio.fail_after(120):
         await pool.run(request)
     assert caught.value.reason is ExecutionFault.TOO_BIG
     assert "compiling" in caught.value.detail

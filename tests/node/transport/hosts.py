@@ -137,8 +137,8 @@ async def running_host(config: HostConfig | None = None) -> AsyncIterator[Secure
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Waits for a condition, at most 10 s of the test's clock."""
-    with trio.fail_after(10):
+    """Waits for a condition, at most two minutes of the test's clock."""
+    with trio.fail_after(120):
         while not condition():
             await trio.sleep(0.005)
 

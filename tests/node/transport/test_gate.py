@@ -83,9 +83,9 @@ async def refused(mesh: Village, guest: Villager, reason: str) -> None:
     assert reason in guest.seen.rejected[0][1]
     await host.seen.until(lambda: host.seen.rejected)
     assert not host.seen.connected
+    await eventually(lambda: not host.links._host.connections())
     for protocol in (BLOB_PROTOCOL, GOSSIP_PROTOCOL, HOP_PROTOCOL, STOP_PROTOCOL):
         assert await answer_of(guest, host, protocol) == b"", f"{protocol} answered a stranger"
-    await eventually(lambda: not host.links._host.connections())
 
 
 async def test_node_of_another_mesh_is_told_and_gets_no_stream() -> None:

@@ -58,7 +58,7 @@ async def test_a_handler_that_raises_ends_the_stock_host() -> None:
         host = new_host(key_pair=create_new_key_pair(secrets.token_bytes(32)), listen_addrs=listen)
         host.set_stream_handler(RAISES, raising)
         async with running_host() as peer:
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 async with host.run(listen):
                     address = host.get_addrs()[0].decapsulate(Multiaddr(f"/p2p/{host.get_id()}"))
                     connection = await peer.dial(host.get_id(), [address], 5)
@@ -101,6 +101,8 @@ async def test_a_handler_does_not_outlive_its_connection_for_long(autojump_clock
         finally:
             ended.set()
 
+    # The sockets are real: what is on its way must not count as silence.
+    autojump_clock.autojump_threshold = 0.05
     async with running_host() as host, running_host() as peer:
         host.set_stream_handler(RETURNS, stubborn)
         connection = await dial(peer, host)
@@ -182,7 +184,7 @@ async def test_observers_hear_of_each_connection_once_whatever_they_raise() -> N
 
 async def test_a_frozen_process_is_dropped_within_interval_and_timeout() -> None:
     """B8, with a process that is stopped for good: the stock host keeps it for ever."""
-    limits = MuxerLimits(keepalive_interval_us=300_000, keepalive_timeout_us=500_000)
+    limits = MuxerLimits(keepalive_interval_us=300_000, keepalive_timeout_us=2_000_000)
     host = create_host(secrets.token_bytes(32), HostConfig(muxer=limits))
     async with far_process() as far, host.run():
         connection = await host.dial(far.peer_id, [far.address], 10)
@@ -190,7 +192,7 @@ async def test_a_frozen_process_is_dropped_within_interval_and_timeout() -> None
         os.kill(far.pid, signal.SIGSTOP)
         start = time.monotonic()
         try:
-            with trio.fail_after(10), pytest.raises(StreamError):
+            with trio.fail_after(60), pytest.raises(StreamError):
                 while True:
                     await stream.write(bytes(1000))
                     await stream.read()
@@ -204,9 +206,9 @@ async def test_a_process_that_stood_still_itself_keeps_its_connections(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Its own clock jumps past every timeout; the answers are in the socket, so nobody is to blame."""
+    autojump_clock.autojump_threshold = math.inf
     async with running_host() as host, running_host() as peer:
         connection = await dial(peer, host)
-        autojump_clock.autojump_threshold = math.inf
         autojump_clock.jump(1.9)
         assert await answers(peer, connection)
         autojump_clock.jump(30)

@@ -35,7 +35,7 @@ async def gossiping(host: SecureHost, kind: type[Pubsub]) -> AsyncIterator[Pubsu
 
 async def publish_until(pubsub: Pubsub, payload: bytes, condition: Callable[[], object]) -> None:
     """The mesh of a topic takes a moment to form; until then a message reaches nobody."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while not condition():
             await pubsub.publish(TOPIC, payload)
             await trio.sleep(0.05)

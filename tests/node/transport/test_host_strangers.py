@@ -38,7 +38,7 @@ async def agrees(address: Multiaddr, protocol: str) -> bool:
     async with await connect(address) as stream:
         await stream.send_all(encode_delim(b"/multistream/1.0.0") + encode_delim(protocol.encode()))
         said = b""
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while said.count(b"\n") < 2:
                 said += await stream.receive_some(1024)
         return protocol.encode() in said
@@ -85,7 +85,7 @@ async def test_an_identity_of_another_kind_of_key_is_refused() -> None:
             said += await raw.read(1)
         noise = Transport(create_secp256k1_key_pair(), create_x25519_key_pair().private_key)
         await noise.secure_outbound(raw, host.peer_id)
-        with trio.fail_after(3):
+        with trio.fail_after(60):
             assert await raw.read(1) == b""  # not even a word about muxers
         assert host.connections() == [] and host.swarm.half_open_count == 0
         await raw.close()
@@ -111,7 +111,7 @@ GARBAGE = {
 async def test_garbage_on_the_port_ends_its_connection_only(garbage: bytes) -> None:
     async with running_host() as host, running_host() as friend:
         async with await connect(host.addresses()[0]) as stream:
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 with suppress(trio.BrokenResourceError):  # it may be reset before all is sent
                     await stream.send_all(garbage)
                     await stream.send_eof()
@@ -140,12 +140,12 @@ async def test_garbage_from_the_peer_that_we_dial_is_one_failed_address() -> Non
 
 
 async def test_silent_connections_lose_their_place_to_new_ones_and_end_in_time() -> None:
-    config = HostConfig(listen=LOOPBACK, max_handshakes=5, handshake_s=0.5)
+    config = HostConfig(listen=LOOPBACK, max_handshakes=5, handshake_s=2.0)
     async with running_host(config) as host, running_host() as friend, AsyncExitStack() as stack:
         silent = [await stack.enter_async_context(await connect(host.addresses()[0])) for _ in range(30)]
         await until(lambda: host.swarm.half_open_count == 5)
         assert await answers(friend, await dial(friend, host))
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             for stream in silent:
                 await _end_of(stream)
         assert host.swarm.half_open_count == 0
@@ -222,7 +222,7 @@ async def test_a_stream_that_negotiates_garbage_is_reset(negotiation: bytes) -> 
         connection = await dial(peer, host)
         stream = await connection.muxed_conn.open_stream()
         await stream.write(negotiation)
-        with trio.fail_after(5), pytest.raises(Exception):  # noqa: B017 - a reset or an end, after our greeting
+        with trio.fail_after(60), pytest.raises(Exception):  # noqa: B017 - a reset or an end, after our greeting
             while True:
                 await stream.read()
         await until(lambda: _muxer(host, peer).stream_count == 0)

@@ -17,7 +17,7 @@ from hearthmesh.node.storage.blobs import BlobStore
 from hearthmesh.node.transport.links import LinkConfig, Links
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
-WAIT_S = 20.0
+WAIT_S = 120.0
 
 
 @dataclass
