@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,14 @@ class Street:
         return path
 
 
+def wait_for(look: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
+    """What is seen once it is as wanted; the limit bounds a hang only."""
+    deadline_s = time.monotonic() + 120.0
+    while not wanted(seen := look()):
+        assert time.monotonic() < deadline_s, seen
+    return seen
+
+
 @pytest.fixture(scope="module")
 def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
     root = tmp_path_factory.mktemp("commands")
@@ -115,10 +124,11 @@ def test_a_state_folder_is_run_once(street: Street) -> None:
 
 
 def test_peers_are_listed_with_their_rooms(street: Street) -> None:
-    peers = street.json("peers")["peers"]
+    """Each session hears of the nodes anew, and says what it has heard by then: all of it, given time."""
+    peers = wait_for(lambda: street.json("peers")["peers"], lambda peers: len(peers) == NODES)
     assert [peer["name"] for peer in peers] == ["h1", "h2", "h3"]
     assert {"peer_id", "status", "roles", "sink", "temperature_c", "free_slots", "cores"} <= set(peers[0])
-    assert "tank" in street.run("peers").stdout
+    wait_for(lambda: street.run("peers").stdout, lambda shown: "tank" in shown)
 
 
 def test_a_job_goes_from_submission_to_verified_files(street: Street) -> None:
@@ -179,7 +189,7 @@ def test_ctrl_c_ends_a_command_quietly(street: Street) -> None:
         assert watch.stdout is not None and watch.stderr is not None
         assert json.loads(watch.stdout.readline())["state"] == "running"
         watch.send_signal(signal.SIGINT)
-        assert (watch.wait(30), watch.stderr.read()) == (130, "")
+        assert (watch.wait(60), watch.stderr.read()) == (130, "")
     street.run("cancel", "--last")
 
 
