@@ -1,9 +1,14 @@
 """Jobs that take a while, and what to make of their results."""
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from hearthmesh.node.client import Job, JobRequest
+import trio
+
+from hearthmesh.node.client import Client, Job, JobRequest
+from hearthmesh.testnet.network import Testnet
 from hearthmesh.testnet.rooms import RoomPlan
 
 MODULES = Path(__file__).parents[1] / "wasm"
@@ -16,6 +21,16 @@ WITHIN_S = 240
 
 def cold(count: int, **changes: object) -> dict[str, RoomPlan]:
     return {f"h{number}": RoomPlan(start_c=15.0, cores=1, **changes) for number in range(1, count + 1)}  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def session(net: Testnet) -> AsyncIterator[Client]:
+    """A session of the network's client, once it knows every node and how cold it is."""
+    async with Client.connect(net.client_config) as client:
+        with trio.fail_after(WITHIN_S):
+            while {member["name"] for member in client.members() if member["sink"]} != set(net.nodes):
+                await client._driver.changed()
+        yield client
 
 
 def spinning(tasks: int) -> JobRequest:

@@ -20,7 +20,7 @@ from hearthmesh.protocol.records import ResourceLimits, open_record
 from hearthmesh.testnet.fixture import PATIENCE_S, print_logs
 from hearthmesh.testnet.network import Testnet
 from hearthmesh.testnet.rooms import RoomPlan
-from tests.end_to_end.jobs import HASH, SPIN, WITHIN_S, cold, collect, spinning
+from tests.end_to_end.jobs import HASH, SPIN, WITHIN_S, cold, collect, session, spinning
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +37,9 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testnet]:
 
 @asynccontextmanager
 async def visiting(street: Testnet) -> AsyncIterator[Client]:
-    """A session of the street's client, which knows every node. When the test fails, the nodes' logs are shown."""
+    """A session of the street's client. When the test fails, the nodes' logs are shown."""
     try:
-        async with Client.connect(street.client_config) as client:
-            with trio.fail_after(WITHIN_S):
-                while {m["name"] for m in client.members() if m["deficit_w"] is not None} != set(street.nodes):
-                    await client._driver.changed()
+        async with session(street) as client:
             yield client
     except BaseException:  # boundary: of the test, whatever it failed with
         print_logs(street)

@@ -9,7 +9,7 @@ from hearthmesh.crypto.identity import peer_id_text
 from hearthmesh.node.client import Client, Job, JobRequest
 from hearthmesh.testnet.fixture import MakeTestnet
 from hearthmesh.testnet.network import Testnet
-from tests.end_to_end.jobs import HASH, WITHIN_S, cold, collect, spinning
+from tests.end_to_end.jobs import HASH, WITHIN_S, cold, collect, session, spinning
 
 
 async def run_disturbed(net: Testnet, client: Client, tasks: int, disturb: object) -> Job:
@@ -35,7 +35,7 @@ async def replicas_of(net: Testnet, client: Client, job: Job) -> list[str]:
 
 
 async def test_killed_workers_and_replicas_lose_nothing(testnet: MakeTestnet) -> None:
-    async with testnet(rooms=cold(5)) as net, Client.connect(net.client_config) as client:
+    async with testnet(rooms=cold(5)) as net, session(net) as client:
 
         async def kill_two(job: Job) -> None:
             replicas = await replicas_of(net, client, job)
@@ -46,7 +46,7 @@ async def test_killed_workers_and_replicas_lose_nothing(testnet: MakeTestnet) ->
 
 
 async def test_a_frozen_node_is_worked_around(testnet: MakeTestnet) -> None:
-    async with testnet(rooms=cold(4)) as net, Client.connect(net.client_config) as client:
+    async with testnet(rooms=cold(4)) as net, session(net) as client:
 
         async def freeze_one(job: Job) -> None:
             net.nodes[(await replicas_of(net, client, job))[1]].freeze()
@@ -57,7 +57,7 @@ async def test_a_frozen_node_is_worked_around(testnet: MakeTestnet) -> None:
 async def test_all_nodes_killed_and_restarted_keep_the_job(testnet: MakeTestnet) -> None:
     async with testnet(rooms=cold(3)) as net:
         seen: dict[int, bytes] = {}
-        async with Client.connect(net.client_config) as client:
+        async with session(net) as client:
             job_id = (job := await client.submit(spinning(150))).id
             await collect(job, seen, stop_at=15)
         for node in net.nodes.values():
@@ -65,7 +65,7 @@ async def test_all_nodes_killed_and_restarted_keep_the_job(testnet: MakeTestnet)
         for node in net.nodes.values():
             await node.wait_gone()
         await net.start(with_parent=True)
-        async with Client.connect(net.client_config) as client:
+        async with session(net) as client:
             job = await client.job(job_id)
             with trio.fail_after(WITHIN_S):
                 await collect(job, seen)
@@ -73,7 +73,7 @@ async def test_all_nodes_killed_and_restarted_keep_the_job(testnet: MakeTestnet)
 
 
 async def test_a_damaged_journal_is_set_aside_and_refilled_from_the_replicas(testnet: MakeTestnet) -> None:
-    async with testnet(rooms=cold(3)) as net, Client.connect(net.client_config) as client:
+    async with testnet(rooms=cold(3)) as net, session(net) as client:
         job = await client.submit(JobRequest(program=HASH, inputs=[b"x"] * 200, nonce=os.urandom(8)))
         await collect(job, {})
         victim = net.nodes[(await replicas_of(net, client, job))[0]]
@@ -92,7 +92,7 @@ async def test_a_damaged_journal_is_set_aside_and_refilled_from_the_replicas(tes
 
 
 async def test_a_partition_heals_and_the_job_finishes(testnet: MakeTestnet) -> None:
-    async with testnet(rooms=cold(4)) as net, Client.connect(net.client_config) as client:
+    async with testnet(rooms=cold(4)) as net, session(net) as client:
 
         async def split(job: Job) -> None:
             names = sorted(net.nodes)
@@ -104,7 +104,7 @@ async def test_a_partition_heals_and_the_job_finishes(testnet: MakeTestnet) -> N
 
 
 async def test_sigterm_leaves_in_order(testnet: MakeTestnet) -> None:
-    async with testnet(rooms=cold(4)) as net, Client.connect(net.client_config) as client:
+    async with testnet(rooms=cold(4)) as net, session(net) as client:
 
         async def stop_one(job: Job) -> None:
             replicas = await replicas_of(net, client, job)
