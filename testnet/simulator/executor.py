@@ -55,6 +55,8 @@ class Executor:
         if self.broken:
             self._world.engine.after(1_000, life.feed, ExecutionFailed(run.execution_id, "no such runtime", False, 0))
             return
+        if self._machine.liar is not None and not self._machine.liar.runs(run):
+            return
         mean_us = self._world.mean_task_us(run.job_id)
         cpu_us = tuple(task_us(run.job_id, index, mean_us) for index in range(run.first, run.first + run.count))
         sink = self._machine.sink

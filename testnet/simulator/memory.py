@@ -81,28 +81,29 @@ class RememberedIdentity(Identity):
         return signature
 
 
-_REPLACED: tuple[tuple[Any, str, Any], ...] = (
-    (record_module, "verify", _verify),
-    (record_module, "digest", _digest),
-    (record_module, "decode_bounded", _decode_bounded),
-    (certificate_module, "verify", _verify),
-    (certificate_module, "decode_canonical", _decode_canonical),
+# (module, name, what is there, what takes its place)
+_REPLACED: tuple[tuple[Any, str, Any, Any], ...] = (
+    (record_module, "verify", signing.verify, _verify),
+    (record_module, "digest", signing.digest, _digest),
+    (record_module, "decode_bounded", decode_bounded, _decode_bounded),
+    (certificate_module, "verify", signing.verify, _verify),
+    (certificate_module, "decode_canonical", decode_canonical, _decode_canonical),
 )
 
 
 @contextmanager
 def remembering() -> Iterator[None]:
-    """While it lasts the functions above are remembered; nested ones change nothing."""
-    before = [(module, name, getattr(module, name)) for module, name, _ in _REPLACED]
-    for module, name, function in _REPLACED:
-        setattr(module, name, function)
+    """While it lasts the functions above are remembered. What somebody else has replaced stays as it is."""
+    replaced = [entry for entry in _REPLACED if getattr(entry[0], entry[1]) is entry[2]]
+    for module, name, _, remembered in replaced:
+        setattr(module, name, remembered)
     try:
         yield
     finally:
-        for module, name, function in before:
-            setattr(module, name, function)
-        for remembered in (_verify, _digest, _certificate, *_decoded.values()):
-            remembered.forget()
+        for module, name, original, _ in replaced:
+            setattr(module, name, original)
+        for each in (_verify, _digest, _certificate, *_decoded.values()):
+            each.forget()
 
 
 def is_genuine(raw: bytes) -> bool:

@@ -137,7 +137,9 @@ SLOW = replace(
     steal_idle_us=30 * SECOND,
     lifeline_ttl_us=600 * SECOND,
 )
-SIMULATED_PRESETS = {**PRESETS, "slow": SLOW}
+# Bounds that a handful of machines reaches.
+SMALL = replace(PRESETS["local"], members_max=6, table_entries_max=16, active_view_max=4)
+SIMULATED_PRESETS = {**PRESETS, "slow": SLOW, "small": SMALL}
 
 
 def _plain(value: Any) -> Any:

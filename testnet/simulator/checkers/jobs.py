@@ -6,7 +6,7 @@ from typing import Any
 
 from ....crypto.certificates import Certificate, Role
 from ....crypto.signing import Context, verify
-from ....protocol.batches import check_batch
+from ....protocol.batches import BatchError, check_batch
 from ....protocol.effects import Notify
 from ....protocol.events import Event
 from ....protocol.intervals import IntervalSet
@@ -106,7 +106,10 @@ class ProofValid(Checker):
         envelope = _envelope(header.raw)
         if not verify(header.author, Context.BATCH, envelope[2], envelope[3]):
             self.fail("a result whose header nobody signed")
-        check_batch(header.body, note.fields["columns"])
+        try:
+            check_batch(header.body, note.fields["columns"])
+        except BatchError as error:
+            self.fail(f"a result that does not prove itself: {error}")
         worker = self.world.by_id.get(header.author)
         if worker is None or not worker.honest:
             return
