@@ -83,7 +83,9 @@ class Plan:
     redials: machines dial their bootstrap list now and then even while they have links, without which a partition that
     outlasts the suspicion never heals (docs/bugs-found.md); False is what the transport does today.
     room_speed 0: rooms are always cold.  liars: names of lies (see liars.py), one machine each, from the last index
-    down.  stops_early: once all is accepted, settled and compared.
+    down.  broken: machines whose executors fail.  early_faults_us: how long before the mesh has settled the clock of
+    the faults begins, for faults at the start itself.  settles_us: how long the run goes on after all is accepted;
+    with it, at the end all who are well have to know each other.  stops_early: once all is accepted and compared.
     """
 
     seed: int
@@ -105,6 +107,9 @@ class Plan:
     redials: bool = True
     room_speed: float = 0.0
     heat_step_us: int = SECOND
+    broken: tuple[int, ...] = ()
+    early_faults_us: int = 0
+    settles_us: int = 0
     stops_early: bool = True
 
     @property

@@ -20,11 +20,12 @@ QUIET_US = 15 * SECOND
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run came to. Times of `elapsed_s` are real ones; all others are the simulation's."""
+    """What a run came to. `elapsed_s` and `cpu_s` are real time; all others are the simulation's."""
 
     plan: Plan
     events: int
     elapsed_s: float
+    cpu_s: float
     trace_digest: str
     violations: list[Violation]
     tasks_submitted: int
@@ -64,6 +65,7 @@ class Outcome:
             "elapsed_s": round(self.elapsed_s, 3),
             "events": self.events,
             "events_per_s": round(self.events_per_s),
+            "events_per_cpu_s": round(self.events / self.cpu_s) if self.cpu_s else 0,
             "trace_digest": self.trace_digest,
             "violations": [
                 {"checker": each.checker, "at_s": round(each.at_us / SECOND, 6), "text": each.text}
@@ -84,10 +86,11 @@ class Outcome:
 
 def play(plan: Plan, story: Story | None = None) -> Outcome:
     """Run it, stop at the first violation, and check what is to be checked at the end."""
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     with World.opened(plan, story) as world:
         converged_us = _play(world)
-        return _outcome(world, time.perf_counter() - started, converged_us)
+        spent_s = time.perf_counter() - started, time.process_time() - cpu_started
+        return _outcome(world, spent_s, converged_us)
 
 
 def _play(world: World) -> int:
@@ -98,12 +101,14 @@ def _play(world: World) -> int:
         return 0
     deadline_us = world.calm_us + plan.bound_us
     if plan.stops_early:
-        engine.run(deadline_us, lambda: bool(violations) or _all_done(world), check_every=1024)
+        engine.run(deadline_us, lambda: bool(violations) or _all_done(world), check_every=64)
         if not violations and _all_done(world):
             quiet_us = engine.now_us + QUIET_US
-            engine.run(quiet_us, lambda: bool(violations) or _alike(world), check_every=1024)
+            engine.run(quiet_us, lambda: bool(violations) or _alike(world), check_every=64)
     else:
         engine.run(deadline_us, lambda: bool(violations))
+    if plan.settles_us and not violations:
+        engine.run(engine.now_us + plan.settles_us, lambda: bool(violations))
     converged_us = engine.now_us if _all_done(world) and _alike(world) else 0
     if not violations:
         world.checkers.at_rest()
@@ -122,13 +127,14 @@ def _alike(world: World) -> bool:
     return not any(order.durable_us and difference(world, job_id) for job_id, order in world.orders.items())
 
 
-def _outcome(world: World, elapsed_s: float, converged_us: int) -> Outcome:
+def _outcome(world: World, spent_s: tuple[float, float], converged_us: int) -> Outcome:
     orders = list(world.orders.values())
     executors = [machine.executor for machine in world.nodes]
     return Outcome(
         plan=world.plan,
         events=world.trace.events,
-        elapsed_s=elapsed_s,
+        elapsed_s=spent_s[0],
+        cpu_s=spent_s[1],
         trace_digest=world.trace.digest,
         violations=world.checkers.violations,
         tasks_submitted=sum(order.spec.tasks for order in orders if order.durable_us),

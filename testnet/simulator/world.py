@@ -134,7 +134,9 @@ class World:
         for number, job in enumerate(self.plan.jobs):
             customer = self.customers[job.client % len(self.customers)]
             customer.expect(job, self._spec(number, job), self.settled_us + job.at_us)
-        self.faults.plan(self.plan.faults, self.settled_us)
+        self.faults.plan(self.plan.faults, self.settled_us - self.plan.early_faults_us)
+        for index in self.plan.broken:
+            self.nodes[index].executor.broken = True
 
     def _spec(self, number: int, job: JobPlan) -> JobSpec:
         return JobSpec(

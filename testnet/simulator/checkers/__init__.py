@@ -19,7 +19,7 @@ from .leases import (
     OneLease,
     OwnSection,
 )
-from .nodes import Bounded, Codec, EnergyBalances, FairToTheHonest, NoCrash, WarmStart
+from .nodes import Bounded, Codec, EnergyBalances, FairToTheHonest, NoCrash, ViewsAgree, WarmStart
 
 if TYPE_CHECKING:
     from ..world import World
@@ -45,6 +45,7 @@ ALL: tuple[type[Checker], ...] = (
     EnergyBalances,
     Bounded,
     FairToTheHonest,
+    ViewsAgree,
     NoCrash,
     Codec,
     Live,

@@ -123,6 +123,22 @@ class FairToTheHonest(Checker):
             self.fail(f"{life.machine} penalises {offender}: {reason}")
 
 
+class ViewsAgree(Checker):
+    """At the end of a run that had time to settle, all who are well know each other to be alive."""
+
+    name = "views-agree"
+
+    def at_rest(self) -> None:
+        well = [machine for machine in self.world.nodes if machine.well]
+        if not self.world.plan.settles_us or len(well) > self.world.config.members_max:
+            return
+        for machine in well:
+            known = dict.fromkeys(machine.life.mesh.members.alive())
+            missing = [other.name for other in well if other is not machine and other.id not in known]
+            if missing:
+                self.fail(f"{machine} does not know that {', '.join(missing)} live")
+
+
 class NoCrash(Checker):
     """Nothing that is said to a node ends its process. Seen where a life handles an event."""
 
