@@ -278,7 +278,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "keep every row",
         ("bounds",),
-        replace(_CALM, preset="small", nodes=10),
+        replace(_CALM, preset="few rows", nodes=6),
         lambda: [(Tables, "_evict", _nothing)],
     ),
     Mutant(

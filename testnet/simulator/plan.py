@@ -142,9 +142,10 @@ SLOW = replace(
     steal_idle_us=30 * SECOND,
     lifeline_ttl_us=600 * SECOND,
 )
-# Bounds that a handful of machines reaches.
-SMALL = replace(PRESETS["local"], members_max=6, table_entries_max=16, active_view_max=4)
-SIMULATED_PRESETS = {**PRESETS, "slow": SLOW, "small": SMALL}
+# Bounds that a handful of machines reaches: of tables alone, and of what a node knows of the mesh.
+FEW_ROWS = replace(PRESETS["local"], table_entries_max=14)
+SMALL_CELL = replace(PRESETS["local"], members_max=6, table_entries_max=64, active_view_max=4)
+SIMULATED_PRESETS = {**PRESETS, "slow": SLOW, "few rows": FEW_ROWS, "small cell": SMALL_CELL}
 
 
 def _plain(value: Any) -> Any:

@@ -135,6 +135,12 @@ SCENARIOS: tuple[Scenario, ...] = (
         known="dead peers are never dialled again",
     ),
     Scenario(
+        "mesh-beyond-the-member-table",
+        "ours: with more nodes than one may remember, replicas that do not know each other take each other for dead",
+        replace(_STREET, nodes=12, preset="small cell"),
+        known="an unknown replica counts as a dead one",
+    ),
+    Scenario(
         "ban-too-broad",
         "clay #3867: one liar's faults get others banned that only share something with it",
         replace(_STREET, nodes=7, liars=("noise", "replayer", "forger")),

@@ -133,6 +133,8 @@ class ViewsAgree(Checker):
         if not self.world.plan.settles_us or len(well) > self.world.config.members_max:
             return
         for machine in well:
+            if machine.life is None:
+                continue
             known = dict.fromkeys(machine.life.mesh.members.alive())
             missing = [other.name for other in well if other is not machine and other.id not in known]
             if missing:

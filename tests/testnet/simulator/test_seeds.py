@@ -1,0 +1,43 @@
+"""Random scenarios keep the invariants: a fixed set of seeds, some fresh ones each time, and those that failed once."""
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from hearthmesh.testnet.simulator.plan import Plan, draw_plan
+from hearthmesh.testnet.simulator.run import Outcome, play
+from hearthmesh.testnet.simulator.soak import replay_command
+
+FIXED = range(24)
+FRESH = [int.from_bytes(os.urandom(5), "big") for _ in range(6)]
+
+
+def _held(plan: Plan) -> Outcome:
+    outcome = play(plan)
+    assert outcome.ok, f"{replay_command(plan.seed)}\n{outcome.violations[0]}"
+    return outcome
+
+
+@pytest.mark.parametrize("seed", FIXED)
+def test_a_random_scenario_keeps_every_invariant(seed: int) -> None:
+    _held(draw_plan(seed))
+
+
+@pytest.mark.parametrize("number", range(len(FRESH)))
+def test_a_fresh_scenario_keeps_every_invariant(number: int) -> None:
+    _held(draw_plan(FRESH[number]))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_without_faults_every_task_runs_once(seed: int) -> None:
+    outcome = _held(draw_plan(seed, faults=0))
+    assert outcome.duplicates == 0
+    assert outcome.tasks_run == outcome.tasks_accepted == outcome.tasks_submitted > 0
+
+
+@pytest.mark.parametrize(
+    "lie", ["forger", "equivocator", "wrong results", "bad proof", "lying digests", "replayer", "noise"]
+)
+def test_a_liar_breaks_nothing_for_the_honest(lie: str) -> None:
+    _held(replace(draw_plan(5, nodes=6, faults=0), liars=(lie,)))
