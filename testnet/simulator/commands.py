@@ -235,6 +235,45 @@ def soak(
         raise typer.Exit(JOB_FAILED)
 
 
+@app.command()
+def scale(
+    nodes: Annotated[str, typer.Option("--nodes", help="Sizes of the mesh, with commas.")] = "25,50,100,200",
+    seconds: Annotated[float, typer.Option("--seconds", help="Virtual, after the mesh has settled.")] = 30.0,
+    seed: Seed = 1,
+    preset: Preset = "lan",
+    memory: Annotated[bool, typer.Option("--memory", help="Measure memory as well, which is slow.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What a node costs, in bytes and messages a second, as the mesh grows.
+
+    \b
+    Examples:
+      hearth sim scale
+      hearth sim scale --nodes 100,1000,10000 --seconds 10 --json
+    """
+    from .plan import SIMULATED_PRESETS
+    from .scale import measure
+
+    sizes = _positions("--nodes", nodes) or ()
+    if not sizes or not all(2 <= size <= NODES_MOST for size in sizes):
+        raise UserError(f"--nodes {nodes}: sizes from 2 to {NODES_MOST} with commas between them")
+    if not 0 < seconds <= HOURS_MOST * 3600:
+        raise UserError(f"--seconds {seconds:g}: more than 0")
+    if preset not in SIMULATED_PRESETS:
+        raise UserError(f"--preset {preset}: there are {', '.join(SIMULATED_PRESETS)}")
+    costs = []
+    for size in sizes:
+        costs.append(measure(size, seconds, seed, preset=preset, memory=memory))
+        note(f"{size} nodes: {costs[-1].events:,} events, {costs[-1].events_per_s:,} a second")
+    if as_json:
+        print_json([cost.as_json() for cost in costs])
+        return
+    names = ("messages", "membership_bytes", "table_bytes", "stealing_bytes", "other_bytes", "memory_bytes")
+    titles = (">nodes", ">messages/s", ">membership B/s", ">tables B/s", ">stealing B/s", ">rest B/s", ">memory B")
+    rows = [(cost.nodes, *(getattr(cost, name) for name in names)) for cost in costs]
+    print_table(titles, rows, empty="no sizes")
+
+
 # -- plans -----------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ....protocol.effects import Notify
 from ....protocol.events import Event, Received
-from ....protocol.messages import Delivery, Granted, Message, Stored, Submitted
+from ....protocol.messages import Declined, Delivery, Granted, Message, Stored, Submitted
 from ....protocol.records import RecordKind, open_record
 from ....protocol.replica import COLUMNS_ROW, FORGOTTEN_ROW
 from .base import Checker
@@ -43,7 +43,7 @@ class PersistFirst(Checker):
 
 
 class KeptUntilDurable(Checker):
-    """A worker lets go of results only once as many disks as asked for have them."""
+    """A worker settles results only once as many disks as asked for have them. It may give them up when all decline."""
 
     name = "kept-until-durable"
     invariant = 1
@@ -64,9 +64,13 @@ class KeptUntilDurable(Checker):
                 self._owed[life.machine.index][header.id] = (header.body.job_id, count)
 
     def handled(self, life: Any, event: Event) -> None:
-        if not isinstance(event, Received) or not isinstance(event.message, Stored):
+        if not isinstance(event, Received):
             return
         mine = self._owed[life.machine.index]
+        if isinstance(event.message, Declined) and event.message.batch_id not in life.mesh.worker.outbox._owed:
+            mine.pop(event.message.batch_id, None)
+        if not isinstance(event.message, Stored):
+            return
         for batch_id in event.message.batch_ids:
             if batch_id not in mine or batch_id in life.mesh.worker.outbox._owed:
                 continue
