@@ -116,6 +116,7 @@ class Life:
         self.missed: deque[tuple[Event, int]] = deque()
         self._pipeline: deque[Write | Outgoing | OutgoingBatch] = deque()
         self._committing = False
+        self._on_the_way: tuple[Write, ...] = ()
         self._unwritten: list[Write] = []
         self._penalties: dict[int, deque[int]] = {}
         self._handling = False
@@ -286,7 +287,7 @@ class Life:
 
     def will_write(self, row: RowKey) -> bool:
         """Whether a row is on its way to the disk."""
-        waiting = (*self.machine.disk.syncing, *self._unwritten, *self._pipeline)
+        waiting = (*self._on_the_way, *self._unwritten, *self._pipeline)
         return any(isinstance(item, Persist) and (item.job_id, item.kind, item.key) == row for item in waiting)
 
     @staticmethod
@@ -312,7 +313,7 @@ class Life:
             return
         turn, self._pipeline = self._pipeline, deque()
         writes = tuple(item for item in turn if not isinstance(item, Outgoing | OutgoingBatch))
-        disk = self.machine.disk
+        disk, self._on_the_way = self.machine.disk, writes
         if not disk.full and not self._unwritten:
             disk.syncing = writes
         delay_us = self.world.sync_us() if writes else 0
@@ -326,6 +327,7 @@ class Life:
             self.world.engine.after(self.world.sync_us(), self._committed, turn, writes)
             return
         disk = self.machine.disk
+        self._on_the_way = ()
         stored = not self._unwritten and not (writes and disk.full)
         if stored:
             disk.sync()

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 CODEC_EVERY = 64
 GOSSIP_DEGREE = 6
 GOSSIP_SEEN_MAX = 4096
+# As the transport of real nodes allows.
+LINKS_MAX = 512
 
 
 @dataclass(slots=True)
@@ -75,7 +77,9 @@ class Traffic:
     def count(self, kind: str, size_bytes: int) -> None:
         self.messages += 1
         self.bytes += size_bytes
-        row = self.by_kind.setdefault(kind, [0, 0])
+        row = self.by_kind.get(kind)
+        if row is None:
+            row = self.by_kind[kind] = [0, 0]
         row[0] += 1
         row[1] += size_bytes
 
@@ -226,7 +230,8 @@ class Network:
         if not life.runs or life.machine.frozen:
             life.dialling.pop(target.index, None)
             return
-        if not reached or not (self._admits(life, target) and self._admits(other, life.machine)):
+        full = len(life.links) >= LINKS_MAX or len(other.links) >= LINKS_MAX
+        if not reached or full or not (self._admits(life, target) and self._admits(other, life.machine)):
             self._not_dialled(life, target)
             return
         life.dialling.pop(target.index, None)

@@ -141,6 +141,12 @@ SCENARIOS: tuple[Scenario, ...] = (
         known="an unknown replica counts as a dead one",
     ),
     Scenario(
+        "hoarded-leases",
+        "ours: who takes tasks, renews them without end and never delivers holds up a job",
+        replace(_STREET, liars=("hoarder",), bound_us=30 * SECOND),
+        known="a lease can be renewed for ever",
+    ),
+    Scenario(
         "ban-too-broad",
         "clay #3867: one liar's faults get others banned that only share something with it",
         replace(_STREET, nodes=7, liars=("noise", "replayer", "forger")),

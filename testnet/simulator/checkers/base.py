@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ....protocol.effects import Execute, Notify, Reason
-from ....protocol.events import Event, HeatReading, TaskFinished
+from ....protocol.events import HeatReading, TaskFinished
 from ....protocol.messages import Message
 from ..disk import Write
 
@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 
 
 class Checker:
-    """Subclasses set `name` and `invariant` (its number in the design, 0 for none), and override what they need."""
+    """Subclasses set `name` and `invariant` (its number in the design, 0 for none), and override what they need.
+
+    hears, says: the kinds of messages for which `heard` and `saying` are called.
+    """
 
     name = ""
     invariant = 0
+    hears: tuple[type[Message], ...] = ()
+    says: tuple[type[Message], ...] = ()
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -35,8 +40,11 @@ class Checker:
     def died(self, life: Life) -> None:
         pass
 
-    def handled(self, life: Life, event: Event) -> None:
-        """After an event and its effects."""
+    def sampled(self, life: Life) -> None:
+        """After an event and its effects, for one event in sixteen of all."""
+
+    def heard(self, life: Life, peer: bytes, message: Message) -> None:
+        """After a message of `hears` was handled."""
 
     def executing(self, life: Life, run: Execute) -> None:
         pass
@@ -47,8 +55,8 @@ class Checker:
     def writing(self, life: Life, write: Write) -> None:
         pass
 
-    def sending(self, life: Life, peer: bytes, message: Message) -> None:
-        """It leaves now: what had to be durable before is."""
+    def saying(self, life: Life, peer: bytes, message: Message) -> None:
+        """A message of `says` leaves now: what had to be durable before is."""
 
     def noted(self, life: Life, note: Notify) -> None:
         pass

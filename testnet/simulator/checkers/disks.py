@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ....protocol.effects import Notify
-from ....protocol.events import Event, Received
 from ....protocol.messages import Declined, Delivery, Granted, Message, Stored, Submitted
 from ....protocol.records import RecordKind, open_record
 from ....protocol.replica import COLUMNS_ROW, FORGOTTEN_ROW
@@ -18,9 +17,10 @@ class PersistFirst(Checker):
 
     name = "persist-before-send"
     invariant = 1
+    says = (Stored, Submitted, Granted)
 
-    def sending(self, life: Any, peer: bytes, message: Message) -> None:
-        if not isinstance(message, Stored | Submitted | Granted) or not life.machine.honest:
+    def saying(self, life: Any, peer: bytes, message: Message) -> None:
+        if not life.machine.honest:
             return
         rows = life.machine.disk.rows
         match message:
@@ -47,6 +47,8 @@ class KeptUntilDurable(Checker):
 
     name = "kept-until-durable"
     invariant = 1
+    hears = (Stored, Declined)
+    says = (Delivery,)
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
@@ -55,7 +57,7 @@ class KeptUntilDurable(Checker):
     def born(self, life: Any) -> None:
         self._owed[life.machine.index] = {}
 
-    def sending(self, life: Any, peer: bytes, message: Message) -> None:
+    def saying(self, life: Any, peer: bytes, message: Message) -> None:
         if isinstance(message, Delivery) and life.machine.honest:
             header = open_record(message.header, check_signature=False)
             view = life.mesh.worker.view(header.body.job_id)
@@ -63,15 +65,13 @@ class KeptUntilDurable(Checker):
                 count = len(view.replicas) if view is not None else 3
                 self._owed[life.machine.index][header.id] = (header.body.job_id, count)
 
-    def handled(self, life: Any, event: Event) -> None:
-        if not isinstance(event, Received):
-            return
+    def heard(self, life: Any, peer: bytes, message: Message) -> None:
         mine = self._owed[life.machine.index]
-        if isinstance(event.message, Declined) and event.message.batch_id not in life.mesh.worker.outbox._owed:
-            mine.pop(event.message.batch_id, None)
-        if not isinstance(event.message, Stored):
+        if isinstance(message, Declined) and message.batch_id not in life.mesh.worker.outbox._owed:
+            mine.pop(message.batch_id, None)
+        if not isinstance(message, Stored):
             return
-        for batch_id in event.message.batch_ids:
+        for batch_id in message.batch_ids:
             if batch_id not in mine or batch_id in life.mesh.worker.outbox._owed:
                 continue
             job_id, replicas = mine.pop(batch_id)

@@ -8,15 +8,12 @@ from ....crypto.certificates import Certificate, Role
 from ....crypto.signing import Context, verify
 from ....protocol.batches import BatchError, check_batch
 from ....protocol.effects import Notify
-from ....protocol.events import Event
 from ....protocol.intervals import IntervalSet
 from ....protocol.messages import Message, Records
 from ....protocol.records import RecordKind, open_record
 from ....protocol.replica import KeptJob
 from ..executor import output_of
 from .base import Checker
-
-EVERY = 16
 
 
 class NoTaskLost(Checker):
@@ -25,17 +22,9 @@ class NoTaskLost(Checker):
     name = "no-task-lost"
     invariant = 1
 
-    def __init__(self, world: Any) -> None:
-        super().__init__(world)
-        self._count = 0
-
-    def handled(self, life: Any, event: Event) -> None:
-        if not life.mesh.replica.jobs:
-            return
-        self._count += 1
-        if self._count % EVERY == 0:
-            for kept in life.mesh.replica.jobs.values():
-                self._check(life, kept)
+    def sampled(self, life: Any) -> None:
+        for kept in life.mesh.replica.jobs.values():
+            self._check(life, kept)
 
     def at_rest(self) -> None:
         for machine in self.world.nodes:
@@ -61,6 +50,7 @@ class AcceptedOnce(Checker):
 
     name = "accepted-once"
     invariant = 2
+    says = (Records,)
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
@@ -75,7 +65,7 @@ class AcceptedOnce(Checker):
             if again:
                 self.fail(f"{life.machine} is given task {again[0]} again")
 
-    def sending(self, life: Any, peer: bytes, message: Message) -> None:
+    def saying(self, life: Any, peer: bytes, message: Message) -> None:
         if not isinstance(message, Records) or life.machine.slots:
             return
         for raw in message.records:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ....protocol.effects import Execute, Persist
-from ....protocol.events import Event, Received
 from ....protocol.granting import section
 from ....protocol.intervals import IntervalMap, IntervalSet
 from ....protocol.messages import Granted, Message, Superseded
@@ -14,7 +13,6 @@ from .base import Checker
 
 # A lease is looked at when a sweep passes; a sweep may itself be late by one.
 SWEEPS_LATE = 4
-EVERY = 32
 
 
 def own_root_grants(node: bytes, message: Message) -> list[Record]:
@@ -77,14 +75,14 @@ class Fenced(Checker):
 
     name = "fencing"
     invariant = 4
+    hears = (Superseded,)
 
-    def handled(self, life: Any, event: Event) -> None:
-        if not isinstance(event, Received) or not isinstance(event.message, Superseded):
-            return
+    def heard(self, life: Any, peer: bytes, message: Message) -> None:
+        assert isinstance(message, Superseded)
         worker = life.mesh.worker
-        for held in event.message.jobs:
+        for held in message.jobs:
             view = worker.view(held.job_id)
-            if view is None or event.peer not in view.replicas:
+            if view is None or peer not in view.replicas:
                 continue
             for part in held.ranges:
                 for lease in worker._leases:
@@ -98,12 +96,13 @@ class EpochRises(Checker):
 
     name = "epoch-rises"
     invariant = 4
+    says = (Granted,)
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
         self._highest: dict[tuple[int, int, bytes], IntervalMap[int]] = {}
 
-    def sending(self, life: Any, peer: bytes, message: Message) -> None:
+    def saying(self, life: Any, peer: bytes, message: Message) -> None:
         if not isinstance(message, Granted) or not life.machine.honest:
             return
         for record in own_root_grants(life.machine.id, message):
@@ -121,8 +120,9 @@ class OwnSection(Checker):
 
     name = "own-section"
     invariant = 4
+    says = (Granted,)
 
-    def sending(self, life: Any, peer: bytes, message: Message) -> None:
+    def saying(self, life: Any, peer: bytes, message: Message) -> None:
         if not isinstance(message, Granted) or not life.machine.honest or not self.world.plan.calm:
             return
         for record in own_root_grants(life.machine.id, message):
@@ -143,14 +143,7 @@ class LeasesExpire(Checker):
     name = "lease-expiry"
     invariant = 4
 
-    def __init__(self, world: Any) -> None:
-        super().__init__(world)
-        self._count = 0
-
-    def handled(self, life: Any, event: Event) -> None:
-        self._count += 1
-        if self._count % EVERY or not life.mesh.replica.jobs:
-            return
+    def sampled(self, life: Any) -> None:
         now_us = life.machine.clock.local_us(self.world.engine.now_us)
         sweep_us = life.timers.get(("sweep", b""))
         if life.machine.frozen or life.machine.overdue or life.missed or (sweep_us is not None and sweep_us <= now_us):
@@ -168,8 +161,9 @@ class CancelledStays(Checker):
     """A replica that knows of a cancellation grants nothing of that job."""
 
     name = "cancelled"
+    says = (Granted,)
 
-    def sending(self, life: Any, peer: bytes, message: Message) -> None:
+    def saying(self, life: Any, peer: bytes, message: Message) -> None:
         if not isinstance(message, Granted):
             return
         for record in own_root_grants(life.machine.id, message):

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ....protocol.effects import Execute, Reason
-from ....protocol.events import Event, HeatReading, TaskFinished
+from ....protocol.events import HeatReading, TaskFinished
 from ....protocol.messages import Delivery, Message
 from ....protocol.records import open_record
 from ....protocol.replica import PENDING_MAX
 from ....protocol.worker import JOB_VIEWS_MAX
 from .base import Checker
-
-EVERY = 64
 
 
 class WarmStart(Checker):
@@ -48,6 +46,7 @@ class EnergyBalances(Checker):
 
     name = "energy-balance"
     invariant = 6
+    says = (Delivery,)
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
@@ -57,7 +56,7 @@ class EnergyBalances(Checker):
         if event.useful_mj > event.energy_mj:
             self.fail(f"{life.machine}: more useful energy than energy")
 
-    def sending(self, life: Any, peer: bytes, message: Message) -> None:
+    def saying(self, life: Any, peer: bytes, message: Message) -> None:
         if isinstance(message, Delivery):
             header = open_record(message.header, check_signature=False)
             if header.author == life.machine.id:
@@ -79,14 +78,7 @@ class Bounded(Checker):
     name = "bounds"
     invariant = 7
 
-    def __init__(self, world: Any) -> None:
-        super().__init__(world)
-        self._count = 0
-
-    def handled(self, life: Any, event: Event) -> None:
-        self._count += 1
-        if self._count % EVERY:
-            return
+    def sampled(self, life: Any) -> None:
         mesh, config = life.mesh, self.world.config
         found = {
             "outbox": (len(mesh.worker.outbox), config.outbox_max + mesh.worker.slots + 1),
