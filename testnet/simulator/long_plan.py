@@ -35,6 +35,8 @@ def long_plan(
         jobs=plans,
         faults=tuple(sorted(faults, key=lambda fault: fault.at_us)),
         preset=preset,
+        # Two hundred a second: more at once is a flood of its own (docs/bugs-found.md).
+        join_us=max(2 * SECOND, nodes * 5 * MS),
         active_us=active_us,
         access="mixed" if nodes > 8 else "lan",
         room_speed=0.0,

@@ -10,8 +10,8 @@ from ...protocol.config import PRESETS, ProtocolConfig
 from .dice import Stream, stream
 from .engine import MS, SECOND
 
-# Everybody has to be in the mesh before anything is asked of it.
-SETTLE_US = 8 * SECOND
+# Everybody has to be in the mesh before anything is asked of it: so long after the last one started.
+SETTLE_US = 6 * SECOND
 
 
 class FaultKind(StrEnum):
@@ -78,14 +78,18 @@ class JobPlan:
 class Plan:
     """A run, whole. Times in microseconds of true time.
 
+    join_us: within which all machines start.
     active_us: from the settling until all faults are mended.  bound_us: by when everything must be accepted then.
-    access: "lan", "home" or "mixed".  nat: share of machines behind a NAT.  early_sends: see `outgoing.rests_on_disk`.
-    redials: machines dial their bootstrap list now and then even while they have links, without which a partition that
-    outlasts the suspicion never heals (docs/bugs-found.md); False is what the transport does today.
-    room_speed 0: rooms are always cold.  liars: names of lies (see liars.py), one machine each, from the last index
-    down.  broken: machines whose executors fail.  early_faults_us: how long before the mesh has settled the clock of
-    the faults begins, for faults at the start itself.  settles_us: how long the run goes on after all is accepted;
-    with it, at the end all who are well have to know each other.  stops_early: once all is accepted and compared.
+    access: "lan", "home" or "mixed".  nat: share of machines behind a NAT.
+    early_sends: see `outgoing.rests_on_disk`.
+    redials: machines dial their bootstrap list now and then even while they have links, without which a partition
+    that outlasts the suspicion never heals (docs/bugs-found.md); False is what the transport does today.
+    room_speed 0: rooms are always cold.
+    liars: names of lies (see liars.py), one machine each, from the last index down.
+    broken: machines whose executors fail.
+    early_faults_us: how long before the mesh has settled the clock of the faults begins, for faults at the start.
+    settles_us: how long the run goes on after all is accepted; with it, at the end all who are well have to know
+    each other.  stops_early: once all is accepted and compared.
     """
 
     seed: int
@@ -96,6 +100,7 @@ class Plan:
     faults: tuple[Fault, ...] = ()
     liars: tuple[str, ...] = ()
     preset: str = "local"
+    join_us: int = 2 * SECOND
     active_us: int = 10 * SECOND
     bound_us: int = 120 * SECOND
     access: str = "lan"

@@ -53,7 +53,7 @@ def measure(nodes: int, seconds: float, seed: int, *, preset: str = "lan", memor
     used = tracemalloc.get_traced_memory()[1] if memory else 0
     if memory:
         tracemalloc.stop()
-    node_seconds = nodes * (seconds + SETTLE_US / SECOND)
+    node_seconds = nodes * (seconds + (plan.join_us + SETTLE_US) / SECOND)
 
     def rate(kinds: tuple[str, ...]) -> float:
         return round(sum(outcome.traffic[kind][1] for kind in kinds if kind in outcome.traffic) / node_seconds, 1)

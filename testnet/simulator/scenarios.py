@@ -141,6 +141,12 @@ SCENARIOS: tuple[Scenario, ...] = (
         known="an unknown replica counts as a dead one",
     ),
     Scenario(
+        "mesh-beyond-the-tables",
+        "ours: with more rows than a table holds, honest nodes send each other too many and are penalised for it",
+        replace(_STREET, nodes=24, preset="few rows", join_us=200 * MS, jobs=()),
+        known="rows that do not fit are sent again and again",
+    ),
+    Scenario(
         "hoarded-leases",
         "ours: who takes tasks, renews them without end and never delivers holds up a job",
         replace(_STREET, liars=("hoarder",), bound_us=30 * SECOND),

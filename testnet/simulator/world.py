@@ -128,9 +128,9 @@ class World:
     def _open(self) -> None:
         dice, engine = stream(self.plan.seed, "start"), self.engine
         for machine in self.nodes:
-            engine.after(dice.below(2 * SECOND), self.start, machine)
+            engine.after(dice.below(self.plan.join_us), self.start, machine)
         for customer in self.customers:
-            engine.after(dice.between(2 * SECOND, 3 * SECOND), self.start, customer.machine)
+            engine.after(self.plan.join_us + dice.below(SECOND), self.start, customer.machine)
         for number, job in enumerate(self.plan.jobs):
             customer = self.customers[job.client % len(self.customers)]
             customer.expect(job, self._spec(number, job), self.settled_us + job.at_us)
@@ -159,7 +159,7 @@ class World:
     @property
     def settled_us(self) -> int:
         """From when on jobs and faults come."""
-        return START_US + SETTLE_US
+        return START_US + self.plan.join_us + SETTLE_US
 
     @property
     def calm_us(self) -> int:
