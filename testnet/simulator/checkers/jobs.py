@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from ....crypto.certificates import Certificate, Role
 from ....crypto.signing import Context, verify
 from ....protocol.batches import BatchError, check_batch
@@ -93,8 +95,8 @@ class ProofValid(Checker):
         issuer = certificate.issuer == self.world.definition.authorities[0] and certificate.has_valid_signature()
         if not issuer or certificate.subject != header.author or not certificate.roles & Role.WORKER:
             self.fail("a result of somebody who was never admitted as a worker")
-        envelope = _envelope(header.raw)
-        if not verify(header.author, Context.BATCH, envelope[2], envelope[3]):
+        _, _, body, signature = msgspec.msgpack.decode(header.raw)
+        if not verify(header.author, Context.BATCH, body, signature):
             self.fail("a result whose header nobody signed")
         try:
             check_batch(header.body, note.fields["columns"])
@@ -106,12 +108,6 @@ class ProofValid(Checker):
         for offset, output in enumerate(batch.outputs):
             if output != output_of(header.body.job_id, batch.first + offset):
                 self.fail(f"{worker} put out something else for task {batch.first + offset}")
-
-
-def _envelope(raw: bytes) -> Any:
-    import msgspec
-
-    return msgspec.msgpack.decode(raw)
 
 
 class Converged(Checker):

@@ -9,6 +9,7 @@ from ....protocol.granting import section
 from ....protocol.intervals import IntervalMap, IntervalSet
 from ....protocol.messages import Granted, Message, Superseded
 from ....protocol.records import Record, RecordKind, open_record
+from ..memory import is_genuine
 from .base import Checker
 
 # A lease is looked at when a sweep passes; a sweep may itself be late by one.
@@ -187,7 +188,5 @@ class ForgeriesKept(Checker):
     def writing(self, life: Any, write: Any) -> None:
         if not isinstance(write, Persist) or write.kind > len(RecordKind) or not life.machine.honest:
             return
-        from ..memory import is_genuine
-
         if not is_genuine(write.body):
             self.fail(f"{life.machine} keeps a {RecordKind(write.kind).name} that nobody signed")
