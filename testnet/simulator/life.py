@@ -314,21 +314,22 @@ class Life:
         turn, self._pipeline = self._pipeline, deque()
         writes = tuple(item for item in turn if not isinstance(item, Outgoing | OutgoingBatch))
         disk, self._on_the_way = self.machine.disk, writes
-        if not disk.full and not self._unwritten:
+        # Whether the disk takes it is decided when it is asked.
+        stored = not self._unwritten and not (writes and disk.full)
+        if stored:
             disk.syncing = writes
         delay_us = self.world.sync_us() if writes else 0
-        self.world.engine.after(delay_us, self._committed, turn, writes)
+        self.world.engine.after(delay_us, self._committed, turn, writes, stored)
 
-    def _committed(self, turn: deque[Any], writes: tuple[Write, ...]) -> None:
+    def _committed(self, turn: deque[Any], writes: tuple[Write, ...], stored: bool) -> None:
         if not self.runs:
             return
         if self.machine.frozen:
             # The disk is done, but the process that waits for it sleeps.
-            self.world.engine.after(self.world.sync_us(), self._committed, turn, writes)
+            self.world.engine.after(self.world.sync_us(), self._committed, turn, writes, stored)
             return
         disk = self.machine.disk
         self._on_the_way = ()
-        stored = not self._unwritten and not (writes and disk.full)
         if stored:
             disk.sync()
         else:

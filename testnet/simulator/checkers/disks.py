@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ....protocol.effects import Notify
-from ....protocol.messages import Declined, Delivery, Granted, Message, Stored, Submitted
+from ....protocol.messages import Delivery, Granted, Message, Stored, Submitted
 from ....protocol.records import RecordKind, open_record
 from ....protocol.replica import COLUMNS_ROW, FORGOTTEN_ROW
 from .base import Checker
@@ -47,7 +47,7 @@ class KeptUntilDurable(Checker):
 
     name = "kept-until-durable"
     invariant = 1
-    hears = (Stored, Declined)
+    hears = (Stored,)
     says = (Delivery,)
 
     def __init__(self, world: Any) -> None:
@@ -65,12 +65,15 @@ class KeptUntilDurable(Checker):
                 count = len(view.replicas) if view is not None else 3
                 self._owed[life.machine.index][header.id] = (header.body.job_id, count)
 
+    def noted(self, life: Any, note: Notify) -> None:
+        if note.name == "outbox.given-up":
+            mine = self._owed[life.machine.index]
+            for batch_id in [each for each in mine if each not in life.mesh.worker.outbox._owed]:
+                del mine[batch_id]
+
     def heard(self, life: Any, peer: bytes, message: Message) -> None:
+        assert isinstance(message, Stored)
         mine = self._owed[life.machine.index]
-        if isinstance(message, Declined) and message.batch_id not in life.mesh.worker.outbox._owed:
-            mine.pop(message.batch_id, None)
-        if not isinstance(message, Stored):
-            return
         for batch_id in message.batch_ids:
             if batch_id not in mine or batch_id in life.mesh.worker.outbox._owed:
                 continue
