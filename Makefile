@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test lint bench docs clean lock
+.PHONY: demo test lint bench docs soak sim-10k clean lock
 
 demo: $(STAMP)
 	@"$(BIN)/hearth" demo
@@ -20,6 +20,16 @@ lint: $(STAMP)
 # Compares with Dask and Ray where they can be installed, into an environment of their own.
 bench: $(STAMP)
 	@"$(BIN)/hearth" bench --peers
+
+# Random scenarios of the simulator, over all cores: `make soak MINUTES=60`. Each seed is appended to soak.log.
+MINUTES ?= 10
+soak: $(STAMP)
+	@"$(BIN)/hearth" sim soak --minutes $(MINUTES) --log soak.log
+
+# Ten thousand nodes; HOURS is virtual time.
+HOURS ?= 0.001
+sim-10k: $(STAMP)
+	@"$(BIN)/hearth" sim run --nodes 10000 --hours $(HOURS) --jobs 1 --seed 1 --no-shrink --json
 
 docs: $(STAMP)
 	@"$(BIN)/python" -m tests.docs_diagrams --write

@@ -18,7 +18,7 @@ from .mesh_commands import app as mesh_app
 from .node_commands import app as node_app
 
 # Commands of the layer above node/: found by name, since imports run down only.
-_TESTNET, _DEMO = "...testnet.commands", "...testnet.demo"
+_TESTNET, _DEMO, _SIMULATOR = "...testnet.commands", "...testnet.demo", "...testnet.simulator.commands"
 # typer brings its own copy of click, or uses the installed one: reach its classes through what typer exports.
 _ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 
@@ -53,6 +53,7 @@ app.add_typer(mesh_app, name="mesh")
 app.add_typer(node_app, name="node")
 register_job_commands(app)
 app.add_typer(importlib.import_module(_TESTNET, __package__).app, name="testnet")
+app.add_typer(importlib.import_module(_SIMULATOR, __package__).app, name="sim")
 app.command("demo")(importlib.import_module(_DEMO, __package__).demo)
 app.command("bench")(bench)
 

@@ -21,36 +21,9 @@ from hearthmesh.protocol.effects import (
     UnpinBlobs,
 )
 from hearthmesh.protocol.events import Event, TaskFinished
-from hearthmesh.protocol.messages import (
-    Announce,
-    Consumed,
-    Declined,
-    Delivery,
-    FindJob,
-    FoundJobs,
-    Granted,
-    HandOn,
-    HeldJob,
-    JobStatus,
-    Leaving,
-    Message,
-    Reconcile,
-    ReconcileIds,
-    Records,
-    Refused,
-    Rejected,
-    Renew,
-    Revocations,
-    Steal,
-    Stored,
-    Submit,
-    Submitted,
-    Subscribe,
-    Superseded,
-    Unsubscribe,
-    Want,
-)
-from hearthmesh.protocol.records import Record, RecordKind, open_record
+from hearthmesh.protocol.messages import Message
+from hearthmesh.protocol.records import Record
+from hearthmesh.testnet.simulator.words import Words, span
 from tests.protocol.cluster import Cluster, SimNode
 
 QUIET = (
@@ -80,6 +53,7 @@ class Stage(Cluster):
         self._lines: list[tuple[int, str, list[str], str]] = []
         self._began_us: int | None = None
         self._names: dict[bytes, str] = {}
+        self._words = Words(self.who, self.job)
 
     def begin(self) -> None:
         """From here on it is heard, and time is 0."""
@@ -121,7 +95,7 @@ class Stage(Cluster):
         other = self.nodes.get(peer)
         if other is not None and type(message).__name__ not in self._quiet:
             lost = " (lost)" if self.blocked(node, other, message) else ""
-            self._tell(node.name, [other.name], self._message(message) + lost)
+            self._tell(node.name, [other.name], self._words.message(message) + lost)
         super()._send(node, peer, message)
 
     def _perform(self, node: SimNode, effect: Effect) -> None:
@@ -153,7 +127,7 @@ class Stage(Cluster):
     def _effect(self, effect: Effect) -> str:
         match effect:
             case Execute(_, job_id, first, count, epoch):
-                return f"* runs {self.job(job_id)} {_span(first, first + count)} e{epoch}"
+                return f"* runs {self.job(job_id)} {span(first, first + count)} e{epoch}"
             case CancelExecution():
                 return "* stops what runs"
             case FetchBlobs(_, digests, sources, _):
@@ -178,101 +152,9 @@ class Stage(Cluster):
         if isinstance(value, bytes):
             return self.job(value) if key == "job_id" else self.who(value)
         if isinstance(value, Record):
-            return self._record(value)
+            return self._words.record(value)
         if key in ("replicas", "stored_by"):
             return ",".join(self.who(node) for node in value)
         if key == "parts":
-            return "+".join(_span(lo, hi) for lo, hi in value)
+            return "+".join(span(lo, hi) for lo, hi in value)
         return str(value)
-
-    def _message(self, message: Message) -> str:
-        name = type(message).__name__
-        return f"{name} {self._body(message)}".rstrip()
-
-    def _body(self, message: Message) -> str:
-        match message:
-            case Steal():
-                kind = "lifeline" if message.lifeline else f"appetite {message.appetite_us // 1000} ms"
-                return f"#{message.request} {kind}, {message.slots} slots, {message.deficit_w} W"
-            case Granted():
-                return f"#{message.request} {self._records(message.grants)}{_context(message.context)}"
-            case HandOn():
-                return self._records(message.grants) + _context(message.context)
-            case Refused():
-                return f"#{message.request}" + (" parked" if message.parked else "")
-            case Renew(jobs) | Superseded(jobs):
-                return "; ".join(self._held(job) for job in jobs)
-            case Delivery(header, _):
-                return self._records((header,))
-            case Records(_, records) | Announce(records):
-                return self._records(records)
-            case _:
-                return self._plain_body(message)
-
-    def _plain_body(self, message: Message) -> str:
-        match message:
-            case Stored():
-                return f"{self.job(message.job_id)} {len(message.batch_ids)} batch"
-            case Declined():
-                return f"{self.job(message.job_id)}: {message.reason}"
-            case Submit() | Submitted():
-                return f"#{message.request}"
-            case Rejected():
-                return f"#{message.request} {message.reason}"
-            case Subscribe():
-                have = "+".join(_span(part.lo, part.hi) for part in message.have) or "nothing"
-                return f"{self.job(message.job_id)} have {have}, window {message.window}"
-            case Consumed():
-                return f"{len(message.batch_ids)} batch"
-            case Unsubscribe() | FindJob():
-                return self.job(message.job_id)
-            case FoundJobs():
-                return self._records(message.context)
-            case JobStatus():
-                return f"{message.state} {message.done}/{message.tasks}, {message.leased} leased"
-            case Leaving() | Revocations():
-                return ""
-            case Reconcile():
-                return ", ".join(f"{part.count} records" for part in message.ranges)
-            case ReconcileIds() | Want():
-                return f"{len(message.ids)} records"
-            case _:
-                return repr(message)
-
-    def _held(self, job: HeldJob) -> str:
-        return f"{self.job(job.job_id)} " + "+".join(f"{_span(part.lo, part.hi)} e{part.epoch}" for part in job.ranges)
-
-    def _records(self, raws: tuple[bytes, ...]) -> str:
-        return "; ".join(self._record(open_record(raw, check_signature=False)) for raw in raws)
-
-    def _record(self, record: Record) -> str:
-        body = record.body
-        match record.kind:
-            case RecordKind.SPEC:
-                return f"spec {self.job(record.id)} of {body.tasks} tasks"
-            case RecordKind.REPLICA_SET:
-                return f"replicas e{body.epoch} {','.join(self.who(node) for node in body.members)}"
-            case RecordKind.GRANT:
-                by = f" by {self.who(record.author)}" if body.parent else ""
-                return f"grant {_span(body.lo, body.hi)} e{body.epoch} to {self.who(body.holder)}{by}"
-            case RecordKind.RELEASE:
-                return f"release {_span(body.lo, body.hi)} by {self.who(record.author)}"
-            case RecordKind.BATCH:
-                span = _span(body.first, body.first + body.count)
-                return f"batch {span} e{body.epoch} by {self.who(record.author)}"
-            case RecordKind.ACCEPTANCE:
-                return "acceptance " + "+".join(_span(part.lo, part.hi) for part in body.accepted)
-            case RecordKind.CANCELLATION:
-                return f"cancellation of {self.job(body.job_id)}"
-            case RecordKind.JOB_DIGEST:
-                return f"digest of {self.job(body.job_id)}: {body.free_tasks} free"
-            case _:
-                return record.kind.name.lower()
-
-
-def _span(lo: int, hi: int) -> str:
-    return f"[{lo},{hi})"
-
-
-def _context(raws: tuple[bytes, ...]) -> str:
-    return " (with spec and replicas)" if raws else ""

@@ -1,0 +1,197 @@
+"""Jobs: no task lost, each accepted once and with proof, replicas that agree, and an end. Invariants 1, 2 and 3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ....crypto.certificates import Certificate, Role
+from ....crypto.signing import Context, verify
+from ....protocol.batches import BatchError, check_batch
+from ....protocol.effects import Notify
+from ....protocol.intervals import IntervalSet
+from ....protocol.messages import Message, Records
+from ....protocol.records import RecordKind, open_record
+from ....protocol.replica import KeptJob
+from ..executor import output_of
+from .base import Checker
+
+
+class NoTaskLost(Checker):
+    """Each replica counts every task once: settled, leased or free."""
+
+    name = "no-task-lost"
+    invariant = 1
+
+    def sampled(self, life: Any) -> None:
+        for kept in life.mesh.replica.jobs.values():
+            self._check(life, kept)
+
+    def at_rest(self) -> None:
+        for machine in self.world.nodes:
+            if machine.well and machine.life is not None:
+                for kept in machine.life.mesh.replica.jobs.values():
+                    self._check(machine.life, kept)
+
+    def _check(self, life: Any, kept: KeptJob) -> None:
+        settled = kept.state.done.total + sum(
+            hi - lo for a, b in kept.state.accepted_tasks for lo, hi in kept.state.done.gaps(a, b)
+        )
+        leased = sum(hi - lo for lo, hi, _ in kept.ledger.live)
+        if settled + leased + kept.ledger.free.total != kept.state.spec.tasks:
+            counted = f"{settled} settled, {leased} leased, {kept.ledger.free.total} free"
+            self.fail(f"{life.machine}: {counted} of {kept.state.spec.tasks}")
+
+
+class AcceptedOnce(Checker):
+    """The customer gets each task once, and no life of it signs for two batches of one task.
+
+    Two lives may, if the first one's acceptance reached nobody; all replicas then count the same one of the two.
+    """
+
+    name = "accepted-once"
+    invariant = 2
+    says = (Records,)
+
+    def __init__(self, world: Any) -> None:
+        super().__init__(world)
+        self._signed: dict[tuple[int, int, bytes], dict[int, bytes]] = {}
+
+    def noted(self, life: Any, note: Notify) -> None:
+        order = self.world.orders.get(note.fields.get("job_id", b"")) if note.name == "job.results" else None
+        if order is None:
+            return
+        for lo, hi in note.fields["parts"]:
+            again = [index for index in range(lo, hi) if index in order.taken]
+            if again:
+                self.fail(f"{life.machine} is given task {again[0]} again")
+
+    def saying(self, life: Any, peer: bytes, message: Message) -> None:
+        if not isinstance(message, Records) or life.machine.slots:
+            return
+        for raw in message.records:
+            record = open_record(raw, check_signature=False)
+            if record.kind is not RecordKind.ACCEPTANCE or record.author != life.machine.id:
+                continue
+            signed = self._signed.setdefault((life.machine.index, life.machine.lives, message.job_id), {})
+            for part in record.body.accepted:
+                for index in range(part.lo, part.hi):
+                    if signed.setdefault(index, part.batch_id) != part.batch_id:
+                        self.fail(f"{life.machine} accepts task {index} from two batches")
+
+
+class ProofValid(Checker):
+    """What a customer is given was signed by an admitted worker; an honest one's output is right."""
+
+    name = "proof-valid"
+    invariant = 2
+
+    def noted(self, life: Any, note: Notify) -> None:
+        if note.name != "job.results":
+            return
+        header, batch = note.fields["header"], note.fields["batch"]
+        certificate = Certificate.from_bytes(header.body.certificate)
+        issuer = certificate.issuer == self.world.definition.authorities[0] and certificate.has_valid_signature()
+        if not issuer or certificate.subject != header.author or not certificate.roles & Role.WORKER:
+            self.fail("a result of somebody who was never admitted as a worker")
+        _, _, body, signature = msgspec.msgpack.decode(header.raw)
+        if not verify(header.author, Context.BATCH, body, signature):
+            self.fail("a result whose header nobody signed")
+        try:
+            check_batch(header.body, note.fields["columns"])
+        except BatchError as error:
+            self.fail(f"a result that does not prove itself: {error}")
+        worker = self.world.by_id.get(header.author)
+        if worker is None or not worker.honest:
+            return
+        for offset, output in enumerate(batch.outputs):
+            if output != output_of(header.body.job_id, batch.first + offset):
+                self.fail(f"{worker} put out something else for task {batch.first + offset}")
+
+
+class Converged(Checker):
+    """Replicas that can talk end with the same records."""
+
+    name = "replicas-converge"
+    invariant = 3
+
+    def at_rest(self) -> None:
+        for job_id, order in self.world.orders.items():
+            if order.durable_us:
+                problem = difference(self.world, job_id)
+                if problem:
+                    self.fail(f"job {job_id.hex()[:12]}: {problem}")
+
+
+class Live(Checker):
+    """Once nothing breaks any more, every task of every live job is accepted within the bound."""
+
+    name = "liveness"
+
+    def at_rest(self) -> None:
+        for customer in self.world.customers:
+            for order in customer.orders:
+                if order.cancelled:
+                    continue
+                if not order.complete:
+                    wanted = order.spec.tasks
+                    self.fail(
+                        f"{customer.machine} has {len(order.taken)} of {wanted} results; {standing(self.world, order)}"
+                    )
+                elif not all_accepted(self.world, order.job_id):
+                    self.fail(f"not all is accepted; {standing(self.world, order)}")
+
+
+# -- questions about a job -------------------------------------------------------------------------------------
+
+
+def keepers(world: Any, job_id: bytes) -> list[tuple[Any, KeptJob]]:
+    """Machines that are well and in the newest replica set, with their state of the job."""
+    held = []
+    for machine in world.nodes:
+        if machine.well and machine.life is not None and machine.honest:
+            kept = machine.life.mesh.replica.jobs.get(job_id)
+            if kept is not None:
+                held.append((machine, kept))
+    newest = max((kept.state.replica_epoch for _, kept in held), default=-1)
+    sets = [kept.state.replicas for _, kept in held if kept.state.replica_epoch == newest]
+    return [(machine, kept) for machine, kept in held if sets and machine.id in sets[0]]
+
+
+def all_accepted(world: Any, job_id: bytes) -> bool:
+    found = keepers(world, job_id)
+    forgotten = any(m.life is not None and m.life.mesh.replica.has_forgotten(job_id) for m in world.nodes)
+    return forgotten or bool(found) and all(kept.state.fully_accepted for _, kept in found)
+
+
+def difference(world: Any, job_id: bytes) -> str:
+    """What the keepers do not agree on; empty if nothing."""
+    found = keepers(world, job_id)
+    if not found:
+        forgotten = any(m.life is not None and m.life.mesh.replica.has_forgotten(job_id) for m in world.nodes)
+        return "" if forgotten else "nobody keeps it"
+    (first, one), rest = found[0], found[1:]
+    for machine, other in rest:
+        if other.state.ids.ids(b"", b"") != one.state.ids.ids(b"", b""):
+            return f"{machine} has {len(other.state.ids)} records, {first} others, {len(one.state.ids)}"
+        if other.state.canonical != one.state.canonical or other.state.accepted != one.state.accepted:
+            return f"{machine} and {first} draw different conclusions from the same records"
+    return ""
+
+
+def standing(world: Any, order: Any) -> str:
+    """Who stands where with a job, in one line."""
+    parts = []
+    for machine in world.nodes:
+        life = machine.life
+        kept = life.mesh.replica.jobs.get(order.job_id) if life is not None else None
+        if kept is not None:
+            where = "level" if kept.level else "behind"
+            free = IntervalSet(*kept.ledger.free)
+            held = {world.by_id[node].name: count for node, count in kept.ledger.leased_by().items()}
+            parts.append(
+                f"{machine} {where} e{kept.state.replica_epoch} done {kept.state.done.total} accepted "
+                f"{kept.state.accepted_tasks.total} free {list(free)[:4]} leased {held}"
+            )
+    return "; ".join(parts) or "nobody keeps the job"

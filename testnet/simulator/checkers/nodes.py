@@ -1,0 +1,146 @@
+"""Nodes: bounded, warm enough, fair to each other, and with books that balance. Invariants 5 to 8."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ....protocol.effects import Execute, Reason
+from ....protocol.events import HeatReading, TaskFinished
+from ....protocol.messages import Delivery, Message
+from ....protocol.records import open_record
+from ....protocol.replica import PENDING_MAX
+from ....protocol.worker import JOB_VIEWS_MAX
+from .base import Checker
+
+
+class WarmStart(Checker):
+    """No task starts in a room that is warm enough, beyond the slots, or while the disk takes nothing."""
+
+    name = "warm-start"
+    invariant = 5
+
+    def __init__(self, world: Any) -> None:
+        super().__init__(world)
+        self._told: dict[int, HeatReading] = {}
+
+    def born(self, life: Any) -> None:
+        self._told.pop(life.machine.index, None)
+
+    def warmed(self, life: Any, reading: HeatReading) -> None:
+        self._told[life.machine.index] = reading
+
+    def executing(self, life: Any, run: Execute) -> None:
+        machine, worker = life.machine, life.mesh.worker
+        reading = self._told.get(machine.index)
+        if reading is None or reading.slots == 0:
+            self.fail(f"{machine} starts [{run.first}, {run.first + run.count}) in a room that wants no heat")
+        elif len(machine.executor.running) >= reading.slots and machine.sink is not None:
+            if len(machine.executor.running) >= machine.slots:
+                self.fail(f"{machine} starts more than its {machine.slots} slots")
+        if worker.storage_failed:
+            self.fail(f"{machine} starts work that it could not keep the results of")
+
+
+class EnergyBalances(Checker):
+    """Receipts add up to what the executors spent, with what was cut short beside them."""
+
+    name = "energy-balance"
+    invariant = 6
+    says = (Delivery,)
+
+    def __init__(self, world: Any) -> None:
+        super().__init__(world)
+        self._told: dict[int, dict[bytes, int]] = {}
+
+    def finished(self, life: Any, run: Execute, event: TaskFinished) -> None:
+        if event.useful_mj > event.energy_mj:
+            self.fail(f"{life.machine}: more useful energy than energy")
+
+    def saying(self, life: Any, peer: bytes, message: Message) -> None:
+        if isinstance(message, Delivery):
+            header = open_record(message.header, check_signature=False)
+            if header.author == life.machine.id:
+                self._told.setdefault(life.machine.index, {})[header.id] = header.body.energy_mj
+
+    def at_rest(self) -> None:
+        for machine in self.world.nodes:
+            executor = machine.executor
+            receipts_mj = sum(self._told.get(machine.index, {}).values())
+            if receipts_mj * 1000 > executor.told_uj:
+                self.fail(f"{machine}: receipts of {receipts_mj} mJ, and its tasks cost {executor.told_uj // 1000} mJ")
+            if executor.told_uj + executor.lost_uj != executor.energy_uj:
+                self.fail(f"{machine}: {executor.energy_uj} uJ spent, and other sums in the books")
+
+
+class Bounded(Checker):
+    """Queues, tables and views stay within what the config allows."""
+
+    name = "bounds"
+    invariant = 7
+
+    def sampled(self, life: Any) -> None:
+        mesh, config = life.mesh, self.world.config
+        found = {
+            "outbox": (len(mesh.worker.outbox), config.outbox_max + mesh.worker.slots + 1),
+            "rows": (len(mesh.tables) - own_rows(life), config.table_entries_max),
+            "buried rows": (len(mesh.tables._buried), config.table_entries_max),
+            "members": (len(mesh.members._members), config.members_max),
+            "view": (len(mesh.members._view), config.active_view_max),
+            "lifelines": (len(mesh.replica._lifelines), config.lifelines_held_max),
+            "submissions": (len(mesh.replica._pending), PENDING_MAX),
+            "batches that wait for outputs": (len(mesh.replica._pending_batches), PENDING_MAX),
+            "jobs": (len(mesh.replica.jobs), config.jobs_max),
+            "views of jobs": (len(mesh.worker._views), JOB_VIEWS_MAX + mesh.worker.slots + len(mesh.worker._leases)),
+        }
+        for what, (count, most) in found.items():
+            if count > most:
+                self.fail(f"{life.machine}: {count} {what}, at most {most} allowed")
+
+
+def own_rows(life: Any) -> int:
+    """Those of this node itself, which the bound leaves out."""
+    rows = life.mesh.tables._rows.values()
+    return sum(row.record.author == life.machine.id for row in rows)
+
+
+class FairToTheHonest(Checker):
+    """No honest node penalises another."""
+
+    name = "honest-penalised"
+    invariant = 7
+
+    def penalised(self, life: Any, peer: bytes, reason: Reason) -> None:
+        offender = self.world.by_id.get(peer)
+        if offender is not None and offender.honest and life.machine.honest and not self.world.plan.liars:
+            self.fail(f"{life.machine} penalises {offender}: {reason}")
+
+
+class ViewsAgree(Checker):
+    """At the end of a run that had time to settle, all who are well know each other to be alive."""
+
+    name = "views-agree"
+
+    def at_rest(self) -> None:
+        well = [machine for machine in self.world.nodes if machine.well]
+        if not self.world.plan.settles_us or len(well) > self.world.config.members_max:
+            return
+        for machine in well:
+            if machine.life is None:
+                continue
+            known = dict.fromkeys(machine.life.mesh.members.alive())
+            missing = [other.name for other in well if other is not machine and other.id not in known]
+            if missing:
+                self.fail(f"{machine} does not know that {', '.join(missing)} live")
+
+
+class NoCrash(Checker):
+    """Nothing that is said to a node ends its process. Seen where a life handles an event."""
+
+    name = "no-crash"
+    invariant = 8
+
+
+class Codec(Checker):
+    """What a machine wants sent decodes to the same message. Seen where messages leave."""
+
+    name = "codec"

@@ -1,0 +1,413 @@
+"""`hearth sim`: the protocol in virtual time, by a seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...node.cli.errors import JOB_FAILED, UserError
+from ...node.cli.options import Json
+from ...node.cli.output import note, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from .plan import Plan
+    from .run import Outcome
+    from .shrink import Reduction
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Simulate a mesh: the real protocol, a made-up world, one seed.",
+)
+SEEDS_MOST = 1 << 63
+NODES_MOST = 200_000
+HOURS_MOST = 24 * 366.0
+
+Nodes = Annotated[int | None, typer.Option("--nodes", help="Machines. Default: as the seed draws.")]
+Hours = Annotated[float | None, typer.Option("--hours", help="Virtual hours. Default: as the seed draws.")]
+Seed = Annotated[int, typer.Option("--seed", help="What is drawn is drawn from it.")]
+Churn = Annotated[float, typer.Option("--churn", help="With --hours: share of the nodes that dies in an hour.")]
+Jobs = Annotated[int | None, typer.Option("--jobs", help="With --hours: how many jobs. Default: one in five minutes.")]
+Preset = Annotated[str, typer.Option("--preset", help="With --hours: lan, local, wan or slow (for days).")]
+Report = Annotated[Path | None, typer.Option("--report", help="Write a page for people, and FILE.json beside it.")]
+Name = Annotated[str | None, typer.Option("--scenario", help="A named scenario instead; see hearth sim scenarios.")]
+
+
+@app.command()
+def run(
+    nodes: Nodes = None,
+    hours: Hours = None,
+    seed: Seed = 1,
+    churn: Churn = 0.0,
+    jobs: Jobs = None,
+    preset: Preset = "lan",
+    scenario: Name = None,
+    report: Report = None,
+    no_shrink: Annotated[bool, typer.Option("--no-shrink", help="Do not look for a smaller run that fails.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run one simulation and check the design's invariants; exit code 1 if one does not hold.
+
+    Without --nodes and --hours: a random scenario of some seconds, with faults, all drawn from the seed.
+
+    \b
+    Examples:
+      hearth sim run --seed 7
+      hearth sim run --nodes 100 --hours 1 --seed 7 --churn 0.1 --json
+      hearth sim run --scenario vanished-holder --report out.html
+    """
+    from .run import play
+
+    plan = _plan(seed, nodes, hours, churn, jobs, preset, scenario)
+    outcome = play(plan)
+    if report is not None:
+        _write_report(outcome, report)
+    if as_json:
+        print_json(outcome.summary())
+    else:
+        _print_outcome(outcome)
+    if not outcome.ok:
+        command = _replay_command(seed, nodes, hours, churn, jobs, preset, scenario)
+        note(f"seed {seed} fails; to see it: {command}")
+        if not no_shrink:
+            _print_shrunk(plan, outcome, command)
+        raise typer.Exit(JOB_FAILED)
+
+
+@app.command()
+def replay(
+    seed: Annotated[int | None, typer.Argument(metavar="[SEED]", help="As `run` printed it.")] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Tell the story.")] = False,
+    task: Annotated[int | None, typer.Option("--task", help="Only what is about this task.")] = None,
+    node: Annotated[str | None, typer.Option("--node", help="Only what this node says and is told: n0, c0.")] = None,
+    job: Annotated[str | None, typer.Option("--job", help="Only what is about this job: job0.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Pings, tables and progress too.")] = False,
+    nodes: Nodes = None,
+    hours: Hours = None,
+    churn: Churn = 0.0,
+    jobs: Jobs = None,
+    preset: Preset = "lan",
+    scenario: Name = None,
+    draw_nodes: Annotated[int | None, typer.Option(help="A random scenario of so many machines.")] = None,
+    draw_faults: Annotated[int | None, typer.Option(help="A random scenario with so many faults.")] = None,
+    keep_nodes: Annotated[int | None, typer.Option(help="Only the first so many machines.")] = None,
+    keep_faults: Annotated[str | None, typer.Option(help="Only these faults of the plan: 0,3 or none.")] = None,
+    keep_jobs: Annotated[str | None, typer.Option(help="Only these jobs of the plan: 0,1.")] = None,
+    keep_tasks: Annotated[int | None, typer.Option(help="At most so many tasks a job.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a seed again, to the byte, and tell what happened.
+
+    \b
+    Examples:
+      hearth sim replay 57 --trace
+      hearth sim replay 57 --trace --task 11
+      hearth sim replay 57 --trace --node n3 --keep-faults 0,2
+      hearth sim replay --scenario vanished-holder --trace --job job0
+    """
+    from .run import play
+    from .telling import Story, Wanted
+
+    if seed is None and scenario is None:
+        raise UserError("give a seed, as hearth sim run prints it, or a --scenario")
+    plan = _plan(seed or 1, nodes, hours, churn, jobs, preset, scenario, draw_nodes, draw_faults)
+    plan = _reduced(plan, _reduction(keep_nodes, keep_faults, keep_jobs, keep_tasks))
+    story = Story(Wanted(node, job, task, everything)) if trace else None
+    outcome = play(plan, story)
+    if story is not None and not as_json:
+        say(story.text().rstrip("\n") or "nothing is told of that")
+    if as_json:
+        lines = story.text().splitlines() if story is not None else []
+        print_json({**outcome.summary(), "plan": plan.describe(), **({"story": lines} if trace else {})})
+    else:
+        _print_outcome(outcome)
+    if not outcome.ok:
+        raise typer.Exit(JOB_FAILED)
+
+
+@app.command()
+def mutants(as_json: Json = False) -> None:
+    """Break the protocol in one place at a time, and show which checker notices.
+
+    \b
+    Examples:
+      hearth sim mutants
+      hearth sim mutants --json
+    """
+    from .mutants import MUTANTS, catch
+
+    caught = [catch(mutant) for mutant in MUTANTS]
+    if as_json:
+        print_json([{"mutant": each.mutant, "caught_by": each.caught_by or None, "seed": each.seed} for each in caught])
+    else:
+        rows = [(each.mutant, each.caught_by or "NOBODY", each.seed) for each in caught]
+        print_table(("mutant", "caught by", ">seed"), rows, empty="no mutants")
+    if not all(each.caught_by for each in caught):
+        raise typer.Exit(JOB_FAILED)
+
+
+@app.command()
+def scenarios(as_json: Json = False) -> None:
+    """Play the known ways in which others failed.
+
+    \b
+    Examples:
+      hearth sim scenarios
+      hearth sim scenarios --json
+    """
+    from .run import play
+    from .scenarios import SCENARIOS
+
+    rows: list[dict[str, Any]] = []
+    for each in SCENARIOS:
+        outcome = play(each.plan)
+        state = "holds" if outcome.ok else "known to fail" if each.known else "FAILS"
+        first = outcome.violations[0] if outcome.violations else None
+        rows.append(
+            {
+                "scenario": each.name,
+                "failed": each.failed,
+                "state": state,
+                "checker": first.checker if first else None,
+                "events": outcome.events,
+                "duplicates": outcome.duplicates,
+            }
+        )
+    if as_json:
+        print_json(rows)
+    else:
+        shown = [(row["scenario"], row["state"], row["duplicates"], row["failed"]) for row in rows]
+        print_table(("scenario", "here", ">again", "where it went wrong"), shown, empty="no scenarios")
+    if any(row["state"] == "FAILS" for row in rows):
+        raise typer.Exit(JOB_FAILED)
+
+
+@app.command()
+def soak(
+    minutes: Annotated[float, typer.Option("--minutes", help="How long to begin new runs.")] = 10.0,
+    seed: Annotated[int | None, typer.Option("--seed", help="The first. Default: drawn, and printed.")] = None,
+    runs: Annotated[int | None, typer.Option("--runs", help="At most so many runs.")] = None,
+    draw_nodes: Annotated[int | None, typer.Option(help="Machines in each run. Default: drawn.")] = None,
+    draw_faults: Annotated[int | None, typer.Option(help="Faults in each run. Default: drawn.")] = None,
+    log: Annotated[Path | None, typer.Option("--log", help="Append a line for each seed.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Random scenarios over all cores until the time is over; failures are shrunk.
+
+    \b
+    Examples:
+      hearth sim soak --minutes 60 --log soak.log
+      hearth sim soak --runs 10000 --draw-nodes 50 --draw-faults 5 --seed 0
+    """
+    import os
+    import time
+
+    from .soak import SoakTotals
+    from .soak import soak as begin
+
+    if minutes <= 0:
+        raise UserError("--minutes must be more than 0")
+    first = int.from_bytes(os.urandom(6), "big") if seed is None else seed
+    note(f"seeds from {first} on")
+    totals, started = SoakTotals(), time.monotonic()
+    for played in begin(first, minutes * 60, runs=runs, nodes=draw_nodes, faults=draw_faults):
+        totals.runs += 1
+        totals.events += played.events
+        totals.faults += played.faults
+        if log is not None:
+            with log.open("a", encoding="utf-8") as file:
+                file.write(f"{played.seed} {played.checker or 'ok'} {played.events} {played.command}\n")
+        if played.checker:
+            totals.failures.append(played)
+            note(f"seed {played.seed}: {played.checker}: {played.text}")
+            note(f"  {played.command}")
+    totals.elapsed_s = time.monotonic() - started
+    if as_json:
+        print_json(totals.as_json())
+    else:
+        per_run = totals.events / max(1, totals.runs)
+        say(
+            f"{totals.runs} runs, {per_run:.0f} events each, in {totals.elapsed_s:.0f} s; {len(totals.failures)} failed"
+        )
+    if totals.failures:
+        raise typer.Exit(JOB_FAILED)
+
+
+@app.command()
+def scale(
+    nodes: Annotated[str, typer.Option("--nodes", help="Sizes of the mesh, with commas.")] = "25,50,100,200",
+    seconds: Annotated[float, typer.Option("--seconds", help="Virtual, after the mesh has settled.")] = 30.0,
+    seed: Seed = 1,
+    preset: Preset = "lan",
+    memory: Annotated[bool, typer.Option("--memory", help="Measure memory as well, which is slow.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What a node costs, in bytes and messages a second, as the mesh grows.
+
+    \b
+    Examples:
+      hearth sim scale
+      hearth sim scale --nodes 100,1000,10000 --seconds 10 --json
+    """
+    from .plan import SIMULATED_PRESETS
+    from .scale import measure
+
+    sizes = _positions("--nodes", nodes) or ()
+    if not sizes or not all(2 <= size <= NODES_MOST for size in sizes):
+        raise UserError(f"--nodes {nodes}: sizes from 2 to {NODES_MOST} with commas between them")
+    if not 0 < seconds <= HOURS_MOST * 3600:
+        raise UserError(f"--seconds {seconds:g}: more than 0")
+    if preset not in SIMULATED_PRESETS:
+        raise UserError(f"--preset {preset}: there are {', '.join(SIMULATED_PRESETS)}")
+    costs = []
+    for size in sizes:
+        costs.append(measure(size, seconds, seed, preset=preset, memory=memory))
+        note(f"{size} nodes: {costs[-1].events:,} events, {costs[-1].events_per_s:,} a second")
+    if as_json:
+        print_json([cost.as_json() for cost in costs])
+        return
+    names = ("messages", "membership_bytes", "table_bytes", "stealing_bytes", "other_bytes", "memory_bytes")
+    titles = (">nodes", ">messages/s", ">membership B/s", ">tables B/s", ">stealing B/s", ">rest B/s", ">memory B")
+    rows = [(cost.nodes, *(getattr(cost, name) for name in names)) for cost in costs]
+    print_table(titles, rows, empty="no sizes")
+
+
+# -- plans -----------------------------------------------------------------------------------------------------
+
+
+def _plan(
+    seed: int,
+    nodes: int | None,
+    hours: float | None,
+    churn: float,
+    jobs: int | None,
+    preset: str,
+    scenario: str | None,
+    draw_nodes: int | None = None,
+    draw_faults: int | None = None,
+) -> Plan:
+    from dataclasses import replace
+
+    from .long_plan import HOURS_LEAST, long_plan
+    from .plan import SIMULATED_PRESETS, draw_plan
+    from .scenarios import scenario_named
+
+    if not 0 <= seed < SEEDS_MOST:
+        raise UserError(f"--seed {seed}: a seed is a whole number from 0 to 2^63 - 1")
+    for what, count in (("--nodes", nodes), ("--draw-nodes", draw_nodes)):
+        if count is not None and not 1 <= count <= NODES_MOST:
+            raise UserError(f"{what} {count}: from 1 to {NODES_MOST} machines can be simulated")
+    if hours is not None and not HOURS_LEAST <= hours <= HOURS_MOST:
+        raise UserError(f"--hours {hours:g}: from {HOURS_LEAST:g} to {HOURS_MOST:g} can be simulated")
+    if not 0 <= churn <= 100:
+        raise UserError(f"--churn {churn:g}: a share of the nodes an hour, from 0 to 100")
+    if jobs is not None and not 0 <= jobs <= 10_000:
+        raise UserError(f"--jobs {jobs}: from 0 to 10000")
+    if preset not in SIMULATED_PRESETS:
+        raise UserError(f"--preset {preset}: there are {', '.join(SIMULATED_PRESETS)}")
+    if scenario is not None:
+        try:
+            found = scenario_named(scenario)
+        except KeyError as error:
+            raise UserError(f"--scenario {scenario}: there are {error.args[0]}") from None
+        return found.plan if seed == 1 else replace(found.plan, seed=seed)
+    if nodes is None and hours is None:
+        return draw_plan(seed, nodes=draw_nodes, faults=draw_faults)
+    return long_plan(
+        seed,
+        nodes=nodes if nodes is not None else 8,
+        hours=hours if hours is not None else 0.05,
+        churn=churn,
+        jobs=jobs,
+        preset=preset,
+    )
+
+
+def _reduction(nodes: int | None, faults: str | None, jobs: str | None, tasks: int | None) -> Reduction:
+    from .shrink import Reduction
+
+    for what, count in (("--keep-nodes", nodes), ("--keep-tasks", tasks)):
+        if count is not None and count < 1:
+            raise UserError(f"{what} {count}: at least 1")
+    return Reduction(nodes, _positions("--keep-faults", faults), _positions("--keep-jobs", jobs), tasks)
+
+
+def _positions(option: str, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if text == "none":
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"{option} {text}: positions with commas between them, as 0,3, or none") from None
+
+
+def _reduced(plan: Plan, reduction: Reduction) -> Plan:
+    try:
+        return reduction.of(plan)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _replay_command(
+    seed: int,
+    nodes: int | None,
+    hours: float | None,
+    churn: float,
+    jobs: int | None,
+    preset: str,
+    scenario: str | None,
+) -> str:
+    command = f"hearth sim replay {seed} --trace"
+    command += "" if nodes is None else f" --nodes {nodes}"
+    command += "" if hours is None else f" --hours {hours:g}"
+    command += "" if not churn else f" --churn {churn:g}"
+    command += "" if jobs is None else f" --jobs {jobs}"
+    command += "" if preset == "lan" else f" --preset {preset}"
+    return command + ("" if scenario is None else f" --scenario {scenario}")
+
+
+# -- output ----------------------------------------------------------------------------------------------------
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    found = outcome.summary()
+    say(
+        f"seed {found['seed']}: {outcome.plan.nodes} nodes, {found['virtual_s']:.1f} s of theirs in "
+        f"{found['elapsed_s']:.1f} s of ours; {found['events']:,} events, {found['events_per_s']:,} a second"
+    )
+    say(f"trace {found['trace_digest']}")
+    say(
+        f"{found['tasks_accepted']} of {found['tasks_submitted']} tasks accepted, {found['duplicates']} run again; "
+        f"{found['faults']} faults, {found['false_alarms']} false alarms"
+    )
+    for violation in outcome.violations:
+        say(f"VIOLATED {violation.checker} at {violation.at_us / 1e6:.6f} s: {violation.text}")
+    if outcome.ok:
+        say("every invariant holds")
+
+
+def _print_shrunk(plan: Plan, outcome: Outcome, command: str) -> None:
+    from .shrink import shrink
+
+    if outcome.elapsed_s > 5:
+        note("too long a run to look for a smaller one")
+        return
+    reduction, attempts = shrink(plan, outcome.violations[0].checker)
+    options = reduction.options()
+    if options:
+        note(f"smaller, found in {attempts} runs: {command}{options}")
+    else:
+        note(f"no smaller run fails alike; {attempts} were tried")
+
+
+def _write_report(outcome: Outcome, path: Path) -> None:
+    from .report import write_report
+
+    try:
+        write_report(outcome, path)
+    except OSError as error:
+        raise UserError(f"--report {path}: {error.strerror}") from None

@@ -1,0 +1,130 @@
+"""Who uses the mesh: submits, follows, keeps what it was given, goes away and comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ...crypto.certificates import Role
+from ...protocol.effects import Notify
+from ...protocol.events import CancelJob, FollowJob, ListJobs, ResultsTaken, SubmitJob
+from ...protocol.intervals import IntervalSet
+from ...protocol.records import JobSpec, RecordKind
+from .engine import MS, SECOND
+from .plan import JobPlan
+
+if TYPE_CHECKING:
+    from .life import Life
+    from .machine import Machine
+    from .world import World
+
+TAKING_US = 5 * MS
+FIND_AGAIN_US = 500 * MS
+SUBMIT_AGAIN_US = 2 * SECOND
+
+
+@dataclass(slots=True)
+class Order:
+    """A job of the customer's, and what it has of it: on its own disk, so that no crash takes it.
+
+    taken: by task, the batch that it came in.
+    """
+
+    plan: JobPlan
+    spec: JobSpec
+    job_id: bytes = b""
+    submitted_us: int = 0
+    durable_us: int = 0
+    finished_us: int = 0
+    cancelled: bool = False
+    taken: dict[int, bytes] = field(default_factory=dict)
+    have: IntervalSet = field(default_factory=IntervalSet)
+
+    @property
+    def complete(self) -> bool:
+        return len(self.taken) == self.spec.tasks
+
+
+class Customer:
+    """Lives on a machine of its own, whose process has no disk."""
+
+    def __init__(self, machine: Machine, world: World) -> None:
+        self.machine = machine
+        self._world = world
+        self.orders: list[Order] = []
+
+    def expect(self, plan: JobPlan, spec: JobSpec, at_us: int) -> None:
+        order = Order(plan, spec)
+        self.orders.append(order)
+        self._world.blobs.put(self.machine.index, spec.program, spec.program_bytes)
+        self._world.engine.at(at_us, self._submit, order)
+
+    def _submit(self, order: Order) -> None:
+        """Once enough of the mesh is known; until it is on disk there."""
+        life = self.machine.life
+        if order.durable_us or order.cancelled:
+            return
+        if life is not None and self._knows_enough(life):
+            order.submitted_us = order.submitted_us or self._world.engine.now_us
+            life.feed(SubmitJob(order.spec))
+        self._world.engine.after(SUBMIT_AGAIN_US, self._submit, order)
+
+    def _knows_enough(self, life: Life) -> bool:
+        rows = life.mesh.tables.rows(RecordKind.MEMBER)
+        keepers = [row for row in rows if row.body.roles & Role.REPLICA]
+        return len(keepers) >= min(self._world.config.replicas, len(self._world.nodes))
+
+    def returned(self, life: Life) -> None:
+        """A new process, with the same key and what was kept."""
+        for order in self.orders:
+            if order.durable_us:
+                self._world.engine.after(FIND_AGAIN_US, self._find, life, order)
+
+    def _find(self, life: Life, order: Order) -> None:
+        if not life.runs or order.cancelled:
+            return
+        if order.job_id in life.mesh.submitter.jobs:
+            self._follow(life, order)
+            return
+        life.feed(ListJobs(b""))
+        self._world.engine.after(FIND_AGAIN_US, self._find, life, order)
+
+    def _follow(self, life: Life, order: Order) -> None:
+        life.feed(FollowJob(order.job_id, tuple(order.have), True))
+
+    def cancel(self) -> None:
+        """The first job that is not complete."""
+        life = self.machine.life
+        for order in self.orders:
+            if life is not None and order.durable_us and not order.complete and not order.cancelled:
+                order.cancelled = True
+                life.feed(CancelJob(order.job_id))
+                return
+
+    def noted(self, life: Life, note: Notify) -> None:
+        """What the machine tells its local observers."""
+        fields = note.fields
+        if note.name == "job.signed":
+            for order in self.orders:
+                if not order.job_id and life.mesh.submitter.jobs[fields["job_id"]].state.spec == order.spec:
+                    order.job_id = fields["job_id"]
+                    self._world.orders[order.job_id] = order
+            return
+        known = self._world.orders.get(fields.get("job_id", b""))
+        if known is None:
+            return
+        if note.name == "job.submitted" and not known.durable_us:
+            known.durable_us = self._world.engine.now_us
+            self._world.engine.after(0, self._find, life, known)
+        elif note.name == "job.results":
+            self._take(life, known, fields)
+
+    def _take(self, life: Life, order: Order, fields: dict[str, Any]) -> None:
+        batch_id = fields["header"].id
+        for lo, hi in fields["parts"]:
+            order.have.add(lo, hi)
+            for index in range(lo, hi):
+                order.taken[index] = batch_id
+        if order.complete and not order.finished_us:
+            order.finished_us = self._world.engine.now_us
+        self._world.engine.after(TAKING_US, life.feed, ResultsTaken(order.job_id, batch_id))

@@ -1,0 +1,207 @@
+"""Faults as they happen: begun, mended, and how soon the others noticed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ...protocol.effects import Notify
+from .engine import MINUTE, MS, SECOND
+from .network import Cut, Weather
+from .plan import Fault, FaultKind
+
+if TYPE_CHECKING:
+    from .life import Life
+    from .machine import Machine
+    from .world import World
+
+# Starved: it gets some 70 % of the time, in pieces.
+STARVED_RUN_US = 350 * MS
+STARVED_STOP_US = 150 * MS
+FOUL = Weather(loss=0.03, doubled=0.03, jitter_us=20 * MS)
+
+
+@dataclass(slots=True)
+class Happened:
+    """A fault of a run. seen_us: when each other node first called a target dead, after the beginning."""
+
+    fault: Fault
+    began_us: int
+    names: tuple[str, ...]
+    mended_us: int = 0
+    seen_us: dict[str, int] = field(default_factory=dict)
+
+
+class Faults:
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.happened: list[Happened] = []
+        self.false_alarms = 0
+        self._silent: dict[bytes, Happened] = {}
+
+    def plan(self, faults: tuple[Fault, ...], from_us: int) -> None:
+        for fault in faults:
+            self._world.engine.at(from_us + fault.at_us, self._begin, fault)
+
+    def _begin(self, fault: Fault) -> None:
+        world = self._world
+        if fault.kind in (FaultKind.CLIENT_LEAVES, FaultKind.CANCEL):
+            machines = [world.customers[target % len(world.customers)].machine for target in fault.targets]
+        else:
+            machines = [world.nodes[target] for target in fault.targets if target < len(world.nodes)]
+        machines = list(dict.fromkeys(machines))
+        if not machines:
+            return
+        happened = Happened(fault, world.engine.now_us, tuple(machine.name for machine in machines))
+        self.happened.append(happened)
+        if world.story is not None:
+            lasts = f" for {fault.lasts_us / SECOND:.1f} s" if fault.lasts_us else ""
+            world.story.say(None, f"fault: {fault.kind} of {', '.join(happened.names)}{lasts}")
+        self._break(fault, machines, happened)
+
+    def _break(self, fault: Fault, machines: list[Machine], happened: Happened) -> None:
+        world, engine = self._world, self._world.engine
+        match fault.kind:
+            case FaultKind.KILL | FaultKind.CLIENT_LEAVES:
+                for machine in machines:
+                    self._silent[machine.id] = happened
+                    world.kill(machine)
+                self._later(fault, self._start, machines, happened)
+            case FaultKind.POWER_CUT | FaultKind.NEW_DISK:
+                for machine in machines:
+                    self._silent[machine.id] = happened
+                    world.cut_power(machine)
+                    if fault.kind is FaultKind.NEW_DISK:
+                        machine.disk.wipe()
+                        world.blobs.wipe(machine.index)
+                self._later(fault, self._start, machines, happened)
+            case FaultKind.FREEZE:
+                for machine in machines:
+                    self._silent[machine.id] = happened
+                    world.freeze(machine)
+                self._later(fault, self._thaw, machines, happened)
+            case FaultKind.STARVE:
+                for machine in machines:
+                    self._starve(machine, engine.now_us + fault.lasts_us)
+                self._later(fault, self._mended, machines, happened)
+            case FaultKind.CUT | FaultKind.DEAF | FaultKind.MUTE:
+                island = frozenset(machine.index for machine in machines)
+                cut = Cut(island, fault.kind is not FaultKind.MUTE, fault.kind is not FaultKind.DEAF)
+                world.network.cut(cut)
+                self._later(fault, partial(self._heal, cut), machines, happened)
+            case _:
+                self._break_inside(fault, machines, happened)
+
+    def _break_inside(self, fault: Fault, machines: list[Machine], happened: Happened) -> None:
+        world = self._world
+        match fault.kind:
+            case FaultKind.WARM:
+                for machine in machines:
+                    self._force_warm(machine, True)
+                self._later(fault, self._cool, machines, happened)
+            case FaultKind.FULL_DISK:
+                for machine in machines:
+                    machine.disk.full = True
+                self._later(fault, self._make_room, machines, happened)
+            case FaultKind.CLOCK:
+                for machine in machines:
+                    step_us = (fault.lasts_us % (2 * 60 * MINUTE)) - 60 * MINUTE
+                    machine.clock.skew_us += step_us
+                    if machine.life is not None:
+                        offset_us = machine.clock.wall_offset_us(world.engine.now_us)
+                        machine.life.mesh.ctx.wall_offset_us = offset_us
+                self._later(fault, self._mended, machines, happened)
+            case FaultKind.DRAIN:
+                for machine in machines:
+                    world.drain(machine)
+                self._later(fault, self._start, machines, happened)
+            case FaultKind.CANCEL:
+                for customer in world.customers:
+                    if customer.machine in machines:
+                        customer.cancel()
+            case FaultKind.WEATHER:
+                world.network.weather = FOUL
+                self._later(fault, self._clear, machines, happened)
+            case _:
+                raise AssertionError(f"nobody knows how to {fault.kind}")
+
+    def _later(self, fault: Fault, mend: object, machines: list[Machine], happened: Happened) -> None:
+        """Mended when its time is over, and at the latest when everything is."""
+        assert callable(mend)
+        if fault.lasts_us:
+            at_us = min(self._world.engine.now_us + fault.lasts_us, self._world.calm_us)
+            self._world.engine.at(at_us, mend, machines, happened)
+
+    # -- mending -------------------------------------------------------------------------------------------
+
+    def _mended(self, machines: list[Machine], happened: Happened) -> None:
+        happened.mended_us = self._world.engine.now_us
+        for machine in machines:
+            self._silent.pop(machine.id, None)
+        if self._world.story is not None:
+            self._world.story.say(None, f"mended: {happened.fault.kind} of {', '.join(happened.names)}")
+
+    def _start(self, machines: list[Machine], happened: Happened) -> None:
+        for machine in machines:
+            # Still leaving: its process has to end first.
+            self._world.kill(machine)
+            self._world.start(machine)
+        self._mended(machines, happened)
+
+    def _thaw(self, machines: list[Machine], happened: Happened) -> None:
+        for machine in machines:
+            self._world.thaw(machine)
+        self._mended(machines, happened)
+
+    def _heal(self, cut: Cut, machines: list[Machine], happened: Happened) -> None:
+        self._world.network.heal(cut)
+        self._mended(machines, happened)
+
+    def _starve(self, machine: Machine, until_us: int) -> None:
+        world = self._world
+        if world.engine.now_us >= min(until_us, world.calm_us):
+            return
+        if not machine.frozen:
+            world.freeze(machine)
+            world.engine.after(STARVED_STOP_US, world.thaw, machine)
+        world.engine.after(STARVED_STOP_US + STARVED_RUN_US, self._starve, machine, until_us)
+
+    def _force_warm(self, machine: Machine, warm: bool) -> None:
+        if machine.sink is None:
+            return
+        machine.sink.forced_warm = warm
+        if machine.well and machine.life is not None:
+            reading = machine.sink.reading()
+            self._world.checkers.warmed(machine.life, reading)
+            machine.life.feed(reading, reading.slots)
+
+    def _cool(self, machines: list[Machine], happened: Happened) -> None:
+        for machine in machines:
+            self._force_warm(machine, False)
+        self._mended(machines, happened)
+
+    def _make_room(self, machines: list[Machine], happened: Happened) -> None:
+        for machine in machines:
+            machine.disk.full = False
+        self._mended(machines, happened)
+
+    def _clear(self, machines: list[Machine], happened: Happened) -> None:
+        self._world.network.weather = Weather()
+        self._mended(machines, happened)
+
+    # -- noticing ------------------------------------------------------------------------------------------
+
+    def noted(self, life: Life, note: Notify) -> None:
+        """Who is called dead, while it is silent, or though it is well."""
+        if note.name != "member.changed" or note.fields["status"] != "dead":
+            return
+        node = note.fields["node"]
+        happened = self._silent.get(node)
+        if happened is not None:
+            now_us = self._world.engine.now_us
+            happened.seen_us.setdefault(life.machine.name, now_us - happened.began_us)
+        else:
+            machine = self._world.by_id.get(node)
+            if machine is not None and machine.well and not self._world.network.cuts and life.machine.honest:
+                self.false_alarms += 1

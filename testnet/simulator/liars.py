@@ -1,0 +1,222 @@
+"""Admitted machines that lie. Each runs the unmodified machine, and tampers with what it says or computes."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from ...protocol.codec import encode_message
+from ...protocol.effects import Execute
+from ...protocol.messages import Delivery, Granted, Message, Ping, Records, Steal, TableRows, TableSync
+from ...protocol.records import (
+    UINT_MAX,
+    HeatDigest,
+    JobDigest,
+    RecordKind,
+    open_record,
+    sign_record,
+)
+from .dice import Stream
+from .engine import MS, SECOND
+
+if TYPE_CHECKING:
+    from .life import Life
+    from .machine import Machine
+    from .world import World
+
+REMEMBERED_MAX = 400
+
+
+class Liar:
+    """The base of all: says what the machine says, and computes what a task computes."""
+
+    name = "honest"
+
+    def __init__(self, machine: Machine, world: World, dice: Stream) -> None:
+        self.machine = machine
+        self.world = world
+        self.dice = dice
+
+    def say(self, life: Life, peer: bytes, message: Message) -> None:
+        self.world.network.send(life, peer, message)
+
+    def outputs(self, outputs: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        return outputs
+
+    def runs(self, run: Execute) -> bool:
+        """Whether it ever ends what it was given."""
+        return True
+
+
+class Forger(Liar):
+    """Alters records on their way, its own and others': their signatures do not fit any more."""
+
+    name = "forger"
+
+    def say(self, life: Life, peer: bytes, message: Message) -> None:
+        super().say(life, peer, message)
+        if isinstance(message, Records) and message.records and self.dice.chance(0.5):
+            raw = bytearray(self.dice.pick(message.records))
+            # Somewhere in the body, behind kind and author.
+            raw[self.dice.between(40, len(raw) - 70)] ^= 1
+            super().say(life, peer, Records(message.job_id, (bytes(raw),)))
+
+
+class Equivocator(Liar):
+    """Grants what it grants to a second thief as well."""
+
+    name = "equivocator"
+
+    def say(self, life: Life, peer: bytes, message: Message) -> None:
+        super().say(life, peer, message)
+        if not isinstance(message, Granted):
+            return
+        others = [self.world.machines[index].id for index in life.links]
+        workers = [node for node in others if node != peer and self.world.by_id[node].slots]
+        if not workers:
+            return
+        other = self.dice.pick(workers)
+        grants = []
+        for raw in message.grants:
+            record = open_record(raw, check_signature=False)
+            body = replace(record.body, holder=other)
+            grants.append(sign_record(self.machine.identity, RecordKind.GRANT, body).raw)
+        kept = life.mesh.replica.jobs.get(record.body.job_id)
+        context = kept.state.context() if kept is not None else message.context
+        super().say(life, other, Granted(0, tuple(grants), context))
+
+
+class WrongResults(Liar):
+    """Puts out something else. This version has no policy that would find out; nothing else may break by it."""
+
+    name = "wrong results"
+
+    def outputs(self, outputs: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        return tuple(bytes(len(output)) for output in outputs)
+
+
+class BadProof(Liar):
+    """Delivers other outputs than those that it signed."""
+
+    name = "bad proof"
+
+    def say(self, life: Life, peer: bytes, message: Message) -> None:
+        if isinstance(message, Delivery) and self.dice.chance(0.5):
+            columns = bytearray(message.columns)
+            columns[-8] ^= 1
+            message = Delivery(message.header, bytes(columns))
+        super().say(life, peer, message)
+
+
+class LyingDigests(Liar):
+    """Says that it has all the work in the world, and the coldest room."""
+
+    name = "lying digests"
+
+    def say(self, life: Life, peer: bytes, message: Message) -> None:
+        if isinstance(message, TableRows):
+            message = TableRows(message.request, tuple(map(self._exaggerate, message.rows)), message.wanted)
+        super().say(life, peer, message)
+
+    def _exaggerate(self, raw: bytes) -> bytes:
+        record = open_record(raw, check_signature=False)
+        body: Any = record.body
+        if record.author != self.machine.id:
+            return raw
+        if isinstance(body, HeatDigest):
+            body = replace(body, deficit_w=1 << 31, free_slots=65_536, queue_us=UINT_MAX)
+        elif isinstance(body, JobDigest):
+            body = replace(body, free_tasks=1 << 40, task_us=UINT_MAX, finished=False)
+        else:
+            return raw
+        return sign_record(self.machine.identity, record.kind, body).raw
+
+
+class Hoarder(Liar):
+    """Asks for as much as it can get, renews it, and does nothing."""
+
+    name = "hoarder"
+
+    def say(self, life: Life, peer: bytes, message: Message) -> None:
+        if isinstance(message, Steal):
+            message = replace(message, appetite_us=UINT_MAX, slots=65_536, deficit_w=1 << 31)
+        super().say(life, peer, message)
+
+    def runs(self, run: Execute) -> bool:
+        return False
+
+
+class Replayer(Liar):
+    """Says again what it said before, to others as well, at any later time."""
+
+    name = "replayer"
+
+    def __init__(self, machine: Machine, world: World, dice: Stream) -> None:
+        super().__init__(machine, world, dice)
+        self._said: deque[Message] = deque(maxlen=REMEMBERED_MAX)
+
+    def say(self, life: Life, peer: bytes, message: Message) -> None:
+        super().say(life, peer, message)
+        self._said.append(message)
+        if self.dice.chance(0.3):
+            stale = self.dice.pick(self._said)
+            target = self.world.machines[self.dice.pick(list(life.links))].id if life.links else peer
+            self.world.engine.after(self.dice.below(10 * SECOND), self._again, life, target, stale)
+
+    def _again(self, life: Life, peer: bytes, message: Message) -> None:
+        if life.runs:
+            super().say(life, peer, message)
+
+
+class Flooder(Liar):
+    """For each thing that it says, says twenty more, of no use."""
+
+    name = "flooder"
+
+    def say(self, life: Life, peer: bytes, message: Message) -> None:
+        super().say(life, peer, message)
+        for number in range(20):
+            useless: Message = TableSync(number, ()) if number % 2 else Ping(number, ())
+            self.world.engine.after(self.dice.below(100 * MS), self._more, life, peer, useless)
+
+    def _more(self, life: Life, peer: bytes, message: Message) -> None:
+        if life.runs:
+            super().say(life, peer, message)
+
+
+class Noise(Liar):
+    """Sends bytes that are no message, or almost one."""
+
+    name = "noise"
+
+    def say(self, life: Life, peer: bytes, message: Message) -> None:
+        super().say(life, peer, message)
+        if self.dice.chance(0.3):
+            payload = bytearray(encode_message(message))
+            for _ in range(self.dice.between(1, 4)):
+                payload[self.dice.below(len(payload))] ^= 1 << self.dice.below(8)
+            if peer in self.world.by_id:
+                self.world.network.send_raw(life, peer, bytes(payload[: self.dice.between(1, len(payload))]))
+
+
+LIARS: dict[str, type[Liar]] = {
+    liar.name: liar
+    for liar in (
+        Forger,
+        Equivocator,
+        WrongResults,
+        BadProof,
+        LyingDigests,
+        Hoarder,
+        Replayer,
+        Flooder,
+        Noise,
+    )
+}
+
+
+def make_liar(lie: str, machine: Machine, world: World, dice: Stream) -> Liar:
+    """Raises KeyError for a lie that nobody tells."""
+    return LIARS[lie](machine, world, dice)

@@ -1,0 +1,380 @@
+"""A process: one `Mesh` from its start to its end, driven as the driver of real nodes drives it.
+
+One event at a time, effects in order. Effects of several events share a commit: while one is on its way to the disk,
+writes queue behind it, and so does every message that must not leave before them.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from ...crypto.certificates import Certificate
+from ...protocol.effects import (
+    CancelExecution,
+    CancelTimer,
+    Connect,
+    Disconnect,
+    Effect,
+    Execute,
+    FetchBlobs,
+    Forget,
+    LearnAddress,
+    Notify,
+    Penalise,
+    Persist,
+    Publish,
+    Reason,
+    Send,
+    SendBatch,
+    SetTimer,
+    TimerKey,
+    Unpersist,
+    UnpinBlobs,
+)
+from ...protocol.events import (
+    Event,
+    PeerConnected,
+    PeerLost,
+    PeerUnreachable,
+    Received,
+    Started,
+    StorageFailed,
+    StorageRecovered,
+    TimerFired,
+)
+from ...protocol.mesh import Mesh
+from ...protocol.messages import Announce, Delivery, Message, Revocations
+from ...protocol.records import RecordKind
+from ...protocol.replica import COLUMNS_ROW
+from .disk import RowKey, Write
+from .engine import SECOND
+from .outgoing import Outgoing, OutgoingBatch, rests_on_disk
+
+if TYPE_CHECKING:
+    from .links import Link
+    from .machine import Machine
+    from .world import World
+
+# As in the driver of real nodes.
+STORAGE_RETRY_US = SECOND
+PENALTIES_MAX = 20
+PENALTY_WINDOW_US = 60 * SECOND
+# Numbers of events in the trace; a name keeps its number.
+EVENT_NUMBERS = {
+    name: number
+    for number, name in enumerate(
+        (
+            "Started",
+            "Received",
+            "TimerFired",
+            "PeerConnected",
+            "PeerLost",
+            "PeerUnreachable",
+            "HeatReading",
+            "TaskFinished",
+            "ExecutionFailed",
+            "BlobsFetched",
+            "BlobsFailed",
+            "StorageFailed",
+            "StorageRecovered",
+            "SubmitJob",
+            "FollowJob",
+            "UnfollowJob",
+            "ResultsTaken",
+            "CancelJob",
+            "ListJobs",
+            "Drain",
+            "AddressesChanged",
+        )
+    )
+}
+
+
+class Life:
+    """See the module. Dead once its machine has another life, or none.
+
+    book: whose addresses are known.  waiting: messages to peers that are being dialled, by index.
+    """
+
+    def __init__(self, machine: Machine, world: World, mesh: Mesh) -> None:
+        self.machine = machine
+        self.world = world
+        self.mesh = mesh
+        self.runs = True
+        self.links: dict[int, Link] = {}
+        self.dialling: dict[int, None] = {}
+        self.waiting: dict[int, list[Message]] = {}
+        self.failed_dials: dict[int, tuple[int, int]] = {}
+        self.banned_until_us: dict[int, int] = {}
+        self.book: dict[int, None] = {}
+        self.gossip_seen: dict[int, None] = {}
+        self.timers: dict[TimerKey, int] = {}
+        self.missed: deque[tuple[Event, int]] = deque()
+        self._pipeline: deque[Write | Outgoing | OutgoingBatch] = deque()
+        self._committing = False
+        self._on_the_way: tuple[Write, ...] = ()
+        self._unwritten: list[Write] = []
+        self._penalties: dict[int, deque[int]] = {}
+        self._handling = False
+
+    # -- events in -----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self.feed(Started(self.machine.disk.started()))
+
+    def feed(self, event: Event, checksum: int = 0) -> None:
+        """Handled at once; by a frozen process when it thaws; by a dead one never."""
+        if not self.runs:
+            return
+        if self.machine.frozen or self._handling:
+            self.missed.append((event, checksum))
+            return
+        self._handling = True
+        self._handle(event, checksum)
+        while self.missed and self.runs and not self.machine.frozen:
+            self._handle(*self.missed.popleft())
+        self._handling = False
+
+    def thaw(self) -> None:
+        """What was missed comes all at once."""
+        if self.missed:
+            self.feed(*self.missed.popleft())
+
+    def receive(self, peer: bytes, message: Message | None, checksum: int) -> None:
+        if message is None:
+            self._penalise(peer, Reason.MALFORMED)
+        else:
+            self.feed(Received(peer, message), checksum)
+
+    def connected(self, peer: Machine) -> None:
+        roles = Certificate.from_bytes(peer.certificate).roles
+        self.feed(PeerConnected(peer.id, int(roles)), peer.index)
+
+    def lost(self, peer: Machine, reset: bool) -> None:
+        self.feed(PeerLost(peer.id, reset), 2 * peer.index + reset)
+
+    def unreachable(self, peer: bytes) -> None:
+        self.feed(PeerUnreachable(peer), crc32(peer))
+
+    def _handle(self, event: Event, checksum: int) -> None:
+        world, machine = self.world, self.machine
+        true_us = world.engine.now_us
+        world.trace.add(true_us, machine.index, EVENT_NUMBERS[type(event).__name__], checksum)
+        local_us = machine.clock.local_us(true_us)
+        try:
+            effects = self.mesh.handle(event, local_us)
+        except Exception as error:  # boundary: invariant 8, nothing that is said to a node ends its process
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            world.checkers.fail(
+                "no-crash", f"{machine.name}: {error!r} at {where.name}:{where.lineno}, by {event!r:.300}"
+            )
+            world.kill(machine)
+            return
+        if world.story is not None:
+            world.story.event(self, event)
+        for effect in effects:
+            _HANDS[type(effect)](self, effect)
+        world.checkers.handled(self, event)
+
+    # -- effects out ---------------------------------------------------------------------------------------
+
+    def _send(self, effect: Send) -> None:
+        self._emit(Outgoing(effect.peer, effect.message))
+
+    def _send_batch(self, effect: SendBatch) -> None:
+        self._emit(OutgoingBatch(effect.peer, effect.job_id, effect.batch_id))
+
+    def _publish(self, effect: Publish) -> None:
+        if isinstance(effect.message, Announce | Revocations):
+            self.world.network.publish(self, effect.message)
+
+    def _set_timer(self, effect: SetTimer) -> None:
+        key, at_us = effect.key, effect.at_us
+        self.timers[key] = at_us
+        self.world.engine.at(self.machine.clock.true_us(at_us), self._fire, key, at_us)
+
+    def _fire(self, key: TimerKey, at_us: int) -> None:
+        if self.runs and self.timers.get(key) == at_us:
+            if self.machine.frozen:
+                self.machine.overdue.append((key, at_us))
+                return
+            del self.timers[key]
+            self.feed(TimerFired(key), crc32(key[1], len(key[0])))
+
+    def fire_overdue(self) -> None:
+        overdue, self.machine.overdue = self.machine.overdue, []
+        for key, at_us in overdue:
+            self._fire(key, at_us)
+
+    def _cancel_timer(self, effect: CancelTimer) -> None:
+        self.timers.pop(effect.key, None)
+
+    def _notify(self, effect: Notify) -> None:
+        self.world.noted(self, effect)
+
+    def _execute(self, effect: Execute) -> None:
+        self.world.checkers.executing(self, effect)
+        if self.world.story is not None:
+            self.world.story.executes(self, effect)
+        self.machine.executor.start(self, effect)
+
+    def _cancel_execution(self, effect: CancelExecution) -> None:
+        self.machine.executor.cancel(effect.execution_id)
+
+    def _fetch(self, effect: FetchBlobs) -> None:
+        self.world.blobs.fetch(self, effect)
+
+    def _unpin(self, effect: UnpinBlobs) -> None:
+        pass
+
+    def _learn(self, effect: LearnAddress) -> None:
+        peer = self.world.by_id.get(effect.peer)
+        if peer is not None and peer is not self.machine and (effect.addresses or effect.relays):
+            self.book[peer.index] = None
+            self.failed_dials.pop(peer.index, None)
+
+    def _connect(self, effect: Connect) -> None:
+        peer = self.world.by_id.get(effect.peer)
+        if peer is not None:
+            self.world.network.dial(self, peer)
+
+    def _disconnect(self, effect: Disconnect) -> None:
+        peer = self.world.by_id.get(effect.peer)
+        if peer is not None and peer.index in self.links:
+            self.world.network.close(self, peer.index)
+            self.lost(peer, False)
+
+    def _on_penalise(self, effect: Penalise) -> None:
+        self._penalise(effect.peer, effect.reason)
+
+    def _penalise(self, peer: bytes, reason: Reason) -> None:
+        """Count it; a repeat offender loses its link and is not let in for a while."""
+        self.world.checkers.penalised(self, peer, reason)
+        offender = self.world.by_id.get(peer)
+        if offender is None:
+            return
+        now_us = self.world.engine.now_us
+        times = self._penalties.setdefault(offender.index, deque(maxlen=PENALTIES_MAX))
+        times.append(now_us)
+        if len(times) == PENALTIES_MAX and now_us - times[0] < PENALTY_WINDOW_US:
+            self.banned_until_us[offender.index] = now_us + PENALTY_WINDOW_US
+            self._disconnect(Disconnect(peer, "broke rules too often"))
+
+    # -- persist before send -------------------------------------------------------------------------------
+
+    def _write(self, write: Persist | Unpersist | Forget) -> None:
+        self.world.checkers.writing(self, write)
+        self._pipeline.append(write)
+        if not self._committing:
+            self._committing = True
+            # At the end of this event's effects: they share a commit.
+            self.world.engine.after(0, self._commit)
+
+    def _emit(self, outgoing: Outgoing | OutgoingBatch) -> None:
+        if self._unwritten and not self._may_leave(outgoing, stored=False):
+            return
+        waits = bool(self._pipeline) or self._committing
+        if waits and self.world.plan.early_sends and isinstance(outgoing, Outgoing):
+            waits = rests_on_disk(outgoing.message)
+        if waits:
+            self._pipeline.append(outgoing)
+        else:
+            self._deliver(outgoing)
+
+    def will_write(self, row: RowKey) -> bool:
+        """Whether a row is on its way to the disk."""
+        waiting = (*self._on_the_way, *self._unwritten, *self._pipeline)
+        return any(isinstance(item, Persist) and (item.job_id, item.kind, item.key) == row for item in waiting)
+
+    @staticmethod
+    def _may_leave(outgoing: Outgoing | OutgoingBatch, *, stored: bool) -> bool:
+        """While the disk takes nothing, a node says nothing that rests on it."""
+        return stored or isinstance(outgoing, OutgoingBatch) or not rests_on_disk(outgoing.message)
+
+    def _deliver(self, outgoing: Outgoing | OutgoingBatch) -> None:
+        if isinstance(outgoing, OutgoingBatch):
+            rows, job_id, batch_id = self.machine.disk.rows, outgoing.job_id, outgoing.batch_id
+            header = rows.get((job_id, int(RecordKind.BATCH), batch_id))
+            columns = rows.get((job_id, COLUMNS_ROW, batch_id))
+            if header is None or columns is None:
+                return
+            outgoing = Outgoing(outgoing.peer, Delivery(header, columns))
+        self.world.checkers.sending(self, outgoing.peer, outgoing.message)
+        if self.world.story is not None:
+            self.world.story.sent(self, outgoing.peer, outgoing.message)
+        self.machine.say(self, outgoing.peer, outgoing.message)
+
+    def _commit(self) -> None:
+        if not self.runs:
+            return
+        turn, self._pipeline = self._pipeline, deque()
+        writes = tuple(item for item in turn if not isinstance(item, Outgoing | OutgoingBatch))
+        disk, self._on_the_way = self.machine.disk, writes
+        # Whether the disk takes it is decided when it is asked.
+        stored = not self._unwritten and not (writes and disk.full)
+        if stored:
+            disk.syncing = writes
+        delay_us = self.world.sync_us() if writes else 0
+        self.world.engine.after(delay_us, self._committed, turn, writes, stored)
+
+    def _committed(self, turn: deque[Any], writes: tuple[Write, ...], stored: bool) -> None:
+        if not self.runs:
+            return
+        if self.machine.frozen:
+            # The disk is done, but the process that waits for it sleeps.
+            self.world.engine.after(self.world.sync_us(), self._committed, turn, writes, stored)
+            return
+        disk = self.machine.disk
+        self._on_the_way = ()
+        if stored:
+            disk.sync()
+        else:
+            disk.syncing = ()
+            self._unwritten.extend(writes)
+            if writes and len(self._unwritten) == len(writes):
+                self.feed(StorageFailed("no space left on device"))
+                self.world.engine.after(STORAGE_RETRY_US, self._retry)
+        for item in turn:
+            if isinstance(item, Outgoing | OutgoingBatch) and self._may_leave(item, stored=stored):
+                self._deliver(item)
+        if self._pipeline:
+            self.world.engine.after(0, self._commit)
+        else:
+            self._committing = False
+
+    def _retry(self) -> None:
+        """Try what could not be written until it can; nothing was acknowledged meanwhile, so nothing is lost."""
+        if not self.runs:
+            return
+        disk = self.machine.disk
+        if disk.full or self.machine.frozen or disk.syncing:
+            self.world.engine.after(STORAGE_RETRY_US, self._retry)
+            return
+        disk.syncing, self._unwritten = tuple(self._unwritten), []
+        disk.sync()
+        self.feed(StorageRecovered())
+
+
+_HANDS: dict[type[Effect], Callable[[Life, Any], None]] = {
+    Send: Life._send,
+    SendBatch: Life._send_batch,
+    Publish: Life._publish,
+    SetTimer: Life._set_timer,
+    CancelTimer: Life._cancel_timer,
+    Notify: Life._notify,
+    Execute: Life._execute,
+    CancelExecution: Life._cancel_execution,
+    FetchBlobs: Life._fetch,
+    UnpinBlobs: Life._unpin,
+    LearnAddress: Life._learn,
+    Connect: Life._connect,
+    Disconnect: Life._disconnect,
+    Penalise: Life._on_penalise,
+    Persist: Life._write,
+    Unpersist: Life._write,
+    Forget: Life._write,
+}

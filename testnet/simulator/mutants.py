@@ -1,0 +1,308 @@
+"""The protocol with one thing broken at a time, to show that the checkers can fail.
+
+Each is patched in from outside, for one run; a mutant that no checker catches is a hole in the net.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from msgspec.structs import replace as replace_struct
+
+from ...protocol import records, replica, submitter
+from ...protocol.effects import Persist
+from ...protocol.granting import Ledger
+from ...protocol.jobs import JobState
+from ...protocol.outbox import Outbox
+from ...protocol.replica import Replica
+from ...protocol.submitter import Submitter
+from ...protocol.tables import Tables
+from ...protocol.thief import Thief
+from ...protocol.worker import Worker
+from . import life
+from .engine import MS, SECOND
+from .plan import Fault, FaultKind, JobPlan, Plan
+from .run import play
+
+SEEDS_MAX = 12
+_Patch = tuple[Any, str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """name: what is broken.  caught_by: the checkers that may catch it.  plan: where it shows, under some seed."""
+
+    name: str
+    caught_by: tuple[str, ...]
+    plan: Plan
+    patches: Callable[[], list[_Patch]]
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """caught_by: empty if nobody did."""
+
+    mutant: str
+    caught_by: str
+    seed: int
+    text: str
+
+
+@contextmanager
+def patched(patches: list[_Patch]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for owner, name, value in patches:
+            before = owner.__dict__[name]
+            stack.callback(setattr, owner, name, before)
+            setattr(owner, name, value)
+        yield
+
+
+def catch(mutant: Mutant) -> Caught:
+    """Play it under a few seeds, until a checker that should does catch it."""
+    for seed in range(1, SEEDS_MAX + 1):
+        outcome = _play_mutant(mutant, seed)
+        for violation in outcome:
+            if violation.checker in mutant.caught_by:
+                return Caught(mutant.name, violation.checker, seed, violation.text)
+    return Caught(mutant.name, "", 0, "")
+
+
+def _play_mutant(mutant: Mutant, seed: int) -> list[Any]:
+    with patched(mutant.patches()):
+        return list(play(replace(mutant.plan, seed=seed)).violations)
+
+
+# -- what is broken --------------------------------------------------------------------------------------------
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    return None
+
+
+def _store_late(self: Replica, *arguments: Any) -> None:
+    """Everything that is to be persisted comes after what is to be sent."""
+    effects = self._ctx.effects
+    start = len(effects)
+    _STORE(self, *arguments)
+    effects[start:] = sorted(effects[start:], key=lambda effect: isinstance(effect, Persist))
+
+
+def _settle_at_once(self: Outbox, peer: bytes, batch_ids: tuple[bytes, ...]) -> None:
+    for batch_id in batch_ids:
+        owed = self._owed.get(batch_id)
+        if owed is not None:
+            self._settle(owed)
+
+
+def _whole_job(members: Any, tasks: int, me: bytes, is_alive: Any) -> list[tuple[int, int]]:
+    return [(0, tasks)]
+
+
+def _take_again(self: Worker, *arguments: Any) -> int:
+    self._taken.clear()
+    return int(_TAKE_GRANT(self, *arguments))
+
+
+def _always_cold(self: Worker, reading: Any, now_us: int) -> None:
+    _ON_HEAT(self, reading if reading.slots else replace(reading, slots=1, deficit_w=10.0), now_us)
+
+
+def _hand_again(self: Submitter, own: Any, header: Any) -> tuple[tuple[int, int], ...]:
+    return ((header.body.first, header.body.first + header.body.count),)
+
+
+def _unwritten_spec(self: Replica, record: Any) -> None:
+    if record.kind is not records.RecordKind.SPEC:
+        _PERSIST(self, record)
+
+
+def _unchecked(header: Any, columns: bytes) -> Any:
+    from ...protocol.batches import decode_columns
+
+    return decode_columns(header, columns)
+
+
+def _count_twice(identity: Any, kind: Any, body: Any) -> Any:
+    if kind is records.RecordKind.BATCH:
+        body = replace_struct(body, energy_mj=2 * body.energy_mj + 1)
+    return records.sign_record(identity, kind, body)
+
+
+def _settle_half(self: Ledger, lo: int, hi: int) -> None:
+    self.free.discard(lo, hi)
+
+
+def _raise(*_: Any) -> None:
+    raise KeyError("lifeline")
+
+
+_STORE: Any = Replica._store
+_TAKE_GRANT: Any = Worker._take_grant
+_ON_HEAT: Any = Worker.on_heat
+_PERSIST: Any = Replica._persist
+
+_CALM = Plan(seed=0, nodes=5, jobs=(JobPlan(tasks=60, task_us=100 * MS),), active_us=6 * SECOND, bound_us=30 * SECOND)
+_FROZEN = replace(
+    _CALM,
+    jobs=(JobPlan(tasks=40, task_us=400 * MS),),
+    faults=tuple(Fault(FaultKind.FREEZE, 1200 * MS + 300 * MS * at, 6 * SECOND, (at,)) for at in range(2)),
+    active_us=9 * SECOND,
+)
+_KILLED = replace(_CALM, faults=(Fault(FaultKind.KILL, 1500 * MS, SECOND, (0, 1, 2)),))
+_FOUL = replace(_CALM, faults=(Fault(FaultKind.WEATHER, 0, 5 * SECOND),))
+_CUT = replace(_CALM, faults=(Fault(FaultKind.CUT, 500 * MS, 5 * SECOND, (0, 1)),), bound_us=20 * SECOND)
+_CANCELLED = replace(
+    _CALM,
+    jobs=(JobPlan(tasks=400, task_us=200 * MS),),
+    faults=(Fault(FaultKind.CANCEL, 2 * SECOND),),
+    bound_us=5 * SECOND,
+)
+_WARM = replace(_CALM, faults=(Fault(FaultKind.WARM, 1200 * MS, 3 * SECOND, (0, 1, 2)),))
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "drop the fencing check",
+        ("fencing",),
+        _FROZEN,
+        lambda: [(Worker, "on_superseded", _nothing)],
+    ),
+    Mutant(
+        "send before persist, in the driver",
+        ("persist-before-send",),
+        replace(_CALM, early_sends=True, sync_us=30 * MS),
+        lambda: [(life, "rests_on_disk", lambda _: False)],
+    ),
+    Mutant(
+        "send before persist, in the machine",
+        ("persist-before-send",),
+        _CALM,
+        lambda: [(Replica, "_store", _store_late)],
+    ),
+    Mutant(
+        "acknowledge a job that is not written",
+        ("persist-before-send",),
+        _CALM,
+        lambda: [(Replica, "_persist", _unwritten_spec)],
+    ),
+    Mutant(
+        "accept unsigned records",
+        ("forgery-kept",),
+        replace(_CALM, liars=("forger",)),
+        lambda: [(records, "verify", lambda *_: True)],
+    ),
+    Mutant(
+        "settle for one acknowledgment",
+        ("kept-until-durable",),
+        replace(_CALM, sync_us=30 * MS),
+        lambda: [(Outbox, "on_stored", _settle_at_once)],
+    ),
+    Mutant(
+        "never let a lease expire",
+        ("lease-expiry",),
+        _FROZEN,
+        lambda: [(Ledger, "expire", lambda *_: [])],
+    ),
+    Mutant(
+        "grant outside of one's section",
+        ("own-section", "one-lease"),
+        _CALM,
+        lambda: [(replica, "controlled_sections", _whole_job)],
+    ),
+    Mutant(
+        "grant under the same epoch again",
+        ("epoch-rises",),
+        _FROZEN,
+        lambda: [(JobState, "next_epoch", lambda *_: 1)],
+    ),
+    Mutant(
+        "take a grant twice",
+        ("one-lease",),
+        _FOUL,
+        lambda: [(Worker, "_take_grant", _take_again)],
+    ),
+    Mutant(
+        "grant what was cancelled",
+        ("cancelled",),
+        _CANCELLED,
+        lambda: [
+            (JobState, "open", property(lambda self: not self.complete)),
+            (Replica, "_on_cancelled", _nothing),
+        ],
+    ),
+    Mutant(
+        "start work in a warm room",
+        ("warm-start",),
+        _WARM,
+        lambda: [(Worker, "on_heat", _always_cold)],
+    ),
+    Mutant(
+        "come back without what is on disk",
+        ("restore",),
+        _KILLED,
+        lambda: [(Replica, "restore", _nothing)],
+    ),
+    Mutant(
+        "hand results over again",
+        ("accepted-once",),
+        replace(_FROZEN, faults=(*_FROZEN.faults, Fault(FaultKind.WEATHER, 0, 5 * SECOND))),
+        lambda: [(Submitter, "_canonical_parts", _hand_again)],
+    ),
+    Mutant(
+        "never compare with other replicas",
+        ("replicas-converge", "liveness"),
+        _CUT,
+        lambda: [(Replica, "_reconcile", _nothing)],
+    ),
+    Mutant(
+        "believe any proof",
+        ("proof-valid",),
+        replace(_CALM, liars=("bad proof",)),
+        lambda: [(replica, "check_batch", _unchecked), (submitter, "check_batch", _unchecked)],
+    ),
+    Mutant(
+        "count energy twice",
+        ("energy-balance",),
+        _CALM,
+        lambda: [(_worker_module(), "sign_record", _count_twice)],
+    ),
+    Mutant(
+        "count done tasks as leased",
+        ("no-task-lost",),
+        _CALM,
+        lambda: [(Ledger, "_settle", _settle_half)],
+    ),
+    Mutant(
+        "keep every row",
+        ("bounds",),
+        replace(_CALM, preset="few rows", nodes=6),
+        lambda: [(Tables, "_evict", _nothing)],
+    ),
+    Mutant(
+        "penalise a peer for its first exchange",
+        ("honest-penalised",),
+        _CALM,
+        lambda: [(_tables_module(), "SYNCS_BURST", 0)],
+    ),
+    Mutant(
+        "raise on an answer that nobody expects",
+        ("no-crash",),
+        _CALM,
+        lambda: [(Thief, "on_refused", _raise)],
+    ),
+)
+
+
+def _worker_module() -> Any:
+    from ...protocol import worker
+
+    return worker
+
+
+def _tables_module() -> Any:
+    from ...protocol import tables
+
+    return tables

@@ -1,0 +1,209 @@
+"""What a run is made of: a seed, machines, jobs, faults. Equal plans give equal runs; a smaller one is still a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import Any
+
+from ...protocol.config import PRESETS, ProtocolConfig
+from .dice import Stream, stream
+from .engine import MS, SECOND
+
+# Everybody has to be in the mesh before anything is asked of it: so long after the last one started.
+SETTLE_US = 6 * SECOND
+
+
+class FaultKind(StrEnum):
+    KILL = "kill"  # the process, at once; its kernel resets the links
+    POWER_CUT = "power cut"  # the machine: what was not synced is lost, nobody is told
+    FREEZE = "freeze"  # SIGSTOP: silent, with all connections open
+    STARVE = "starve"  # the process gets the processor by fits and starts
+    CUT = "cut"  # a partition, both ways
+    DEAF = "deaf"  # it is heard, and hears nothing
+    MUTE = "mute"  # it hears, and is not heard
+    WARM = "warm"  # the room wants no heat
+    FULL_DISK = "full disk"
+    NEW_DISK = "new disk"  # a power cut, and another disk when it comes back
+    CLOCK = "clock"  # the wall clock is set, an hour at most
+    CLIENT_LEAVES = "client leaves"  # for a while, without a word
+    DRAIN = "drain"  # leaves in order, and comes back
+    CANCEL = "cancel"  # the client cancels its job
+    WEATHER = "weather"  # messages are lost, doubled and overtaken
+
+
+# As often as each is drawn; the rest only when asked for.
+DRAWN: tuple[tuple[FaultKind, int], ...] = (
+    (FaultKind.KILL, 4),
+    (FaultKind.POWER_CUT, 3),
+    (FaultKind.FREEZE, 2),
+    (FaultKind.STARVE, 1),
+    (FaultKind.CUT, 2),
+    (FaultKind.DEAF, 1),
+    (FaultKind.MUTE, 1),
+    (FaultKind.WARM, 1),
+    (FaultKind.FULL_DISK, 2),
+    (FaultKind.NEW_DISK, 1),
+    (FaultKind.CLOCK, 1),
+    (FaultKind.CLIENT_LEAVES, 2),
+    (FaultKind.DRAIN, 1),
+    (FaultKind.WEATHER, 1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """targets: indices of machines, taken modulo the number of nodes; of clients for those kinds.
+
+    at_us: after the mesh has settled.  lasts_us: until it is mended; 0 is for good.
+    """
+
+    kind: FaultKind
+    at_us: int
+    lasts_us: int = 0
+    targets: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """at_us: after the mesh has settled.  task_us: mean CPU time of a task."""
+
+    at_us: int = 0
+    tasks: int = 60
+    task_us: int = 200 * MS
+    client: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run, whole. Times in microseconds of true time.
+
+    join_us: within which all machines start.
+    active_us: from the settling until all faults are mended.  bound_us: by when everything must be accepted then.
+    access: "lan", "home" or "mixed".  nat: share of machines behind a NAT.
+    early_sends: see `outgoing.rests_on_disk`.
+    redials: machines dial their bootstrap list now and then even while they have links, without which a partition
+    that outlasts the suspicion never heals (docs/bugs-found.md); False is what the transport does today.
+    room_speed 0: rooms are always cold.
+    liars: names of lies (see liars.py), one machine each, from the last index down.
+    broken: machines whose executors fail.
+    early_faults_us: how long before the mesh has settled the clock of the faults begins, for faults at the start.
+    settles_us: how long the run goes on after all is accepted; with it, at the end all who are well have to know
+    each other.  stops_early: once all is accepted and compared.
+    """
+
+    seed: int
+    nodes: int = 8
+    slots: int = 1
+    clients: int = 1
+    jobs: tuple[JobPlan, ...] = (JobPlan(),)
+    faults: tuple[Fault, ...] = ()
+    liars: tuple[str, ...] = ()
+    preset: str = "local"
+    join_us: int = 2 * SECOND
+    active_us: int = 10 * SECOND
+    bound_us: int = 120 * SECOND
+    access: str = "lan"
+    nat: float = 0.0
+    drift_ppm: int = 0
+    skew_us: int = 0
+    sync_us: int = 2 * MS
+    early_sends: bool = False
+    redials: bool = True
+    room_speed: float = 0.0
+    heat_step_us: int = SECOND
+    broken: tuple[int, ...] = ()
+    early_faults_us: int = 0
+    settles_us: int = 0
+    stops_early: bool = True
+
+    @property
+    def config(self) -> ProtocolConfig:
+        return SIMULATED_PRESETS[self.preset]
+
+    @property
+    def calm(self) -> bool:
+        """Nothing breaks, and nobody lies."""
+        return not self.faults and not self.liars
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+
+# For days of virtual time: everything that repeats does so ten times more seldom than on a LAN.
+SLOW = replace(
+    PRESETS["wan"],
+    lease_us=300 * SECOND,
+    lease_sweep_us=10 * SECOND,
+    probe_interval_us=20 * SECOND,
+    probe_timeout_us=5 * SECOND,
+    suspicion_min_us=60 * SECOND,
+    suspicion_max_us=240 * SECOND,
+    sync_interval_us=30 * SECOND,
+    digest_ttl_us=1800 * SECOND,
+    heat_refresh_us=600 * SECOND,
+    reconcile_interval_us=60 * SECOND,
+    steal_idle_us=30 * SECOND,
+    lifeline_ttl_us=600 * SECOND,
+)
+# Bounds that a handful of machines reaches: of tables alone, and of what a node knows of the mesh.
+FEW_ROWS = replace(PRESETS["local"], table_entries_max=14)
+SMALL_CELL = replace(PRESETS["local"], members_max=6, table_entries_max=64, active_view_max=4)
+SIMULATED_PRESETS = {**PRESETS, "slow": SLOW, "few rows": FEW_ROWS, "small cell": SMALL_CELL}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Fault | JobPlan):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    return value
+
+
+def draw_plan(seed: int, *, nodes: int | None = None, faults: int | None = None) -> Plan:
+    """The plan of a seed. nodes, faults: how many, if the seed is not to say."""
+    dice = stream(seed, "plan")
+    count = dice.between(5, 12) if nodes is None else nodes
+    breaks = dice.between(3, 8) if faults is None else faults
+    active_us = dice.between(6, 15) * SECOND
+    jobs = tuple(
+        JobPlan(dice.below(4 * SECOND), dice.between(20, 120), dice.pick((50, 200, 500)) * MS)
+        for _ in range(dice.pick((1, 1, 2, 3)))
+    )
+    return Plan(
+        seed=seed,
+        nodes=count,
+        slots=dice.between(1, 2),
+        jobs=jobs,
+        faults=draw_faults(stream(seed, "faults"), count, breaks, active_us),
+        active_us=active_us,
+        access=dice.pick(("lan", "lan", "home", "mixed")),
+        nat=dice.pick((0.0, 0.0, 0.3)),
+        drift_ppm=dice.pick((0, 100, 5_000)),
+        skew_us=dice.pick((0, 1, 60)) * SECOND,
+        sync_us=dice.pick((1, 4, 30)) * MS,
+        early_sends=dice.chance(0.5),
+        room_speed=dice.pick((0.0, 0.0, 30.0)),
+    )
+
+
+def draw_faults(dice: Stream, nodes: int, count: int, active_us: int) -> tuple[Fault, ...]:
+    """Faults that leave a majority of disks: only one machine ever gets a new one, or stays away for good."""
+    kinds = [kind for kind, weight in DRAWN for _ in range(weight)]
+    drawn: list[Fault] = []
+    gone_for_good = False
+    for _ in range(count):
+        kind = dice.pick(kinds)
+        at_us = dice.below(active_us * 2 // 3)
+        lasts_us = dice.between(100 * MS, active_us)
+        targets: tuple[int, ...] = (dice.below(nodes),)
+        if kind is FaultKind.CUT:
+            targets = tuple(dice.some(range(nodes), dice.between(1, max(1, nodes // 2))))
+        for_good = kind in (FaultKind.KILL, FaultKind.POWER_CUT) and dice.chance(0.2)
+        if kind is FaultKind.NEW_DISK or for_good:
+            if gone_for_good:
+                kind, for_good = FaultKind.KILL, False
+            gone_for_good = True
+        drawn.append(Fault(kind, at_us, 0 if for_good else lasts_us, targets))
+    return tuple(sorted(drawn, key=lambda fault: fault.at_us))

@@ -1,0 +1,153 @@
+"""A plan played to its end, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from .checkers import Violation
+from .checkers.jobs import all_accepted, difference
+from .engine import SECOND
+from .faults import Happened
+from .plan import Plan
+from .telling import Story
+from .world import World
+
+# After everything is accepted, records still have to meet: some rounds of reconciliation.
+QUIET_US = 15 * SECOND
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run came to. `elapsed_s` and `cpu_s` are real time; all others are the simulation's."""
+
+    plan: Plan
+    events: int
+    elapsed_s: float
+    cpu_s: float
+    trace_digest: str
+    violations: list[Violation]
+    tasks_submitted: int
+    tasks_accepted: int
+    tasks_run: int
+    wasted_uj: int
+    energy_uj: int
+    virtual_us: int
+    messages: int
+    bytes: int
+    traffic: dict[str, list[int]]
+    happened: list[Happened] = field(default_factory=list)
+    false_alarms: int = 0
+    finished_us: dict[str, int] = field(default_factory=dict)
+    converged_us: int = 0
+
+    @property
+    def ok(self) -> bool:
+        return not self.violations
+
+    @property
+    def duplicates(self) -> int:
+        """Tasks that were run, and whose results nobody needed."""
+        return max(0, self.tasks_run - self.tasks_accepted)
+
+    @property
+    def events_per_s(self) -> float:
+        return self.events / self.elapsed_s if self.elapsed_s else 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """As one JSON object."""
+        plan = self.plan
+        return {
+            "seed": plan.seed,
+            "nodes": plan.nodes,
+            "virtual_s": round(self.virtual_us / SECOND, 3),
+            "elapsed_s": round(self.elapsed_s, 3),
+            "events": self.events,
+            "events_per_s": round(self.events_per_s),
+            "events_per_cpu_s": round(self.events / self.cpu_s) if self.cpu_s else 0,
+            "trace_digest": self.trace_digest,
+            "violations": [
+                {"checker": each.checker, "at_s": round(each.at_us / SECOND, 6), "text": each.text}
+                for each in self.violations
+            ],
+            "tasks_submitted": self.tasks_submitted,
+            "tasks_accepted": self.tasks_accepted,
+            "tasks_run": self.tasks_run,
+            "duplicates": self.duplicates,
+            "faults": len(self.happened),
+            "false_alarms": self.false_alarms,
+            "messages": self.messages,
+            "bytes": self.bytes,
+            "bytes_per_node_per_s": round(self.bytes / plan.nodes / max(1e-9, self.virtual_us / SECOND), 1),
+            "wasted_energy_share": round(self.wasted_uj / self.energy_uj, 4) if self.energy_uj else 0.0,
+        }
+
+
+def play(plan: Plan, story: Story | None = None) -> Outcome:
+    """Run it, stop at the first violation, and check what is to be checked at the end."""
+    started, cpu_started = time.perf_counter(), time.process_time()
+    with World.opened(plan, story) as world:
+        converged_us = _play(world)
+        spent_s = time.perf_counter() - started, time.process_time() - cpu_started
+        return _outcome(world, spent_s, converged_us)
+
+
+def _play(world: World) -> int:
+    """Returns when everything was accepted and alike, 0 if never."""
+    engine, violations, plan = world.engine, world.checkers.violations, world.plan
+    engine.run(world.calm_us, lambda: bool(violations))
+    if violations:
+        return 0
+    deadline_us = world.calm_us + plan.bound_us
+    if plan.stops_early:
+        engine.run(deadline_us, lambda: bool(violations) or _all_done(world), check_every=64)
+        if not violations and _all_done(world):
+            quiet_us = engine.now_us + QUIET_US
+            engine.run(quiet_us, lambda: bool(violations) or _alike(world), check_every=64)
+    else:
+        engine.run(deadline_us, lambda: bool(violations))
+    if plan.settles_us and not violations:
+        engine.run(engine.now_us + plan.settles_us, lambda: bool(violations))
+    converged_us = engine.now_us if _all_done(world) and _alike(world) else 0
+    if not violations:
+        world.checkers.at_rest()
+    return converged_us
+
+
+def _all_done(world: World) -> bool:
+    for customer in world.customers:
+        for order in customer.orders:
+            if not order.cancelled and not (order.complete and all_accepted(world, order.job_id)):
+                return False
+    return True
+
+
+def _alike(world: World) -> bool:
+    return not any(order.durable_us and difference(world, job_id) for job_id, order in world.orders.items())
+
+
+def _outcome(world: World, spent_s: tuple[float, float], converged_us: int) -> Outcome:
+    orders = list(world.orders.values())
+    executors = [machine.executor for machine in world.nodes]
+    return Outcome(
+        plan=world.plan,
+        events=world.trace.events,
+        elapsed_s=spent_s[0],
+        cpu_s=spent_s[1],
+        trace_digest=world.trace.digest,
+        violations=world.checkers.violations,
+        tasks_submitted=sum(order.spec.tasks for order in orders if order.durable_us),
+        tasks_accepted=sum(len(order.taken) for order in orders),
+        tasks_run=sum(executor.tasks_run for executor in executors),
+        wasted_uj=sum(executor.lost_uj for executor in executors),
+        energy_uj=sum(executor.energy_uj for executor in executors),
+        virtual_us=world.engine.now_us,
+        messages=world.network.traffic.messages,
+        bytes=world.network.traffic.bytes,
+        traffic=world.network.traffic.by_kind,
+        happened=world.faults.happened,
+        false_alarms=world.faults.false_alarms,
+        finished_us={order.spec.name: order.finished_us for order in orders},
+        converged_us=converged_us,
+    )

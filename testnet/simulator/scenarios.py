@@ -1,0 +1,196 @@
+"""Known ways in which others failed, each as a plan; all of them have to end well here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .engine import MS, SECOND
+from .plan import Fault, FaultKind, JobPlan, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """failed: where it went wrong, and what happened.  plan: the same for us.
+
+    known: the entry of docs/bugs-found.md while we fail it too, else empty.
+    """
+
+    name: str
+    failed: str
+    plan: Plan
+    known: str = ""
+
+
+_STREET = Plan(
+    seed=1,
+    nodes=6,
+    slots=1,
+    jobs=(JobPlan(tasks=60, task_us=200 * MS),),
+    active_us=8 * SECOND,
+    bound_us=60 * SECOND,
+)
+
+
+def _each(kind: FaultKind, count: int, *, from_us: int, apart_us: int, lasts_us: int) -> tuple[Fault, ...]:
+    return tuple(Fault(kind, from_us + at * apart_us, lasts_us, (at,)) for at in range(count))
+
+
+SCENARIOS: tuple[Scenario, ...] = (
+    Scenario(
+        "stale-steal-reply",
+        "dask/distributed #5370, #8787: a steal's reply that comes late, or twice, deadlocks the scheduler",
+        replace(
+            _STREET,
+            faults=(
+                Fault(FaultKind.WEATHER, 0, 7 * SECOND),
+                *_each(
+                    FaultKind.STARVE,
+                    4,
+                    from_us=500 * MS,
+                    apart_us=300 * MS,
+                    lasts_us=5 * SECOND,
+                ),
+            ),
+        ),
+    ),
+    Scenario(
+        "same-address",
+        "distributed #6585: a worker dies, another life of it comes at the same address, and both are mixed up",
+        replace(
+            _STREET,
+            faults=tuple(Fault(FaultKind.KILL, 1 * SECOND + 700 * MS * at, 200 * MS, (at % 3,)) for at in range(9)),
+        ),
+    ),
+    Scenario(
+        "vanished-holder",
+        "yagna #1074: a reservation whose holder vanished stays for ever",
+        replace(
+            _STREET,
+            jobs=(JobPlan(tasks=40, task_us=500 * MS),),
+            faults=(
+                Fault(FaultKind.POWER_CUT, 1500 * MS, 0, (1,)),
+                Fault(FaultKind.FREEZE, 1600 * MS, 0, (2,)),
+            ),
+        ),
+    ),
+    Scenario(
+        "result-dropped-at-upload",
+        "fah-issues #1520, #882: a finished result is dropped when its upload fails",
+        replace(
+            _STREET,
+            faults=(
+                Fault(FaultKind.CUT, 1500 * MS, 4 * SECOND, (0, 1, 2)),
+                Fault(FaultKind.FULL_DISK, 2 * SECOND, 3 * SECOND, (3, 4)),
+                Fault(FaultKind.KILL, 2500 * MS, SECOND, (1, 4)),
+            ),
+        ),
+    ),
+    Scenario(
+        "back-off-without-bound",
+        "fah-issues #1351: after hours without work the next is found hours later, and rooms stay cold",
+        replace(
+            _STREET,
+            jobs=(JobPlan(at_us=0, tasks=6), JobPlan(at_us=240 * SECOND, tasks=60)),
+            active_us=245 * SECOND,
+            bound_us=30 * SECOND,
+        ),
+    ),
+    Scenario(
+        "faulty-host-eats-the-queue",
+        "boinc #3061: a host on which every task fails at once draws all the work there is",
+        replace(_STREET, broken=(5, 4)),
+    ),
+    Scenario(
+        "orchestrator-and-worker-disagree",
+        "bacalhau #3861: each side believes something else of who runs what, and neither asks",
+        replace(
+            _STREET,
+            faults=(
+                Fault(FaultKind.DEAF, 1200 * MS, 4 * SECOND, (1,)),
+                Fault(FaultKind.MUTE, 1500 * MS, 4 * SECOND, (2,)),
+                Fault(FaultKind.FREEZE, 3 * SECOND, 3 * SECOND, (3,)),
+            ),
+        ),
+    ),
+    Scenario(
+        "split-views-at-bootstrap",
+        "hivemind #624: two halves that start apart never find each other",
+        replace(
+            _STREET,
+            faults=(Fault(FaultKind.CUT, 0, 7 * SECOND, (0, 1, 2)),),
+            early_faults_us=8 * SECOND,
+            settles_us=30 * SECOND,
+        ),
+    ),
+    Scenario(
+        "partition-outlasts-suspicion",
+        "hivemind #624 again: two halves that take each other for dead stay apart when the net is whole again",
+        replace(
+            _STREET,
+            redials=False,
+            jobs=(JobPlan(tasks=6),),
+            faults=(Fault(FaultKind.CUT, 1500 * MS, 6 * SECOND, (0, 1, 2)), Fault(FaultKind.CLIENT_LEAVES, SECOND)),
+            settles_us=60 * SECOND,
+        ),
+        known="dead peers are never dialled again",
+    ),
+    Scenario(
+        "mesh-beyond-the-member-table",
+        "ours: with more nodes than one may remember, replicas that do not know each other take each other for dead",
+        replace(_STREET, seed=8, nodes=10, preset="small cell"),
+        known="an unknown replica counts as a dead one",
+    ),
+    Scenario(
+        "mesh-beyond-the-tables",
+        "ours: with more rows than a table holds, honest nodes send each other too many and are penalised for it",
+        replace(_STREET, nodes=24, preset="few rows", join_us=200 * MS, jobs=()),
+        known="rows that do not fit are sent again and again",
+    ),
+    Scenario(
+        "hoarded-leases",
+        "ours: who takes tasks, renews them without end and never delivers holds up a job",
+        replace(_STREET, liars=("hoarder",), bound_us=30 * SECOND),
+        known="a lease can be renewed for ever",
+    ),
+    Scenario(
+        "ban-too-broad",
+        "clay #3867: one liar's faults get others banned that only share something with it",
+        replace(_STREET, nodes=7, liars=("noise", "replayer", "forger")),
+    ),
+    Scenario(
+        "expired-tasks-still-run",
+        "boinc #3972: tasks whose time is over are run all the same",
+        replace(
+            _STREET,
+            jobs=(JobPlan(tasks=60, task_us=400 * MS),),
+            faults=_each(
+                FaultKind.FREEZE,
+                3,
+                from_us=1500 * MS,
+                apart_us=400 * MS,
+                lasts_us=6 * SECOND,
+            ),
+        ),
+    ),
+    Scenario(
+        "cancelled-tasks-still-run",
+        "boinc #3972 again: a job is cancelled while half of the mesh cannot hear it",
+        replace(
+            _STREET,
+            jobs=(JobPlan(tasks=400, task_us=400 * MS),),
+            bound_us=10 * SECOND,
+            faults=(
+                Fault(FaultKind.CUT, 1500 * MS, 5 * SECOND, (0, 1)),
+                Fault(FaultKind.CANCEL, 2 * SECOND),
+            ),
+        ),
+    ),
+)
+
+
+def scenario_named(name: str) -> Scenario:
+    """Raises KeyError, with the names that there are."""
+    for scenario in SCENARIOS:
+        if scenario.name == name:
+            return scenario
+    raise KeyError(", ".join(scenario.name for scenario in SCENARIOS))

@@ -1,0 +1,118 @@
+"""`hearth sim`, as a user types it."""
+
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hearthmesh.node.cli.app import run
+from hearthmesh.testnet.simulator import mutants
+from hearthmesh.testnet.simulator.mutants import MUTANTS, patched
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    stdout: str
+    stderr: str
+
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+def sim(*arguments: object) -> Ran:
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = run(["sim", *map(str, arguments)])
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+def test_run_prints_one_object() -> None:
+    ran = sim("run", "--nodes", 5, "--hours", 0.002, "--seed", 3, "--json")
+    assert (ran.code, ran.stderr) == (0, "")
+    found = ran.json()
+    wanted = "seed events events_per_s trace_digest violations tasks_submitted tasks_accepted duplicates"
+    assert set(wanted.split()) <= set(found)
+    assert found["seed"] == 3 and found["violations"] == [] and found["duplicates"] == 0
+    assert found["tasks_submitted"] == found["tasks_accepted"] == 20
+    assert found["events"] > 100 and len(found["trace_digest"]) == 32
+
+
+def test_replay_is_the_same_run() -> None:
+    first = sim("run", "--seed", 9, "--json").json()
+    again = sim("replay", 9, "--json").json()
+    assert again["trace_digest"] == first["trace_digest"]
+    assert again["plan"]["seed"] == 9
+
+
+def test_replay_tells_the_story_of_one_task() -> None:
+    ran = sim("replay", 3, "--trace", "--task", 0, "--job", "job0")
+    assert ran.code == 0
+    told = [line for line in ran.stdout.splitlines() if " runs job0 [0," in line or "* job.results" in line]
+    assert any("runs" in line for line in told) and any("job.results" in line for line in told)
+
+
+def test_replay_tells_the_story_of_one_node() -> None:
+    story = sim("replay", 3, "--trace", "--node", "n1", "--json").json()["story"]
+    assert story and all("n1" in line or "---" in line for line in story)
+
+
+def test_a_failure_names_its_seed_its_command_and_a_smaller_run() -> None:
+    mutant = next(each for each in MUTANTS if each.name == "raise on an answer that nobody expects")
+    with patched(mutant.patches()):
+        ran = sim("run", "--seed", 3)
+    assert ran.code == 1
+    assert "VIOLATED no-crash" in ran.stdout
+    assert "seed 3 fails; to see it: hearth sim replay 3 --trace" in ran.stderr
+    assert "smaller, found in" in ran.stderr and "--keep-faults none" in ran.stderr
+
+
+def test_mutants_are_listed_with_what_caught_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = [each for each in MUTANTS if each.name in ("keep every row", "count energy twice")]
+    monkeypatch.setattr(mutants, "MUTANTS", few)
+    ran = sim("mutants", "--json")
+    assert ran.code == 0
+    assert [(each["mutant"], each["caught_by"]) for each in ran.json()] == [
+        ("count energy twice", "energy-balance"),
+        ("keep every row", "bounds"),
+    ]
+
+
+def test_a_mutant_that_nobody_catches_fails_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutants, "MUTANTS", [replace(MUTANTS[-1], patches=list)])
+    monkeypatch.setattr(mutants, "SEEDS_MAX", 1)
+    ran = sim("mutants", "--json")
+    assert ran.code == 1 and ran.json()[0]["caught_by"] is None
+
+
+def test_soak_counts_its_runs_and_logs_its_seeds(tmp_path: Path) -> None:
+    log = tmp_path / "soak.log"
+    ran = sim("soak", "--runs", 3, "--seed", 5, "--draw-nodes", 5, "--draw-faults", 1, "--log", log, "--json")
+    assert ran.code == 0 and ran.json()["runs"] == 3
+    assert sorted(line.split()[0] for line in log.read_text().splitlines()) == ["5", "6", "7"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "--nodes", 0), "--nodes 0: from 1 to 200000 machines"),
+        (("run", "--hours", -1), "--hours -1: from 0.001"),
+        (("run", "--seed", -4), "--seed -4: a seed is a whole number"),
+        (("run", "--preset", "moon"), "--preset moon: there are local, lan, wan"),
+        (("run", "--scenario", "none such"), "--scenario none such: there are stale-steal-reply"),
+        (("run", "--churn", "x"), "invalid value for '--churn'"),
+        (("replay",), "give a seed"),
+        (("replay", 1, "--keep-faults", "a"), "--keep-faults a: positions"),
+        (("replay", 1, "--keep-faults", "99"), "there is no fault 99"),
+        (("replay", 1, "--keep-nodes", "0"), "--keep-nodes 0: at least 1"),
+        (("soak", "--minutes", 0), "--minutes must be more than 0"),
+    ],
+)
+def test_a_users_fault_is_one_line_and_exit_code_2(arguments: tuple[object, ...], says: str) -> None:
+    ran = sim(*arguments)
+    assert ran.code == 2 and ran.stdout == ""
+    assert ran.stderr.count("\n") == 1 and says in ran.stderr

@@ -1,0 +1,38 @@
+"""The page of a run stands alone, and its numbers are in the JSON beside it."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+from hearthmesh.testnet.simulator.plan import Fault, FaultKind, Plan
+from hearthmesh.testnet.simulator.report import report, write_report
+from hearthmesh.testnet.simulator.run import play
+
+PLAN = Plan(seed=4, nodes=6, faults=(Fault(FaultKind.POWER_CUT, 1_000_000, 6_000_000, (2,)),), active_us=9_000_000)
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def test_a_dead_node_is_noticed_and_shown() -> None:
+    found = report(play(PLAN))
+    assert [(row["fault"], row["targets"]) for row in found["timeline"]] == [("power cut", "n2")]
+    assert found["detection_s"]["samples"] >= 5
+    assert 1.0 < found["detection_s"]["p50"] <= found["detection_s"]["p99"] < 15.0
+    assert found["converged_s"] is not None and found["jobs_finished_s"]["job0"] is not None
+
+
+def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
+    write_report(play(PLAN), tmp_path / "out.html")
+    page = _Page()
+    page.feed((tmp_path / "out.html").read_text())
+    assert {"svg", "table", "rect"} <= set(page.tags) and page.links == []
+    assert json.loads((tmp_path / "out.json").read_text())["violations"] == []
