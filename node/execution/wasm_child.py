@@ -19,13 +19,12 @@ from .wasm_wire import (
     MAX_FRAME_BYTES,
     Failed,
     FromWorker,
-    Loaded,
     ToWorker,
     decode_from_worker,
     encode,
 )
 
-RECEIVE_BYTES = 1 << 18
+RECEIVE_BYTES = 1 << 16
 CANCEL_GRACE_S = 0.5
 STALL_S = 30.0
 """A running worker beats at every tick of 5 ms; one that is silent for so long is stuck in a call of ours."""
@@ -85,7 +84,7 @@ class WasmChild:
             theirs.close()
             os.close(page_number)
         ours.setblocking(False)
-        self._socket = trio.socket.from_stdlib_socket(ours)
+        self._socket = ours
 
     @property
     def pid(self) -> int:
@@ -105,7 +104,7 @@ class WasmChild:
         return self._batch
 
     async def ask(self, message: ToWorker) -> FromWorker:
-        """Send one request and wait for its answer (never `Loaded`).
+        """Send one request and wait for its answer.
 
         Cancelled, it stops the guest at once and leaves the child ready, or dead where it does not answer.
         Raises ExecutionError: what the child answers, CHILD_LOST, TOO_BIG (compiling took too long or too much);
@@ -115,26 +114,20 @@ class WasmChild:
             frame = encode(message)
         except ValueError as error:
             raise ExecutionError(ExecutionFault.TOO_BIG, str(error)) from error
-        loaded = False
         sent = False
         try:
-            with trio.move_on_after(self._config.compile_timeout_s) as compiling:
+            with trio.move_on_after(self._config.compile_timeout_s) as sending:
                 await self._send(frame)
-                sent = True
-                answer = await self._receive(message.batch)
-            if compiling.cancelled_caught:
-                self.kill()
-                limit_s = self._config.compile_timeout_s
-                raise ExecutionError(ExecutionFault.TOO_BIG, f"compiling the module takes more than {limit_s:g} s")
-            if isinstance(answer, Loaded):
-                loaded = True
-                answer = await self._watched(message.batch)
+            if sending.cancelled_caught:
+                raise EOFError("it takes no request")
+            sent = True
+            answer = await self._answer(message.batch)
         except trio.Cancelled:
             with trio.CancelScope(shield=True):
-                await self._drain(message.batch, answers=sent, loaded=loaded)
+                await self._drain(message.batch, answers=sent)
             raise
         except (OSError, EOFError, ValueError) as error:
-            raise await self._lost(loaded, error) from error
+            raise await self._lost(message.batch, error) from error
         if isinstance(answer, Failed):
             try:
                 reason = ExecutionFault(answer.reason)
@@ -143,30 +136,44 @@ class WasmChild:
             raise ExecutionError(reason, answer.detail[:500])
         return answer
 
-    async def _watched(self, batch: int) -> FromWorker:
-        """Wait as long as the heart beats; a task that holds up even the ticker is killed with its child."""
-        while True:
-            before = self.page.heartbeat()
-            with trio.move_on_after(STALL_S):
-                return await self._receive(batch)
-            if self.page.heartbeat() == before:
-                self.kill()
-                raise EOFError("it made no progress")
+    async def _answer(self, batch: int) -> FromWorker:
+        """Wait while the module is compiled, for so long at most; then as long as the heart beats.
 
-    async def _drain(self, batch: int, answers: bool, loaded: bool) -> None:
-        """After a cancel: stop the guest, then wait for the rest of the answer. A compiler can only be killed."""
+        A task that holds up even the ticker is killed with its child.
+        """
+        limit_s = trio.current_time() + self._config.compile_timeout_s
+        before = -1
+        while True:
+            loads = self.page.loaded_batch() != batch
+            with trio.move_on_at(
+                min(limit_s, trio.current_time() + STALL_S) if loads else trio.current_time() + STALL_S
+            ):
+                return await self._receive(batch)
+            if self.page.loaded_batch() == batch:
+                beat = self.page.heartbeat()
+                if beat == before:
+                    self.kill()
+                    raise EOFError("it made no progress")
+                before = beat
+            elif trio.current_time() >= limit_s:
+                self.kill()
+                took_s = self._config.compile_timeout_s
+                raise ExecutionError(ExecutionFault.TOO_BIG, f"compiling the module takes more than {took_s:g} s")
+
+    async def _drain(self, batch: int, answers: bool) -> None:
+        """After a cancel: stop the guest, then wait for the answer. A compiler can only be killed."""
         self.page.cancel(batch)
         try:
             with trio.move_on_after(CANCEL_GRACE_S):
                 if answers:
-                    while isinstance(await self._receive(batch), Loaded):
-                        pass
+                    await self._receive(batch)
                     return
         except (OSError, EOFError, ValueError):  # dead already: the caller was cancelled anyway
             pass
         self.kill()
 
-    async def _lost(self, loaded: bool, error: Exception) -> ExecutionError:
+    async def _lost(self, batch: int, error: Exception) -> ExecutionError:
+        loaded = self.page.loaded_batch() == batch
         self.kill()
         await self.end()
         code = self._process.returncode
@@ -179,9 +186,13 @@ class WasmChild:
         return ExecutionError(ExecutionFault.CHILD_LOST, detail)
 
     async def _send(self, frame: bytes) -> None:
+        # Not trio's sockets: each of their calls ends with a turn of all other tasks.
         view = memoryview(frame)
         while view:
-            view = view[await self._socket.send(view) :]
+            try:
+                view = view[self._socket.send(view) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket.fileno())
 
     async def _receive(self, batch: int) -> FromWorker:
         """The next answer to `batch`; what was received stays in place when this is cancelled."""
@@ -199,7 +210,13 @@ class WasmChild:
                 return answer
 
     async def _fill(self) -> None:
-        received = await self._socket.recv(RECEIVE_BYTES)
+        while True:
+            await trio.lowlevel.wait_readable(self._socket.fileno())
+            try:
+                received = self._socket.recv(RECEIVE_BYTES)
+                break
+            except BlockingIOError:
+                continue
         if not received:
             raise EOFError("it closed its socket")
         self._received += received
@@ -215,7 +232,9 @@ class WasmChild:
         self.kill()
         with trio.CancelScope(shield=True):
             await _exited(self._process)
-        self._socket.close()
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket.fileno())
+            self._socket.close()
         self.page.close()
 
     def _command(self, socket_number: int, page_number: int) -> list[str]:

@@ -9,7 +9,7 @@ PAGE_BYTES = mmap.PAGESIZE
 FULL_DUTY_PPM = 1_000_000
 
 _U64 = struct.Struct("<Q")
-_CANCELLED, _DUTY, _HEARTBEAT, _RESIDENT = 0, 8, 64, 72
+_CANCELLED, _DUTY, _HEARTBEAT, _RESIDENT, _LOADED = 0, 8, 64, 72, 80
 
 
 class ControlPage:
@@ -45,3 +45,11 @@ class ControlPage:
 
     def resident_bytes(self) -> int:
         return int(_U64.unpack_from(self._page, _RESIDENT)[0])
+
+    def report_loaded(self, batch: int) -> None:
+        """The batch's module is compiled; from here on the wall limit of each task bounds the worker."""
+        _U64.pack_into(self._page, _LOADED, batch)
+
+    def loaded_batch(self) -> int:
+        """The last batch whose module was compiled."""
+        return int(_U64.unpack_from(self._page, _LOADED)[0])

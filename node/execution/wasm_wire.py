@@ -55,12 +55,6 @@ class Check(msgspec.Struct, array_like=True, tag="check", frozen=True):
     digest: bytes
 
 
-class Loaded(msgspec.Struct, array_like=True, tag="loaded", frozen=True):
-    """The module is compiled; from here on the wall limit of each task bounds the worker."""
-
-    batch: int
-
-
 class Done(msgspec.Struct, array_like=True, tag="done", frozen=True):
     """exits: i16 each; lengths: u32 each, of the pieces of `outputs`; fuels: u64 each; cpu_us: u64 each."""
 
@@ -90,7 +84,7 @@ class Failed(msgspec.Struct, array_like=True, tag="failed", frozen=True):
 
 
 ToWorker = Run | Check
-FromWorker = Loaded | Done | Checked | Failed
+FromWorker = Done | Checked | Failed
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 _from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
 _encoder = msgspec.msgpack.Encoder()

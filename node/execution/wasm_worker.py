@@ -35,7 +35,6 @@ from .wasm_wire import (
     Done,
     Failed,
     FromWorker,
-    Loaded,
     Run,
     ToWorker,
     decode_to_worker,
@@ -83,7 +82,7 @@ class Worker:
         if wrong is not None:
             raise ExecutionError(ExecutionFault.WRONG_SIGNATURE, wrong)
         with Batch(self._machinery, program, run) as batch:
-            self._connection.sendall(encode(Loaded(run.batch)))
+            self._page.report_loaded(run.batch)
             self._machinery.pacer.begin_batch(run.batch, run.wall_us)
             try:
                 if self._machinery.pacer.stop is None:

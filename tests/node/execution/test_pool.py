@@ -373,3 +373,15 @@ def test_the_parent_does_not_load_wasmtime_and_the_worker_loads_no_trio() -> Non
         for name in ("pool", "wasm_worker")
     ]
     assert loaded == ["['trio']\n", "['wasmtime']\n"]
+
+
+async def test_a_worker_that_does_not_read_is_given_up(make_pool: Any, wasm: Any) -> None:
+    pool = make_pool(max_children=1, compile_timeout_s=0.5)
+    await pool.run(wasm.request("echo", [b"a"]))
+    (pid,) = pool.pids()
+    os.kill(pid, signal.SIGSTOP)
+    # More than the socket takes; nothing of it was run, so a fresh worker runs it unseen.
+    inputs = [bytes(60_000)] * 64
+    with trio.fail_after(60):
+        assert (await pool.run(wasm.request("echo", inputs))).outputs == inputs
+    assert pid not in pool.pids()
