@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import structlog
 import trio
 
-from .errors import StorageFailed
+from .errors import StorageError, StorageFailed
 from .files import sync_folder
 from .journal_writer import CommitRequest, CompactRequest, JournalWriter
 from .lock import FileLock
@@ -26,6 +26,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 # A journal of a few thousand jobs is some 100 MB; beyond this something is wrong, and the disk is shared.
 DEFAULT_MAX_SIZE_BYTES = 4 << 30
 _SUFFIXES = ("", "-wal", "-shm")
+Ts = TypeVarTuple("Ts")
 
 
 class Journal:
@@ -91,21 +92,44 @@ class Journal:
         Raises StorageFull (nothing of this call was written; it may be tried again), StorageFailed (no commit
         will work until a restart; reads may), ValueError for records out of their bounds.
         """
-        assert not self._closed, "commit after close"
         finished = trio.Event()
-        token = trio.lowlevel.current_trio_token()
-        request = CommitRequest(writes, checked_size_bytes(writes), durable, lambda: _wake(token, finished))
-        self._writer.submit(request)
+        errors: list[StorageError] = []
+
+        def done(error: StorageError | None) -> None:
+            if error is not None:
+                errors.append(error)
+            finished.set()
+
+        self.submit(writes, done, durable=durable)
         await finished.wait()
-        if request.error is not None:
-            raise request.error
+        if errors:
+            raise errors[0]
+
+    def submit(
+        self, writes: Sequence[Write], done: Callable[[StorageError | None], None], *, durable: bool = True
+    ) -> None:
+        """As `commit`, without waiting: `done` is called on the trio thread of the caller, with what went wrong.
+
+        On a quick disk that is before this returns. Raises ValueError for records out of their bounds.
+        """
+        assert not self._closed, "commit after close"
+        token = trio.lowlevel.current_trio_token()
+
+        def wake() -> None:
+            _run_soon(token, done, request.error)
+
+        request = CommitRequest(writes, checked_size_bytes(writes), durable, wake)
+        if self._writer.commit_here(request):
+            done(request.error)
+        else:
+            self._writer.submit(request)
 
     async def compact(self) -> None:
         """Give the room of removed records back to the file system, in small steps between commits."""
         assert not self._closed, "compact after close"
         finished = trio.Event()
         token = trio.lowlevel.current_trio_token()
-        request = CompactRequest(lambda: _wake(token, finished))
+        request = CompactRequest(lambda: _run_soon(token, finished.set))
         self._writer.submit(request)
         await finished.wait()
         if request.error is not None:
@@ -190,12 +214,12 @@ def _typed_errors(path: Path) -> Iterator[None]:
         raise as_storage_error(error, path, 0) from error
 
 
-def _wake(token: trio.lowlevel.TrioToken, finished: trio.Event) -> None:
+def _run_soon(token: trio.lowlevel.TrioToken, function: Callable[[*Ts], object], *args: *Ts) -> None:
     """Called in the writer's thread."""
     try:
-        token.run_sync_soon(finished.set)
+        token.run_sync_soon(function, *args)
     except trio.RunFinishedError:
-        pass  # the caller was cancelled and its loop has ended; the commit holds
+        pass  # who waited was cancelled and its loop has ended; the commit holds
 
 
 def _open_checked(path: Path) -> sqlite3.Connection:

@@ -1,4 +1,8 @@
-"""The journal's only writer: a thread that merges whatever waits into one transaction."""
+"""The journal's only writer: a thread that merges whatever waits into one transaction.
+
+On a quick disk the caller itself may commit while the thread has nothing to do: handing a commit to a thread and back
+costs as much as an fsync there, and twice the latency.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +20,7 @@ import structlog
 from .errors import StorageError, StorageFailed, StorageFull
 from .records import Write
 from .schema import PAGE_BYTES, as_storage_error
-from .transaction import Transaction
+from .transaction import ARRIVALS, Transaction
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -25,13 +30,21 @@ GROUP_BYTES = 8 << 20
 CHECKPOINT_BYTES = 4 << 20
 # SQLite checkpoints by itself, within a commit, only if ours can't keep up.
 CHECKPOINT_BACKSTOP_PAGES = 8 * CHECKPOINT_BYTES // PAGE_BYTES
+# The caller commits itself only while commits take less than this on average: its loop stands still meanwhile.
+HERE_MAX_S = 0.004
+# Nor what is large, nor for a while after one that took long.
+HERE_BYTES_MAX = 256 << 10
+HERE_STALL_S = 0.02
+HERE_PAUSE_S = 5.0
+_AVERAGE_WEIGHT = 0.1
 # Pages that compaction moves before it looks for commits again (some milliseconds).
 COMPACT_PAGES = 256
 
 
 @dataclass(slots=True, eq=False)
 class CommitRequest:
-    """Writes that stand or fall together; `done` is called once, in the writer's thread, after that."""
+    """Writes that stand or fall together; `done` is called once, in the writer's thread, after that
+    (not for `commit_here`, which returns then)."""
 
     writes: Sequence[Write]
     size_bytes: int
@@ -68,19 +81,41 @@ class JournalWriter:
         self._connection = connection
         self._path = path
         self._jobs: dict[bytes, int] = dict(connection.execute("SELECT job_id, id FROM jobs").fetchall())
+        self._last_number = max(self._jobs.values(), default=0)
+        # Requests that are not done, and who may use the connection: both under the guard.
+        self._guard = threading.Lock()
+        self._pending = 0
+        self._commit_s = HERE_MAX_S
+        self._here_from_s = 0.0
         self._queue: queue.SimpleQueue[CommitRequest | CompactRequest | _Stop] = queue.SimpleQueue()
         self._compactions: list[CompactRequest] = []
         self._failed: StorageFailed | None = None
         self._full_sync = True
         self._unsynced = False  # a quick commit may still be in memory only
         self._wal_bytes = 0  # estimate of what was written since the last checkpoint
+        for statement in ARRIVALS:
+            connection.execute(statement)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_BACKSTOP_PAGES}")
         self._thread = threading.Thread(target=self._run, name="hearth-journal", daemon=True)
         self._thread.start()
 
     def submit(self, request: CommitRequest | CompactRequest) -> None:
+        with self._guard:
+            self._pending += 1
         self._queue.put(request)
+
+    def commit_here(self, request: CommitRequest) -> bool:
+        """Commit in the calling thread, if that is quick; `done` is not called. False: `submit` it."""
+        if self._commit_s > HERE_MAX_S or time.perf_counter() < self._here_from_s:
+            return False
+        if request.size_bytes > HERE_BYTES_MAX or self._wal_bytes >= CHECKPOINT_BYTES:
+            return False
+        with self._guard:
+            if self._pending:
+                return False
+            request.error = self._timed_commit([request])
+        return True
 
     def close(self) -> None:
         """Finish what was submitted, then close the connection; blocks until both are done."""
@@ -99,6 +134,8 @@ class JournalWriter:
                 self._checkpoint("PASSIVE")
             if self._compactions and not inbox.commits:
                 self._compact_slice()
+            # Only now: until here the connection is this thread's.
+            self._note_done(len(inbox.commits))
         self._finish_compactions(None)
         self._connection.close()
 
@@ -122,8 +159,22 @@ class JournalWriter:
                 inbox.stop = True
         return inbox
 
-    def _commit_group(self, requests: list[CommitRequest]) -> None:
+    def _note_done(self, requests: int) -> None:
+        with self._guard:
+            self._pending -= requests
+
+    def _timed_commit(self, requests: list[CommitRequest]) -> StorageError | None:
+        began_s = time.perf_counter()
         error = self._commit(requests)
+        ended_s = time.perf_counter()
+        took_s = ended_s - began_s
+        if took_s > HERE_STALL_S:
+            self._here_from_s = ended_s + HERE_PAUSE_S
+        self._commit_s += _AVERAGE_WEIGHT * (took_s - self._commit_s)
+        return error
+
+    def _commit_group(self, requests: list[CommitRequest]) -> None:
+        error = self._timed_commit(requests)
         if isinstance(error, StorageFull) and len(requests) > 1:
             # One of them may be too big for what is left: the others shall not fail with it.
             for request in requests:
@@ -140,7 +191,7 @@ class JournalWriter:
             return self._failed
         size_bytes = sum(request.size_bytes for request in requests)
         durable = any(request.durable for request in requests)
-        transaction = Transaction(self._connection, self._jobs)
+        transaction = Transaction(self._connection, self._jobs, self._last_number)
         try:
             self._set_sync(durable)
             before = self._connection.total_changes
@@ -150,6 +201,7 @@ class JournalWriter:
                 self._sync_wal()
         except (sqlite3.Error, OSError) as error:
             return self._give_up(error, size_bytes)
+        self._last_number = transaction.last_number
         for job_id, number in transaction.changed_jobs.items():
             if number is None:
                 self._jobs.pop(job_id, None)
@@ -217,3 +269,4 @@ class JournalWriter:
         for compaction in finished:
             compaction.error = error
             compaction.done()
+        self._note_done(len(finished))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hearthmesh.node.storage import journal_writer
 from hearthmesh.node.storage.errors import StorageFull, StorageLocked
 from hearthmesh.node.storage.journal import Journal
 from hearthmesh.node.storage.records import (
@@ -179,6 +182,31 @@ async def test_a_full_journal_keeps_what_it_acknowledged_and_takes_more_after_ro
         assert list(journal.load()) == [put(99, job_id=OTHER).record]
 
 
+async def test_a_quick_disk_is_written_by_the_caller_and_a_slow_one_by_the_thread(journal: Journal) -> None:
+    done: list[int] = []
+    journal.submit([put(1)], lambda error: done.append(1))
+    assert done == [1]
+    journal._writer._commit_s = 1.0
+    journal.submit([put(2, b"of the thread")], lambda error: done.append(2))
+    assert done == [1]
+    journal._writer._commit_s = 0.0
+    # However quick the disk is by now: what came first is written first.
+    journal.submit([put(2, b"after it")], lambda error: done.append(3))
+    await journal.commit([put(4)], durable=True)
+    assert done == [1, 2, 3]
+    assert journal.read(JOB, 1, (2).to_bytes(8, "big")) == b"after it"
+
+
+async def test_what_does_not_fit_is_refused_to_the_caller_too(tmp_path: Path) -> None:
+    with Journal.open(tmp_path / "journal.db", max_size_bytes=1 << 20) as journal:
+        errors: list[object] = []
+        journal.submit([put(1, b"x" * 1_500_000)], errors.append)
+        journal.submit([put(2)], errors.append)
+        await journal.commit([], durable=True)
+        assert [type(error) for error in errors] == [StorageFull, type(None)]
+        assert journal.counts() == {1: 1}
+
+
 async def try_to_commit(journal: Journal, key: int, size_bytes: int, outcomes: dict[int, bool]) -> None:
     try:
         await journal.commit([put(key, b"x" * size_bytes)], durable=True)
@@ -229,3 +257,51 @@ def test_a_journal_equals_a_dict_that_saw_the_same_writes(
         with Journal.open(path) as journal:
             assert list(journal.load()) == seen
             assert journal.notices == []
+
+
+async def test_the_caller_never_commits_while_the_thread_copies_the_log(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = journal._writer
+    inside, go_on = threading.Event(), threading.Event()
+    checkpoint = journal_writer.JournalWriter._checkpoint
+
+    def slow(self: journal_writer.JournalWriter, mode: str) -> None:
+        self._wal_bytes = 0
+        inside.set()
+        go_on.wait(10)
+        checkpoint(self, mode)
+
+    monkeypatch.setattr(journal_writer.JournalWriter, "_checkpoint", slow)
+    writer._wal_bytes = journal_writer.CHECKPOINT_BYTES
+    done: list[int] = []
+    journal.submit([put(1)], lambda error: done.append(1))
+    assert await trio.to_thread.run_sync(inside.wait, 10)
+    journal.submit([put(2)], lambda error: done.append(2))
+    assert 2 not in done
+    go_on.set()
+    await journal.commit([], durable=True)
+    assert done == [1, 2]
+
+
+async def test_what_is_large_or_comes_after_a_stall_is_written_by_the_thread(journal: Journal) -> None:
+    done: list[int] = []
+    large = [put(number, bytes(100_000)) for number in range(4)]
+    journal.submit(large, lambda error: done.append(1))
+    assert done == []
+    await journal.commit([], durable=True)
+    journal._writer._here_from_s = math.inf
+    journal.submit([put(9)], lambda error: done.append(2))
+    assert done == [1]
+    await journal.commit([], durable=True)
+    assert done == [1, 2]
+
+
+async def test_numbers_of_jobs_are_not_used_twice_after_a_job_was_forgotten(tmp_path: Path) -> None:
+    with Journal.open(tmp_path / "journal.db") as journal:
+        await journal.commit([put(1), put(1, job_id=OTHER)], durable=True)
+        await journal.commit([Forget(OTHER), put(2, job_id=b"n" * 32)], durable=True)
+        await journal.commit([put(3, job_id=OTHER)], durable=True)
+    with Journal.open(tmp_path / "journal.db") as journal:
+        await journal.commit([put(4, job_id=b"m" * 32)], durable=True)
+        assert [record.job_id for record in journal.load()] == [JOB, b"n" * 32, OTHER, b"m" * 32]
