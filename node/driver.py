@@ -1,15 +1,15 @@
 """The only owner of a `Mesh`: one event at a time, effects in order, on disk before on the wire.
 
-Effects of several events share a commit: while one is on its way to the disk, writes and messages queue behind it,
-and the next commit takes them all. A message never leaves before the writes that came before it are durable.
+Who brings an event has it handled at once, in its own task, with what else waits; each such turn ends with one
+write to each link. The driver's own task sees to the timers and to what a turn left over.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Protocol
 
@@ -56,22 +56,13 @@ from ..protocol.events import (
     TimerFired,
 )
 from ..protocol.mesh import Mesh
-from ..protocol.messages import (
-    Announce,
-    Delivery,
-    Granted,
-    HandOn,
-    Message,
-    Records,
-    Revocations,
-    Stored,
-    Submitted,
-)
+from ..protocol.messages import Announce, Delivery, Message, Revocations
 from ..protocol.outbox import OWED_COLUMNS_ROW
 from ..protocol.records import RecordKind
 from ..protocol.replica import COLUMNS_ROW
+from .pipeline import Outgoing, OutgoingBatch, Pipeline, RecordStore
 from .storage import errors as storage_errors
-from .storage.records import Delete, Put, StoredRecord, Write
+from .storage.records import Delete, Put, StoredRecord
 from .storage.records import Forget as ForgetWrite
 
 if TYPE_CHECKING:
@@ -79,30 +70,21 @@ if TYPE_CHECKING:
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
-# What a node says when a record is on its disk; never said while writes fail.
-_ACKNOWLEDGEMENTS = (Stored, Submitted, Granted, HandOn, Records)
-STORAGE_RETRY_S = 1.0
 EVENTS_A_TURN_MAX = 64
 # Unhandled messages of one peer, of at most 4 MiB each and 300 B mostly, before it has to wait.
 MESSAGES_A_PEER_MAX = 64
 # A peer that broke this many rules within a minute is cut off for that long.
 PENALTIES_MAX = 20
 PENALTY_WINDOW_US = 60_000_000
+# Of one peer so often at most, or the log would be what it floods.
+PENALTY_LOG_US = 1_000_000
 WALL_CLOCK_CHECK_S = 5.0
-
-
-class RecordStore(Protocol):
-    """Where rows live: the journal, or for a client that keeps nothing, memory."""
-
-    async def commit(self, writes: Sequence[Write], *, durable: bool) -> None: ...
-
-    def read(self, job_id: bytes, kind: int, key: bytes) -> bytes | None: ...
 
 
 class Transport(Protocol):
     """What the driver asks of the links."""
 
-    def send(self, peer: bytes, payload: bytes) -> None: ...
+    def send(self, peer: bytes, payloads: Sequence[bytes]) -> None: ...
 
     def publish(self, payload: bytes) -> None: ...
 
@@ -117,6 +99,9 @@ class Transport(Protocol):
 
 class Blobs(Protocol):
     """Bringing blobs here, and keeping those that are needed."""
+
+    def hold(self, digests: Collection[bytes], pin: bytes) -> bool:
+        """Pin them if all are here; else False, and whatever is pinned stays so for `fetch`."""
 
     async def fetch(self, digests: Collection[bytes], sources: Sequence[bytes], pin: bytes) -> None: ...
 
@@ -135,19 +120,6 @@ class BlobsUnavailable(Exception):
     """A blob could not be brought here. The text is for the one who waits for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Outgoing:
-    peer: bytes
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class _OutgoingBatch:
-    peer: bytes
-    job_id: bytes
-    batch_id: bytes
-
-
 def monotonic_us() -> int:
     """The clock of all machines and timers on this node."""
     return time.monotonic_ns() // 1_000
@@ -159,24 +131,33 @@ class Driver:
     def __init__(self, mesh: Mesh, store: RecordStore) -> None:
         self.mesh = mesh
         self._store = store
+        self._pipeline = Pipeline(
+            store,
+            self._deliver,
+            left=self._after_delivery,
+            failed=lambda reason: self.feed(StorageFailed(reason)),
+            recovered=lambda: self.feed(StorageRecovered()),
+        )
         self._transport: Transport | None = None
         self._blobs: Blobs | None = None
         self._runner: Runner | None = None
         self._nursery: trio.Nursery | None = None
         self._inbox: deque[Event] = deque()
         self._waiting: dict[bytes, int] = {}
+        self._started = False
+        self._handling = False
+        self._fault: BaseException | None = None
         self._wake = trio.Event()
+        self._sleep = trio.CancelScope()
+        self._sleeps_until_us = 0
         self._timers: dict[TimerKey, int] = {}
         self._timer_heap: list[tuple[int, int, TimerKey]] = []
         self._timer_count = 0
-        self._pipeline: deque[Write | _Outgoing | _OutgoingBatch] = deque()
-        self._committing = False
-        self._commit_wake = trio.Event()
-        self._unwritten: list[Write] = []
+        self._leaving: dict[bytes, list[bytes]] = {}
+        self._encoded: tuple[Message | None, bytes] = (None, b"")
         self._penalties: dict[bytes, deque[int]] = {}
         self._banned_until: dict[bytes, int] = {}
-        self._changed = trio.Event()
-        self._settled = trio.Event()
+        self._changed = trio.lowlevel.ParkingLot()
         self.observers: list[Callable[[Notify], None]] = []
         self.rejections: deque[tuple[bytes, str]] = deque(maxlen=64)
 
@@ -187,13 +168,17 @@ class Driver:
     # -- events in -----------------------------------------------------------------------------------------
 
     def feed(self, event: Event) -> None:
+        """Have it handled: before this returns, unless the machine does not run yet or has more to do than a turn."""
         self._inbox.append(event)
-        self._wake.set()
+        self._handle_waiting()
+
+    def has_room(self, peer: bytes) -> bool:
+        return self._waiting.get(peer, 0) < MESSAGES_A_PEER_MAX
 
     async def room(self, peer: bytes) -> None:
         """Back-pressure: a peer whose messages wait here is not read from until they are handled."""
-        while self._waiting.get(peer, 0) >= MESSAGES_A_PEER_MAX:
-            await self._changed.wait()
+        while not self.has_room(peer):
+            await self._changed.park()
 
     def on_connected(self, peer: bytes, certificate: Certificate) -> None:
         if self._banned_until.get(peer, 0) > monotonic_us():
@@ -204,16 +189,21 @@ class Driver:
     def on_lost(self, peer: bytes, reset: bool) -> None:
         self.feed(PeerLost(peer, reset))
 
-    def on_message(self, peer: bytes, payload: bytes) -> None:
-        message = self._decoded(peer, payload)
-        if message is not None:
-            self._receive(peer, message)
+    def on_messages(self, peer: bytes, payloads: Sequence[bytes]) -> None:
+        for payload in payloads:
+            if peer in self._banned_until and self._banned_until[peer] > monotonic_us():
+                return
+            message = self._decoded(peer, payload)
+            if message is not None:
+                self._receive(peer, message)
+        self._handle_waiting()
 
     def on_gossip(self, source: bytes, payload: bytes) -> None:
         """source: who signed it, maybe nobody that was ever admitted here: only signed news is heard from it."""
         message = self._decoded(source, payload)
         if isinstance(message, Announce | Revocations):
             self._receive(source, message)
+            self._handle_waiting()
         elif message is not None:
             self._penalise(source, Reason.MALFORMED)
 
@@ -227,13 +217,15 @@ class Driver:
 
     def _receive(self, peer: bytes, message: Message) -> None:
         self._waiting[peer] = self._waiting.get(peer, 0) + 1
-        self.feed(Received(peer, message))
+        self._inbox.append(Received(peer, message))
 
     def on_unreachable(self, peer: bytes) -> None:
         self.feed(PeerUnreachable(peer))
 
     def on_rejected(self, peer: bytes, reason: str) -> None:
         self.rejections.append((peer, reason))
+        if self._changed:
+            self._changed.unpark_all()
         log.warning("peer.rejected", peer=peer.hex()[:16], reason=reason)
 
     # -- running -------------------------------------------------------------------------------------------
@@ -244,29 +236,65 @@ class Driver:
         """Start the machine with what the last life persisted, then handle events until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._commit_forever)
+            nursery.start_soon(self._pipeline.run)
             nursery.start_soon(self._follow_wall_clock)
-            self._perform(self.mesh.handle(Started(rows), monotonic_us()))
-            task_status.started()
-            await self._handle_forever()
+            try:
+                self._perform(self.mesh.handle(Started(rows), monotonic_us()))
+                self._started = True
+                task_status.started()
+                await self._handle_forever()
+            finally:
+                self._started = False
 
     async def _handle_forever(self) -> None:
         while True:
-            if not self._inbox:
-                self._wake = trio.Event()
-                with trio.move_on_after(self._until_timer_s()):
-                    await self._wake.wait()
-            else:
+            self._handle_waiting()
+            if self._fault is not None:
+                raise self._fault
+            if self._inbox:
                 await trio.lowlevel.checkpoint()
-            now_us = monotonic_us()
-            self._fire_due(now_us)
-            for _ in range(min(len(self._inbox), EVENTS_A_TURN_MAX)):
-                event = self._inbox.popleft()
-                if isinstance(event, Received):
-                    self._count_handled(event.peer)
-                self._perform(self.mesh.handle(event, now_us))
-            self._changed.set()
-            self._changed = trio.Event()
+                continue
+            self._wake = trio.Event()
+            wait_s = self._until_timer_s()
+            self._sleeps_until_us = monotonic_us() + round(wait_s * 1e6)
+            with trio.CancelScope(deadline=trio.current_time() + wait_s) as self._sleep:
+                await self._wake.wait()
+
+    def _handle_waiting(self) -> None:
+        """Handle what waits, at most a turn's worth; nothing where a turn is under way, which then does it.
+
+        Never raises: a fault of ours ends the driver's own task, not the one that brought the event.
+        """
+        if self._handling or not self._started or self._fault is not None:
+            return
+        self._handling = True
+        try:
+            self._handle_some()
+        except Exception as fault:  # boundary: whoever brought the event has no part in it
+            self._fail(fault)
+        finally:
+            self._handling = False
+        if self._inbox:
+            self._wake.set()
+        elif self._timer_heap and self._timer_heap[0][0] < self._sleeps_until_us:
+            # Sooner than the driver's own task would look; to look in vain, where it was cancelled since, is cheap.
+            self._sleeps_until_us = self._timer_heap[0][0]
+            self._sleep.deadline = trio.current_time() + self._until_timer_s()
+
+    def _handle_some(self) -> None:
+        now_us = monotonic_us()
+        self._fire_due(now_us)
+        handled = 0
+        while self._inbox and handled < EVENTS_A_TURN_MAX:
+            event = self._inbox.popleft()
+            if isinstance(event, Received):
+                self._count_handled(event.peer)
+            self._perform(self.mesh.handle(event, now_us))
+            handled += 1
+        self._pipeline.flush()
+        self._let_leave()
+        if self._changed:
+            self._changed.unpark_all()
 
     def _count_handled(self, peer: bytes) -> None:
         left = self._waiting.get(peer, 0) - 1
@@ -277,12 +305,15 @@ class Driver:
 
     async def changed(self) -> None:
         """Wait until the machine has handled something more."""
-        await self._changed.wait()
+        await self._changed.park()
 
     async def settled(self) -> None:
         """Wait until every event fed so far is handled, and what it wrote and sent is on disk and in the links."""
-        while self._inbox or self._pipeline or self._committing:
-            await self._changed.wait() if self._inbox else await self._settled.wait()
+        while self._inbox or not self._pipeline.idle:
+            if self._inbox:
+                await self._changed.park()
+            else:
+                await self._pipeline.settled()
 
     def _until_timer_s(self) -> float:
         while self._timer_heap:
@@ -311,15 +342,15 @@ class Driver:
         for effect in effects:
             match effect:
                 case Send(peer, message):
-                    self._emit(_Outgoing(peer, message))
+                    self._pipeline.send(Outgoing(peer, message))
                 case SendBatch(peer, job_id, batch_id):
-                    self._emit(_OutgoingBatch(peer, job_id, batch_id))
+                    self._pipeline.send(OutgoingBatch(peer, job_id, batch_id))
                 case Persist(job_id, kind, key, body):
-                    self._write(Put(StoredRecord(job_id, kind, key, body)))
+                    self._pipeline.write(Put(StoredRecord(job_id, kind, key, body)))
                 case Unpersist(job_id, kind, key):
-                    self._write(Delete(job_id, kind, key))
+                    self._pipeline.write(Delete(job_id, kind, key))
                 case Forget(job_id):
-                    self._write(ForgetWrite(job_id))
+                    self._pipeline.write(ForgetWrite(job_id))
                 case SetTimer(key, at_us):
                     self._timers[key] = at_us
                     self._timer_count += 1
@@ -340,8 +371,7 @@ class Driver:
                 assert self._runner is not None
                 self._runner.cancel(execution_id)
             case FetchBlobs():
-                assert self._nursery is not None
-                self._nursery.start_soon(self._fetch, effect)
+                self._fetch_or_hold(effect)
             case UnpinBlobs(pin):
                 if self._blobs is not None:
                     self._blobs.unpin(pin)
@@ -352,6 +382,7 @@ class Driver:
             case Connect(peer):
                 self._require_transport().connect(peer)
             case Disconnect(peer, reason):
+                self._let_leave()
                 self._require_transport().close(peer, reason)
             case Penalise(peer, reason):
                 self._penalise(peer, reason)
@@ -365,7 +396,7 @@ class Driver:
     def _notify(self, note: Notify) -> None:
         if note.name == "mesh.revocations":
             self._require_transport().recheck()
-        if not note.name.startswith("job."):
+        if not note.name.startswith("job.") and log.is_enabled_for(logging.INFO):
             log.info(note.name, **{key: _plain(value) for key, value in note.fields.items()})
         for observer in list(self.observers):
             observer(note)
@@ -373,8 +404,9 @@ class Driver:
     def _penalise(self, peer: bytes, reason: Reason) -> None:
         """Count it; a repeat offender loses its link and is not let in for a while."""
         now_us = monotonic_us()
-        log.warning("peer.penalised", peer=peer.hex()[:16], reason=str(reason))
         times = self._penalties.setdefault(peer, deque(maxlen=PENALTIES_MAX))
+        if not times or now_us - times[-1] >= PENALTY_LOG_US:
+            log.warning("peer.penalised", peer=peer.hex()[:16], reason=str(reason))
         times.append(now_us)
         while len(self._penalties) > 1024:
             del self._penalties[next(iter(self._penalties))]
@@ -384,8 +416,17 @@ class Driver:
                 del self._banned_until[next(iter(self._banned_until))]
             self._require_transport().close(peer, f"broke rules too often, last: {reason}")
 
-    async def _fetch(self, wanted: FetchBlobs) -> None:
+    def _fetch_or_hold(self, wanted: FetchBlobs) -> None:
+        """Most blobs are here already: no task for those."""
         assert self._blobs is not None, "a machine without blobs fetches none"
+        assert self._nursery is not None
+        if self._blobs.hold(wanted.digests, wanted.pin):
+            self.feed(BlobsFetched(wanted.token))
+        else:
+            self._nursery.start_soon(self._fetch, wanted)
+
+    async def _fetch(self, wanted: FetchBlobs) -> None:
+        assert self._blobs is not None
         try:
             await self._blobs.fetch(wanted.digests, wanted.sources, wanted.pin)
         except (BlobsUnavailable, storage_errors.StorageError) as error:
@@ -393,83 +434,53 @@ class Driver:
         else:
             self.feed(BlobsFetched(wanted.token))
 
-    # -- persist before send -------------------------------------------------------------------------------
+    # -- messages out --------------------------------------------------------------------------------------
 
-    def _write(self, write: Write) -> None:
-        self._pipeline.append(write)
-        self._commit_wake.set()
+    def _deliver(self, outgoing: Outgoing | OutgoingBatch) -> None:
+        try:
+            self._prepare(outgoing)
+        except Exception as fault:  # boundary: at the end of a commit nobody else is there to take it
+            self._fail(fault)
 
-    def _emit(self, outgoing: _Outgoing | _OutgoingBatch) -> None:
-        if self._unwritten and not self._may_leave(outgoing, stored=False):
+    def _prepare(self, outgoing: Outgoing | OutgoingBatch) -> None:
+        """Encode a message that may leave; it leaves with the others of this turn to the same peer."""
+        if isinstance(outgoing, Outgoing) and outgoing.peer == self.mesh.ctx.node_id:
+            self._inbox.append(Received(outgoing.peer, outgoing.message))
             return
-        if self._pipeline or self._committing:
-            self._pipeline.append(outgoing)
-        else:
-            self._deliver(outgoing)
-
-    @staticmethod
-    def _may_leave(outgoing: _Outgoing | _OutgoingBatch, *, stored: bool) -> bool:
-        """While the disk takes nothing, a node says nothing that rests on it."""
-        return stored or isinstance(outgoing, _OutgoingBatch) or not isinstance(outgoing.message, _ACKNOWLEDGEMENTS)
-
-    def _deliver(self, outgoing: _Outgoing | _OutgoingBatch) -> None:
-        if isinstance(outgoing, _OutgoingBatch):
-            header = self._store.read(outgoing.job_id, int(RecordKind.BATCH), outgoing.batch_id)
-            columns = self._store.read(outgoing.job_id, COLUMNS_ROW, outgoing.batch_id)
+        if isinstance(outgoing, OutgoingBatch):
+            try:
+                header = self._store.read(outgoing.job_id, int(RecordKind.BATCH), outgoing.batch_id)
+                columns = self._store.read(outgoing.job_id, COLUMNS_ROW, outgoing.batch_id)
+            except storage_errors.StorageError as error:
+                log.error("journal.unreadable", batch=outgoing.batch_id.hex()[:16], reason=str(error))
+                return
             if header is None or columns is None:
                 log.error("journal.batch-missing", batch=outgoing.batch_id.hex()[:16])
                 return
-            outgoing = _Outgoing(outgoing.peer, Delivery(header, columns))
-        self._require_transport().send(outgoing.peer, encode_message(outgoing.message))
+            payload = encode_message(Delivery(header, columns))
+        else:
+            # The same message often goes to each replica in turn.
+            if outgoing.message is not self._encoded[0]:
+                self._encoded = (outgoing.message, encode_message(outgoing.message))
+            payload = self._encoded[1]
+        self._leaving.setdefault(outgoing.peer, []).append(payload)
 
-    async def _commit_forever(self) -> None:
-        while True:
-            if not self._pipeline:
-                self._commit_wake = trio.Event()
-                await self._commit_wake.wait()
-            turn, self._pipeline = self._pipeline, deque()
-            writes = [item for item in turn if not isinstance(item, _Outgoing | _OutgoingBatch)]
-            self._committing = True
-            try:
-                stored = not self._unwritten and await self._commit(writes)
-            finally:
-                self._committing = False
-            if not stored:
-                self._unwritten.extend(writes)
-                if self._nursery is not None and len(self._unwritten) == len(writes):
-                    self._nursery.start_soon(self._retry_storage)
-            for item in turn:
-                if isinstance(item, _Outgoing | _OutgoingBatch) and self._may_leave(item, stored=stored):
-                    self._deliver(item)
-            self._settled.set()
-            self._settled = trio.Event()
+    def _after_delivery(self) -> None:
+        """A commit ended: its messages leave, and what came back to this node itself is handled."""
+        self._let_leave()
+        self._handle_waiting()
 
-    async def _commit(self, writes: list[Write]) -> bool:
-        """False if the disk took nothing; the machine is told."""
-        if not writes:
-            return True
-        try:
-            await self._store.commit(writes, durable=True)
-        except (storage_errors.StorageFull, storage_errors.StorageFailed) as error:
-            log.error("storage.failed", reason=str(error))
-            self.feed(StorageFailed(str(error)))
-            return False
-        return True
+    def _fail(self, fault: Exception) -> None:
+        """A fault of ours: the driver's own task raises it."""
+        self._fault = self._fault or fault
+        self._wake.set()
 
-    async def _retry_storage(self) -> None:
-        """Try what could not be written until it can; nothing was acknowledged meanwhile, so nothing is lost."""
-        while True:
-            await trio.sleep(STORAGE_RETRY_S)
-            pending = list(self._unwritten)
-            try:
-                await self._store.commit(pending, durable=True)
-            except (storage_errors.StorageFull, storage_errors.StorageFailed):
-                continue
-            del self._unwritten[: len(pending)]
-            if not self._unwritten:
-                log.info("storage.recovered", writes=len(pending))
-                self.feed(StorageRecovered())
-                return
+    def _let_leave(self) -> None:
+        self._encoded = (None, b"")
+        while self._leaving:
+            leaving, self._leaving = self._leaving, {}
+            for peer, payloads in leaving.items():
+                self._require_transport().send(peer, payloads)
 
 
 # Rows whose bodies are read only when somebody asks for them.

@@ -94,7 +94,7 @@ class Node:
             self.store,
         )
         self.blobs = NodeBlobs(self.store, self.links, BLOB_BYTES_MAX)
-        self.events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
+        self._events: deque[tuple[int, float, Notify]] = deque(maxlen=EVENTS_KEPT)
         self._event_count = 0
         self._drained = trio.Event()
         self.driver.observers.append(self._observe)
@@ -282,9 +282,14 @@ class Node:
         if note.name == "node.drained":
             self._drained.set()
         self._event_count += 1
-        fields = {key: _shown(value) for key, value in note.fields.items()}
-        at_s = time.time()
-        self.events.append({"seq": self._event_count, "at_s": at_s, "name": note.name, **fields})
+        self._events.append((self._event_count, time.time(), note))
+
+    def _events_after(self, number: int) -> list[dict[str, Any]]:
+        return [
+            {"seq": seq, "at_s": at_s, "name": note.name} | {key: _shown(value) for key, value in note.fields.items()}
+            for seq, at_s, note in self._events
+            if seq > number
+        ]
 
     def _handlers(self, stop: trio.Event) -> dict[str, Any]:
         async def status(_: dict[str, Any]) -> dict[str, Any]:
@@ -302,7 +307,7 @@ class Node:
 
         async def events(request: dict[str, Any]) -> dict[str, Any]:
             after = int(request.get("after", 0))
-            return {"events": [e for e in self.events if e["seq"] > after], "next": self._event_count}
+            return {"events": self._events_after(after), "next": self._event_count}
 
         return {"status": status, "block": block, "stop": halt, "events": events}
 

@@ -45,6 +45,10 @@ class NodeBlobs:
         self._transfers = transfers
         self._size_limit_bytes = size_limit_bytes
 
+    def hold(self, digests: Collection[bytes], pin: bytes) -> bool:
+        """Pin those that are here; whether that was all."""
+        return all([self.store.pin(digest, pin) for digest in digests])
+
     async def fetch(self, digests: Collection[bytes], sources: Sequence[bytes], pin: bytes) -> None:
         """All digests are here and pinned under `pin`. Raises BlobsUnavailable or StorageError."""
         for digest in digests:

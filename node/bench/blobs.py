@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from subprocess import PIPE
 from tempfile import TemporaryDirectory
@@ -29,7 +30,10 @@ class _Deaf:
 
     def on_lost(self, peer: bytes, reset: bool) -> None: ...
 
-    def on_message(self, peer: bytes, payload: bytes) -> None: ...
+    def on_messages(self, peer: bytes, payloads: Sequence[bytes]) -> None: ...
+
+    def has_room(self, peer: bytes) -> bool:
+        return True
 
     async def room(self, peer: bytes) -> None: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from ...protocol.inputs import input_packs
 from ...protocol.records import FileRef, InputPack, JobSpec, ResourceLimits
 from ..jobfile import JobFile
-from ..storage.blobs import BlobStore
+from ..storage.blobs import INLINE_BYTES, BlobStore
 from .errors import ClientError
 
 # Inputs of a job this small ride in the spec itself, which saves a transfer.
@@ -45,6 +46,22 @@ class JobRequest:
     deadline_us: int = 0
     nonce: bytes = b""
 
+    def is_small(self) -> bool:
+        """Whether `build_spec` takes less time than a hop to a thread and back."""
+        if self.files or not isinstance(self.inputs, Sequence | None) or len(self.inputs or ()) > INLINE_INPUTS_MAX:
+            return False
+        if sum(map(len, self.inputs or ())) > INLINE_INPUTS_BYTES_MAX:
+            return False
+        if self.runtime != "wasm":
+            return True
+        if isinstance(self.program, bytes):
+            return len(self.program) <= INLINE_BYTES
+        try:
+            found = os.stat(self.program)
+            return stat.S_ISREG(found.st_mode) and found.st_size <= INLINE_BYTES
+        except OSError:
+            return False
+
     @classmethod
     def from_file(cls, job: JobFile, *, now_us: int, again: bool = False) -> JobRequest:
         """From a checked job file. now_us: unix microseconds, for deadlines.  again: as a new job."""
@@ -68,7 +85,7 @@ class JobRequest:
 
 
 def build_spec(request: JobRequest, mesh_id: bytes, store: BlobStore, pin: bytes) -> JobSpec:
-    """The request as a spec whose blobs are in the store, pinned. Reads files: call it from a thread.
+    """The request as a spec whose blobs are in the store, pinned. Reads files: call it from a thread if they are large.
 
     Raises ClientError, OSError, StorageError.
     """
@@ -118,12 +135,17 @@ def _put(content: bytes | Path, store: BlobStore, pin: bytes) -> tuple[bytes, in
         size = len(content)
     else:
         try:
-            size = 0
-            with content.open("rb") as source, store.writer(durable=False) as writer:
-                while part := source.read(_CHUNK_BYTES):
-                    writer.write(part)
-                    size += len(part)
-                digest = writer.finish()
+            with content.open("rb") as source:
+                part = source.read(_CHUNK_BYTES)
+                if len(part) < _CHUNK_BYTES:
+                    return _put(part, store, pin)
+                size = 0
+                with store.writer(durable=False) as writer:
+                    while part:
+                        writer.write(part)
+                        size += len(part)
+                        part = source.read(_CHUNK_BYTES)
+                    digest = writer.finish()
         except OSError as error:
             raise ClientError(f"{content}: cannot be read: {error.strerror}") from error
     store.pin(digest, pin)

@@ -148,7 +148,10 @@ class Client:
         mesh_id = self._driver.mesh.ctx.policy.mesh.mesh_id
         pin = b"submission" + os.urandom(8)
         try:
-            spec = await trio.to_thread.run_sync(build_spec, request, mesh_id, self._store, pin)
+            if request.is_small():
+                spec = build_spec(request, mesh_id, self._store, pin)
+            else:
+                spec = await trio.to_thread.run_sync(build_spec, request, mesh_id, self._store, pin)
         except StorageError as error:
             raise ClientError(f"the job's files cannot be kept for upload: {error}") from error
         try:

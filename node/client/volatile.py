@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from ..storage.errors import StorageError
 from ..storage.records import Delete, Put, Write
 
 
@@ -13,7 +14,7 @@ class VolatileStore:
     def __init__(self) -> None:
         self._rows: dict[tuple[bytes, int, bytes], bytes] = {}
 
-    async def commit(self, writes: Sequence[Write], *, durable: bool) -> None:
+    def submit(self, writes: Sequence[Write], done: Callable[[StorageError | None], None]) -> None:
         for write in writes:
             if isinstance(write, Put):
                 record = write.record
@@ -22,6 +23,7 @@ class VolatileStore:
                 self._rows.pop((write.job_id, write.kind, write.key), None)
             else:
                 self._rows = {key: body for key, body in self._rows.items() if key[0] != write.job_id}
+        done(None)
 
     def read(self, job_id: bytes, kind: int, key: bytes) -> bytes | None:
         return self._rows.get((job_id, kind, key))

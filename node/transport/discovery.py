@@ -15,6 +15,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 30.0
+# With links, the rest of the list is tried again so often: a mesh that was split when it began meets there.
+REDIAL_S = 30.0
 
 
 class Dialler(Protocol):
@@ -32,7 +34,7 @@ class Dialler(Protocol):
 
 
 class Bootstrap:
-    """Dials the known peers until there is a link, and again when all links are lost."""
+    """Dials the known peers until there is a link, again when all links are lost, and now and then in any case."""
 
     def __init__(self, links: Dialler, addresses: Sequence[str]) -> None:
         self._links = links
@@ -50,13 +52,16 @@ class Bootstrap:
         """Until cancelled."""
         delay_s = RETRY_FIRST_S
         while self._known:
-            if self._links.peers_count():
-                delay_s = RETRY_FIRST_S
+            linked = self._links.peers_count() > 0
+            if not linked:
+                self._dial_all()
+            with trio.move_on_after((REDIAL_S if linked else delay_s) * random.uniform(0.75, 1.25)) as waiting:
                 await self._links.links_changed()
-                continue
-            for peer, addresses in self._known.items():
-                self._links.learn(peer, tuple(addresses), ())
-                self._links.connect(peer)
-            with trio.move_on_after(delay_s * random.uniform(0.75, 1.25)):
-                await self._links.links_changed()
-            delay_s = min(RETRY_MAX_S, 1.5 * delay_s)
+            if linked and waiting.cancelled_caught:
+                self._dial_all()
+            delay_s = RETRY_FIRST_S if linked else min(RETRY_MAX_S, 1.5 * delay_s)
+
+    def _dial_all(self) -> None:
+        for peer, addresses in self._known.items():
+            self._links.learn(peer, tuple(addresses), ())
+            self._links.connect(peer)

@@ -7,8 +7,9 @@ side says hello and goodbye; all other payloads are opaque here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from struct import Struct
 from typing import Protocol
 
@@ -24,6 +25,8 @@ LENGTH = Struct("!I")
 LENGTH_BYTES = LENGTH.size
 WRITE_BYTES = 256 * 1024
 READ_BYTES = 256 * 1024
+# A read may hold 50,000 frames of a byte: others have their turn, and the owner may want no more of this peer.
+FRAMES_A_TURN_MAX = 64
 # A link that lost against its twin is read to its end for at most this long.
 RETIRE_S = 5.0
 # And is not half-closed before the other side knows of the twin.
@@ -41,13 +44,31 @@ def shielded(seconds: float) -> trio.CancelScope:
 class ByteStream(Protocol):
     """What a link needs below it: a multiplexed stream, already negotiated."""
 
+    on_readable: Callable[[], object] | None
+    """Called when bytes have arrived, to `read_now` them; what it leaves is for who waits in `read`."""
+
     async def read(self, n: int | None = None) -> bytes: ...
 
+    def read_now(self, n: int | None = None) -> bytes: ...
+
     async def write(self, data: bytes) -> None: ...
+
+    def write_now(self, data: bytes) -> bool:
+        """Write all of it without waiting; False: nothing was written, `write` has to wait."""
 
     async def close(self) -> None: ...
 
     async def reset(self) -> None: ...
+
+
+class FrameOwner(Protocol):
+    """Whom a link gives its frames to. A fast peer waits for a slow owner."""
+
+    def on_messages(self, peer: bytes, payloads: Sequence[bytes]) -> None: ...
+
+    def has_room(self, peer: bytes) -> bool: ...
+
+    async def room(self, peer: bytes) -> None: ...
 
 
 class FrameError(Exception):
@@ -158,6 +179,10 @@ class Link:
         self._queue: deque[bytes] = deque()
         self._queue_bytes = 0
         self._full_since: float | None = None
+        self._serving = False
+        self._broken: FrameError | None = None
+        self._more = False
+        self._reading = trio.CancelScope()
         self._writing = False
         self._retiring = False
         self._goodbye: str | None = None
@@ -171,20 +196,44 @@ class Link:
     def queue_bytes(self) -> int:
         return self._queue_bytes
 
-    def enqueue(self, payload: bytes) -> bool:
-        """Queue one frame. False: it was dropped, the queue is full or the link is closing."""
+    def send(self, payloads: Collection[bytes]) -> int:
+        """Send a frame each: at once in one write where nothing is in the way, else queued.
+
+        Returns how many were dropped: the queue is full, or the link is closing.
+        """
         if self._retiring or self._end is not None or self._goodbye is not None:
-            return False
-        if self._queue_bytes + len(payload) > self._limits.queue_bytes:
-            self._on_full()
-            return False
-        queue = self._queue
-        queue.append(LENGTH.pack(len(payload)))
-        queue.append(payload)
-        self._queue_bytes += LENGTH_BYTES + len(payload)
-        if not self._writing:
+            return len(payloads)
+        queue, dropped = self._queue, 0
+        for payload in payloads:
+            if self._queue_bytes + len(payload) > self._limits.queue_bytes:
+                self._on_full()
+                dropped += 1
+                continue
+            queue.append(LENGTH.pack(len(payload)))
+            queue.append(payload)
+            self._queue_bytes += LENGTH_BYTES + len(payload)
+        if queue and not self._writing and not self._write_now():
             self._work.unpark_all()
+        return dropped
+
+    def _write_now(self) -> bool:
+        """Spare the writer's task its turn. False: some of it has to wait."""
+        if not self._serving or self._queue_bytes > WRITE_BYTES:
+            return False
+        try:
+            if not self.stream.write_now(b"".join(self._queue)):
+                return False
+        except STREAM_GONE:
+            return False  # the writer will see it too, and end the link
+        self._queue.clear()
+        self._note_written(self._queue_bytes)
         return True
+
+    def _note_written(self, size: int) -> None:
+        self._queue_bytes = max(0, self._queue_bytes - size)
+        self.sent_bytes += size
+        if self._full_since is not None and self._queue_bytes * 2 < self._limits.queue_bytes:
+            self._full_since = None
 
     def _on_full(self) -> None:
         self.dropped_frames += 1
@@ -220,18 +269,17 @@ class Link:
         while (self._queue or self._writing) and self._end is None:
             await self._idle.park()
 
-    async def run(self, on_frame: Callable[[bytes, bytes], None], room: Callable[[bytes], Awaitable[None]]) -> LinkEnd:
-        """Serve until the end; `on_frame(peer, payload)` for each frame. Never raises but for cancellation.
-
-        room(peer): awaited before more is read, so that a fast peer waits for a slow owner.
-        """
+    async def run(self, owner: FrameOwner) -> LinkEnd:
+        """Serve until the end; the owner has what arrives. Never raises but for cancellation."""
+        self._serving = True
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._guarded, self._write_forever)
-                    await self._guarded(self._read_forever, on_frame, room)
+                    await self._guarded(self._read_forever, owner)
                     nursery.cancel_scope.cancel()
         finally:
+            self.stream.on_readable = None
             if self._end is None:
                 self._end = LinkEnd("stopped")
             self._idle.unpark_all()
@@ -252,24 +300,66 @@ class Link:
         except STREAM_GONE as error:
             self.end(LinkEnd(f"lost: {error or type(error).__name__}", by_peer=went_away(self.stream)))
 
-    async def _read_forever(
-        self, on_frame: Callable[[bytes, bytes], None], room: Callable[[bytes], Awaitable[None]]
-    ) -> None:
-        peer, frames, read = self.peer, self._frames, self.stream.read
+    async def _read_forever(self, owner: FrameOwner) -> None:
+        """Mostly parked in `read`: what arrives is read where it arrived, as long as the owner has room for it."""
+        stream, frames = self.stream, self._frames
         frames.max_frame_bytes = self._limits.max_frame_bytes
-        while True:
-            while (frame := frames.next()) is not None:
+        over = self._hand_over(owner)
+        stream.on_readable = partial(self._read_now, owner)
+        try:
+            while not over:
+                await owner.room(self.peer)
+                if self._broken is not None:
+                    raise self._broken
+                if self._more:
+                    over = self._hand_over(owner)
+                    await trio.lowlevel.checkpoint()
+                    continue
+                data: bytes | None = None
+                with trio.CancelScope() as self._reading:
+                    data = await stream.read(READ_BYTES)
+                if data == b"":
+                    raise trio.BrokenResourceError("closed by the peer")
+                if data is not None:
+                    # Nobody reads on before these are handed over, which may have to wait for room.
+                    self._feed(data)
+                    self._more = True
+        finally:
+            stream.on_readable = None
+
+    def _read_now(self, owner: FrameOwner) -> None:
+        """Called by the connection. What it leaves in the stream, or in `_more`, is for the link's own task."""
+        if self._end is not None or self._broken is not None or self._more or not owner.has_room(self.peer):
+            return
+        try:
+            self._feed(self.stream.read_now(READ_BYTES))
+            self._hand_over(owner)
+        except FrameError as error:
+            self._broken = error
+        if self._broken is not None or self._more:
+            self._reading.cancel()
+
+    def _feed(self, data: bytes) -> None:
+        self.received_bytes += len(data)
+        self._frames.feed(data)
+
+    def _hand_over(self, owner: FrameOwner) -> bool:
+        """Give complete frames to the owner, so many at a time. True if the link is over by a greeting among them."""
+        payloads: list[bytes] = []
+        self._more = False
+        try:
+            while (frame := self._frames.next()) is not None:
                 is_greeting, payload = frame
-                if not is_greeting:
-                    on_frame(peer, payload)
-                elif self._on_greeting(payload):
-                    return
-            await room(peer)
-            data = await read(READ_BYTES)
-            if not data:
-                raise trio.BrokenResourceError("closed by the peer")
-            self.received_bytes += len(data)
-            frames.feed(data)
+                if is_greeting:
+                    return self._on_greeting(payload)
+                payloads.append(payload)
+                if len(payloads) == FRAMES_A_TURN_MAX:
+                    self._more = True
+                    break
+            return False
+        finally:
+            if payloads:
+                owner.on_messages(self.peer, payloads)
 
     def _on_greeting(self, payload: bytes) -> bool:
         """True if the link is over by it."""
@@ -317,10 +407,7 @@ class Link:
                 await self.stream.write(b"".join(parts))
         finally:
             self._writing = False
-        self._queue_bytes = max(0, self._queue_bytes - size)
-        self.sent_bytes += size
-        if self._full_since is not None and self._queue_bytes * 2 < self._limits.queue_bytes:
-            self._full_since = None
+        self._note_written(size)
 
     async def _read_out(self) -> None:
         """Until the peer, told why, has closed; for a second. A reset at once would overtake the reason."""

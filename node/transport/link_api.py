@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,7 +19,11 @@ class LinkHandler(Protocol):
     def on_lost(self, peer: bytes, reset: bool) -> None:
         """reset: the other side's process or connection went away, rather than that we closed it."""
 
-    def on_message(self, peer: bytes, payload: bytes) -> None: ...
+    def on_messages(self, peer: bytes, payloads: Sequence[bytes]) -> None:
+        """What arrived together, in order."""
+
+    def has_room(self, peer: bytes) -> bool:
+        """Whether more messages of the peer may come now."""
 
     async def room(self, peer: bytes) -> None:
         """Return when more messages of the peer may come; it is not read from until then."""

@@ -172,15 +172,16 @@ class Links:
 
     # -- what the driver calls -----------------------------------------------------------------------------
 
-    def send(self, peer: bytes, payload: bytes) -> None:
-        """Queue one frame; without a link, dial. What cannot be delivered is dropped and reported once."""
+    def send(self, peer: bytes, payloads: Sequence[bytes]) -> None:
+        """Send a frame each, in one write if the peer keeps up; without a link, dial.
+
+        What cannot be delivered is dropped and reported once.
+        """
         link = self._links.get(peer)
         if link is not None:
-            if not link.enqueue(payload):
-                self.dropped_frames += 1
+            self.dropped_frames += link.send(payloads)
             return
-        if not self._waiting.add(peer, payload):
-            self.dropped_frames += 1
+        self.dropped_frames += sum(not self._waiting.add(peer, payload) for payload in payloads)
         self.connect(peer)
 
     def learn(self, peer: bytes, addresses: tuple[str, ...], relays: tuple[bytes, ...]) -> None:
@@ -449,8 +450,7 @@ class Links:
                 link.retire()
                 return
             self._links[peer] = link
-            for payload in old.retire():
-                link.enqueue(payload)
+            self.dropped_frames += link.send(old.retire())
             return
         if old is not None:
             # The peer would not make another link if it still had this one.
@@ -464,9 +464,9 @@ class Links:
             self._nursery.start_soon(self._providers.enter, peer, self._book.direct(peer))
         log.info("link.up", peer=peer_id_text(peer), address=link.address, dialled=link.dialled, relayed=link.relayed)
         self._note_change()
+        # First what waited for the link, then what the owner says to its beginning.
+        self.dropped_frames += link.send(self._waiting.take(peer))
         self._handler.on_connected(peer, link.certificate)
-        for payload in self._waiting.take(peer):
-            link.enqueue(payload)
 
     def _is_twin(self, old: Link, new: Link) -> bool:
         is_young = trio.current_time() - old.since_s < SIMULTANEOUS_S
@@ -478,7 +478,7 @@ class Links:
 
     async def _serve(self, link: Link, stream: INetStream) -> None:
         try:
-            end = await link.run(self._handler.on_message, self._handler.room)
+            end = await link.run(self._handler)
         finally:
             connection = self._connections.pop(link)
             is_last = self._links.get(link.peer) is link

@@ -25,6 +25,7 @@ class YamuxStream(IMuxedStream):
 
     `read` and `write` do not yield while they need not wait: a reader waits as soon as the window's worth is
     drained, a writer as soon as the window or the connection's send queue is full.
+    Who sets `on_readable` is called in the connection's own task when bytes have arrived, and may `read_now`.
     A write that is cancelled may have sent a part of its bytes; the stream is then only good for `reset`.
     """
 
@@ -39,6 +40,7 @@ class YamuxStream(IMuxedStream):
         self.send_window_bytes = INITIAL_WINDOW_BYTES
         self.linger_until: float | None = None
         self.on_forgotten: Callable[[], object] = _nobody
+        self.on_readable: Callable[[], object] | None = None
         self._buffer = bytearray()
         self._consumed_bytes = 0
         self._fin_sent = False
@@ -66,6 +68,10 @@ class YamuxStream(IMuxedStream):
             if self._fin_received or self._abandoned:
                 raise MuxedStreamEOF("closed for reading")
             await self._park(self._readers, None)
+        return self.read_now(n)
+
+    def read_now(self, n: int | None = None) -> bytes:
+        """What is here, at most `n` bytes; b"" if nothing is."""
         buffer = self._buffer
         if n is None or n < 0 or n >= len(buffer):
             data = bytes(buffer)
@@ -92,13 +98,32 @@ class YamuxStream(IMuxedStream):
         finally:
             self._write_lock.release()
 
+    def write_now(self, data: bytes) -> bool:
+        """Send all of `data`, to the socket if it takes it, without waiting. False: nothing was taken; `write` it.
+
+        Raises as `write`.
+        """
+        self._check_writable()
+        busy = self._write_lock.locked() or self.connection.send_queue_is_full
+        if busy or len(data) > self.send_window_bytes:
+            return False
+        self.send_window_bytes -= len(data)
+        view = memoryview(data)
+        for start in range(0, len(data), MAX_PAYLOAD_BYTES):
+            self.connection.queue_data(self.stream_id, view[start : start + MAX_PAYLOAD_BYTES])
+        self.connection.send_queued(at_once=True)
+        return True
+
+    def _check_writable(self) -> None:
+        if self._failure is not None:
+            raise MuxedStreamReset(self._failure)
+        if self._fin_sent:
+            raise MuxedStreamClosed("closed for writing")
+
     async def _write(self, data: memoryview) -> None:
         offset, total = 0, len(data)
         while True:
-            if self._failure is not None:
-                raise MuxedStreamReset(self._failure)
-            if self._fin_sent:
-                raise MuxedStreamClosed("closed for writing")
+            self._check_writable()
             if offset == total:
                 return
             if self.send_window_bytes <= 0:
@@ -109,6 +134,7 @@ class YamuxStream(IMuxedStream):
                 size = min(self.send_window_bytes, MAX_PAYLOAD_BYTES, total - offset)
                 self.send_window_bytes -= size
                 self.connection.queue_data(self.stream_id, data[offset : offset + size])
+                self.connection.send_queued(at_once=False)
                 offset += size
 
     async def close(self) -> None:
@@ -127,7 +153,8 @@ class YamuxStream(IMuxedStream):
         """Nobody will read any more: drop what is here, send FIN, and reset if the peer goes on."""
         self._abandoned = True
         self._drop_buffer()
-        self._readers.unpark_all()
+        if self._readers:
+            self._readers.unpark_all()
         await self.close()
         self._linger()
 
@@ -179,7 +206,17 @@ class YamuxStream(IMuxedStream):
             return
         self._buffer += payload
         self.connection.account_buffered(len(payload))
-        self._readers.unpark_all()
+        if self.on_readable is not None:
+            self.connection.note_readable(self)
+        elif self._readers:
+            self._readers.unpark_all()
+
+    def call_reader(self) -> None:
+        """Spare the reader's task its turn; it is woken if `on_readable` leaves something."""
+        if self._buffer and self.on_readable is not None:
+            self.on_readable()
+        if self._buffer and self._readers:
+            self._readers.unpark_all()
 
     def grant(self, size: int) -> None:
         """The peer's window update."""
@@ -192,7 +229,8 @@ class YamuxStream(IMuxedStream):
     def finish(self) -> None:
         """The peer's FIN."""
         self._fin_received = True
-        self._readers.unpark_all()
+        if self._readers:
+            self._readers.unpark_all()
         if self._fin_sent:
             self.connection.forget(self)
 
@@ -202,7 +240,8 @@ class YamuxStream(IMuxedStream):
             self._failure = reason
         if not keep_unread:
             self._drop_buffer()
-        self._readers.unpark_all()
+        if self._readers:
+            self._readers.unpark_all()
         self._writers.unpark_all()
 
     def tell_forgotten(self) -> None:

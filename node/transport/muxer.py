@@ -117,6 +117,7 @@ class YamuxConnection(IMuxedConn):
         self._payload_left = 0
         self._payload_stream: YamuxStream | None = None
         self._payload_ends_stream = False
+        self._readable: dict[YamuxStream, None] = {}
         self._discard_allowance_bytes = 0
         self._violations = 0
         self._refused = 0
@@ -248,10 +249,18 @@ class YamuxConnection(IMuxedConn):
     # What the streams call; none of these waits, unless it says so
 
     def queue_data(self, stream_id: int, payload: memoryview) -> None:
+        """One frame; `send_queued` must follow."""
         size = len(payload)
         self._data.append(header(DATA, 0, stream_id, size) + payload)  # one part: control frames go between
         self._data_bytes += HEADER_BYTES + size
-        if self._may_write_now and self._work and self._write_now():
+
+    def send_queued(self, *, at_once: bool) -> None:
+        """Have the socket take what is queued: by the writer's task, or sparing it its turn.
+
+        at_once: the caller has queued all that it has. Else only the first write after something was received goes
+        at once, so that a burst is still sent as one.
+        """
+        if (at_once or self._may_write_now) and self._work and self._write_now():
             return
         self._work.unpark_all()
 
@@ -310,6 +319,10 @@ class YamuxConnection(IMuxedConn):
         self._grown_bytes += grown
         return grown
 
+    def note_readable(self, stream: YamuxStream) -> None:
+        """Its reader is called once all that came with these bytes is taken in."""
+        self._readable[stream] = None
+
     def forget(self, stream: YamuxStream) -> None:
         """The stream needs no more frames. The peer may still send what its window allowed."""
         if self._streams.pop(stream.stream_id, None) is None:
@@ -341,10 +354,7 @@ class YamuxConnection(IMuxedConn):
         self._work.unpark_all()
 
     def _write_now(self) -> bool:
-        """Spare the writer's task its turn: the first write after something was received goes out at once.
-
-        Only the first, so that a burst is still sent as one.
-        """
+        """False if some of it is left to the writer's task."""
         self._may_write_now = False
         if self._data_bytes > MAX_PAYLOAD_BYTES:
             return False
@@ -364,7 +374,8 @@ class YamuxConnection(IMuxedConn):
     async def _write_loop(self) -> None:
         while True:
             if not self._control and not self._data and not self.secured_conn.unsent:
-                self._drained.unpark_all()
+                if self._drained:
+                    self._drained.unpark_all()
                 await self._work.park()
                 continue
             batch = self._take_batch()
@@ -373,7 +384,8 @@ class YamuxConnection(IMuxedConn):
             self._writing_since = None
             self.sent_bytes += len(batch)
             if not self.send_queue_is_full:
-                self._send_queue_space.unpark_all()
+                if self._send_queue_space:
+                    self._send_queue_space.unpark_all()
 
     def _take_batch(self) -> bytes:
         parts: list[bytes] = [bytes(self._control)]
@@ -397,8 +409,11 @@ class YamuxConnection(IMuxedConn):
             self.received_bytes += len(data)
             self._heard_at = trio.current_time()
             self._may_write_now = True
-            self._heard.unpark_all()
+            if self._heard:
+                self._heard.unpark_all()
             self.feed(data)
+            while self._readable:
+                self._readable.popitem()[0].call_reader()
 
     def feed(self, data: bytes) -> None:
         """Take in any piece of the peer's byte stream; raises ProtocolViolation. Does not wait."""

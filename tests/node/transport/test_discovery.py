@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from hearthmesh.crypto.identity import Identity, peer_id_text
 from hearthmesh.node.storage.blobs import BlobStore
 from hearthmesh.node.transport.addresses import AddressBook, AddressError, announced, split_peer_address
 from hearthmesh.node.transport.blobs import BlobFetchError
+from hearthmesh.node.transport.discovery import REDIAL_S, Bootstrap
 from hearthmesh.node.transport.lan import LanDiscovery
 
 from .village import Villager, eventually, linked, village
@@ -62,6 +66,45 @@ def test_circuit_addresses_name_their_relays() -> None:
     book.learn(OTHER.node_id, [f"/ip4/10.0.0.1/tcp/1/p2p/{ME.peer_id}/p2p-circuit/p2p/{OTHER.peer_id}"], [])
     assert book.circuits(OTHER.node_id) == [(ME.node_id, ["/ip4/10.0.0.1/tcp/1"])]
     assert book.direct(OTHER.node_id) == []
+
+
+class Dialling:
+    """Links that exist or not, as the test says; notes who is dialled."""
+
+    node_id = ME.node_id
+
+    def __init__(self) -> None:
+        self.dialled: list[float] = []
+        self.count = 0
+
+    def learn(self, peer: bytes, addresses: tuple[str, ...], relays: tuple[bytes, ...]) -> None: ...
+
+    def connect(self, peer: bytes) -> None:
+        assert peer == OTHER.node_id
+        self.dialled.append(trio.current_time())
+
+    def peers_count(self) -> int:
+        return self.count
+
+    async def links_changed(self) -> None:
+        await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("count", [0, 1])
+async def test_the_bootstrap_list_is_dialled_again_and_again(
+    count: int, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Without links soon, with links now and then: two halves that never met find no other way."""
+    links = Dialling()
+    links.count = count
+    began_s = trio.current_time()
+    nursery.start_soon(Bootstrap(links, [f"/ip4/127.0.0.1/tcp/1/p2p/{OTHER.peer_id}"]).run)
+    await trio.sleep(10 * REDIAL_S)
+    gaps_s = [after - before for before, after in pairwise([began_s, *links.dialled])]
+    if count:
+        assert 7 <= len(gaps_s) <= 14 and min(gaps_s) >= REDIAL_S / 2
+    else:
+        assert len(gaps_s) > 14 and gaps_s[0] == 0 and gaps_s[1] < REDIAL_S / 2
 
 
 async def test_members_on_one_network_find_each_other_and_no_other_mesh() -> None:

@@ -113,7 +113,7 @@ async def test_two_meshes_on_one_network_do_not_mix() -> None:
             node.knows(*theirs)
         await linked(*ours)
         await linked(*theirs)
-        ours[0].links.send(theirs[0].id, b"psst")
+        ours[0].links.send(theirs[0].id, [b"psst"])
         await ours[0].seen.until(lambda: ours[0].seen.unreachable)
         assert not theirs[0].seen.messages
         assert [link.peer for link in theirs[0].links.peers()] == [theirs[1].id]

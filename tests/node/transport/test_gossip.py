@@ -67,7 +67,7 @@ async def test_malformed_gossip_hurts_nobody_else(rude: bytes) -> None:
         stream = await one.links.open_peer_stream(other.id, GOSSIP_PROTOCOL)
         await stream.write(rude)
         await stream.close()
-        one.links.send(other.id, b"still here")
+        one.links.send(other.id, [b"still here"])
         await other.seen.until(lambda: other.seen.messages)
         other.links.publish(b"and gossiping")
         await third.seen.until(lambda: third.seen.gossip)

@@ -43,10 +43,10 @@ async def test_first_message_dials_and_answers_come_back() -> None:
     async with village() as mesh:
         one, other = await mesh.settle(), await mesh.settle()
         one.knows(other)
-        one.links.send(other.id, b"hello")
+        one.links.send(other.id, [b"hello"])
         await other.seen.until(lambda: other.seen.messages == [(one.id, b"hello")])
         assert other.seen.connected == [one.id]
-        other.links.send(one.id, b"hello back")
+        other.links.send(one.id, [b"hello back"])
         await one.seen.until(lambda: one.seen.messages == [(other.id, b"hello back")])
         (mine,), (theirs,) = one.links.peers(), other.links.peers()
         assert mine.dialled and not theirs.dialled and not mine.relayed
@@ -57,7 +57,7 @@ async def test_pure_client_is_answered_over_the_link_that_it_dialled() -> None:
         server = await mesh.settle()
         client = await mesh.settle(listen=(), bootstrap=server.addresses)
         await server.seen.until(lambda: server.seen.connected == [client.id])
-        server.links.send(client.id, b"work")
+        server.links.send(client.id, [b"work"])
         await client.seen.until(lambda: client.seen.messages == [(server.id, b"work")])
 
 
@@ -67,7 +67,7 @@ async def test_messages_keep_their_order_and_size() -> None:
         await linked(one, other)
         payloads = [bytes([n % 251]) * (n * 977 % 70_000) for n in range(200)] + [bytes(4 << 20)]
         for payload in payloads:
-            one.links.send(other.id, payload)
+            one.links.send(other.id, [payload])
         await one.links.flush(10.0)
         await other.seen.until(lambda: len(other.seen.messages) == len(payloads))
         assert [payload for _, payload in other.seen.messages] == payloads
@@ -78,8 +78,8 @@ async def test_simultaneous_dials_leave_one_link_and_lose_nothing() -> None:
         for _ in range(10):
             one, other = await mesh.neighbours(2)
             for number in range(50):
-                one.links.send(other.id, b"%d" % number)
-                other.links.send(one.id, b"%d" % number)
+                one.links.send(other.id, [b"%d" % number])
+                other.links.send(one.id, [b"%d" % number])
             expected = [b"%d" % number for number in range(50)]
             for node in (one, other):
                 await node.seen.until(lambda node=node: len(node.seen.messages) >= 50)
@@ -100,8 +100,8 @@ async def test_twin_links_resolve_alike_on_both_sides(smaller_dials_first: bool)
         one.links.connect(other.id)
         other.links.connect(one.id)
         await eventually(lambda: ends(one) + ends(other) in ([True, False], [False, True]))
-        one.links.send(other.id, b"there")
-        other.links.send(one.id, b"back")
+        one.links.send(other.id, [b"there"])
+        other.links.send(one.id, [b"back"])
         await other.seen.until(lambda: other.seen.messages)
         await one.seen.until(lambda: one.seen.messages)
 
@@ -111,7 +111,7 @@ async def test_peer_without_address_is_unreachable_and_told_once() -> None:
         one = await mesh.settle()
         nobody = Identity.generate().node_id
         for _ in range(5):
-            one.links.send(nobody, b"anybody?")
+            one.links.send(nobody, [b"anybody?"])
         await one.seen.until(lambda: one.seen.unreachable)
         assert one.seen.unreachable == [nobody] and one.links.dropped_frames == 5
 
@@ -120,7 +120,7 @@ async def test_dead_first_address_does_not_hide_the_second() -> None:
     async with village() as mesh:
         one, other = await mesh.settle(), await mesh.settle()
         one.links.learn(other.id, ("/ip4/127.0.0.1/tcp/1", *other.addresses), ())
-        one.links.send(other.id, b"found")
+        one.links.send(other.id, [b"found"])
         await other.seen.until(lambda: other.seen.messages)
 
 
@@ -129,7 +129,7 @@ async def test_address_of_somebody_else_makes_no_link() -> None:
         one, other, third = [await mesh.settle() for _ in range(3)]
         base = third.addresses[0].partition("/p2p/")[0]
         one.links.learn(other.id, (base,), ())
-        one.links.send(other.id, b"for your eyes only")
+        one.links.send(other.id, [b"for your eyes only"])
         await one.seen.until(lambda: one.seen.unreachable == [other.id])
         assert not third.seen.messages and not third.seen.connected
 
@@ -139,16 +139,40 @@ async def test_frames_for_a_peer_being_dialled_are_bounded() -> None:
         one, other = await mesh.settle(pending_frames=10, pending_bytes=1000), await mesh.settle()
         one.knows(other)
         for _ in range(20):
-            one.links.send(other.id, bytes(10))
+            one.links.send(other.id, [bytes(10)])
         await other.seen.until(lambda: len(other.seen.messages) == 10)
         assert one.links.dropped_frames == 10
+
+
+async def test_an_owner_without_room_is_given_nothing_until_it_has_some() -> None:
+    async with village() as mesh:
+        one, other = await mesh.neighbours(2)
+        await linked(one, other)
+        other.seen.has_room_now = False
+        before = other.links.peers()[0].received_bytes
+        one.links.send(other.id, [b"first"])
+        one.links.send(other.id, [b"second"])
+        await eventually(lambda: other.links.peers()[0].received_bytes > before)
+        assert other.seen.messages == []
+        other.seen.make_room()
+        await other.seen.until(lambda: len(other.seen.messages) == 2)
+        assert [payload for _, payload in other.seen.messages] == [b"first", b"second"]
+
+
+async def test_frames_before_a_broken_one_arrive() -> None:
+    async with village() as mesh:
+        small, big = await mesh.settle(limits=LinkLimits(max_frame_bytes=1000)), await mesh.settle()
+        big.knows(small)
+        big.links.send(small.id, [b"good", b"good too", bytes(1001), b"too late"])
+        await small.seen.until(lambda: small.seen.lost)
+        assert [payload for _, payload in small.seen.messages] == [b"good", b"good too"]
 
 
 async def test_oversized_frame_ends_the_link_with_its_reason() -> None:
     async with village() as mesh:
         small, big = await mesh.settle(limits=LinkLimits(max_frame_bytes=1000)), await mesh.settle()
         big.knows(small)
-        big.links.send(small.id, bytes(1001))
+        big.links.send(small.id, [bytes(1001)])
         await big.seen.until(lambda: big.seen.lost)
         assert big.seen.lost == [(small.id, False)]
         assert "at most 1000 allowed" in big.seen.rejected[0][1]
@@ -165,7 +189,7 @@ async def test_peer_that_reads_nothing_loses_the_link_and_fills_no_memory() -> N
         await other.links._gate.greet(bytes_of(stream), one.id, dialled=True)
         await one.seen.until(lambda: one.seen.connected)
         for _ in range(64):
-            one.links.send(other.id, bytes(1 << 18))
+            one.links.send(other.id, [bytes(1 << 18)])
             assert sum(peer.queue_bytes for peer in one.links.peers()) <= 1 << 20
             await trio.sleep(0)
         await one.seen.until(lambda: one.seen.lost)
@@ -177,7 +201,7 @@ async def test_closing_tells_why_after_what_was_sent() -> None:
         one, other = await mesh.neighbours(2)
         await linked(one, other)
         for number in range(100):
-            one.links.send(other.id, b"%d" % number)
+            one.links.send(other.id, [b"%d" % number])
         one.links.close(other.id, "we are moving")
         await other.seen.until(lambda: other.seen.lost == [(one.id, False)])
         await one.seen.until(lambda: one.seen.lost == [(other.id, False)])
@@ -201,7 +225,7 @@ async def test_restarted_peer_replaces_its_dead_link() -> None:
         other.scope.cancel()
         again = await mesh.settle(identity=other.identity, listen=(f"/ip4/127.0.0.1/tcp/{port}",))
         again.knows(one)
-        again.links.send(one.id, b"I am back")
+        again.links.send(one.id, [b"I am back"])
         await one.seen.until(lambda: one.seen.messages == [(other.id, b"I am back")])
         assert one.seen.lost == [(other.id, True)]
 
@@ -213,14 +237,14 @@ async def test_partition_drops_links_refuses_new_ones_and_heals() -> None:
         await linked(one, third)
         one.links.block([other.id])
         await other.seen.until(lambda: other.seen.lost)
-        one.links.send(other.id, b"lost")
+        one.links.send(other.id, [b"lost"])
         await one.seen.until(lambda: one.seen.unreachable == [other.id])
-        other.links.send(one.id, b"lost too")
+        other.links.send(one.id, [b"lost too"])
         await other.seen.until(lambda: other.seen.unreachable == [one.id])
-        one.links.send(third.id, b"still here")
+        one.links.send(third.id, [b"still here"])
         await third.seen.until(lambda: third.seen.messages)
         one.links.block(None)
-        one.links.send(other.id, b"healed")
+        one.links.send(other.id, [b"healed"])
         await other.seen.until(lambda: other.seen.messages == [(one.id, b"healed")])
 
 
@@ -244,7 +268,7 @@ async def test_revoked_peer_loses_its_link_and_is_told() -> None:
         await other.seen.until(lambda: other.seen.lost)
         assert "revoked" in other.seen.rejected[0][1]
         assert "revoked" in one.seen.rejected[0][1]
-        other.links.send(one.id, b"let me in")
+        other.links.send(one.id, [b"let me in"])
         await other.seen.until(lambda: other.seen.unreachable)
         assert not one.seen.messages
 

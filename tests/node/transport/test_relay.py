@@ -28,9 +28,9 @@ async def test_node_without_listener_is_reached_through_a_relay() -> None:
         assert "/p2p-circuit/" in address and hidden.links.relays == (relay.id,)
         visitor = await mesh.settle()
         visitor.knows(hidden)
-        visitor.links.send(hidden.id, b"knock")
+        visitor.links.send(hidden.id, [b"knock"])
         await hidden.seen.until(lambda: (visitor.id, b"knock") in hidden.seen.messages)
-        hidden.links.send(visitor.id, b"come in")
+        hidden.links.send(visitor.id, [b"come in"])
         await visitor.seen.until(lambda: (hidden.id, b"come in") in visitor.seen.messages)
         (link,) = [link for link in visitor.links.peers() if link.peer == hidden.id]
         assert link.relayed
@@ -69,7 +69,7 @@ async def test_second_relay_takes_over_when_the_first_goes() -> None:
         visitor.knows(hidden, *relays)
         relays[0].scope.cancel()
         await eventually(lambda: hidden.links.relays == (relays[1].id,))
-        visitor.links.send(hidden.id, b"still there?")
+        visitor.links.send(hidden.id, [b"still there?"])
         await hidden.seen.until(lambda: (visitor.id, b"still there?") in hidden.seen.messages)
 
 
@@ -97,7 +97,7 @@ async def test_relay_refuses_what_is_over_its_limits(limits: RelayLimits) -> Non
         visitor = await mesh.settle()
         visitor.knows(relay)
         visitor.links.learn(hidden.id, (), (relay.id,))
-        visitor.links.send(hidden.id, b"no way")
+        visitor.links.send(hidden.id, [b"no way"])
         await visitor.seen.until(lambda: visitor.seen.unreachable == [hidden.id])
         assert not hidden.seen.messages
 
@@ -108,11 +108,11 @@ async def test_circuit_ends_at_its_limit_and_is_made_anew() -> None:
         hidden = await hidden_behind(mesh, relay)
         visitor = await mesh.settle()
         visitor.knows(hidden, relay)
-        visitor.links.send(hidden.id, bytes(150_000))
+        visitor.links.send(hidden.id, [bytes(150_000)])
         await hidden.seen.until(lambda: hidden.seen.messages)
-        visitor.links.send(hidden.id, bytes(150_000))
+        visitor.links.send(hidden.id, [bytes(150_000)])
         await visitor.seen.until(lambda: (hidden.id, True) in visitor.seen.lost)
-        visitor.links.send(hidden.id, b"again")
+        visitor.links.send(hidden.id, [b"again"])
         await hidden.seen.until(lambda: (visitor.id, b"again") in hidden.seen.messages)
 
 
@@ -134,5 +134,5 @@ async def test_garbage_on_the_hop_protocol_ends_its_stream_only() -> None:
             stream = await rude.links.open_peer_stream(relay.id, HOP_PROTOCOL)
             await stream.write(garbage)
             await stream.close()
-        rude.links.send(relay.id, b"sorry")
+        rude.links.send(relay.id, [b"sorry"])
         await relay.seen.until(lambda: (rude.id, b"sorry") in relay.seen.messages)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,8 @@ class Witness:
     gossip: list[tuple[bytes, bytes]] = field(default_factory=list)
     unreachable: list[bytes] = field(default_factory=list)
     rejected: list[tuple[bytes, str]] = field(default_factory=list)
+    has_room_now: bool = True
+    _room: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
     _happened: trio.Event = field(default_factory=trio.Event)
 
     def on_connected(self, peer: bytes, certificate: Certificate) -> None:
@@ -41,11 +43,20 @@ class Witness:
         self.lost.append((peer, reset))
         self._happen()
 
-    def on_message(self, peer: bytes, payload: bytes) -> None:
-        self.messages.append((peer, payload))
+    def on_messages(self, peer: bytes, payloads: Sequence[bytes]) -> None:
+        self.messages.extend((peer, payload) for payload in payloads)
         self._happen()
 
-    async def room(self, peer: bytes) -> None: ...
+    def has_room(self, peer: bytes) -> bool:
+        return self.has_room_now
+
+    async def room(self, peer: bytes) -> None:
+        while not self.has_room_now:
+            await self._room.park()
+
+    def make_room(self) -> None:
+        self.has_room_now = True
+        self._room.unpark_all()
 
     def on_gossip(self, source: bytes, payload: bytes) -> None:
         self.gossip.append((source, payload))
