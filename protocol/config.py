@@ -44,15 +44,22 @@ class ProtocolConfig:
     heat_refresh_us: int = 20 * SECOND
     # -- stealing -----------------------------------------------------------------------------------------
     # Work that one execution should take; long enough to amortise ~3 ms of messages, short enough to spread.
-    batch_target_us: int = 150 * MS
+    batch_target_us: int = 500 * MS
     batch_tasks_max: int = 1024
     # Near the end batches shrink, but not below what a message costs many times over.
     batch_floor_us: int = 20 * MS
     # Batch size while nothing is known about a job's tasks.
     batch_tasks_first: int = 4
-    # A worker keeps this much queued per slot, so that a round trip never leaves a slot idle.
-    queue_target_us: int = 600 * MS
+    # Below this much queued per slot a worker steals: some round trips' worth, so that none leaves a slot idle. What is
+    # queued when nothing is left to steal is what slots end apart by.
+    queue_low_us: int = 100 * MS
+    # And it asks for as much as brings the queue here.
+    queue_target_us: int = 1_500 * MS
     grant_tasks_max: int = 8192
+    # The other replicas hear of a grant after this, unless its tasks are done by then. A third of the shortest
+    # suspicion_min_us, after which others may take over a dead granter's section; of what a granter could not tell any
+    # more, the holders tell as soon as they suspect it.
+    grant_echo_us: int = 500 * MS
     steal_timeout_us: int = 2 * SECOND
     refusals_before_lifeline: int = 2
     lifelines_max: int = 4
@@ -71,7 +78,8 @@ class ProtocolConfig:
     reconcile_interval_us: int = 3 * SECOND
     reconcile_ids_max: int = 32
     reconcile_fanout: int = 8
-    accept_interval_us: int = 200 * MS
+    # An unaccepted result that its submitter forgets in a crash is sent again, so this costs at most so much work.
+    accept_interval_us: int = 500 * MS
     progress_interval_us: int = 500 * MS
     # A settled job keeps its results this long, then only a mark; of marks at most `jobs_max` are kept.
     forget_payload_us: int = 60 * MINUTE
@@ -79,6 +87,9 @@ class ProtocolConfig:
     inline_output_bytes: int = 16 * 1024
     inline_batch_bytes: int = 512 * 1024
     outbox_max: int = 512
+    # A replica says "stored" this long after it took a batch, for all of that time at once: one commit and one message
+    # instead of many. A fifth of the shortest outbox_retry_us; outbox_max / this lets a worker make 2,500 batches/s.
+    stored_delay_us: int = 200 * MS
     outbox_retry_us: int = 2 * SECOND
     # Batches on their way to one subscriber: 32 * 512 KiB of inline outputs at most.
     result_window: int = 32

@@ -9,7 +9,7 @@ from ..crypto.certificates import CertificateError, MembershipPolicy, Role
 from ..crypto.identity import Identity
 from .config import ProtocolConfig
 from .effects import CancelTimer, Effect, Notify, Penalise, Reason, Send, SetTimer, TimerKey
-from .messages import Message
+from .messages import Message, Stored
 
 
 class Randomness(Protocol):
@@ -23,7 +23,7 @@ class Randomness(Protocol):
 
 
 class Context:
-    """Collects effects in order. A message to oneself is looped back instead of sent."""
+    """Collects effects in order. A message to oneself is looped back instead of sent, unless it is of the disk."""
 
     def __init__(
         self,
@@ -51,7 +51,8 @@ class Context:
         self.effects.append(effect)
 
     def send(self, peer: bytes, message: Message) -> None:
-        if peer == self.node_id:
+        # Its own "stored" counts for the outbox like any other's: not before it is true.
+        if peer == self.node_id and not isinstance(message, Stored):
             self.loopback.append(message)
         else:
             self.effects.append(Send(peer, message))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 from .messages import Message
 
@@ -29,9 +30,8 @@ class Reason(StrEnum):
     DISK_FULL = "disk-full"
 
 
-@dataclass(frozen=True, slots=True)
-class Persist:
-    """Put one row; it is on disk before any later Send leaves. Equal (job_id, kind, key) replaces."""
+class Persist(Struct, frozen=True):
+    """Put one row; on disk before any later Send that rests on the disk leaves. Equal (job_id, kind, key) replaces."""
 
     job_id: bytes
     kind: int
@@ -39,8 +39,7 @@ class Persist:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Unpersist:
+class Unpersist(Struct, frozen=True):
     """Delete one row; needs no durability."""
 
     job_id: bytes
@@ -48,23 +47,23 @@ class Unpersist:
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(Struct, frozen=True):
     """Delete all rows of a job and unpin its blobs."""
 
     job_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Deliver a message to a peer, in order with earlier ones, or lose it."""
+class Send(Struct, frozen=True):
+    """Deliver a message to a peer, or lose it. One to this node itself comes back as received.
+
+    If it rests on the disk (`rests_on_disk`), only after all that was persisted before is durable.
+    """
 
     peer: bytes
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class SendBatch:
+class SendBatch(Struct, frozen=True):
     """Read a stored batch (signed header and columns) and send it as a `Delivery` message."""
 
     peer: bytes
@@ -72,29 +71,25 @@ class SendBatch:
     batch_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(Struct, frozen=True):
     """Gossip a message to the whole mesh."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class SetTimer:
+class SetTimer(Struct, frozen=True):
     """Fire `TimerFired(key)` at a time; a key set again moves."""
 
     key: TimerKey
     at_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class CancelTimer:
+class CancelTimer(Struct, frozen=True):
     key: TimerKey
 
 
-@dataclass(frozen=True, slots=True)
-class Execute:
-    """Run tasks [first, first + count) of a job whose spec the driver was told by `Learn`."""
+class Execute(Struct, frozen=True):
+    """Run tasks [first, first + count) of a job whose spec the machine's worker knows (`Worker.view`)."""
 
     execution_id: int
     job_id: bytes
@@ -103,13 +98,11 @@ class Execute:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class CancelExecution:
+class CancelExecution(Struct, frozen=True):
     execution_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class FetchBlobs:
+class FetchBlobs(Struct, frozen=True):
     """Bring blobs onto this disk, trying the sources in order; ends in `BlobsFetched` or `BlobsFailed`.
 
     token: returned in the event.  digests: sha256 each.  pin: owner under which they are pinned.
@@ -121,13 +114,11 @@ class FetchBlobs:
     pin: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class UnpinBlobs:
+class UnpinBlobs(Struct, frozen=True):
     pin: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LearnAddress:
+class LearnAddress(Struct, frozen=True):
     """A member's record says where it listens; the transport may dial it when a Send needs it."""
 
     peer: bytes
@@ -135,31 +126,27 @@ class LearnAddress:
     relays: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Connect:
+class Connect(Struct, frozen=True):
     """Keep a link to a peer, for the active view."""
 
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnect:
+class Disconnect(Struct, frozen=True):
     """Close the link to a peer that is dead or has no certificate any more."""
 
     peer: bytes
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Notify:
+class Notify(Struct, frozen=True):
     """Tell local observers (client library, command line, log). name is a dotted event."""
 
     name: str
     fields: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Penalise:
+class Penalise(Struct, frozen=True):
     """A peer broke a rule; the driver counts it and cuts off repeat offenders."""
 
     peer: bytes

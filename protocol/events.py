@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from .effects import TimerKey
 from .messages import Message
 from .records import JobSpec
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRow:
+class StoredRow(Struct, frozen=True):
     """A row that `Persist` wrote earlier, read back at start."""
 
     job_id: bytes
@@ -19,49 +18,42 @@ class StoredRow:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """The node runs. rows: everything it persisted, in order of first write."""
 
     rows: tuple[StoredRow, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PeerConnected:
+class PeerConnected(Struct, frozen=True):
     """An admitted peer has a link. roles: from its certificate."""
 
     peer: bytes
     roles: int
 
 
-@dataclass(frozen=True, slots=True)
-class PeerLost:
+class PeerLost(Struct, frozen=True):
     """The link to a peer ended. reset: the other side closed or reset it (as a killed process does)."""
 
     peer: bytes
     reset: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PeerUnreachable:
+class PeerUnreachable(Struct, frozen=True):
     """A Send could not be delivered: no address answered."""
 
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True):
     peer: bytes
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class TimerFired:
+class TimerFired(Struct, frozen=True):
     key: TimerKey
 
 
-@dataclass(frozen=True, slots=True)
-class HeatReading:
+class HeatReading(Struct, frozen=True):
     """What the heat sink's controller wants now.
 
     deficit_w: watts wanted, negative when too warm.  capacity_w: at full load.  slots: tasks to run at once.
@@ -78,8 +70,7 @@ class HeatReading:
     temperature_c: float
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFinished:
+class TaskFinished(Struct, frozen=True):
     """An execution ended. Columns have one entry a task, from the execution's first task on.
 
     Fewer entries than tasks: the executor stopped early, and the rest is to be given back.
@@ -100,8 +91,7 @@ class TaskFinished:
     measured: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionFailed:
+class ExecutionFailed(Struct, frozen=True):
     """The node could not run the tasks at all. retry: another node may be able to.
 
     permanent faults (an invalid module) are the job's: each task gets `exit_code` and the reason as stderr.
@@ -113,38 +103,32 @@ class ExecutionFailed:
     exit_code: int
 
 
-@dataclass(frozen=True, slots=True)
-class BlobsFetched:
+class BlobsFetched(Struct, frozen=True):
     token: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class BlobsFailed:
+class BlobsFailed(Struct, frozen=True):
     token: bytes
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class StorageFailed:
+class StorageFailed(Struct, frozen=True):
     """Writes fail (full disk): take no work and hold no new job until `StorageRecovered`."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class StorageRecovered:
+class StorageRecovered(Struct, frozen=True):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class SubmitJob:
+class SubmitJob(Struct, frozen=True):
     """Command: submit a job of this node's own. created by `JobSpec`; blobs are in the local store."""
 
     spec: JobSpec
 
 
-@dataclass(frozen=True, slots=True)
-class FollowJob:
+class FollowJob(Struct, frozen=True):
     """Command: receive a job's results (or progress only). have: (lo, hi) ranges already verified and kept."""
 
     job_id: bytes
@@ -152,39 +136,33 @@ class FollowJob:
     results: bool
 
 
-@dataclass(frozen=True, slots=True)
-class UnfollowJob:
+class UnfollowJob(Struct, frozen=True):
     job_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ResultsTaken:
+class ResultsTaken(Struct, frozen=True):
     """Command: the consumer has the batch; accept it and open the window."""
 
     job_id: bytes
     batch_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class CancelJob:
+class CancelJob(Struct, frozen=True):
     job_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ListJobs:
+class ListJobs(Struct, frozen=True):
     """Command: ask the mesh for this node's jobs. job_id empty: all.  peers: whom, instead of some known members."""
 
     job_id: bytes
     peers: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Drain:
+class Drain(Struct, frozen=True):
     """Command: leave in order; ends in `Notify("node.drained")`."""
 
 
-@dataclass(frozen=True, slots=True)
-class AddressesChanged:
+class AddressesChanged(Struct, frozen=True):
     """The transport listens here now."""
 
     addresses: tuple[str, ...]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
-from .config import MINUTE
+from .config import MINUTE, ProtocolConfig
 from .intervals import IntervalMap, IntervalSet
 from .jobs import JobState
 from .records import Record, RecordKind
@@ -229,14 +229,18 @@ class Ledger:
         return picked
 
 
-def steal_half(free_tasks: int, appetite_us: int, task_us: int, slots: int, first: int, most: int) -> int:
-    """Tasks to give: half of what is free, capped by what the thief can burn.
+def steal_half(free_tasks: int, appetite_us: int, task_us: int, slots: int, config: ProtocolConfig) -> int:
+    """Tasks to give: half of what is free, or what is worth a message if that is more; at most what the thief can burn.
 
-    task_us: CPU of one task, 0 if unknown (then `first` tasks a slot).  Returns 0 only if there is nothing to give
-    or the thief can burn nothing.
+    task_us: CPU of one task, 0 if unknown (then `batch_tasks_first` tasks a slot).  Returns 0 only if there is nothing
+    to give or the thief can burn nothing.
     """
     if free_tasks <= 0 or slots <= 0:
         return 0
-    half = -(-free_tasks // 2)
-    hungry_for = slots * first if task_us <= 0 else max(slots, appetite_us // task_us)
-    return max(1, min(half, hungry_for, most))
+    share = -(-free_tasks // 2)
+    if task_us <= 0:
+        hungry_for = slots * config.batch_tasks_first
+    else:
+        hungry_for = max(slots, appetite_us // task_us)
+        share = max(share, min(free_tasks, slots * config.batch_target_us // (2 * task_us)))
+    return max(1, min(share, hungry_for, config.grant_tasks_max))

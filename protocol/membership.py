@@ -35,6 +35,8 @@ INCARNATION_MAX = 1 << 62
 INCARNATION_SLACK = 64
 # Suspicions that we found ourselves are told to so many at once, instead of with the next pings.
 ALARMS = 3
+# One interval in so many one of the dead is dialled, for as long as it is remembered.
+DEAD_EVERY = 8
 
 
 class Membership:
@@ -334,23 +336,37 @@ class Membership:
         self._schedule_probe(now_us + self._ctx.config.probe_interval_us * (1 + self.health))
         self._forget_old(now_us)
         self._refresh_view()
-        target = self._next_target()
+        target = self._next_target(now_us)
         if target is not None:
             self._probes.start(target, now_us)
+        self._look_for_the_dead()
+
+    def _look_for_the_dead(self) -> None:
+        """Now and then a link to one that was given up: after a long partition each half takes the other for dead."""
+        if self._ctx.rng.randrange(DEAD_EVERY) == 0:
+            dead = [each.node for each in self._members.values() if each.status is Status.DEAD and each.probed]
+            for node in self._ctx.sample(dead, 1):
+                self._ctx.emit(Connect(node))
 
     def _schedule_probe(self, at_us: int) -> None:
         self._next_probe_us = at_us
         self._ctx.set_timer(("probe", b""), at_us)
 
-    def _next_target(self) -> bytes | None:
-        """Round-robin through the view, in a new order each round."""
+    def _next_target(self, now_us: int) -> bytes | None:
+        """Round-robin through the view, in a new order each round. Who has just spoken need not be asked."""
         for _ in range(2):
             while self._round:
                 node = self._round.pop()
-                if self.is_alive(node):
+                if self.is_alive(node) and not self._need_not_ask(self._members[node], now_us):
                     return node
             self._round = self._ctx.sample(self._view, len(self._view))
         return None
+
+    def _need_not_ask(self, member: Member, now_us: int) -> bool:
+        """A member that sent anything within the interval lives; but probes also carry rumours, and show that this
+        node itself is well again."""
+        spoke = member.status is Status.ALIVE and now_us - member.heard_us < self._ctx.config.probe_interval_us
+        return spoke and member.node in self._connected and not self._rumours and not self.health
 
     def _overslept(self, due_us: int, now_us: int) -> bool:
         """Whether this node itself was frozen or starved; then nobody else is to blame for silence.

@@ -248,6 +248,8 @@ class Mesh:
         self.worker.storage_failed = reason
         if reason:
             self.worker.release_all()
+        else:
+            self.replica.serve_lifelines(now_us)
         self._publish_member(now_us)
         self.worker.pump(now_us)
 
@@ -296,7 +298,10 @@ class Mesh:
             self.incarnation = refuted
             self._publish_member(now_us)
         for node, status in self.members.take_changes():
+            self.replica.keepers_changed()
             self.ctx.notify("member.changed", node=node, status=status.name.lower())
+            if status is not Status.ALIVE:
+                self.worker.tell_grants_of(node)
             if status in (Status.DEAD, Status.LEFT):
                 self.tables.forget_node(node)
                 self.replica.drop_lifeline(node)

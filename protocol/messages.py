@@ -119,18 +119,19 @@ class Granted(MessageBase, frozen=True, tag=11):
     """Tasks for the recipient, an answer to its steal or (request 0) pushed along its lifeline.
 
     grants: signed.  context: the specs and replica sets of jobs that this peer was not told of before.
+    left: tasks that the granter could still give of these jobs; a hint of how soon the work ends.
     """
 
     request: RequestId
     grants: Annotated[tuple[RawRecord, ...], Meta(max_length=64)]
     context: Annotated[tuple[RawRecord, ...], Meta(max_length=128)]
+    left: Count = 0
 
 
 class Refused(MessageBase, frozen=True, tag=12):
-    """Nothing to steal. parked: a lifeline was kept."""
+    """Nothing to steal, and no lifeline is kept: either none was asked for, or there are too many."""
 
     request: RequestId
-    parked: bool
 
 
 class HandOn(MessageBase, frozen=True, tag=13):
@@ -361,3 +362,12 @@ Message = (
     | Announce
     | Revocations
 )
+
+# What says that something was written down, or hands on what was: a node that forgot it in a crash would have lied.
+# All else is a question, a sign of life, a hint, or proves itself, and need not wait for anybody's disk.
+_RESTING = (Stored, Declined, Submitted, Granted, HandOn, Records, Reconcile, ReconcileIds)
+
+
+def rests_on_disk(message: Message) -> bool:
+    """Whether the message may leave only once all that was persisted before it is durable."""
+    return isinstance(message, _RESTING)

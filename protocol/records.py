@@ -7,7 +7,6 @@ were signed, so no re-encoding can change them. A record's id is the digest of k
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any
 
@@ -280,8 +279,7 @@ class _Envelope(Struct, array_like=True, frozen=True, forbid_unknown_fields=True
     signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """A record whose signature was checked (or that was just signed). raw: the bytes as signed and forwarded."""
 
     kind: RecordKind

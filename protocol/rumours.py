@@ -22,6 +22,10 @@ class Rumours:
     def __init__(self) -> None:
         self._by_node: dict[bytes, dict[bytes, _Rumour]] = {}
 
+    def __len__(self) -> int:
+        """Members that there is something to say of."""
+        return len(self._by_node)
+
     def add(self, state: MemberState) -> None:
         """Begin to tell it. A rumour replaces all of its member's, except that accusers add up."""
         told = self._by_node.setdefault(state.node, {})

@@ -11,6 +11,7 @@ from ..crypto.certificates import Role
 from .batches import BatchError, check_batch
 from .context import Context
 from .effects import Publish, Reason, TimerKey
+from .granting import section
 from .intervals import IntervalSet
 from .jobs import CandidateKey, JobState, RejectedRecord
 from .membership import Membership
@@ -75,10 +76,17 @@ class OwnJob:
     verified: IntervalSet = field(default_factory=IntervalSet)
     handed: IntervalSet = field(default_factory=IntervalSet)
     received: dict[bytes, tuple[bytes, tuple[tuple[int, int], ...]]] = field(default_factory=dict)
+    consumed: list[bytes] = field(default_factory=list)
     pending: list[AcceptedBatch] = field(default_factory=list)
     suspects: dict[bytes, None] = field(default_factory=dict)
     moved_us: int = 0
     told_us: int = 0
+
+    def share_of(self, node: bytes) -> int:
+        """Tasks that a replica grants: who has the first of them should have the job first."""
+        members = self.state.replicas
+        lo, hi = section(members.index(node), len(members), self.state.spec.tasks)
+        return hi - lo
 
     @property
     def unaccepted(self) -> IntervalSet:
@@ -155,7 +163,7 @@ class Submitter:
     def _send_submission(self, own: OwnJob, nodes: tuple[bytes, ...], now_us: int) -> None:
         assert own.state.replica_record is not None
         own.attempts += 1
-        for node in nodes:
+        for node in sorted(nodes, key=own.share_of, reverse=True):
             request = self._ctx.next_request()
             own.requests[request] = node
             self._ctx.send(node, Submit(request, own.state.spec_record.raw, own.state.replica_record.raw))
@@ -276,9 +284,10 @@ class Submitter:
             own.source = None
             self.find(own.state.job_id)
             return
-        held = [node for node in good if node in own.stored_by] or good
-        own.source = held[self._ctx.rng.randrange(len(held))]
+        # Workers send results in the order of ranks; which node has which rank differs from job to job.
+        own.source = next((node for node in good if node in own.stored_by), good[0])
         own.heard_us = own.moved_us = now_us
+        own.consumed.clear()
         own.status = None
         have = tuple(TaskRange(lo, hi) for lo, hi in own.verified)[:HAVE_RANGES_MAX]
         window = self._ctx.config.result_window
@@ -401,11 +410,20 @@ class Submitter:
         for lo, hi in parts:
             own.verified.add(lo, hi)
             own.pending.append(AcceptedBatch(batch_id, lo, hi))
-        self._ctx.send(source, Consumed(job_id, (batch_id,)))
+        if source == own.source:
+            own.consumed.append(batch_id)
+        if len(own.consumed) >= self._ctx.config.result_window // 4:
+            self._open_window(own)
         if own.verified.total == own.state.spec.tasks or len(own.pending) >= 512:
             self._accept(own, now_us)
         else:
             self._arm_accept(now_us)
+
+    def _open_window(self, own: OwnJob) -> None:
+        """Tell the source what was taken, so that it sends more."""
+        consumed, own.consumed = tuple(own.consumed), []
+        if consumed and own.source is not None:
+            self._ctx.send(own.source, Consumed(own.state.job_id, consumed))
 
     def _consume(self, own: OwnJob, peer: bytes, batch_id: bytes) -> None:
         self._ctx.send(peer, Consumed(own.state.job_id, (batch_id,)))
@@ -413,6 +431,7 @@ class Submitter:
     def _accept(self, own: OwnJob, now_us: int) -> None:
         """Sign what was verified since the last time; tell all replicas."""
         own.told_us = now_us
+        self._open_window(own)
         while own.pending:
             part, own.pending = own.pending[:1024], own.pending[1024:]
             body = Acceptance(own.state.job_id, tuple(part))

@@ -148,7 +148,7 @@ class Thief:
             self._outstanding = None
             self._ctx.cancel_timer(("steal", b""))
             self._count_refusal(peer, now_us)
-        elif not message.parked:
+        else:
             self._lifelines.pop(peer, None)
             self._full_until[peer] = now_us + self._ctx.config.lifeline_ttl_us
             while len(self._full_until) > self._ctx.config.members_max:

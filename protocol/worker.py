@@ -56,11 +56,15 @@ REASON_BYTES_MAX = 256
 
 @dataclass(slots=True)
 class HeldLease:
-    """Tasks [next, hi) of a grant are unstarted; [lo, next) run, ran or were given away."""
+    """Tasks [next, hi) of a grant are unstarted; [lo, next) run, ran or were given away.
+
+    left: how many the granter kept.
+    """
 
     grant: Record
     next: int
     hi: int
+    left: int
 
     @property
     def body(self) -> Grant:
@@ -204,18 +208,18 @@ class Worker:
         if not task_us:
             return config.batch_tasks_first
         full = min(config.batch_tasks_max, config.batch_target_us // task_us)
-        share = -(-self.unstarted // (2 * max(1, self.slots)))
+        share = -(-(self.unstarted + lease.left) // (2 * max(1, self.slots)))
         worthwhile = config.batch_floor_us // task_us
         return max(1, worthwhile, min(full, share))
 
     def _maybe_steal(self, now_us: int) -> None:
-        """Ask for work when less than half the target is queued: for what fills it, within the horizon."""
+        """Ask for work when the queue is low: for what brings it to the target, within the horizon."""
         reading = self._heat.reading
         if reading is None or self.slots == 0 or not self._may_start():
             return
         target_us = self.slots * self._ctx.config.queue_target_us
         queued_us = self.queue_us()
-        if 2 * queued_us > target_us:
+        if queued_us > self.slots * self._ctx.config.queue_low_us:
             return
         appetite_us = target_us - queued_us
         if reading.useful and reading.watts_per_slot > 0:
@@ -338,8 +342,9 @@ class Worker:
         for raw in message.context:
             self._learn_context(peer, raw, now_us)
         taken = 0
+        left = message.left if isinstance(message, Granted) else 0
         for raw in message.grants:
-            taken += self._take_grant(peer, raw, now_us)
+            taken += self._take_grant(peer, raw, left, now_us)
         if isinstance(message, Granted):
             self._thief.on_granted(peer, message.request, taken, now_us)
         if taken and (self.slots == 0 or not self._may_start()):
@@ -387,7 +392,7 @@ class Worker:
             if job_id not in held:
                 del self._views[job_id]
 
-    def _take_grant(self, peer: bytes, raw: bytes, now_us: int) -> int:
+    def _take_grant(self, peer: bytes, raw: bytes, left: int, now_us: int) -> int:
         """Tasks gained: 0 if the grant is not for this node, not valid, or not known to be anybody's."""
         try:
             record = open_record(raw)
@@ -421,7 +426,7 @@ class Worker:
         if self._unrunnable.get(grant.job_id, 0) > now_us or not self._offers(view.spec):
             self._release(record, grant.lo, grant.hi)
             return 0
-        self._leases.append(HeldLease(record, grant.lo, grant.hi))
+        self._leases.append(HeldLease(record, grant.lo, grant.hi, left))
         return grant.hi - grant.lo
 
     def _offers(self, spec: JobSpec) -> bool:
@@ -475,9 +480,9 @@ class Worker:
                 kept.append(lease)
                 continue
             if lease.next < part.lo:
-                kept.append(HeldLease(lease.grant, lease.next, part.lo))
+                kept.append(HeldLease(lease.grant, lease.next, part.lo, lease.left))
             if part.hi < lease.hi:
-                kept.append(HeldLease(lease.grant, part.hi, lease.hi))
+                kept.append(HeldLease(lease.grant, part.hi, lease.hi, lease.left))
         self._leases = kept
 
     def _release(self, grant: Record, lo: int, hi: int) -> None:
@@ -489,17 +494,28 @@ class Worker:
         for node in view.replicas if view else ():
             self._ctx.send(node, Records(grant.body.job_id, (record.raw,)))
 
+    def tell_grants_of(self, granter: bytes) -> None:
+        """The granter is in doubt: what is held of it is told to the other replicas, as it may not have done it itself.
+
+        So that whoever takes its section over does not grant the same under the same epoch.
+        """
+        held = [lease.grant for lease in self._leases] + [run.grant for run in self._executions.values()]
+        for grant in {record.id: record for record in held if record.author == granter}.values():
+            for node in self._views[grant.body.job_id].replicas:
+                if node != granter:
+                    self._ctx.send(node, Records(grant.body.job_id, (grant.raw,)))
+
     # -- giving away ---------------------------------------------------------------------------------------
 
     def give(self, thief: bytes, steal: Steal) -> Granted | None:
         """A thief's share of the unstarted tasks: at most half, from the far end, under the next epoch."""
-        if self.queue_us() <= self._ctx.config.batch_target_us and self.slots > 0:
+        if self.queue_us() <= self.slots * self._ctx.config.queue_low_us:
             return None
         give_us = min(self.queue_us() // 2, steal.appetite_us)
         grants, context = self._cut(thief, give_us, steal.can_run)
         if not grants:
             return None
-        return Granted(steal.request, grants, context)
+        return Granted(steal.request, grants, context, self.unstarted)
 
     def _cut(
         self, heir: bytes, give_us: int, can_run: Callable[[bytes, JobSpec], bool]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hearthmesh.crypto.certificates import Certificate, Role
 from hearthmesh.crypto.revocations import revoke
+from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import (
     CancelJob,
     Drain,
@@ -28,6 +29,14 @@ from hearthmesh.protocol.messages import Revocations
 from tests.protocol.cluster import MS, SECOND, WARM, SimNode, cold, output_of
 from tests.protocol.telling import Stage
 
+# Short batches and early steals: a story of a few tasks has all that a job of thousands has.
+STORY = replace(
+    LOCAL,
+    batch_target_us=150 * MS,
+    queue_low_us=300 * MS,
+    queue_target_us=600 * MS,
+    accept_interval_us=200 * MS,
+)
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
 STORIES: dict[str, Callable[[], str]] = {}
 
@@ -106,7 +115,7 @@ def play(
     seed: int = 1,
 ) -> Play:
     """A mesh that knows itself, before the first job: workers that only work, keepers that only keep."""
-    stage = Stage(seed=seed, task_us=task_ms * MS, hear=hear, ignore=ignore)
+    stage = Stage(seed=seed, config=STORY, task_us=task_ms * MS, hear=hear, ignore=ignore)
     nodes = {name: stage.add(name, Role.WORKER, WARM if name in warm else cold()) for name in workers}
     nodes |= {name: stage.add(name, Role.REPLICA) for name in keepers}
     client = stage.add("client", Role.SUBMITTER)

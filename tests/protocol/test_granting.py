@@ -1,8 +1,11 @@
 """Sections tile the tasks, dead ranks are taken over by one, and a thief gets at most half."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hearthmesh.protocol.config import LAN
 from hearthmesh.protocol.granting import controlled_sections, section, steal_half
 
 members = st.lists(st.integers(0, 255).map(lambda n: bytes([n]) * 32), min_size=1, max_size=7, unique=True)
@@ -29,18 +32,26 @@ def test_living_replicas_that_agree_on_the_dead_control_each_task_once(
 
 
 @given(st.integers(0, 10**7), st.integers(0, 10**12), st.integers(0, 10**7), st.integers(0, 64), st.integers(1, 64))
-def test_a_thief_gets_at_most_half_and_what_it_can_burn(
+def test_a_thief_gets_half_or_a_batch_and_what_it_can_burn(
     free: int, appetite_us: int, task_us: int, slots: int, first: int
 ) -> None:
-    given_tasks = steal_half(free, appetite_us, task_us, slots, first, 8192)
-    assert given_tasks <= (free + 1) // 2
-    assert given_tasks <= 8192
+    config = replace(LAN, batch_tasks_first=first)
+    given_tasks = steal_half(free, appetite_us, task_us, slots, config)
+    half = (free + 1) // 2
+    assert given_tasks <= min(free, config.grant_tasks_max)
+    # More than half only where half would not be worth a message, and then half a batch a slot.
+    assert given_tasks <= half or given_tasks * task_us <= slots * config.batch_target_us // 2
     assert (given_tasks == 0) == (free == 0 or slots == 0)
     if given_tasks and task_us:
         assert given_tasks <= max(slots, appetite_us // task_us, 1)
     if given_tasks and not task_us:
-        assert given_tasks <= slots * first
+        assert given_tasks <= min(half, slots * first)
 
 
 def test_half_of_one_task_is_the_task() -> None:
-    assert steal_half(1, 10**9, 0, 1, 4, 100) == 1
+    assert steal_half(1, 10**9, 0, 1, LAN) == 1
+
+
+def test_the_last_few_tasks_go_in_one_grant() -> None:
+    assert steal_half(4, 10**9, LAN.batch_target_us // 10, 1, LAN) == 4
+    assert steal_half(40, 10**9, LAN.batch_target_us // 10, 1, LAN) == 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import HeatReading

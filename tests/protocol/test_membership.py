@@ -62,6 +62,26 @@ def ping(*rumours: MemberState) -> Ping:
     return Ping(1, rumours)
 
 
+def pinged(members: Membership) -> list[bytes]:
+    return [e.peer for e in effects(members) if isinstance(e, Send) and isinstance(e.message, Ping)]
+
+
+def test_who_has_just_spoken_is_not_probed_unless_there_is_something_to_tell() -> None:
+    members = alone(peers=(BOB,))
+    interval_us = LAN.probe_interval_us
+    probe = ("probe", b"")
+    members.heard(BOB, 2 * interval_us - 1)
+    members.on_timer(probe, 2 * interval_us)
+    assert pinged(members) == []
+    members.on_timer(probe, 4 * interval_us)
+    assert pinged(members) == [BOB]
+    members = alone(peers=(BOB,))
+    members._rumours.add(MemberState(CAROL, 1, int(Status.DEAD)))
+    members.heard(BOB, 2 * interval_us - 1)
+    members.on_timer(probe, 2 * interval_us)
+    assert pinged(members) == [BOB]
+
+
 # -- stories ------------------------------------------------------------------------------------------------
 
 

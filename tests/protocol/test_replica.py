@@ -6,13 +6,15 @@ from dataclasses import replace
 
 from hearthmesh.crypto.certificates import Role, revoke
 from hearthmesh.protocol.codec import decode_message, encode_message
+from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import CancelJob, FollowJob, Received, SubmitJob
+from hearthmesh.protocol.granter import parts
 from hearthmesh.protocol.granting import Ledger
 from hearthmesh.protocol.jobs import BatchInfo, JobState
-from hearthmesh.protocol.messages import Revocations
+from hearthmesh.protocol.messages import Delivery, Records, Rejected, Renew, Revocations, Steal
 from hearthmesh.protocol.records import UINT_MAX, RecordKind, sign_record
 from hearthmesh.protocol.subscriptions import job_status
-from tests.protocol.cluster import SECOND, Cluster, SimNode, cold
+from tests.protocol.cluster import MS, SECOND, Cluster, SimNode, cold
 
 
 def submitted(cluster: Cluster, client: SimNode, tasks: int, **changes: int) -> bytes:
@@ -108,3 +110,144 @@ def test_a_member_that_refuses_a_job_controls_none_of_it() -> None:
     assert sorted(client.results) == list(range(90))
     assert job_id not in refusing.mesh.replica.jobs
     assert sum(len(node.executed) for node in nodes) >= 90
+
+
+# -- what is said later, and less of it -----------------------------------------------------------------------
+
+
+def said(cluster: Cluster, kind: str) -> list[str]:
+    """Who said it to whom, in order."""
+    return [line.removesuffix(f" {kind}") for line in cluster.log if line.endswith(f" {kind}")]
+
+
+def test_tasks_that_are_done_soon_cost_the_other_replicas_no_grant() -> None:
+    cluster = Cluster(task_us=1 * MS)
+    keepers = [cluster.add(f"r{number}", Role.REPLICA) for number in range(3)]
+    worker, client = cluster.add("w", Role.WORKER, heat=cold()), cluster.client()
+    cluster.log.clear()
+    job_id = submitted(cluster, client, 30)
+    cluster.run_until(lambda: len(worker.executed) == 30)
+    cluster.run(SECOND)
+    assert said(cluster, "Records") == []
+    assert {keeper.mesh.replica.jobs[job_id].state.done.total for keeper in keepers} == {30}
+
+
+def test_grants_of_long_tasks_are_known_to_all_replicas_before_anybody_could_take_over() -> None:
+    cluster = Cluster(task_us=2 * SECOND)
+    keepers = [cluster.add(f"r{number}", Role.REPLICA) for number in range(3)]
+    cluster.add("w", Role.WORKER, heat=cold())
+    job_id = submitted(cluster, cluster.client(), 3)
+    cluster.run(cluster.config.grant_echo_us + 100 * MS)
+    held = [sum(keeper.mesh.replica.jobs[job_id].ledger.leased_by().values()) for keeper in keepers]
+    assert held[0] == held[1] == held[2] > 0
+    assert cluster.config.grant_echo_us < cluster.config.suspicion_min_us
+
+
+def test_batches_of_one_delay_are_acknowledged_together_and_not_before() -> None:
+    cluster = Cluster(task_us=1 * MS, config=replace(LOCAL, batch_tasks_max=2, batch_floor_us=1))
+    cluster.add("r", Role.REPLICA)
+    worker = cluster.add("w", Role.WORKER, heat=cold())
+    submitted(cluster, cluster.client(), 40, estimate_us=1 * MS)
+    cluster.log.clear()
+    cluster.run_until(lambda: len(worker.executed) == 40)
+    cluster.run(cluster.delay_us * 2)
+    assert len(said(cluster, "Delivery")) >= 20 and said(cluster, "Stored") == []
+    cluster.run(cluster.config.stored_delay_us + 10 * MS)
+    assert said(cluster, "Stored") == ["r>w"]
+    assert len(worker.mesh.worker.outbox) == 0
+
+
+def test_a_lifeline_that_is_kept_is_answered_by_work_alone() -> None:
+    cluster = Cluster()
+    cluster.add("r", Role.REPLICA)
+    worker = cluster.add("w", Role.WORKER, heat=cold())
+    cluster.run(2 * SECOND)
+    assert said(cluster, "Steal") and said(cluster, "Refused") == []
+    submitted(cluster, cluster.client(), 4)
+    cluster.run_until(lambda: len(worker.executed) == 4)
+    assert said(cluster, "Granted")
+
+
+def test_a_lifeline_for_which_there_is_no_room_is_refused() -> None:
+    cluster = Cluster(config=replace(LOCAL, lifelines_held_max=0))
+    cluster.add("r", Role.REPLICA)
+    cluster.add("w", Role.WORKER, heat=cold())
+    cluster.run(2 * SECOND)
+    assert said(cluster, "Refused")
+
+
+def test_the_section_of_a_dead_replica_is_granted_by_another_and_given_back() -> None:
+    cluster = Cluster()
+    keepers = [cluster.add(f"r{number}", Role.REPLICA) for number in range(3)]
+    job_id = submitted(cluster, cluster.client(), 30)
+    free = {keeper.name: keeper.mesh.replica.free_tasks for keeper in keepers}
+    assert [free[name]() for name in sorted(free)] == [10, 10, 10]
+    cluster.disconnect(keepers[0])
+    cluster.run(cluster.config.suspicion_max_us)
+    assert sum(keeper.mesh.replica.free_tasks() for keeper in keepers[1:]) == 30
+    cluster.cut_off.clear()
+    for other in (*keepers[1:], *(node for node in cluster.nodes.values() if node.name == "client")):
+        cluster.connect(keepers[0], other)
+    cluster.run(4 * cluster.config.reconcile_interval_us)
+    replicas = {keeper.mesh.replica.jobs[job_id].state.replicas for keeper in keepers}
+    assert len(replicas) == 1
+    assert sum(keeper.mesh.replica.free_tasks() for keeper in keepers) == 30
+
+
+def test_records_are_cut_into_messages_that_peers_can_decode() -> None:
+    cut = parts([bytes(250)] * 600 + [bytes(600_000)] * 2)
+    assert [raw for part in cut for raw in part] == [bytes(250)] * 600 + [bytes(600_000)] * 2
+    for part in cut:
+        message = Records(bytes(32), part)
+        assert decode_message(encode_message(message)) == message
+
+
+def test_sections_follow_who_refuses() -> None:
+    cluster = Cluster()
+    keepers = [cluster.add(f"r{number}", Role.REPLICA) for number in range(3)]
+    job_id = submitted(cluster, cluster.client(), 30)
+    replica = keepers[0].mesh.replica
+    one, other = [node for node in replica.jobs[job_id].state.replicas if node != keepers[0].id]
+    controlled = []
+    for refuses in (one, other):
+        cluster.feed(keepers[0], Received(refuses, Rejected(0, job_id, "no")))
+        controlled.append(replica.free_tasks())
+        replica.jobs[job_id].refusing.clear()
+    assert sorted(controlled) == [10, 20]
+    for refuses in (one, other):
+        replica.jobs[job_id].refusing = {refuses: None}
+        assert replica._sections(replica.jobs[job_id]) == replica._work_out_sections(replica.jobs[job_id])
+
+
+def test_a_granter_that_dies_before_it_told_the_others_leaves_no_second_grant_under_its_epoch() -> None:
+    cluster = Cluster(task_us=60 * SECOND)
+    keepers = [cluster.add(f"r{number}", Role.REPLICA) for number in range(3)]
+    worker = cluster.add("w", Role.WORKER)
+    job_id = submitted(cluster, cluster.client(), 3, estimate_us=60 * SECOND)
+    cluster.run(3 * SECOND)
+    cluster.feed(worker, cold(slots=1))
+    cluster.run_until(lambda: bool(worker.executions))
+    cluster.run(20 * MS)
+    (run,) = worker.executions.values()
+    granter = next(keeper for keeper in keepers if keeper.mesh.replica.jobs[job_id].ledger.live.get(run.first))
+    cluster.kill(granter)
+    heir = cluster.add("heir", Role.WORKER, heat=cold(slots=3))
+    cluster.run(20 * SECOND)
+    taken_over = {
+        index for other in heir.executions.values() for index in range(other.first, other.first + other.count)
+    }
+    assert taken_over and run.first not in taken_over
+
+
+def test_tasks_of_a_lease_that_ran_out_are_pushed_along_a_lifeline() -> None:
+    cluster = Cluster(task_us=2 * SECOND)
+    cluster.add("r", Role.REPLICA)
+    first = cluster.add("first", Role.WORKER, heat=cold())
+    submitted(cluster, cluster.client(), 1)
+    cluster.run_until(lambda: bool(first.executions))
+    second = cluster.add("second", Role.WORKER, heat=cold())
+    cluster.run(500 * MS)
+    cluster.blocked = lambda a, _b, message: a is first and isinstance(message, Renew | Delivery | Steal)
+    cluster.log.clear()
+    cluster.run_until(lambda: bool(second.executions))
+    assert "second>r Steal" not in cluster.log[cluster.log.index("r>second Granted") - 3 :]

@@ -1,7 +1,10 @@
 """A client's side of a job: what it took is accepted, whatever it does next."""
 
+from dataclasses import replace
+
+from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import FollowJob, ListJobs, SubmitJob, UnfollowJob
-from tests.protocol.cluster import SECOND, Cluster, SimNode
+from tests.protocol.cluster import MS, SECOND, Cluster, SimNode
 
 
 def submitted(cluster: Cluster, client: SimNode, tasks: int) -> bytes:
@@ -69,3 +72,36 @@ def test_asking_for_progress_does_not_end_the_results() -> None:
     cluster.feed(client, UnfollowJob(job_id))
     cluster.run_until(lambda: bool(client.noted("job.accepted")))
     assert len(client.results) == 60
+
+
+def test_who_grants_the_first_tasks_is_told_of_the_job_first() -> None:
+    cluster = Cluster()
+    cluster.workers(3)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    cluster.log.clear()
+    job_id = submitted(cluster, client, 1)
+    granter = client.mesh.submitter.jobs[job_id].state.replicas[-1]
+    first = next(line for line in cluster.log if line.endswith(" Submit"))
+    assert first == f"client>{cluster.nodes[granter].name} Submit"
+
+
+def test_the_window_is_opened_for_several_batches_at_a_time_and_at_the_end() -> None:
+    cluster = Cluster(task_us=1 * MS, config=replace(LOCAL, batch_tasks_max=1, batch_floor_us=1, result_window=8))
+    cluster.workers(3)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    job_id = submitted(cluster, client, 101)
+    cluster.log.clear()
+    cluster.feed(client, FollowJob(job_id, (), True))
+    cluster.run_until(lambda: len(client.results) == 101)
+    cluster.run(SECOND)
+    told = sum(line.endswith(" Consumed") for line in cluster.log)
+    assert 101 // 8 <= told <= 101 // 2 + 2
+    source = next(
+        node
+        for node in cluster.nodes.values()
+        if job_id in node.mesh.replica.jobs and len(node.mesh.replica.jobs[job_id].subscriptions)
+    )
+    (subscription,) = source.mesh.replica.jobs[job_id].subscriptions._by_peer.values()
+    assert not subscription.in_flight and not subscription.waiting

@@ -343,6 +343,20 @@ def _keepers_come_back(cluster: Watched) -> None:
         cluster.run(6 * SECOND)
 
 
+def _cancelled_before_it_is_level(cluster: Watched) -> None:
+    """A keeper has just come back, and has not yet heard what went on, when the job is cancelled."""
+    workers, client = cluster.workers(5), cluster.client()
+    cluster.run(3 * SECOND)
+    job = _submitted(cluster, client, 120)
+    cluster.run_until(lambda: client.mesh.submitter.jobs[job].durable)
+    keeper = next(worker for worker in workers if job in worker.mesh.replica.jobs)
+    cluster.kill(keeper)
+    cluster.run(300 * MS)
+    cluster.restart(keeper)
+    cluster.feed(client, CancelJob(job))
+    cluster.run(SECOND)
+
+
 def _leaving_with_debts(cluster: Watched) -> None:
     """Asked to leave while results are not acknowledged: cold, and warm. And a node that steals from itself."""
     cluster.blocked = lambda _a, _b, message: isinstance(message, Stored)
@@ -385,6 +399,7 @@ def lives() -> Lives:
         _slow_replicas,
         _followed_early,
         _keepers_come_back,
+        _cancelled_before_it_is_level,
         _leaving_with_debts,
     ]
     for day in days:

@@ -48,8 +48,8 @@ class Den:
         self.thief.want(HUNGER, idle=idle, now_us=now_us)
         return [(peer, message) for peer, message in self.bench.sent() if isinstance(message, Steal)]
 
-    def refuse(self, victim: bytes, steal: Steal, now_us: int, *, parked: bool = False) -> None:
-        self.thief.on_refused(victim, Refused(steal.request, parked), now_us)
+    def refuse(self, victim: bytes, steal: Steal, now_us: int) -> None:
+        self.thief.on_refused(victim, Refused(steal.request), now_us)
         self.bench.effects()
 
 
@@ -136,7 +136,7 @@ def test_keeper_that_has_no_room_for_lifelines_is_not_asked_again_soon() -> None
     den = Den()
     den.member(A.node_id)
     ((victim, steal),) = den.want()
-    den.refuse(victim, steal, 0, parked=False)
+    den.refuse(victim, steal, 0)
     assert den.want(LOCAL.lifeline_ttl_us - 1) == []
     assert len(den.want(LOCAL.lifeline_ttl_us + 1)) == 1
 
@@ -152,7 +152,7 @@ def test_lost_peers_lifeline_is_parked_anew() -> None:
 def test_refusal_that_was_not_asked_for_ends_no_steal() -> None:
     den = Den(a=50)
     den.want()
-    den.thief.on_refused(B.node_id, Refused(99_999, True), 0)
+    den.thief.on_refused(B.node_id, Refused(99_999), 0)
     assert den.want() == []
 
 

@@ -19,10 +19,12 @@ from hearthmesh.protocol.messages import (
     Renew,
     Steal,
     Superseded,
+    TableRows,
 )
 from hearthmesh.protocol.records import (
     Cancellation,
     Grant,
+    JobDigest,
     Record,
     RecordKind,
     Release,
@@ -312,3 +314,41 @@ def test_all_that_is_held_is_renewed_in_one_message_to_each_replica() -> None:
         ranges = [(part.lo, part.hi, part.epoch) for job in message.jobs for part in job.ranges]
         covered = sorted(index for lo, hi, _ in ranges for index in range(lo, hi))
         assert covered == [*range(0, 20), *range(40, 60)]
+
+
+# -- how much -------------------------------------------------------------------------------------------------
+
+
+def steals(effects: list[Effect]) -> list[Steal]:
+    return [
+        e.message for e in effects if isinstance(e, Send) and isinstance(e.message, Steal) and not e.message.lifeline
+    ]
+
+
+def test_batches_stay_whole_while_the_granter_has_more_and_shrink_to_the_end() -> None:
+    shop = Shop(estimate_us=50 * MS)
+    full = shop.cluster.config.batch_target_us // (50 * MS)
+    (more,) = runs(
+        shop.say(shop.keepers[0], Granted(0, (shop.grant(0, full).raw,), (shop.spec.raw, shop.replicas.raw), 50))
+    )
+    assert more == (0, full)
+    shop = Shop(estimate_us=50 * MS)
+    (last,) = runs(shop.give(shop.grant(0, full)))
+    assert last == (0, full // 2)
+
+
+def test_a_worker_steals_when_its_queue_is_low_and_not_before() -> None:
+    shop = Shop(estimate_us=50 * MS)
+    low = shop.cluster.config.queue_low_us // (50 * MS)
+    shop.give(shop.grant(0, 40))
+    assert shop.held > low
+    digest = JobDigest(shop.spec.id, shop.keepers[0].id, 1, 1, 50, 50 * MS, "wasm", "", 5, False)
+    record = sign_record(shop.keepers[0].identity, RecordKind.JOB_DIGEST, digest)
+    assert steals(shop.say(shop.keepers[0], TableRows(0, (record.raw,), ()))) == []
+    shop.say(shop.keepers[0], Superseded((HeldJob(shop.spec.id, (HeldRange(0, 40, 1),)),)))
+    assert shop.held == 0
+    later = digest.__class__(shop.spec.id, shop.keepers[0].id, 1, 2, 50, 50 * MS, "wasm", "", 5, False)
+    again = sign_record(shop.keepers[0].identity, RecordKind.JOB_DIGEST, later)
+    hunger = steals(shop.say(shop.keepers[0], TableRows(0, (again.raw,), ())))
+    assert [steal.appetite_us for steal in hunger] in ([], [shop.cluster.config.queue_target_us])
+    assert shop.worker.mesh.thief.steals == 1

@@ -1,0 +1,403 @@
+"""What a node grants of the jobs that it keeps: to whom, until when, and what it says of what is left.
+
+The layer below `upkeep` and `replica`: it holds the jobs, and every change of a job's state goes through `_merge`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from ..crypto.certificates import Role
+from .context import Context
+from .effects import Persist, Publish, Reason
+from .granting import Ledger, controlled_sections, steal_half
+from .jobs import JobState, RejectedRecord
+from .membership import Membership
+from .messages import (
+    Announce,
+    Granted,
+    HeldJob,
+    HeldRange,
+    Records,
+    Refused,
+    Rejected,
+    Renew,
+    Steal,
+    Superseded,
+)
+from .records import (
+    Grant,
+    JobDigest,
+    Record,
+    RecordKind,
+    sign_record,
+)
+from .subscriptions import Subscriptions
+from .tables import Tables
+
+JOBS_A_REPLY_MAX = 128
+GRANT_RANGES_MAX = 16
+# Records a message; more go into the next one, so that no frame is too long for the link.
+RECORDS_BYTES_MAX = 1024 * 1024
+RECORDS_A_MESSAGE_MAX = 256
+# Grants that wait to be echoed; with more, all are told at once.
+UNECHOED_MAX = 256
+
+
+@dataclass(slots=True)
+class KeptJob:
+    """A job of which this node is a replica.
+
+    level: whether it may grant. Who came back, or took a dead one's seat, first has to hear what went on meanwhile:
+    else it would grant again what others have done.  adopted_us: when it came here, in this life.
+    sections: the ranges that it may grant now, and what they follow from.
+    """
+
+    state: JobState
+    ledger: Ledger
+    subscriptions: Subscriptions
+    since_us: int
+    adopted_us: int
+    level: bool = True
+    sections: tuple[tuple[int, bytes, bool, tuple[bytes, ...]], list[tuple[int, int]]] | None = None
+    completed_us: int | None = None
+    settled_us: int | None = None
+    announced_free: int = -1
+    announced_us: int = -(1 << 60)
+    reconciled: dict[bytes, bytes] = field(default_factory=dict)
+    refusing: dict[bytes, None] = field(default_factory=dict)
+
+    def elapsed_us(self, now_us: int) -> int:
+        return (now_us if self.completed_us is None else self.completed_us) - self.since_us
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedSteal:
+    """A lifeline: a thief that found nothing, to be pushed to until it expires."""
+
+    steal: Steal
+    expires_at_us: int
+
+
+class Granter:
+    """See the module."""
+
+    def __init__(self, ctx: Context, members: Membership, tables: Tables, incarnation: int) -> None:
+        self._ctx = ctx
+        self._members = members
+        self._tables = tables
+        self._incarnation = incarnation
+        self.jobs: dict[bytes, KeptJob] = {}
+        self.open_jobs: dict[bytes, None] = {}
+        self._lifelines: dict[bytes, ParkedSteal] = {}
+        self._told: dict[bytes, dict[bytes, None]] = {}
+        self._unechoed: dict[bytes, list[bytes]] = {}
+        self._watched: dict[bytes, None] = {}
+        self._digest_sequence = 0
+        self._sweeping = False
+        self._keepers_seen = 0
+        self.storage_failed = ""
+
+    # -- the state ---------------------------------------------------------------------------------------
+
+    def _persist(self, record: Record) -> None:
+        job_id = record.id if record.kind is RecordKind.SPEC else record.body.job_id
+        self._ctx.emit(Persist(job_id, int(record.kind), record.id, record.raw))
+
+    def _merge(self, kept: KeptJob, record: Record, sender: bytes, now_us: int) -> bool:
+        """Merge a checked record, persist it, follow it in the ledger; penalise what cannot be."""
+        if len(kept.state.ids) >= self._ctx.config.records_per_job_max and sender != self._ctx.node_id:
+            self._ctx.penalise(sender, Reason.TOO_MANY)
+            return False
+        try:
+            changed = kept.state.merge(record)
+        except RejectedRecord as error:
+            if error.fault and sender != self._ctx.node_id:
+                self._ctx.penalise(sender, Reason(error.reason))
+            return False
+        if not changed:
+            return False
+        self._persist(record)
+        kept.ledger.apply(record, now_us)
+        self._arm_sweep(kept, now_us)
+        if record.kind is RecordKind.CANCELLATION:
+            self._on_cancelled(kept, record)
+        return True
+
+    def _on_cancelled(self, kept: KeptJob, record: Record) -> None:
+        self.open_jobs.pop(kept.state.job_id, None)
+        for holder in sorted(kept.ledger.leased_by()):
+            self._ctx.send(holder, Records(kept.state.job_id, (record.raw,)))
+
+    def _tell_replicas(self, kept: KeptJob, records: tuple[bytes, ...]) -> None:
+        for node in kept.state.replicas:
+            if node != self._ctx.node_id and self._members.is_alive(node):
+                self._ctx.send(node, Records(kept.state.job_id, records))
+
+    def _after_change(self, kept: KeptJob, now_us: int) -> None:
+        """Completion, free tasks, followers and digest, after any change of the state."""
+        state = kept.state
+        if not state.open:
+            self.open_jobs.pop(state.job_id, None)
+        if state.complete and kept.completed_us is None:
+            kept.completed_us = now_us
+            self._ctx.notify("replica.job-complete", job_id=state.job_id, duplicates=state.duplicates)
+        settled = state.fully_accepted or state.cancellation is not None
+        if settled and kept.settled_us is None:
+            kept.settled_us = now_us
+        kept.subscriptions.report(kept.ledger, kept.elapsed_us(now_us), now_us, force=kept.completed_us == now_us)
+        self._publish_digest(kept, now_us)
+        self._arm_sweep(kept, now_us)
+
+    def _after_freeing(self, kept: KeptJob, now_us: int) -> None:
+        """As `_after_change`, where the change may have given this node more to grant."""
+        self.serve_lifelines(now_us)
+        self._after_change(kept, now_us)
+
+    # -- granting ----------------------------------------------------------------------------------------
+
+    def _sections(self, kept: KeptJob) -> list[tuple[int, int]]:
+        replica_set = kept.state.replica_record
+        basis = (self._keepers_seen, replica_set.id if replica_set else b"", kept.level, tuple(kept.refusing))
+        if kept.sections is None or kept.sections[0] != basis:
+            kept.sections = (basis, self._work_out_sections(kept))
+        return kept.sections[1]
+
+    def _work_out_sections(self, kept: KeptJob) -> list[tuple[int, int]]:
+        if not kept.level:
+            return []
+        members = kept.state.replicas
+        return controlled_sections(
+            members,
+            kept.state.spec.tasks,
+            self._ctx.node_id,
+            lambda node: node not in kept.refusing and self._keeps(node),
+        )
+
+    def keepers_changed(self) -> None:
+        """Some node came, went, or says something else of what it keeps: sections are worked out anew."""
+        self._keepers_seen += 1
+
+    def _keeps(self, node: bytes) -> bool:
+        """Whether another replica can be relied on: it lives, and does not say that its disk is full."""
+        if not self._members.is_alive(node):
+            return False
+        row = self._tables.get(RecordKind.MEMBER, node)
+        return row is None or bool(row.body.roles & Role.REPLICA)
+
+    def on_member(self, now_us: int) -> None:
+        """A node said something new of itself: the sections of one that keeps nothing fall to the next."""
+        self.keepers_changed()
+        for job_id in list(self.open_jobs):
+            self._publish_digest(self.jobs[job_id], now_us)
+        self.serve_lifelines(now_us)
+
+    def on_rejected(self, peer: bytes, message: Rejected, now_us: int) -> None:
+        """A member that will not keep the job: its section falls to the next, until it is heard to keep it."""
+        kept = self.jobs.get(message.job_id)
+        if kept is not None and peer in kept.state.replicas and peer not in kept.refusing:
+            kept.refusing[peer] = None
+            self._after_freeing(kept, now_us)
+
+    def grant(self, thief: bytes, steal: Steal, now_us: int) -> bool:
+        """Answer a steal with tasks of the most urgent job that fits; False if there is nothing to give."""
+        if self.storage_failed:
+            return False
+        jobs = [self.jobs[job_id] for job_id in self.open_jobs]
+        jobs.sort(key=lambda kept: (-kept.state.spec.priority, kept.since_us))
+        for kept in jobs:
+            if steal.can_run(kept.state.job_id, kept.state.spec) and self._grant_from(kept, thief, steal, now_us):
+                return True
+        return False
+
+    def _grant_from(self, kept: KeptJob, thief: bytes, steal: Steal, now_us: int) -> bool:
+        config, state = self._ctx.config, kept.state
+        if not kept.ledger.free:
+            return False
+        sections = self._sections(kept)
+        count = steal_half(
+            kept.ledger.free_in(sections),
+            steal.appetite_us,
+            state.task_us,
+            steal.slots,
+            config,
+        )
+        ranges = kept.ledger.pick(sections, count, GRANT_RANGES_MAX)
+        if not ranges:
+            return False
+        raws = []
+        for lo, hi in ranges:
+            grant = Grant(state.job_id, lo, hi, state.next_epoch(lo, hi), thief, config.lease_us)
+            record = sign_record(self._ctx.identity, RecordKind.GRANT, grant)
+            self._merge(kept, record, self._ctx.node_id, now_us)
+            raws.append(record.raw)
+            if not self._unechoed:
+                self._ctx.set_timer(("echo", b""), now_us + config.grant_echo_us)
+            self._unechoed.setdefault(state.job_id, []).append(record.id)
+        if sum(map(len, self._unechoed.values())) > UNECHOED_MAX:
+            self._echo_grants()
+        left = kept.ledger.free_in(sections)
+        granted = Granted(steal.request, tuple(raws), self.context_for(thief, kept.state), left)
+        self._ctx.send(thief, granted)
+        self._publish_digest(kept, now_us)
+        return True
+
+    def _echo_grants(self) -> None:
+        """Tell the other replicas what was granted; short tasks are done meanwhile, and cost nobody a record."""
+        unechoed, self._unechoed = self._unechoed, {}
+        for job_id, record_ids in unechoed.items():
+            kept = self.jobs.get(job_id)
+            if kept is None:
+                continue
+            records = [kept.state.record(record_id) for record_id in record_ids]
+            for part in parts([record.raw for record in records if record is not None]):
+                self._tell_replicas(kept, part)
+
+    def context_for(self, peer: bytes, state: JobState) -> tuple[bytes, ...]:
+        """Spec and replica set, unless this peer was told them on this link."""
+        assert state.replica_record is not None
+        told = self._told.setdefault(peer, {})
+        if state.replica_record.id in told:
+            return ()
+        told[state.replica_record.id] = None
+        while len(told) > JOBS_A_REPLY_MAX:
+            told.pop(next(iter(told)))
+        return state.context()
+
+    # -- lifelines ---------------------------------------------------------------------------------------
+
+    def park(self, thief: bytes, steal: Steal, now_us: int) -> bool:
+        """Keep a lifeline; False if there are too many."""
+        if thief not in self._lifelines and len(self._lifelines) >= self._ctx.config.lifelines_held_max:
+            return False
+        expires_at_us = now_us + self._ctx.config.lifeline_ttl_us
+        self._lifelines[thief] = ParkedSteal(steal, expires_at_us)
+        return True
+
+    def refuse(self, thief: bytes, steal: Steal, now_us: int) -> None:
+        """A lifeline that is kept needs no answer but work."""
+        if not (steal.lifeline and self.park(thief, steal, now_us)):
+            self._ctx.send(thief, Refused(steal.request))
+
+    def serve_lifelines(self, now_us: int) -> None:
+        """Tasks became free: push them to parked thieves, the coldest first; a served lifeline is used up."""
+        if not self._lifelines or not any(self._free_here(self.jobs[job_id]) for job_id in self.open_jobs):
+            return
+        coldest = sorted(self._lifelines, key=lambda node: (-self._lifelines[node].steal.deficit_w, node))
+        for thief in coldest:
+            parked = self._lifelines[thief]
+            if parked.expires_at_us <= now_us or not self._members.is_alive(thief):
+                del self._lifelines[thief]
+                continue
+            if self.grant(thief, replace(parked.steal, request=0, lifeline=False), now_us):
+                del self._lifelines[thief]
+
+    def drop_lifeline(self, thief: bytes) -> None:
+        self._lifelines.pop(thief, None)
+
+    # -- leases ------------------------------------------------------------------------------------------
+
+    def on_renew(self, peer: bytes, message: Renew, now_us: int) -> None:
+        lost: list[HeldJob] = []
+        for held in message.jobs:
+            kept = self.jobs.get(held.job_id)
+            if kept is None:
+                continue
+            gone: list[HeldRange] = []
+            for part in held.ranges:
+                if part.lo >= part.hi or part.hi > kept.state.spec.tasks:
+                    self._ctx.penalise(peer, Reason.OUT_OF_RANGE)
+                    return
+                until_us = now_us + self._ctx.config.lease_us
+                parts = kept.ledger.renew(peer, part.lo, part.hi, part.epoch, until_us)
+                gone.extend(HeldRange(lo, hi, epoch) for lo, hi, epoch in parts)
+            if kept.state.cancellation is not None:
+                self._ctx.send(peer, Records(held.job_id, (kept.state.cancellation.raw,)))
+            elif gone:
+                lost.append(HeldJob(held.job_id, tuple(gone[:1024])))
+            self._arm_sweep(kept, now_us)
+        if lost:
+            self._ctx.send(peer, Superseded(tuple(lost)))
+
+    def _arm_sweep(self, kept: KeptJob, now_us: int) -> None:
+        """Look at the job at the next sweep, and the ones after, while there are leases or followers."""
+        if not (len(kept.ledger.live) or len(kept.subscriptions)):
+            return
+        self._watched[kept.state.job_id] = None
+        if not self._sweeping:
+            self._sweeping = True
+            self._ctx.set_timer(("sweep", b""), now_us + self._ctx.config.lease_sweep_us)
+
+    def _sweep(self, now_us: int) -> None:
+        """Free expired leases and report progress."""
+        self._sweeping = False
+        watched, self._watched = self._watched, {}
+        for kept in [self.jobs[job_id] for job_id in watched if job_id in self.jobs]:
+            expired = kept.ledger.expire(now_us)
+            for lo, hi, holder in expired:
+                self._ctx.notify("lease.expired", job_id=kept.state.job_id, holder=holder, lo=lo, hi=hi)
+            if expired:
+                self._after_freeing(kept, now_us)
+            else:
+                kept.subscriptions.report(kept.ledger, kept.elapsed_us(now_us), now_us)
+                if kept.announced_free != 0 and kept.state.job_id in self.open_jobs:
+                    self._publish_digest(kept, now_us)
+            self._arm_sweep(kept, now_us)
+
+    # -- digests -----------------------------------------------------------------------------------------
+
+    def _publish_digest(self, kept: KeptJob, now_us: int) -> None:
+        """Tell the cell how much is free here: at once when it went to or from none, else when it halved or doubled."""
+        state = kept.state
+        free = self._free_here(kept)
+        age_us = now_us - kept.announced_us
+        # Rows of the tables expire: what is still to be had is said again.
+        stale = free > 0 and age_us >= self._ctx.config.heat_refresh_us
+        if not stale and (free == kept.announced_free or (free == 0 and kept.announced_free == -1)):
+            return
+        crossed = (free > 0) != (kept.announced_free > 0)
+        # Thieves choose by magnitude: what is less than a twofold change can wait for the refresh.
+        similar = free < 2 * kept.announced_free and kept.announced_free < 2 * free
+        if not crossed and not stale and (similar or age_us < self._ctx.config.sync_interval_us):
+            return
+        kept.announced_free, kept.announced_us = free, now_us
+        self._digest_sequence += 1
+        digest = JobDigest(
+            job_id=state.job_id,
+            replica=self._ctx.node_id,
+            incarnation=self._incarnation,
+            sequence=self._digest_sequence,
+            free_tasks=free,
+            task_us=state.task_us,
+            runtime=state.spec.runtime,
+            command=state.spec.command,
+            priority=state.spec.priority,
+            finished=not state.open,
+        )
+        record = sign_record(self._ctx.identity, RecordKind.JOB_DIGEST, digest)
+        self._tables.publish(record, now_us, urgent=crossed and free > 0)
+        if crossed and free > 0 and not kept.state.leases and not kept.state.done:
+            self._ctx.emit(Publish(Announce((record.raw,))))
+
+    def free_tasks(self) -> int:
+        """Tasks that this node could grant now, over all jobs."""
+        return sum(self._free_here(self.jobs[job_id]) for job_id in self.open_jobs)
+
+    def _free_here(self, kept: KeptJob) -> int:
+        """Tasks of the job that this node could grant now."""
+        return kept.ledger.free_in(self._sections(kept)) if kept.ledger.free and kept.state.open else 0
+
+
+def parts(raws: list[bytes]) -> list[tuple[bytes, ...]]:
+    """Records in messages that a link can carry, in order."""
+    parts: list[list[bytes]] = []
+    size = RECORDS_BYTES_MAX
+    for raw in raws:
+        if size + len(raw) > RECORDS_BYTES_MAX or len(parts[-1]) == RECORDS_A_MESSAGE_MAX:
+            parts.append([])
+            size = 0
+        parts[-1].append(raw)
+        size += len(raw)
+    return [tuple(part) for part in parts]

@@ -1,0 +1,220 @@
+"""What keeps replicas alike and seats taken: comparing states, replacing the dead, forgetting what is over."""
+
+from __future__ import annotations
+
+from .context import Context
+from .effects import Forget, Persist, SendBatch, UnpinBlobs
+from .granter import RECORDS_A_MESSAGE_MAX, Granter, KeptJob
+from .membership import Membership
+from .messages import (
+    Reconcile,
+    ReconcileIds,
+    Records,
+    Want,
+)
+from .placement import candidates_from, replacement
+from .reconcile import answers, opening, respond, respond_ids
+from .records import (
+    RecordKind,
+    ReplicaSet,
+    sign_record,
+)
+from .tables import Tables
+
+FORGOTTEN_ROW = 102
+RECONCILE_JOBS_A_TICK = 16
+RECONCILE_RANGES_MAX = 1024
+# A replica that hears of no equal waits so many intervals before it grants.
+LEVEL_INTERVALS = 3
+FORMER_EVERY = 4
+
+
+class Upkeep(Granter):
+    """See the module. What a replica does without being asked by workers or submitters."""
+
+    def __init__(self, ctx: Context, members: Membership, tables: Tables, incarnation: int) -> None:
+        super().__init__(ctx, members, tables, incarnation)
+        self._forgotten: dict[bytes, None] = {}
+        self._replacing: dict[bytes, None] = {}
+        self._reconcile_cursor = 0
+
+    def has_forgotten(self, job_id: bytes) -> bool:
+        return job_id in self._forgotten
+
+    # -- comparing ---------------------------------------------------------------------------------------
+
+    def _tick_reconcile(self, now_us: int) -> None:
+        self._ctx.set_timer(("reconcile", b""), now_us + self._ctx.config.reconcile_interval_us)
+        job_ids = list(self.jobs)
+        for step in range(min(RECONCILE_JOBS_A_TICK, len(job_ids))):
+            kept = self.jobs[job_ids[(self._reconcile_cursor + step) % len(job_ids)]]
+            if not kept.level and now_us - kept.adopted_us >= LEVEL_INTERVALS * self._ctx.config.reconcile_interval_us:
+                self._level(kept, now_us)
+            self._publish_digest(kept, now_us)
+            self._reconcile(kept, now_us)
+            self._forget_if_due(kept, now_us)
+        self._reconcile_cursor += RECONCILE_JOBS_A_TICK
+        self._watch_seats(now_us)
+        for thief in [node for node, parked in self._lifelines.items() if parked.expires_at_us <= now_us]:
+            del self._lifelines[thief]
+
+    def _reconcile(self, kept: KeptJob, now_us: int) -> None:
+        """Compare with one random living co-replica, unless both were equal and nothing changed here.
+
+        Now and then with a former one: after a partition it may be in a set that has no member of this one.
+        """
+        me, is_alive = self._ctx.node_id, self._members.is_alive
+        others = [node for node in kept.state.replicas if node != me and is_alive(node)]
+        former = [node for node in kept.state.former_replicas if node != me and is_alive(node)]
+        if former and (not others or self._ctx.rng.randrange(FORMER_EVERY) == 0):
+            others = former
+        if not others:
+            return
+        peer = others[self._ctx.rng.randrange(len(others))]
+        ranges = opening(kept.state.ids)
+        fingerprint = b"".join(part.fingerprint for part in ranges)
+        if kept.reconciled.get(peer) == fingerprint and self._ctx.rng.randrange(10):
+            return
+        kept.reconciled[peer] = fingerprint
+        self._ctx.send(peer, Reconcile(kept.state.job_id, ranges))
+
+    def _level(self, kept: KeptJob, now_us: int) -> None:
+        """It knows what another knows (or nobody answers): from now on it grants."""
+        kept.level = True
+        self._after_freeing(kept, now_us)
+
+    def on_reconcile(self, peer: bytes, message: Reconcile, now_us: int) -> None:
+        """Answer for the ranges that differ."""
+        job_id = message.job_id
+        kept = self._reconcilable(peer, job_id)
+        if kept is None:
+            if job_id in self.jobs:
+                # It keeps the job, maybe under a set of which nobody told us: let it show the path to that.
+                self._ctx.send(peer, Want(job_id, (job_id,)))
+            return
+        if not kept.level and message.ranges == opening(kept.state.ids):
+            self._level(kept, now_us)
+        ranges, claims = respond(kept.state.ids, message.ranges, self._ctx.config, ranges_max=RECONCILE_RANGES_MAX)
+        for answer in answers(job_id, ranges, claims):
+            self._ctx.send(peer, answer)
+
+    def on_reconcile_ids(self, peer: bytes, message: ReconcileIds) -> None:
+        kept = self._reconcilable(peer, message.job_id)
+        if kept is None:
+            return
+        missing_here, missing_there = respond_ids(kept.state.ids, message.lo, message.hi, list(message.ids))
+        if missing_here:
+            self._ctx.send(peer, Want(message.job_id, tuple(missing_here[:256])))
+        self._send_records(kept, peer, missing_there)
+
+    def on_want(self, peer: bytes, message: Want) -> None:
+        kept = self._reconcilable(peer, message.job_id)
+        if kept is not None:
+            self._send_records(kept, peer, list(message.ids))
+
+    def _reconcilable(self, peer: bytes, job_id: bytes) -> KeptJob | None:
+        kept = self.jobs.get(job_id)
+        # Who was replaced and came back has to learn it, and may have what the others lack.
+        if kept is None or not kept.state.was_replica(peer):
+            return None
+        # They differ, or did: compare again at the next tick. Whoever compares keeps the job.
+        kept.reconciled.pop(peer, None)
+        kept.refusing.pop(peer, None)
+        return kept
+
+    def _send_records(self, kept: KeptJob, peer: bytes, record_ids: list[bytes]) -> None:
+        small: dict[bytes, None] = {}
+        for record_id in record_ids[:RECORDS_A_MESSAGE_MAX]:
+            if record_id in kept.state.batches:
+                self._ctx.emit(SendBatch(peer, kept.state.job_id, record_id))
+                continue
+            record = kept.state.record(record_id)
+            if record is None:
+                continue
+            if record.kind in (RecordKind.SPEC, RecordKind.REPLICA_SET):
+                small.update(dict.fromkeys(kept.state.context()))
+            else:
+                small[record.raw] = None
+        raws = tuple(small)
+        for at in range(0, len(raws), RECORDS_A_MESSAGE_MAX):
+            self._ctx.send(peer, Records(kept.state.job_id, raws[at : at + RECORDS_A_MESSAGE_MAX]))
+
+    # -- forgetting --------------------------------------------------------------------------------------
+
+    def _forget_if_due(self, kept: KeptJob, now_us: int) -> None:
+        """First the payload goes, with a mark so that late results are told; the mark goes last."""
+        if kept.settled_us is None or now_us - kept.settled_us < self._ctx.config.forget_payload_us:
+            return
+        job_id = kept.state.job_id
+        del self.jobs[job_id]
+        self.open_jobs.pop(job_id, None)
+        self._forgotten[job_id] = None
+        self._ctx.emit(Forget(job_id))
+        self._ctx.emit(UnpinBlobs(job_id))
+        self._ctx.emit(Persist(job_id, FORGOTTEN_ROW, job_id, b""))
+        if len(self._forgotten) > self._ctx.config.jobs_max:
+            oldest = next(iter(self._forgotten))
+            del self._forgotten[oldest]
+            self._ctx.emit(Forget(oldest))
+
+    # -- seats -------------------------------------------------------------------------------------------
+
+    def on_dead(self, node: bytes, now_us: int) -> None:
+        """A dead holder's tasks are free at once; a dead replica is replaced after the grace time."""
+        self._lifelines.pop(node, None)
+        for kept in list(self.jobs.values()):
+            gone = kept.ledger.free_holder(node)
+            if gone:
+                self._ctx.notify(
+                    "lease.freed",
+                    job_id=kept.state.job_id,
+                    holder=node,
+                    tasks=sum(hi - lo for lo, hi, _ in gone),
+                )
+            if gone or node in kept.state.replicas:
+                self._after_freeing(kept, now_us)
+        self._watch_seats(now_us)
+
+    def _watch_seats(self, now_us: int) -> None:
+        """Each member that is not there is replaced after the grace time; if nobody could take its seat, later."""
+        empty = dict.fromkeys(
+            node
+            for kept in self.jobs.values()
+            if kept.settled_us is None
+            for node in kept.state.replicas
+            if node != self._ctx.node_id and node not in self._replacing and not self._members.is_alive(node)
+        )
+        for node in empty:
+            self._replacing[node] = None
+            self._ctx.set_timer(("replace", node), now_us + self._ctx.config.replica_grace_us)
+
+    def _replace(self, dead: bytes, now_us: int) -> None:
+        """Put the next in rendezvous order in a dead member's place, where this node is the first alive."""
+        self._replacing.pop(dead, None)
+        if self._members.is_alive(dead):
+            return
+        rows = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
+        alive = [row for row in rows if self._members.is_alive(row.node) or row.node == self._ctx.node_id]
+        candidates = candidates_from(alive, self._ctx.wall_us(now_us) // 1_000_000)
+        for kept in list(self.jobs.values()):
+            members = kept.state.replicas
+            if dead not in members or kept.settled_us is not None:
+                continue
+            first = next((n for n in members if n == self._ctx.node_id or self._members.is_alive(n)), None)
+            if first != self._ctx.node_id:
+                continue
+            successor = replacement(kept.state.job_id, members, dead, candidates)
+            if successor is not None:
+                self._install(kept, dead, successor, now_us)
+
+    def _install(self, kept: KeptJob, dead: bytes, successor: bytes, now_us: int) -> None:
+        assert kept.state.replica_record is not None
+        old: ReplicaSet = kept.state.replica_record.body
+        members = tuple(successor if node == dead else node for node in old.members)
+        former = tuple(dict.fromkeys((*old.former, dead)))[-64:]
+        body = ReplicaSet(old.job_id, old.epoch + 1, members, former)
+        record = sign_record(self._ctx.identity, RecordKind.REPLICA_SET, body)
+        self._merge(kept, record, self._ctx.node_id, now_us)
+        self._ctx.notify("replica.replaced", job_id=old.job_id, dead=dead, successor=successor)
+        self._tell_replicas(kept, kept.state.context())
+        self._after_freeing(kept, now_us)
