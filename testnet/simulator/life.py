@@ -47,12 +47,12 @@ from ...protocol.events import (
     TimerFired,
 )
 from ...protocol.mesh import Mesh
-from ...protocol.messages import Announce, Delivery, Message, Revocations
+from ...protocol.messages import Announce, Delivery, Message, Revocations, rests_on_disk
 from ...protocol.records import RecordKind
 from ...protocol.replica import COLUMNS_ROW
-from .disk import RowKey, Write
-from .engine import SECOND
-from .outgoing import Outgoing, OutgoingBatch, rests_on_disk
+from .disk import Write
+from .engine import MS, SECOND
+from .outgoing import Outgoing, OutgoingBatch
 
 if TYPE_CHECKING:
     from .links import Link
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
 # As in the driver of real nodes.
 STORAGE_RETRY_US = SECOND
+LINGER_US = 50 * MS
 PENALTIES_MAX = 20
 PENALTY_WINDOW_US = 60 * SECOND
 # Numbers of events in the trace; a name keeps its number.
@@ -116,6 +117,7 @@ class Life:
         self.missed: deque[tuple[Event, int]] = deque()
         self._pipeline: deque[Write | Outgoing | OutgoingBatch] = deque()
         self._committing = False
+        self._lingering = False
         self._on_the_way: tuple[Write, ...] = ()
         self._unwritten: list[Write] = []
         self._penalties: dict[int, deque[int]] = {}
@@ -270,25 +272,32 @@ class Life:
         self.world.checkers.writing(self, write)
         self._pipeline.append(write)
         if not self._committing:
+            self._linger()
+
+    def _linger(self) -> None:
+        """What no message waits for is written a little later, with more."""
+        if not self._lingering:
+            self._lingering = True
+            self.world.engine.after(LINGER_US, self._end_linger)
+
+    def _end_linger(self) -> None:
+        self._lingering = False
+        if self._pipeline and not self._committing and self.runs:
             self._committing = True
-            # At the end of this event's effects: they share a commit.
-            self.world.engine.after(0, self._commit)
+            self._commit()
 
     def _emit(self, outgoing: Outgoing | OutgoingBatch) -> None:
         if self._unwritten and not self._may_leave(outgoing, stored=False):
             return
-        waits = bool(self._pipeline) or self._committing
-        if waits and self.world.plan.early_sends and isinstance(outgoing, Outgoing):
-            waits = rests_on_disk(outgoing.message)
-        if waits:
+        rests = isinstance(outgoing, OutgoingBatch) or rests_on_disk(outgoing.message)
+        if rests and (self._pipeline or self._committing):
             self._pipeline.append(outgoing)
+            if not self._committing:
+                self._committing = True
+                # At the end of this event's effects: they share a commit.
+                self.world.engine.after(0, self._commit)
         else:
             self._deliver(outgoing)
-
-    def will_write(self, row: RowKey) -> bool:
-        """Whether a row is on its way to the disk."""
-        waiting = (*self._on_the_way, *self._unwritten, *self._pipeline)
-        return any(isinstance(item, Persist) and (item.job_id, item.kind, item.key) == row for item in waiting)
 
     @staticmethod
     def _may_leave(outgoing: Outgoing | OutgoingBatch, *, stored: bool) -> bool:
@@ -303,6 +312,9 @@ class Life:
             if header is None or columns is None:
                 return
             outgoing = Outgoing(outgoing.peer, Delivery(header, columns))
+        if outgoing.peer == self.mesh.ctx.node_id:
+            self.feed(Received(outgoing.peer, outgoing.message))
+            return
         self.world.checkers.sending(self, outgoing.peer, outgoing.message)
         if self.world.story is not None:
             self.world.story.sent(self, outgoing.peer, outgoing.message)
@@ -341,10 +353,12 @@ class Life:
         for item in turn:
             if isinstance(item, Outgoing | OutgoingBatch) and self._may_leave(item, stored=stored):
                 self._deliver(item)
-        if self._pipeline:
+        if any(isinstance(item, Outgoing | OutgoingBatch) for item in self._pipeline):
             self.world.engine.after(0, self._commit)
-        else:
-            self._committing = False
+            return
+        self._committing = False
+        if self._pipeline:
+            self._linger()
 
     def _retry(self) -> None:
         """Try what could not be written until it can; nothing was acknowledged meanwhile, so nothing is lost."""

@@ -12,10 +12,10 @@ from typing import Any
 
 from msgspec.structs import replace as replace_struct
 
-from ...protocol import records, replica, submitter
-from ...protocol.effects import Persist
+from ...protocol import granter, records, replica, submitter
 from ...protocol.granting import Ledger
 from ...protocol.jobs import JobState
+from ...protocol.messages import Stored
 from ...protocol.outbox import Outbox
 from ...protocol.replica import Replica
 from ...protocol.submitter import Submitter
@@ -55,6 +55,8 @@ class Caught:
 def patched(patches: list[_Patch]) -> Iterator[None]:
     with ExitStack() as stack:
         for owner, name, value in patches:
+            if isinstance(owner, type):
+                owner = next(each for each in owner.__mro__ if name in each.__dict__)
             before = owner.__dict__[name]
             stack.callback(setattr, owner, name, before)
             setattr(owner, name, value)
@@ -83,12 +85,10 @@ def _nothing(*_: Any, **__: Any) -> None:
     return None
 
 
-def _store_late(self: Replica, *arguments: Any) -> None:
-    """Everything that is to be persisted comes after what is to be sent."""
-    effects = self._ctx.effects
-    start = len(effects)
-    _STORE(self, *arguments)
-    effects[start:] = sorted(effects[start:], key=lambda effect: isinstance(effect, Persist))
+def _acknowledge_first(self: Replica, header: Any, message: Any, peer: bytes, now_us: int) -> None:
+    """The worker hears that its batch is on disk before anything is written."""
+    self._ctx.send(header.author, Stored(header.body.job_id, (header.id,)))
+    _STORE(self, header, message, peer, now_us)
 
 
 def _settle_at_once(self: Outbox, peer: bytes, batch_ids: tuple[bytes, ...]) -> None:
@@ -108,7 +108,7 @@ def _take_again(self: Worker, *arguments: Any) -> int:
 
 
 def _always_cold(self: Worker, reading: Any, now_us: int) -> None:
-    _ON_HEAT(self, reading if reading.slots else replace(reading, slots=1, deficit_w=10.0), now_us)
+    _ON_HEAT(self, reading if reading.slots else replace_struct(reading, slots=1, deficit_w=10.0), now_us)
 
 
 def _hand_again(self: Submitter, own: Any, header: Any) -> tuple[tuple[int, int], ...]:
@@ -173,14 +173,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "send before persist, in the driver",
         ("persist-before-send",),
-        replace(_CALM, early_sends=True, sync_us=30 * MS),
+        replace(_CALM, sync_us=30 * MS),
         lambda: [(life, "rests_on_disk", lambda _: False)],
     ),
     Mutant(
         "send before persist, in the machine",
         ("persist-before-send",),
         _CALM,
-        lambda: [(Replica, "_store", _store_late)],
+        lambda: [(Replica, "_store", _acknowledge_first)],
     ),
     Mutant(
         "acknowledge a job that is not written",
@@ -210,7 +210,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "grant outside of one's section",
         ("own-section", "one-lease"),
         _CALM,
-        lambda: [(replica, "controlled_sections", _whole_job)],
+        lambda: [(granter, "controlled_sections", _whole_job)],
     ),
     Mutant(
         "grant under the same epoch again",

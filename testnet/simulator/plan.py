@@ -81,9 +81,6 @@ class Plan:
     join_us: within which all machines start.
     active_us: from the settling until all faults are mended.  bound_us: by when everything must be accepted then.
     access: "lan", "home" or "mixed".  nat: share of machines behind a NAT.
-    early_sends: see `outgoing.rests_on_disk`.
-    redials: machines dial their bootstrap list now and then even while they have links, without which a partition
-    that outlasts the suspicion never heals (docs/bugs-found.md); False is what the transport does today.
     room_speed 0: rooms are always cold.
     liars: names of lies (see liars.py), one machine each, from the last index down.
     broken: machines whose executors fail.
@@ -108,8 +105,6 @@ class Plan:
     drift_ppm: int = 0
     skew_us: int = 0
     sync_us: int = 2 * MS
-    early_sends: bool = False
-    redials: bool = True
     room_speed: float = 0.0
     heat_step_us: int = SECOND
     broken: tuple[int, ...] = ()
@@ -183,7 +178,6 @@ def draw_plan(seed: int, *, nodes: int | None = None, faults: int | None = None)
         drift_ppm=dice.pick((0, 100, 5_000)),
         skew_us=dice.pick((0, 1, 60)) * SECOND,
         sync_us=dice.pick((1, 4, 30)) * MS,
-        early_sends=dice.chance(0.5),
         room_speed=dice.pick((0.0, 0.0, 30.0)),
     )
 

@@ -127,12 +127,10 @@ SCENARIOS: tuple[Scenario, ...] = (
         "hivemind #624 again: two halves that take each other for dead stay apart when the net is whole again",
         replace(
             _STREET,
-            redials=False,
             jobs=(JobPlan(tasks=6),),
             faults=(Fault(FaultKind.CUT, 1500 * MS, 6 * SECOND, (0, 1, 2)), Fault(FaultKind.CLIENT_LEAVES, SECOND)),
             settles_us=60 * SECOND,
         ),
-        known="dead peers are never dialled again",
     ),
     Scenario(
         "mesh-beyond-the-member-table",

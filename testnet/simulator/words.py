@@ -59,7 +59,7 @@ class Words:
             case HandOn():
                 return self.records(message.grants) + _context(message.context)
             case Refused():
-                return f"#{message.request}" + (" parked" if message.parked else "")
+                return f"#{message.request}"
             case Renew(jobs) | Superseded(jobs):
                 return "; ".join(self._held(job) for job in jobs)
             case Delivery(header, _):

@@ -38,6 +38,7 @@ START_US = SECOND
 BOOTSTRAPS = 3
 BOOTSTRAP_POOL = 8
 BOOTSTRAP_AGAIN_US = 5 * SECOND
+REDIAL_US = 30 * SECOND
 NODE_ROLES = Role.WORKER | Role.REPLICA | Role.SUBMITTER
 YEAR_S = 365 * 86_400
 PROGRAM_BYTES = 100_000
@@ -224,14 +225,13 @@ class World:
         return self._boot_dice.some(public, BOOTSTRAPS)
 
     def _bootstrap(self, life: Life, known: list[int]) -> None:
-        """Again and again while there is no link; if the plan says so, also later."""
+        """Soon again while there is no link; now and then in any case."""
         if not life.runs:
             return
-        if not life.links or self.plan.redials:
-            for index in known:
-                life.book[index] = None
-                self.network.dial(life, self.machines[index])
-        self.engine.after(BOOTSTRAP_AGAIN_US, self._bootstrap, life, known)
+        for index in known:
+            life.book[index] = None
+            self.network.dial(life, self.machines[index])
+        self.engine.after(REDIAL_US if life.links else BOOTSTRAP_AGAIN_US, self._bootstrap, life, known)
 
     def _step_heat(self, life: Life) -> None:
         if not life.runs:

@@ -7,7 +7,8 @@ from typing import Any
 from ....protocol.effects import Notify
 from ....protocol.messages import Delivery, Granted, Message, Stored, Submitted
 from ....protocol.records import RecordKind, open_record
-from ....protocol.replica import COLUMNS_ROW, FORGOTTEN_ROW
+from ....protocol.replica import COLUMNS_ROW
+from ....protocol.upkeep import FORGOTTEN_ROW
 from .base import Checker
 from .leases import own_root_grants
 
@@ -81,9 +82,6 @@ class KeptUntilDurable(Checker):
             row = (job_id, int(RecordKind.BATCH), batch_id)
             forgotten = (job_id, FORGOTTEN_ROW, job_id)
             disks = [m for m in self.world.nodes if row in m.disk.rows or forgotten in m.disk.rows]
-            if life.machine not in disks and life.will_write(row):
-                # Its own acknowledgment comes back before its own disk has it: see docs/bugs-found.md.
-                disks.append(life.machine)
             lost = sum(machine.disk.wiped for machine in self.world.nodes)
             if len(disks) + lost < min(self.world.config.durable_replicas, replicas):
                 self.fail(f"{life.machine} lets go of a batch that {len(disks)} disks have")

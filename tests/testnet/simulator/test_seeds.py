@@ -13,10 +13,6 @@ FIXED = range(24)
 FRESH = [int.from_bytes(os.urandom(5), "big") for _ in range(6)]
 
 
-# What these find in a random scenario may be the one bug of docs/bugs-found.md that is not mended: split replica sets.
-KNOWN = ("liveness", "replicas-converge")
-
-
 def _held(plan: Plan) -> Outcome:
     outcome = play(plan)
     assert outcome.ok, f"{replay_command(plan.seed)}\n{outcome.violations[0]}"
@@ -30,13 +26,9 @@ def test_a_random_scenario_keeps_every_invariant(seed: int) -> None:
 
 @pytest.mark.parametrize("number", range(len(FRESH)))
 def test_a_fresh_scenario_keeps_every_invariant(number: int) -> None:
-    outcome = play(draw_plan(FRESH[number]))
-    if outcome.violations and outcome.violations[0].checker in KNOWN:
-        pytest.xfail(f"{replay_command(outcome.plan.seed)}: {outcome.violations[0]}")
-    assert outcome.ok, f"{replay_command(outcome.plan.seed)}\n{outcome.violations[0]}"
+    _held(draw_plan(FRESH[number]))
 
 
-@pytest.mark.xfail(strict=True, reason="replicas ignore who is in a set that they have not heard of")
 @pytest.mark.parametrize("seed", [215, 1187, 1194])
 def test_replica_sets_that_were_split_at_submission_find_each_other(seed: int) -> None:
     _held(draw_plan(seed))
