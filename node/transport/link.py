@@ -317,7 +317,12 @@ class Link:
                     continue
                 data: bytes | None = None
                 with trio.CancelScope() as self._reading:
-                    data = await stream.read(READ_BYTES)
+                    try:
+                        data = await stream.read(READ_BYTES)
+                    except STREAM_GONE:
+                        # What came before the end is handed over first.
+                        if not self._more and self._broken is None:
+                            raise
                 if data == b"":
                     raise trio.BrokenResourceError("closed by the peer")
                 if data is not None:

@@ -8,7 +8,16 @@ from typing import Any
 import trio
 import trio.testing
 
-from hearthmesh.node.transport.link import FRAMES_A_TURN_MAX, LENGTH, FrameBuffer, Link, LinkEnd, LinkLimits
+from hearthmesh.node.transport.hello import Goodbye
+from hearthmesh.node.transport.link import (
+    FRAMES_A_TURN_MAX,
+    LENGTH,
+    FrameBuffer,
+    Link,
+    LinkEnd,
+    LinkLimits,
+    greeting_frame,
+)
 
 PEER = b"p" * 32
 
@@ -29,6 +38,12 @@ class Stream:
             self.on_readable()
         if self.buffer:
             self._readers.unpark_all()
+
+    def deliver_last(self, data: bytes) -> None:
+        """With the end of the stream in the same piece of the connection's bytes."""
+        self.ended = True
+        self._readers.unpark_all()
+        self.deliver(data)
 
     async def read(self, n: int | None = None) -> bytes:
         while not self.buffer:
@@ -145,3 +160,12 @@ async def test_a_flood_is_handed_over_in_parts_and_stops_where_there_is_no_room(
     assert len(owner.got) == 1000 and max(owner.turns) == FRAMES_A_TURN_MAX
     stream.deliver(frame(b"after it"))
     assert owner.got[-1] == b"after it"
+
+
+async def test_what_came_with_the_end_of_the_stream_is_handed_over_first(nursery: trio.Nursery) -> None:
+    link, stream, owner = await running(nursery)
+    count = 3 * FRAMES_A_TURN_MAX
+    stream.deliver_last(frame(b"x") * count + greeting_frame(Goodbye("we are moving")))
+    await link.ended.wait()
+    assert len(owner.got) == count
+    assert link._end == LinkEnd("closed by the peer", said="we are moving")
