@@ -32,7 +32,7 @@ sim-10k: $(STAMP)
 	@"$(BIN)/hearth" sim run --nodes 10000 --hours $(HOURS) --jobs 1 --seed 1 --no-shrink --json
 
 docs: $(STAMP)
-	@"$(BIN)/python" -m tests.docs_diagrams --write
+	@"$(BIN)/python" -m tests.protocol.pages
 
 # The lock pins all versions with hashes, so nothing is resolved here: py-libp2p's pin of fastecdsa, which needs a
 # compiler, is overridden in overrides.txt. uv installs in seconds what pip takes a minute for.
@@ -51,4 +51,4 @@ lock:
 		--override overrides.txt --extra dev pyproject.toml -o requirements.lock
 
 clean:
-	@rm -rf "$(VENV)" .hearth .demo
+	@rm -rf "$(VENV)" .hearth .demo .bench .hypothesis .pytest_cache soak.log

@@ -60,7 +60,7 @@ from ..protocol.messages import Announce, Delivery, Message, Revocations
 from ..protocol.outbox import OWED_COLUMNS_ROW
 from ..protocol.records import RecordKind
 from ..protocol.replica import COLUMNS_ROW
-from .pipeline import Outgoing, OutgoingBatch, Pipeline, RecordStore
+from .pipeline import STORAGE_RETRY_S, Outgoing, OutgoingBatch, Pipeline, RecordStore
 from .storage import errors as storage_errors
 from .storage.records import Delete, Put, StoredRecord
 from .storage.records import Forget as ForgetWrite
@@ -106,6 +106,8 @@ class Blobs(Protocol):
     async def fetch(self, digests: Collection[bytes], sources: Sequence[bytes], pin: bytes) -> None: ...
 
     def unpin(self, owner: bytes) -> None: ...
+
+    def has_room(self) -> bool: ...
 
 
 class Runner(Protocol):
@@ -155,6 +157,7 @@ class Driver:
         self._timer_count = 0
         self._leaving: dict[bytes, list[bytes]] = {}
         self._encoded: tuple[Message | None, bytes] = (None, b"")
+        self._lacks_room = False
         self._penalties: dict[bytes, deque[int]] = {}
         self._banned_until: dict[bytes, int] = {}
         self._changed = trio.lowlevel.ParkingLot()
@@ -430,9 +433,28 @@ class Driver:
         try:
             await self._blobs.fetch(wanted.digests, wanted.sources, wanted.pin)
         except (BlobsUnavailable, storage_errors.StorageError) as error:
+            if isinstance(error, storage_errors.StorageFull):
+                self.disk_full(str(error))
             self.feed(BlobsFailed(wanted.token, str(error)))
         else:
             self.feed(BlobsFetched(wanted.token))
+
+    def disk_full(self, reason: str) -> None:
+        """The blobs have no room: the node takes no work and says so, until there is some again."""
+        if self._lacks_room or self._nursery is None:
+            return
+        self._lacks_room = True
+        log.error("storage.failed", reason=reason)
+        self.feed(StorageFailed(reason))
+        self._nursery.start_soon(self._await_room)
+
+    async def _await_room(self) -> None:
+        assert self._blobs is not None
+        while not self._blobs.has_room():
+            await trio.sleep(STORAGE_RETRY_S)
+        self._lacks_room = False
+        log.info("storage.recovered", writes=0)
+        self.feed(StorageRecovered())
 
     # -- messages out --------------------------------------------------------------------------------------
 

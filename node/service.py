@@ -208,6 +208,7 @@ class Node:
             executors,
             self.heater,
             monotonic_us,
+            disk_full=self.driver.disk_full,
             inline_output_bytes=protocol.inline_output_bytes,
             inline_batch_bytes=protocol.inline_batch_bytes,
             checkpoints=self.folder.checkpoints,

@@ -20,12 +20,14 @@ from .driver import BlobsUnavailable
 from .execution.outcome import BatchOutcome, BatchRequest, ExecutionError, Executor, Exit, Limits
 from .heating.heater import Heater
 from .storage.blobs import BlobStore
-from .storage.errors import StorageError
+from .storage.errors import StorageError, StorageFull
 from .transport.blobs import BlobFetchError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 INIT_FILE = "init"
+# A store that has less room than this is full.
+ROOM_BYTES = 1 << 20
 STDERR_BYTES_MAX = 4096
 # All tails of a batch: with its inline outputs they fit one delivery.
 STDERR_BATCH_BYTES_MAX = 512 * 1024
@@ -66,6 +68,14 @@ class NodeBlobs:
     def unpin(self, owner: bytes) -> None:
         self.store.unpin_owner(owner)
 
+    def has_room(self) -> bool:
+        """Whether a blob of some size could be stored now."""
+        try:
+            self.store.reserve(ROOM_BYTES).release()
+        except StorageError:
+            return False
+        return True
+
 
 class TaskRunner:
     """Runs executions in a nursery; one per `Execute`, cancelled by id."""
@@ -80,6 +90,7 @@ class TaskRunner:
         heater: Heater,
         now_us: Callable[[], int],
         *,
+        disk_full: Callable[[str], None],
         inline_output_bytes: int,
         inline_batch_bytes: int,
         checkpoints: Path,
@@ -91,6 +102,7 @@ class TaskRunner:
         self._executors = executors
         self._heater = heater
         self._now_us = now_us
+        self._disk_full = disk_full
         self._inline_output_bytes = inline_output_bytes
         self._inline_batch_bytes = inline_batch_bytes
         self._checkpoints = checkpoints
@@ -133,6 +145,9 @@ class TaskRunner:
             request = await self._request(run, spec, sources)
             outcome = await executor.run(request)
             return await self._finished(run, outcome, started_us)
+        except StorageFull as error:
+            self._disk_full(str(error))
+            return ExecutionFailed(run.execution_id, str(error), False, 0)
         except (BlobsUnavailable, StorageError) as error:
             return ExecutionFailed(run.execution_id, str(error), False, 0)
         except ExecutionError as error:

@@ -21,7 +21,18 @@ from hearthmesh.protocol.codec import decode_message, encode_message
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import BlobsFetched, PeerConnected, Received
 from hearthmesh.protocol.mesh import Mesh, NodeProfile
-from hearthmesh.protocol.messages import Ack, Announce, Delivery, Message, Ping, Records, Stored, Submit, Submitted
+from hearthmesh.protocol.messages import (
+    Ack,
+    Announce,
+    Delivery,
+    Message,
+    Ping,
+    Records,
+    Rejected,
+    Stored,
+    Submit,
+    Submitted,
+)
 from hearthmesh.protocol.records import Cancellation, JobSpec, RecordKind, ReplicaSet, sign_record
 
 CLIENT = Identity.from_seed(b"c" * 32)
@@ -96,7 +107,28 @@ class Wire:
         return [message for message, _ in self.sent if isinstance(message, kind)]
 
 
+class FullBlobs:
+    """A blob store that has no room, until it has."""
+
+    room = False
+
+    def hold(self, digests: Any, pin: bytes) -> bool:
+        return False
+
+    async def fetch(self, digests: Any, sources: Any, pin: bytes) -> None:
+        if not self.room:
+            raise StorageFull(Path("blobs"), 1, 0)
+
+    def unpin(self, owner: bytes) -> None: ...
+
+    def has_room(self) -> bool:
+        return self.room
+
+
 class NoBlobs:
+    def has_room(self) -> bool:
+        return True
+
     def hold(self, digests: Any, pin: bytes) -> bool:
         return True
 
@@ -307,3 +339,24 @@ async def test_gossip_carries_news_and_no_requests(nursery: trio.Nursery) -> Non
     await driver.settled()
     assert wire.of(Ack) == wire.of(Submitted) == []
     assert not driver.mesh.replica.jobs
+
+
+async def test_a_node_whose_blobs_have_no_room_takes_nothing_until_they_have(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    driver, _, wire = make()
+    blobs = FullBlobs()
+    driver.attach(wire, blobs, None)
+    await started(nursery, driver)
+    driver.feed(Received(CLIENT.node_id, submission(b"1")))
+    await trio.testing.wait_all_tasks_blocked()
+    assert "no room" in driver.mesh.replica.storage_failed and "no room" in driver.mesh.worker.storage_failed
+    assert [message.reason for message in wire.of(Rejected)] and wire.of(Submitted) == []
+    await trio.sleep(10)
+    assert driver.mesh.worker.storage_failed
+    blobs.room = True
+    await trio.sleep(2)
+    assert not driver.mesh.worker.storage_failed
+    driver.feed(Received(CLIENT.node_id, submission(b"1")))
+    await trio.testing.wait_all_tasks_blocked()
+    assert wire.of(Submitted)
