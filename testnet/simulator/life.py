@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from ...crypto.certificates import Certificate
+from ...node.pipeline import Outgoing, OutgoingBatch
 from ...protocol.effects import (
     CancelExecution,
     CancelTimer,
@@ -52,7 +53,6 @@ from ...protocol.records import RecordKind
 from ...protocol.replica import COLUMNS_ROW
 from .disk import Write
 from .engine import MS, SECOND
-from .outgoing import Outgoing, OutgoingBatch
 
 if TYPE_CHECKING:
     from .links import Link
