@@ -72,6 +72,7 @@ class OwnJob:
     listeners: int = 0
     status: JobStatus | None = None
     source: bytes | None = None
+    last_source: bytes | None = None
     heard_us: int = 0
     verified: IntervalSet = field(default_factory=IntervalSet)
     handed: IntervalSet = field(default_factory=IntervalSet)
@@ -285,7 +286,9 @@ class Submitter:
             self.find(own.state.job_id)
             return
         # Workers send results in the order of ranks; which node has which rank differs from job to job.
-        own.source = next((node for node in good if node in own.stored_by), good[0])
+        # But who was asked before knows no less than it said then; another may not have heard of the results yet.
+        first = next((node for node in good if node in own.stored_by), good[0])
+        own.source = own.last_source = own.last_source if own.last_source in good else first
         own.heard_us = own.moved_us = now_us
         own.consumed.clear()
         own.status = None

@@ -105,3 +105,21 @@ def test_the_window_is_opened_for_several_batches_at_a_time_and_at_the_end() -> 
     )
     (subscription,) = source.mesh.replica.jobs[job_id].subscriptions._by_peer.values()
     assert not subscription.in_flight and not subscription.waiting
+
+
+def test_a_job_is_followed_again_where_it_was_followed_before() -> None:
+    """Another replica may be behind, and say that less is done than this client holds."""
+    cluster = Cluster()
+    cluster.workers(4)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    job_id = submitted(cluster, client, 10)
+    own = client.mesh.submitter.jobs[job_id]
+    own.stored_by = dict.fromkeys(own.state.replicas[1:])
+    cluster.log.clear()
+    cluster.feed(client, FollowJob(job_id, (), True))
+    cluster.feed(client, UnfollowJob(job_id))
+    own.stored_by = dict.fromkeys(own.state.replicas)
+    cluster.feed(client, FollowJob(job_id, (), False))
+    asked = [line for line in cluster.log if line.endswith(" Subscribe")]
+    assert asked == 2 * [f"client>{cluster.nodes[own.state.replicas[1]].name} Subscribe"]
