@@ -229,7 +229,7 @@ class Node:
                 columns = self.journal.read(row.job_id, COLUMNS_ROW, row.key)
                 self._pin_outputs(row, row.body, columns, row.job_id)
             elif row.kind == OWED_HEADER_ROW:
-                _, header = Outbox.split_row(row.body)
+                _, _, header = Outbox.split_row(row.body)
                 columns = self.journal.read(row.job_id, OWED_COLUMNS_ROW, row.key)
                 self._pin_outputs(row, header, columns, row.key)
 

@@ -87,6 +87,11 @@ class ProtocolConfig:
     inline_output_bytes: int = 16 * 1024
     inline_batch_bytes: int = 512 * 1024
     outbox_max: int = 512
+    # With those that nobody is there to take; and of all the columns, which stay in memory: 512 * inline_batch_bytes.
+    owed_max: int = 4096
+    owed_bytes_max: int = 256 * 1024 * 1024
+    # A result that no replica took in a week is of a job that is not kept any more.
+    owed_ttl_us: int = 7 * 24 * 60 * MINUTE
     # A replica says "stored" this long after it took a batch, for all of that time at once: one commit and one message
     # instead of many. A fifth of the shortest outbox_retry_us; outbox_max / this lets a worker make 2,500 batches/s.
     stored_delay_us: int = 200 * MS

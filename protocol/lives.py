@@ -177,7 +177,7 @@ class DeliveryState(IntEnum):
 class DeliveryFinding(StrEnum):
     SLOW = "not acknowledged in time, or leaving"
     ACKNOWLEDGED = "two have it on disk"
-    DECLINED = "all declined for good"
+    DECLINED = "not wanted any more"
 
 
 DELIVERY_TRANSITIONS: dict[tuple[DeliveryState, DeliveryFinding], DeliveryState] = {

@@ -311,6 +311,7 @@ class Mesh:
                 if node in self.connected and status is Status.DEAD:
                     self.ctx.emit(Disconnect(node, "dead"))
             elif status is Status.ALIVE:
+                self.worker.outbox.on_alive(node, now_us)
                 self.worker.pump(now_us)
 
     def _admits_row(self, record: Record, now_us: int) -> bool:
@@ -403,6 +404,7 @@ class Mesh:
                 self.replica.on_rejected(peer, message, now_us)
             case FoundJobs():
                 self.submitter.on_found(peer, message)
+                self.worker.on_found(message, now_us)
             case JobStatus():
                 self.submitter.on_status(peer, message, now_us)
 

@@ -18,6 +18,7 @@ from .jobs import HAND_ON_DEPTH_MAX, JobState, RejectedRecord
 from .membership import Membership
 from .messages import (
     Declined,
+    FoundJobs,
     Granted,
     HandOn,
     HeldJob,
@@ -153,8 +154,7 @@ class Worker:
         columns = {row.key: row.body for row in rows if row.kind == OWED_COLUMNS_ROW}
         for row in rows:
             if row.kind == OWED_HEADER_ROW and row.key in columns:
-                replicas, header = Outbox.split_row(row.body)
-                self.outbox.restore(header, columns[row.key], replicas, now_us)
+                self.outbox.restore(row.body, columns[row.key], now_us)
 
     # -- heat ----------------------------------------------------------------------------------------------
 
@@ -379,6 +379,19 @@ class Worker:
             return
         if changed:
             self.outbox.change_replicas(view.job_id, view.replicas, now_us)
+
+    def on_found(self, message: FoundJobs, now_us: int) -> None:
+        """Who keeps a job now of which results are owed here."""
+        for raw in message.context:
+            try:
+                record = open_record(raw)
+            except RecordError:
+                return
+            if record.kind is RecordKind.SPEC and self.outbox.owes(record.id):
+                self._views.setdefault(record.id, JobState(record))
+                self._trim_views()
+            elif record.kind is RecordKind.REPLICA_SET and self.outbox.owes(record.body.job_id):
+                self.learn_replica_set(record, now_us)
 
     def _trim_views(self) -> None:
         """Forget the oldest jobs of which nothing is held."""
@@ -624,7 +637,7 @@ class Worker:
 
     @property
     def drained(self) -> bool:
-        return self.draining and not self._executions and not self._leases and not len(self.outbox)
+        return self.draining and not self._executions and not self._leases and not self.outbox.on_the_way
 
     # -- messages, timers ----------------------------------------------------------------------------------
 

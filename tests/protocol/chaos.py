@@ -318,7 +318,8 @@ class Run:
         if self._feeds % 50:
             return
         config, mesh = self.world.config, node.mesh
-        assert len(mesh.worker.outbox) <= config.outbox_max + mesh.worker.slots
+        assert mesh.worker.outbox.on_the_way <= config.outbox_max + mesh.worker.slots
+        assert len(mesh.worker.outbox) <= config.owed_max + mesh.worker.slots
         assert len(mesh.tables) <= config.table_entries_max
         assert mesh.worker.unstarted <= self.tasks
 

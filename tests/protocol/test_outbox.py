@@ -6,7 +6,7 @@ from hearthmesh.crypto.certificates import Role
 from hearthmesh.protocol.effects import Effect, Execute, UnpinBlobs
 from hearthmesh.protocol.events import SubmitJob, TaskFinished
 from hearthmesh.protocol.outbox import output_pin
-from tests.protocol.cluster import SECOND, Cluster, SimNode, cold
+from tests.protocol.cluster import SECOND, WARM, Cluster, SimNode, cold
 
 
 class PinnedCluster(Cluster):
@@ -42,3 +42,47 @@ def test_outputs_of_a_cancelled_execution_are_let_go() -> None:
     worker = Cluster().add("w", Role.WORKER)
     ended = TaskFinished(7, (0,), (b"",), {}, {}, (0,), (0,), energy_mj=0, useful_mj=0, measured=False)
     assert worker.mesh.handle(ended, 2 * SECOND) == [UnpinBlobs(output_pin(7))]
+
+
+def test_results_wait_for_replicas_that_are_frozen_while_the_third_never_got_the_job() -> None:
+    cluster = Cluster(task_us=SECOND)
+    keepers = [cluster.add(f"r{number}", Role.REPLICA) for number in range(3)]
+    worker, client = cluster.add("w", Role.WORKER, heat=cold()), cluster.client()
+    cluster.run(3 * SECOND)
+    cluster.feed(client, SubmitJob(cluster.spec(1)))
+    cluster.run_until(lambda: bool(worker.executions))
+    for keeper in keepers[:2]:
+        keeper.frozen = True
+    keepers[2].rows.clear()
+    cluster.restart(keepers[2])
+    cluster.run(2 * cluster.config.suspicion_max_us)
+    assert worker.executed == [0] and not worker.mesh.members.is_alive(keepers[0].id)
+    assert len(worker.mesh.worker.outbox) == 1 and worker.noted("outbox.given-up") == []
+    for keeper in keepers[:2]:
+        cluster.thaw(keeper)
+    cluster.run_until(lambda: not len(worker.mesh.worker.outbox), within_us=20 * SECOND)
+    assert worker.executed == [0] and worker.noted("outbox.given-up") == []
+
+
+def test_results_find_the_replicas_that_took_the_seats_of_the_dead() -> None:
+    cluster = Cluster(task_us=SECOND)
+    keepers = [cluster.add(f"r{number}", Role.REPLICA) for number in range(5)]
+    worker, client = cluster.add("w", Role.WORKER, heat=cold()), cluster.client()
+    cluster.run(3 * SECOND)
+    cluster.feed(client, SubmitJob(cluster.spec(1)))
+    cluster.run_until(lambda: bool(worker.executions))
+    job_id = next(iter(client.mesh.submitter.jobs))
+    members = client.mesh.submitter.jobs[job_id].state.replicas
+    cluster.disconnect(worker, reset=False)
+    for dead in members:
+        cluster.kill(cluster.nodes[dead])
+        cluster.run(2 * cluster.config.suspicion_max_us + 2 * cluster.config.replica_grace_us)
+    assert len(worker.mesh.worker.outbox) == 1
+    cluster.cut_off.clear()
+    cluster.feed(worker, WARM)
+    heirs = [keeper for keeper in keepers if keeper.alive]
+    for heir in heirs:
+        cluster.connect(worker, heir)
+    cluster.run_until(lambda: not len(worker.mesh.worker.outbox), within_us=60 * SECOND)
+    assert worker.executed == [0] and worker.noted("outbox.given-up") == []
+    assert [heir.mesh.replica.jobs[job_id].state.done.total for heir in heirs] == [1, 1]

@@ -44,7 +44,10 @@ class PersistFirst(Checker):
 
 
 class KeptUntilDurable(Checker):
-    """A worker settles results only once as many disks as asked for have them. It may give them up when all decline."""
+    """A worker settles results only once as many disks as asked for have them. It gives up none of a job that lives.
+
+    Of a job that is over some disk has the mark. What liars decline does not count.
+    """
 
     name = "kept-until-durable"
     invariant = 1
@@ -68,9 +71,13 @@ class KeptUntilDurable(Checker):
 
     def noted(self, life: Any, note: Notify) -> None:
         if note.name == "outbox.given-up":
+            job_id, reason = note.fields["job_id"], note.fields["reason"]
             mine = self._owed[life.machine.index]
             for batch_id in [each for each in mine if each not in life.mesh.worker.outbox._owed]:
                 del mine[batch_id]
+            honest = life.machine.honest and all(machine.honest for machine in self.world.nodes)
+            if honest and not any((job_id, FORGOTTEN_ROW, job_id) in m.disk.rows for m in self.world.nodes):
+                self.fail(f"{life.machine} gives up a result of a job that lives: {reason}")
 
     def heard(self, life: Any, peer: bytes, message: Message) -> None:
         assert isinstance(message, Stored)

@@ -81,7 +81,8 @@ class Bounded(Checker):
     def sampled(self, life: Any) -> None:
         mesh, config = life.mesh, self.world.config
         found = {
-            "outbox": (len(mesh.worker.outbox), config.outbox_max + mesh.worker.slots + 1),
+            "outbox": (len(mesh.worker.outbox), config.owed_max + mesh.worker.slots + 1),
+            "batches on the way": (mesh.worker.outbox.on_the_way, config.outbox_max + mesh.worker.slots + 1),
             "rows": (len(mesh.tables) - own_rows(life), config.table_entries_max),
             "buried rows": (len(mesh.tables._buried), config.table_entries_max),
             "members": (len(mesh.members._members), config.members_max),
