@@ -1,4 +1,4 @@
-"""A heater whose watts are computed from CPU time, and whose room is computed from the watts."""
+"""A heater whose watts are computed from CPU time, and whose sink is computed from the watts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from ...protocol.events import HeatReading
 from ..config import HeaterSettings
 from .controller import Controller, ControlSettings, Demand
 from .heater import HORIZON_US, Heater, Meter, NoHeater, UsageClock, energy_mj
-from .room import Room
+from .sinks.room import Room1R1C
+from .sinks.sink import HeatSink
+from .weather.conditions import Weather
 
 # Steps over which an execution's useful share can be told: 17 minutes at one a second.
 HISTORY_STEPS = 1024
@@ -27,20 +29,23 @@ class _Mark:
 
 
 class SimulatedHeater:
-    """Steps its room at each `advance`; nothing else changes it, so equal calls give equal temperatures.
+    """Steps its sink at each `advance`; nothing else changes it, so equal calls give equal temperatures.
 
-    Time passes `time_scale` times faster in the room than on the wall: the power is what the CPU really drew, but
+    Time passes `time_scale` times faster in the sink than on the wall: the power is what the CPU really drew, but
     an hour of it may pass in a minute. The meter counts what was really drawn.
 
-    discomfort_k_s: kelvin below the setpoint times seconds, on the room's clock, since the start.
+    weather: as of the last `advance`.
+    discomfort_k_s: kelvin below the setpoint times seconds, on the sink's clock, since the start.
     """
 
     measured = False
 
     def __init__(self, settings: HeaterSettings, now_us: int, cpu_us_total: int = 0) -> None:
         self._settings = settings
-        self.room = Room(settings.room.conductance_w_per_k, settings.room.capacity_j_per_k, settings.room.outside_c)
-        self.temperature_c = settings.room.start_c
+        room = settings.room
+        self.sink = HeatSink(Room1R1C(room.conductance_w_per_k, room.capacity_j_per_k), room.start_c)
+        self.weather = Weather(room.outside_c)
+        self._power_w = settings.idle_watts
         self.meter = Meter()
         self.discomfort_k_s = 0.0
         self._clock = UsageClock(now_us, cpu_us_total)
@@ -59,6 +64,10 @@ class SimulatedHeater:
     @property
     def duty(self) -> float:
         return self._demand.duty
+
+    @property
+    def temperature_c(self) -> float:
+        return self.sink.temperature_c(self.weather, self._power_w)
 
     def reading(self) -> HeatReading:
         control = self._controller.settings
@@ -93,13 +102,12 @@ class SimulatedHeater:
         work_uj = round(cpu_us * self._settings.watts_per_core)
         idle_uj = round(duration_us * self._settings.idle_watts)
         power_w = (work_uj + idle_uj) / duration_us
-        room_s = duration_us / _SECOND_US * self._settings.time_scale
-        wanted_s = self.room.seconds_below(self._controller.settings.limit_c, self.temperature_c, power_w, room_s)
-        share = wanted_s / room_s
-        self.discomfort_k_s += self.room.discomfort_k_s(
-            self._controller.settings.setpoint_c, self.temperature_c, power_w, room_s
-        )
-        self.temperature_c = self.room.after(self.temperature_c, power_w, room_s)
+        sink_s = duration_us / _SECOND_US * self._settings.time_scale
+        control, weather = self._controller.settings, self.weather
+        share = self.sink.seconds_below(control.limit_c, power_w, weather, sink_s) / sink_s
+        self.discomfort_k_s += self.sink.discomfort_k_s(control.setpoint_c, power_w, weather, sink_s)
+        self.sink.step(power_w, weather, sink_s)
+        self.weather, self._power_w = weather.later(sink_s), power_w
         self.meter = Meter(
             work_uj=self.meter.work_uj + work_uj,
             work_useful_uj=self.meter.work_useful_uj + round(work_uj * share),
@@ -118,14 +126,13 @@ class SimulatedHeater:
         return self._history[0]
 
     def _horizon_wh(self) -> float:
-        """Energy on the wall's clock that lifts the room to its setpoint and holds it there over the horizon."""
+        """Energy, besides the idle machine's, that brings the sink to its setpoint within the horizon of the wall."""
         control, settings = self._controller.settings, self._settings
         horizon_s = HORIZON_US / _SECOND_US
-        lift_j = self.room.stored_j(self.temperature_c, control.setpoint_c) / settings.time_scale
-        hold_j = self.room.loss_w_per_k * (control.setpoint_c - self.room.outside_c) * horizon_s
-        idle_j = settings.idle_watts * horizon_s
-        most_j = control.capacity_w * horizon_s
-        return max(0.0, min(most_j, lift_j + hold_j - idle_j)) / _JOULES_PER_WH
+        most_w = control.capacity_w + settings.idle_watts
+        sink_s = horizon_s * settings.time_scale
+        wanted_w = self.sink.wanted_j(control.setpoint_c, self.weather, sink_s, most_w) / sink_s
+        return max(0.0, wanted_w - settings.idle_watts) * horizon_s / _JOULES_PER_WH
 
 
 def heater_of(settings: HeaterSettings, now_us: int, cpu_us_total: int = 0) -> Heater:

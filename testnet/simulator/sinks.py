@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ...node.heating.controller import Controller, ControlSettings
-from ...node.heating.room import Room
+from ...node.heating.sinks.room import Room1R1C
+from ...node.heating.sinks.sink import HeatSink
+from ...node.heating.weather.conditions import Weather
 from ...protocol.events import HeatReading
 from .dice import Stream
 
@@ -19,8 +21,9 @@ class Sink:
         self._always_cold = always_cold
         capacity_w = slots * self.watts_per_slot
         # At full load some 30 K above the outside, so that every room can be warmed.
-        self._room = Room(capacity_w / 30.0, capacity_w * 700.0, dice.between(-5, 10))
-        self.temperature_c = dice.between(150, 205) / 10
+        room = Room1R1C(capacity_w / 30.0, capacity_w * 700.0)
+        self._weather = Weather(dice.between(-5, 10))
+        self._room = HeatSink(room, dice.between(150, 205) / 10)
         self._controller = Controller(
             ControlSettings(
                 setpoint_c=20.0, band_c=0.5, gain_w_per_k=capacity_w, slots=slots, watts_per_slot=self.watts_per_slot
@@ -28,6 +31,10 @@ class Sink:
         )
         self._demand = self._controller.update(self.temperature_c)
         self.forced_warm = False
+
+    @property
+    def temperature_c(self) -> float:
+        return self._room.temperature_c(self._weather)
 
     @property
     def duty(self) -> float:
@@ -43,7 +50,7 @@ class Sink:
 
     def step(self, duration_us: int, load_w: float) -> HeatReading:
         """The reading after a time at this load."""
-        self.temperature_c = self._room.after(self.temperature_c, load_w, duration_us / 1e6 * self._speed)
+        self._room.step(load_w, self._weather, duration_us / 1e6 * self._speed)
         self._demand = self._controller.update(self.temperature_c)
         return self.reading()
 
@@ -56,14 +63,16 @@ class Sink:
         slots, deficit_w = demand.slots, demand.deficit_w
         if self._always_cold:
             slots, deficit_w = control.slots, control.capacity_w
-        lift_j = max(0.0, self._room.stored_j(self.temperature_c, control.setpoint_c) / self._speed)
-        hold_j = self._room.loss_w_per_k * (control.setpoint_c - self._room.outside_c) * HORIZON_S
-        horizon_j = min(control.capacity_w * HORIZON_S, lift_j + hold_j)
+        horizon_j = control.capacity_w * HORIZON_S if self._always_cold else 0.0
+        if deficit_w > 0 and not self._always_cold:
+            horizon_s = HORIZON_S * self._speed
+            wanted_j = self._room.wanted_j(control.setpoint_c, self._weather, horizon_s, control.capacity_w)
+            horizon_j = wanted_j / self._speed
         return HeatReading(
             deficit_w=deficit_w,
             capacity_w=control.capacity_w,
             slots=slots,
-            horizon_wh=horizon_j / 3600 if deficit_w > 0 else 0.0,
+            horizon_wh=horizon_j / 3600,
             watts_per_slot=self.watts_per_slot,
             useful=self.useful,
             sink="room",

@@ -1,5 +1,6 @@
 """Heaters: joules in are joules stored and lost, waste is told from use, and receipts add up to the meter."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from hearthmesh.node.config import HeaterSettings, RoomSettings
 from hearthmesh.node.heating.heater import NoHeater
 from hearthmesh.node.heating.simulated import HISTORY_STEPS, SimulatedHeater, heater_of
+from hearthmesh.node.heating.sinks.room import Room1R1C
+from hearthmesh.node.heating.sinks.sink import HeatSink
 
 SECOND_US = 1_000_000
 HOUR_US = 3600 * SECOND_US
@@ -45,15 +48,15 @@ def test_joules_in_are_joules_stored_and_lost(durations_and_cpu: list[tuple[int,
     now_us = cpu_us_total = 0
     lost_j = rounding_j = 0.0
     for duration_us, cpu_us in durations_and_cpu:
-        before_c, before_uj = heater.temperature_c, heater.meter.total_uj
+        before, before_uj = heater.sink.copy(), heater.meter.total_uj
         now_us, cpu_us_total = now_us + duration_us, cpu_us_total + cpu_us
         heater.advance(now_us, cpu_us_total)
         power_w = (heater.meter.total_uj - before_uj) / duration_us
-        lost_j += heater.room.lost_j(before_c, power_w, duration_us / 1e6 * time_scale)
+        lost_j += before.step(power_w, heater.weather, duration_us / 1e6 * time_scale).lost_j
         # A temperature has 53 bits, and so has the heat stored in it.
-        rounding_j += 1e-15 * heater.room.capacity_j_per_k * max(abs(before_c), abs(heater.temperature_c))
+        rounding_j += 1e-15 * ROOM.capacity_j_per_k * (25 + abs(heater.temperature_c))
     in_j = heater.meter.total_uj / 1e6 * time_scale
-    stored_j = heater.room.stored_j(ROOM.start_c, heater.temperature_c)
+    stored_j = ROOM.capacity_j_per_k * (heater.temperature_c - ROOM.start_c)
     assert abs(in_j - stored_j - lost_j) <= 1e-12 * (in_j + lost_j) + rounding_j
 
 
@@ -75,7 +78,7 @@ def test_meter_only_grows_and_its_parts_add_up(durations_and_cpu: list[tuple[int
 def test_step_across_the_limit_is_divided_at_the_crossing() -> None:
     heater = SimulatedHeater(replace(SETTINGS, setpoint_c=18.5), now_us=0)
     heater.advance(24 * HOUR_US, 4 * 24 * HOUR_US)
-    reached_s = heater.room.seconds_to(19.0, 15.0, 500.0)
+    reached_s = HeatSink(Room1R1C(20.0, 4.62e6), 15.0).seconds_to(19.0, 500.0, heater.weather, 24 * 3600.0)
     assert heater.meter.useful_uj == pytest.approx(500e6 * reached_s, rel=1e-9)
     assert heater.meter.useful_uj + heater.meter.wasted_uj == heater.meter.total_uj
     assert not heater.reading().useful
@@ -88,11 +91,12 @@ def test_cold_room_asks_for_all_cores_and_a_warm_one_for_none() -> None:
     assert (warm.slots, warm.deficit_w, warm.horizon_wh, warm.useful) == (0, -400.0, 0.0, False)
 
 
-def test_energy_wanted_over_the_horizon_lifts_and_holds_within_the_capacity() -> None:
+def test_energy_wanted_ends_the_horizon_at_the_setpoint_within_the_capacity() -> None:
     cold = SimulatedHeater(SETTINGS, now_us=0).reading()
     assert cold.horizon_wh == 400.0 / 4
     nearly = replace(SETTINGS, room=replace(ROOM, start_c=18.999))
-    lift_wh, hold_wh, idle_wh = 4.62e6 * 0.001 / 3600, 20.0 * 14 / 4, 100.0 / 4
+    left = math.exp(-900 * 20.0 / 4.62e6)
+    lift_wh, hold_wh, idle_wh = 20.0 * 0.001 * left / (1 - left) / 4, 20.0 * 14 / 4, 100.0 / 4
     found = SimulatedHeater(nearly, now_us=0).reading().horizon_wh
     assert found == pytest.approx(lift_wh + hold_wh - idle_wh)
 

@@ -1,0 +1,1 @@
+"""What heat goes into: thermal networks whose steps are exact. Pure: no I/O, no clock, no randomness."""
