@@ -10,8 +10,7 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
-# A task at a lower duty than this makes so little progress that it would better have gone elsewhere.
-DUTY_MIN = 0.1
+from .control.power import DUTY_MIN, work_for
 
 
 class Mode(Enum):
@@ -100,6 +99,5 @@ def demand(settings: ControlSettings, mode: Mode, temperature_c: float) -> Deman
     deficit_w = max(-settings.capacity_w, min(settings.capacity_w, wanted_w))
     if mode is Mode.WARM:
         return Demand(deficit_w, 0, DUTY_MIN)
-    load = max(DUTY_MIN, deficit_w / settings.watts_per_slot)
-    slots = min(settings.slots, math.ceil(load))
-    return Demand(deficit_w, slots, min(1.0, load / slots))
+    work = work_for(max(DUTY_MIN, deficit_w / settings.watts_per_slot), settings.slots)
+    return Demand(deficit_w, work.slots, work.duty)

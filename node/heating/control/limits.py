@@ -1,0 +1,161 @@
+"""Power limits from outside the room: demand response, tariffs; with a floor of comfort, and no peak afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+DAY_S = 86_400
+WINDOWS_MAX = 64
+BASELINE_S = 3600.0
+# Tempo: a day begins at 06:00; its peak hours end at 22:00.
+PEAK_BEGIN_S, PEAK_END_S = 6 * 3600, 22 * 3600
+
+
+class Colour(Enum):
+    """A day's colour in the Tempo tariff: 300, 43 and 22 days a year."""
+
+    BLUE = "blue"
+    WHITE = "white"
+    RED = "red"
+
+
+class Phase(Enum):
+    FREE = "free"
+    LIMITED = "limited"
+    REBOUND = "rebound"
+
+
+class Grid(Enum):
+    """What the grid asks, and the clock says."""
+
+    LIMIT = "a limit holds"
+    NO_LIMIT = "no limit holds"
+    RECOVERED = "time to recover is over"
+
+
+TRANSITIONS: dict[tuple[Phase, Grid], Phase] = {
+    (Phase.FREE, Grid.LIMIT): Phase.LIMITED,
+    (Phase.FREE, Grid.NO_LIMIT): Phase.FREE,
+    (Phase.FREE, Grid.RECOVERED): Phase.FREE,
+    (Phase.LIMITED, Grid.LIMIT): Phase.LIMITED,
+    (Phase.LIMITED, Grid.NO_LIMIT): Phase.REBOUND,
+    (Phase.LIMITED, Grid.RECOVERED): Phase.REBOUND,
+    (Phase.REBOUND, Grid.LIMIT): Phase.LIMITED,
+    (Phase.REBOUND, Grid.NO_LIMIT): Phase.REBOUND,
+    (Phase.REBOUND, Grid.RECOVERED): Phase.FREE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LimitWindow:
+    """At most limit_w >= 0 from begin_s until before end_s, unix seconds."""
+
+    begin_s: float
+    end_s: float
+    limit_w: float
+    name: str = "demand response"
+
+    def __post_init__(self) -> None:
+        if not (self.begin_s < self.end_s and 0 <= self.limit_w < 1e9):
+            raise ValueError("a limit needs an end after its beginning, and watts of 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """capacity_w > 0.  floor_c: at and below it no limit holds; it comes to hold over floor_ramp_k > 0 above.
+
+    rebound_share: of the capacity, the most for rebound_s after a limit; the power of the hour before it, if more.
+    tempo_shares: of the capacity, in the peak hours of a colour's days; a colour that lacks is free.
+    """
+
+    capacity_w: float
+    floor_c: float
+    floor_ramp_k: float = 0.5
+    rebound_share: float = 0.7
+    rebound_s: float = 1800.0
+    tempo_shares: Mapping[Colour, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What may be drawn, and the reason if it is less than the capacity."""
+
+    limit_w: float
+    reason: str = ""
+
+
+class PowerLimits:
+    """Wall times are unix seconds and may jump; now_s are seconds of a clock that never goes back."""
+
+    def __init__(self, settings: LimitSettings) -> None:
+        self.settings = settings
+        self.phase = Phase.FREE
+        self.windows: tuple[LimitWindow, ...] = ()
+        self._colours: dict[int, Colour] = {}
+        self._baseline_w = 0.0
+        self._rebound_w = settings.capacity_w
+        self._ended_s = 0.0
+        self._last_s: float | None = None
+
+    def add(self, window: LimitWindow, wall_s: float) -> None:
+        """Raises ValueError if WINDOWS_MAX of them are still to come."""
+        coming = tuple(each for each in self.windows if each.end_s > wall_s)
+        if len(coming) >= WINDOWS_MAX:
+            raise ValueError(f"{WINDOWS_MAX} limits are waiting already")
+        self.windows = (*coming, window)
+
+    def withdraw(self) -> None:
+        """All windows; a tariff stays."""
+        self.windows = ()
+
+    def set_colour(self, day: int, colour: Colour) -> None:
+        """day: local date, days since 1970. The last eight days told of are known."""
+        self._colours[day] = colour
+        for old in sorted(self._colours)[:-8]:
+            del self._colours[old]
+
+    def update(self, now_s: float, wall_s: float, local_s: float, temperature_c: float | None) -> Limit:
+        """The limit now. local_s: wall_s plus the offset of local time.  temperature_c: None while it is unknown."""
+        asked = self._asked(wall_s, local_s)
+        recovered = now_s - self._ended_s >= self.settings.rebound_s
+        finding = Grid.LIMIT if asked is not None else Grid.RECOVERED if recovered else Grid.NO_LIMIT
+        before, self.phase = self.phase, TRANSITIONS[self.phase, finding]
+        if before is Phase.FREE and self.phase is Phase.LIMITED:
+            settings = self.settings
+            self._rebound_w = max(self._baseline_w, settings.rebound_share * settings.capacity_w)
+        if before is Phase.LIMITED and self.phase is Phase.REBOUND:
+            self._ended_s = now_s
+        limit_w, reason = self.settings.capacity_w, ""
+        if asked is not None:
+            limit_w, reason = asked
+        elif self.phase is Phase.REBOUND:
+            limit_w, reason = self._rebound_w, "slow return after a power limit"
+        return self._above_floor(limit_w, reason, temperature_c)
+
+    def drew(self, now_s: float, power_w: float) -> None:
+        """Mean power since the last call: what was usual before a limit bounds what comes after."""
+        if self._last_s is not None and self.phase is Phase.FREE:
+            weight = min(1.0, (now_s - self._last_s) / BASELINE_S)
+            self._baseline_w += (power_w - self._baseline_w) * weight
+        self._last_s = now_s
+
+    def _asked(self, wall_s: float, local_s: float) -> tuple[float, str] | None:
+        holding = [(each.limit_w, each.name) for each in self.windows if each.begin_s <= wall_s < each.end_s]
+        day, second = divmod(local_s, DAY_S)
+        colour = self._colours.get(int(day)) if PEAK_BEGIN_S <= second < PEAK_END_S else None
+        shares = self.settings.tempo_shares or {}
+        if colour is not None and colour in shares:
+            holding.append((shares[colour] * self.settings.capacity_w, f"peak hours of a {colour.value} day"))
+        limit = min(holding, default=None)
+        return limit if limit is not None and limit[0] < self.settings.capacity_w else None
+
+    def _above_floor(self, limit_w: float, reason: str, temperature_c: float | None) -> Limit:
+        settings = self.settings
+        limit_w = min(limit_w, settings.capacity_w)
+        if temperature_c is None or limit_w >= settings.capacity_w:
+            return Limit(limit_w, reason)
+        need = (settings.floor_c + settings.floor_ramp_k - temperature_c) / settings.floor_ramp_k
+        lifted_w = limit_w + (settings.capacity_w - limit_w) * min(1.0, max(0.0, need))
+        return Limit(lifted_w, f"{reason}, lifted to keep {settings.floor_c:g} °C" if need > 0 else reason)

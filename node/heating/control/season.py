@@ -1,0 +1,116 @@
+"""Too warm outside to heat, and too warm inside to do anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Season(Enum):
+    WINTER = "winter"
+    SUMMER = "summer"
+
+
+class Outside(Enum):
+    """The mean outside temperature of the last two days."""
+
+    COLD = "cold outside"
+    BETWEEN = "neither"
+    WARM = "warm outside"
+
+
+SEASONS: dict[tuple[Season, Outside], Season] = {
+    (Season.WINTER, Outside.COLD): Season.WINTER,
+    (Season.WINTER, Outside.BETWEEN): Season.WINTER,
+    (Season.WINTER, Outside.WARM): Season.SUMMER,
+    (Season.SUMMER, Outside.COLD): Season.WINTER,
+    (Season.SUMMER, Outside.BETWEEN): Season.SUMMER,
+    (Season.SUMMER, Outside.WARM): Season.SUMMER,
+}
+
+
+class Heat(Enum):
+    CLEAR = "clear"
+    BLOCKED = "blocked"
+
+
+class Inside(Enum):
+    COOL = "cooled down"
+    BETWEEN = "neither"
+    HOT = "too hot"
+
+
+BLOCKS: dict[tuple[Heat, Inside], Heat] = {
+    (Heat.CLEAR, Inside.COOL): Heat.CLEAR,
+    (Heat.CLEAR, Inside.BETWEEN): Heat.CLEAR,
+    (Heat.CLEAR, Inside.HOT): Heat.BLOCKED,
+    (Heat.BLOCKED, Inside.COOL): Heat.CLEAR,
+    (Heat.BLOCKED, Inside.BETWEEN): Heat.BLOCKED,
+    (Heat.BLOCKED, Inside.HOT): Heat.BLOCKED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SeasonSettings:
+    """Summer begins above summer_c and ends 2 K lower.  floor_w: what a sink takes in summer though it wants none.
+
+    block_c: above it nothing runs, until block_hysteresis_k lower; surface_block_c likewise, of the heater's surface.
+    """
+
+    summer_c: float = 16.0
+    floor_w: float = 0.0
+    block_c: float = 27.0
+    block_hysteresis_k: float = 1.0
+    surface_block_c: float = 75.0
+
+
+class SeasonWatch:
+    """Seconds are of a clock that never goes back."""
+
+    MEAN_S = 2 * 86_400.0
+    HYSTERESIS_K = 2.0
+
+    def __init__(self, settings: SeasonSettings) -> None:
+        self._settings = settings
+        self._mean_c: float | None = None
+        self._last_s = 0.0
+        self.season = Season.WINTER
+
+    def update(self, now_s: float, outside_c: float | None) -> Season:
+        """outside_c None: the season stays."""
+        if outside_c is not None:
+            weight = min(1.0, (now_s - self._last_s) / self.MEAN_S)
+            self._mean_c = outside_c if self._mean_c is None else self._mean_c + (outside_c - self._mean_c) * weight
+            self.season = SEASONS[self.season, self._outside(self._mean_c)]
+        self._last_s = now_s
+        return self.season
+
+    def _outside(self, mean_c: float) -> Outside:
+        if mean_c > self._settings.summer_c:
+            return Outside.WARM
+        return Outside.COLD if mean_c < self._settings.summer_c - self.HYSTERESIS_K else Outside.BETWEEN
+
+
+class OverheatBlock:
+    """The last word below the hardware's own cut-out: too hot a sink or surface stops everything, work too."""
+
+    def __init__(self, settings: SeasonSettings) -> None:
+        self._settings = settings
+        self.state = Heat.CLEAR
+
+    def update(self, temperature_c: float | None, surface_c: float | None = None) -> bool:
+        """Whether everything has to stop. An unknown temperature alone neither blocks nor clears."""
+        known = [
+            reading_c - limit_c
+            for reading_c, limit_c in (
+                (temperature_c, self._settings.block_c),
+                (surface_c, self._settings.surface_block_c),
+            )
+            if reading_c is not None
+        ]
+        if known:
+            worst_k = max(known)
+            cool = worst_k <= -self._settings.block_hysteresis_k
+            inside = Inside.HOT if worst_k > 0 else Inside.COOL if cool else Inside.BETWEEN
+            self.state = BLOCKS[self.state, inside]
+        return self.state is Heat.BLOCKED

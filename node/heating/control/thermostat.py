@@ -1,0 +1,261 @@
+"""The thermostat of one heater: from readings to tasks and duty, each step by a law of its own.
+
+readings -> which to believe -> setpoint -> PI with feed-forward -> limits and overheating -> the zone's share -> tasks.
+It needs nothing of the mesh: without news of others, the whole demand is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from ..controller import TRANSITIONS, Mode, Zone
+from .dwell import Dwell
+from .identify import Estimate, Identifier
+from .limits import Limit, LimitSettings, PowerLimits
+from .pi import PiController, PiSettings
+from .power import DUTY_MIN, PowerLoop, PowerTable, Work, work_for
+from .schedule import DAY_S, WEEK_S
+from .season import OverheatBlock, Season, SeasonSettings, SeasonWatch
+from .sensor import Believed, Sample, SensorSettings, SensorSupervisor, Trust
+from .setpoint import SetpointChooser, SetpointPlan, Target, Wish
+from .start import CONFIDENCE_MIN, StartSettings, lead_s
+from .window import WindowDetector, WindowSettings
+from .zone import Member, ZoneShare
+
+# 1970 began on a Thursday.
+_EPOCH_WEEK_S = 3 * DAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class ThermostatSettings:
+    """band_k > 0: above setpoint + band_k nothing runs.  idle_w: heat of the idle machine, part of what holds the sink.
+
+    guess_r_k_per_w, guess_c_j_per_k: the sink, until it was learnt.  open_loop_share: of the capacity, for when no
+    sensor is to be believed.
+    """
+
+    plan: SetpointPlan
+    pi: PiSettings
+    limits: LimitSettings
+    table: PowerTable
+    band_k: float
+    idle_w: float = 0.0
+    dwell_s: float = 0.0
+    open_loop_share: float = 0.2
+    sensors: int = 1
+    sensor: SensorSettings = SensorSettings()
+    window: WindowSettings = WindowSettings(drop_k=0.0, span_s=300.0, open_max_s=1800.0)
+    season: SeasonSettings = SeasonSettings()
+    start: StartSettings = StartSettings(lead_max_s=0.0, rate_k_per_h=1.0)
+    guess_r_k_per_w: float = 1 / 20.2
+    guess_c_j_per_k: float = 4.62e6
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """now_s: of the sink's clock, which never goes back.  wall_s: unix time.  utc_offset_s: of local time.
+
+    samples: one of each sensor.  power_w: mean heat into the sink since the last update, idle power included.
+    others: those alive in the zone.  The rest is None where nothing tells.
+    """
+
+    now_s: float
+    wall_s: float
+    samples: tuple[Sample | None, ...]
+    power_w: float
+    utc_offset_s: float = 0.0
+    outside_c: float | None = None
+    surface_c: float | None = None
+    present: bool | None = None
+    contact_open: bool | None = None
+    others: Sequence[Member] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do until the next update.
+
+    request_w: wanted for the whole sink, before zone and dwell.  granted_w: this heater's part of it.
+    deficit_w: the same without summer's floor, or how far above the setpoint it is, as negative watts.
+    """
+
+    target: Target
+    believed: Believed
+    mode: Mode
+    request_w: float
+    granted_w: float
+    deficit_w: float
+    work: Work
+    limit: Limit
+    season: Season = Season.WINTER
+    blocked: bool = False
+    window_open: bool = False
+    alarms: tuple[str, ...] = field(default=())
+
+
+class Thermostat:
+    """Call `update` each control period, and `wish` in between; the next update obeys it."""
+
+    def __init__(self, settings: ThermostatSettings) -> None:
+        self.settings = settings
+        self.limits = PowerLimits(settings.limits)
+        self.loop = PowerLoop(settings.table)
+        self.mode = Mode.WARM
+        self._identifier = Identifier(settings.guess_r_k_per_w, settings.guess_c_j_per_k)
+        self._chooser = SetpointChooser(settings.plan)
+        self._supervisor = SensorSupervisor(settings.sensor, settings.sensors)
+        self._window = WindowDetector(settings.window)
+        self._block = OverheatBlock(settings.season)
+        self._season = SeasonWatch(settings.season)
+        self._pi = PiController(settings.pi)
+        self._dwell = Dwell(settings.dwell_s)
+        self._last_s: float | None = None
+        self._zone: ZoneShare | None = None
+        self._scale = 1.0
+        self._request_w = 0.0
+
+    @property
+    def zone_member(self) -> Member | None:
+        """What to tell the others of the zone; None without one."""
+        return self._zone.own if self._zone is not None else None
+
+    def join_zone(self, node: bytes, period_s: float) -> None:
+        """From now on the demand is shared with the others that `Inputs.others` names."""
+        self._zone = ZoneShare(node, self.settings.pi.capacity_w, period_s)
+
+    @property
+    def estimate(self) -> Estimate:
+        """What was learnt of the sink."""
+        return self._identifier.estimate()
+
+    @property
+    def wished(self) -> Wish:
+        return self._chooser.wish
+
+    def wish(self, wish: Wish, inputs: Inputs, setpoint_c: float | None = None) -> None:
+        """A hand on the dial: no dwell time stands in its way. Raises ValueError for a setpoint that is no number."""
+        self._chooser.choose(wish, inputs.now_s, setpoint_c=setpoint_c, week_s=_week_s(inputs))
+        self._dwell.release()
+
+    def update(self, inputs: Inputs) -> Decision:
+        settings = self.settings
+        duration_s = 0.0 if self._last_s is None else inputs.now_s - self._last_s
+        self._last_s = inputs.now_s
+        estimate = self._identifier.estimate()
+        believed = self._supervisor.update(inputs.samples, inputs.now_s, inputs.power_w, estimate.capacity_j_per_k)
+        temperature_c = believed.temperature_c
+        window_open = self._window.update(inputs.now_s, temperature_c, inputs.contact_open)
+        self._learn(inputs, temperature_c, window_open)
+        target = self._target(inputs, temperature_c, estimate, window_open)
+        season = self._season.update(inputs.now_s, inputs.outside_c)
+        blocked = self._block.update(temperature_c, inputs.surface_c)
+        limit = self.limits.update(inputs.now_s, inputs.wall_s, inputs.wall_s + inputs.utc_offset_s, temperature_c)
+        self.limits.drew(inputs.now_s, max(0.0, inputs.power_w - settings.idle_w))
+        decision = Decision(
+            target, believed, self.mode, 0.0, 0.0, 0.0, Work(0, DUTY_MIN), limit, season, blocked, window_open
+        )
+        if temperature_c is None:
+            decision = self._blind(decision, inputs, estimate)
+        else:
+            decision = self._seeing(decision, inputs, temperature_c, estimate, duration_s)
+        return self._worked(decision, inputs.now_s)
+
+    # -- steps ---------------------------------------------------------------------------------------------
+
+    def _learn(self, inputs: Inputs, temperature_c: float | None, window_open: bool) -> None:
+        if temperature_c is None or window_open or inputs.outside_c is None:
+            self._identifier.restart()
+        else:
+            power_w = inputs.power_w + sum(member.claim_w for member in inputs.others)
+            self._identifier.update(inputs.now_s, temperature_c, inputs.outside_c, power_w)
+
+    def _target(self, inputs: Inputs, temperature_c: float | None, estimate: Estimate, window_open: bool) -> Target:
+        week_s = _week_s(inputs)
+        target = self._chooser.target(inputs.now_s, week_s, present=inputs.present, window_open=window_open)
+        if target.rise_to_c is None or temperature_c is None or window_open:
+            return target
+        power_w = self.settings.pi.capacity_w + self.settings.idle_w
+        lead = lead_s(self.settings.start, estimate, temperature_c, target.rise_to_c, inputs.outside_c, power_w)
+        return self._chooser.target(inputs.now_s, week_s, present=inputs.present, lead_s=lead)
+
+    def _hold_w(self, setpoint_c: float, outside_c: float | None, estimate: Estimate) -> float | None:
+        """Heat to add to the idle machine's, so that a temperature stays; None while too little is known."""
+        if outside_c is None or estimate.confidence < CONFIDENCE_MIN:
+            return None
+        return max(0.0, estimate.hold_w(setpoint_c, outside_c) - self.settings.idle_w)
+
+    def _blind(self, decision: Decision, inputs: Inputs, estimate: Estimate) -> Decision:
+        """Without a sensor: a little, for a while; then nothing."""
+        self._pi.forget()
+        self.mode = Mode.WARM
+        if self._zone is not None:
+            # What is given blindly is no claim on a demand that others may see.
+            self._zone.claim(0.0, 0.0)
+        if decision.believed.trust is not Trust.OPEN_LOOP or decision.blocked:
+            return replace(decision, mode=self.mode)
+        most_w = self.settings.open_loop_share * self.settings.pi.capacity_w
+        cautious_c = min(decision.target.setpoint_c, self.settings.plan.eco_c)
+        hold_w = self._hold_w(cautious_c, inputs.outside_c, estimate)
+        request_w = min(most_w if hold_w is None else hold_w, most_w, decision.limit.limit_w)
+        return replace(decision, mode=self.mode, request_w=request_w, granted_w=request_w, deficit_w=request_w)
+
+    def _seeing(
+        self, decision: Decision, inputs: Inputs, temperature_c: float, estimate: Estimate, duration_s: float
+    ) -> Decision:
+        capacity_w, setpoint_c = self.settings.pi.capacity_w, decision.target.setpoint_c
+        self.mode = TRANSITIONS[self.mode, _place(temperature_c, setpoint_c, self.settings.band_k)]
+        heats = self.mode is Mode.HEATING and not decision.blocked
+        error_k = setpoint_c - temperature_c
+        # The controller works in its own heater's watts; the zone wants as many times that as it has more capacity.
+        scale = 1.0 + sum(member.capacity_w for member in inputs.others) / capacity_w
+        feed_w = (self._hold_w(setpoint_c, inputs.outside_c, estimate) or 0.0) / scale
+        limit_w = decision.limit.limit_w if heats else 0.0
+        if scale != self._scale:
+            # A member came or went: what the zone wants is still the same.
+            self._pi.track(error_k, feed_w, self._request_w / scale)
+            self._scale = scale
+        most_w = capacity_w if inputs.others and heats else limit_w
+        request_w = scale * self._pi.update(error_k, duration_s, feed_w, most_w)
+        granted_w = min(request_w, limit_w)
+        self._request_w = request_w
+        if self._zone is not None:
+            found = self._zone.update(inputs.now_s, request_w, inputs.others)
+            self._request_w = found.demand_w
+            if found.demand_w != request_w:
+                # Another one integrates for this zone; follow, so that taking over one day makes no bump.
+                self._pi.track(error_k, feed_w, found.demand_w / scale)
+            granted_w = min(found.claim_w, limit_w)
+            self._zone.claim(request_w, granted_w)
+        excess_w = max(-capacity_w, min(0.0, self.settings.pi.gain_w_per_k * error_k))
+        deficit_w = -capacity_w if decision.blocked else granted_w if granted_w > 0 else excess_w
+        if decision.season is Season.SUMMER and not decision.blocked:
+            granted_w = max(granted_w, min(self.settings.season.floor_w, decision.limit.limit_w))
+        return replace(decision, mode=self.mode, request_w=request_w, granted_w=granted_w, deficit_w=deficit_w)
+
+    def _worked(self, decision: Decision, now_s: float) -> Decision:
+        """Tasks and duty. What is stopped for safety stops at once; all else keeps its dwell time."""
+        load = self.loop.load(decision.granted_w)
+        wanted = work_for(load, self.settings.table.cores)
+        ceiling = None
+        heats = self.mode is Mode.HEATING and decision.believed.temperature_c is not None and not decision.blocked
+        if heats and not wanted.slots:
+            wanted = work_for(DUTY_MIN, self.settings.table.cores) if decision.limit.limit_w > 0 else wanted
+        if not heats or decision.limit.reason:
+            ceiling = wanted.slots
+        slots = self._dwell.update(wanted.slots, now_s, ceiling=ceiling)
+        duty = min(1.0, max(DUTY_MIN, load / slots)) if slots else DUTY_MIN
+        alarms = decision.believed.alarms
+        if decision.blocked:
+            alarms = (*alarms, "too hot: everything is stopped")
+        return replace(decision, work=Work(slots, duty), alarms=alarms)
+
+
+def _place(temperature_c: float, setpoint_c: float, band_k: float) -> Zone:
+    if temperature_c < setpoint_c:
+        return Zone.BELOW_SETPOINT
+    return Zone.IN_BAND if temperature_c <= setpoint_c + band_k else Zone.ABOVE_BAND
+
+
+def _week_s(inputs: Inputs) -> float:
+    return (inputs.wall_s + inputs.utc_offset_s + _EPOCH_WEEK_S) % WEEK_S

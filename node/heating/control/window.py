@@ -1,0 +1,97 @@
+"""An open window, told from a contact where there is one, else from how fast the room cools.
+
+A window that stays open longer than open_max_s is not believed any more: heating goes on (frost is worse than waste),
+until the temperature was steady once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Window(Enum):
+    CLOSED = "closed"
+    OPEN = "open"
+    DOUBTED = "doubted"
+
+
+class Draught(Enum):
+    """What the temperature does."""
+
+    FALLING = "falls fast"
+    STEADY = "steady"
+    RISING = "rises again"
+    OVERDUE = "open too long"
+
+
+TRANSITIONS: dict[tuple[Window, Draught], Window] = {
+    (Window.CLOSED, Draught.FALLING): Window.OPEN,
+    (Window.CLOSED, Draught.STEADY): Window.CLOSED,
+    (Window.CLOSED, Draught.RISING): Window.CLOSED,
+    (Window.CLOSED, Draught.OVERDUE): Window.CLOSED,
+    (Window.OPEN, Draught.FALLING): Window.OPEN,
+    (Window.OPEN, Draught.STEADY): Window.OPEN,
+    (Window.OPEN, Draught.RISING): Window.CLOSED,
+    (Window.OPEN, Draught.OVERDUE): Window.DOUBTED,
+    (Window.DOUBTED, Draught.FALLING): Window.DOUBTED,
+    (Window.DOUBTED, Draught.STEADY): Window.CLOSED,
+    (Window.DOUBTED, Draught.RISING): Window.CLOSED,
+    (Window.DOUBTED, Draught.OVERDUE): Window.DOUBTED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSettings:
+    """A fall of drop_k within span_s opens; a rise of half of it above the lowest since closes. drop_k 0: never."""
+
+    drop_k: float
+    span_s: float
+    open_max_s: float
+
+
+class WindowDetector:
+    """Times are seconds of a clock that never goes back."""
+
+    SAMPLES_MAX = 64
+
+    def __init__(self, settings: WindowSettings) -> None:
+        self._settings = settings
+        self._samples: deque[tuple[float, float]] = deque(maxlen=self.SAMPLES_MAX)
+        self._since_s = 0.0
+        self._lowest_c = 0.0
+        self.state = Window.CLOSED
+
+    def update(self, now_s: float, temperature_c: float | None, contact_open: bool | None = None) -> bool:
+        """Whether a window is taken to be open. contact_open is believed; temperature_c None: no sensor is."""
+        if contact_open is not None:
+            self.state = Window.OPEN if contact_open else Window.CLOSED
+            self._since_s, self._lowest_c = now_s, temperature_c if temperature_c is not None else 0.0
+            self._samples.clear()
+            return contact_open
+        if temperature_c is None or self._settings.drop_k <= 0:
+            return self.state is Window.OPEN
+        self._sample(now_s, temperature_c)
+        before = self.state
+        self.state = TRANSITIONS[before, self._draught(now_s, temperature_c)]
+        if self.state is Window.OPEN and before is not Window.OPEN:
+            self._since_s, self._lowest_c = now_s, temperature_c
+        self._lowest_c = min(self._lowest_c, temperature_c)
+        return self.state is Window.OPEN
+
+    def _sample(self, now_s: float, temperature_c: float) -> None:
+        # Thinned, so that the bounded memory always covers the span.
+        if not self._samples or now_s - self._samples[-1][0] >= 2 * self._settings.span_s / self.SAMPLES_MAX:
+            self._samples.append((now_s, temperature_c))
+        while self._samples and now_s - self._samples[0][0] > self._settings.span_s:
+            self._samples.popleft()
+
+    def _draught(self, now_s: float, temperature_c: float) -> Draught:
+        if self.state is Window.OPEN and now_s - self._since_s >= self._settings.open_max_s:
+            return Draught.OVERDUE
+        if self.state is Window.OPEN and temperature_c >= self._lowest_c + self._settings.drop_k / 2:
+            return Draught.RISING
+        highest_c = max((sample_c for _, sample_c in self._samples), default=temperature_c)
+        falls = highest_c - temperature_c >= self._settings.drop_k
+        return Draught.FALLING if falls else Draught.STEADY

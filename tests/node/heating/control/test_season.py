@@ -1,0 +1,56 @@
+"""Summer comes and goes with the weather of days, and too hot is too hot at once."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hearthmesh.node.heating.control.season import (
+    BLOCKS,
+    SEASONS,
+    Heat,
+    Inside,
+    Outside,
+    OverheatBlock,
+    Season,
+    SeasonSettings,
+    SeasonWatch,
+)
+
+SETTINGS = SeasonSettings(summer_c=16.0, block_c=27.0, block_hysteresis_k=1.0, surface_block_c=75.0)
+HOUR_S = 3600.0
+
+
+def test_every_state_knows_every_finding() -> None:
+    assert set(SEASONS) == {(season, outside) for season in Season for outside in Outside}
+    assert set(BLOCKS) == {(heat, inside) for heat in Heat for inside in Inside}
+
+
+def test_one_warm_afternoon_makes_no_summer_but_a_warm_week_does() -> None:
+    watch = SeasonWatch(SETTINGS)
+    hours = [5.0] * 48 + [22.0] * 6 + [8.0] * 24
+    assert {watch.update(hour * HOUR_S, outside_c) for hour, outside_c in enumerate(hours)} == {Season.WINTER}
+    assert [watch.update((len(hours) + hour) * HOUR_S, 22.0) for hour in range(168)][-1] is Season.SUMMER
+    assert watch.update(300 * HOUR_S, None) is Season.SUMMER
+
+
+def test_summer_ends_lower_than_it_begins() -> None:
+    watch = SeasonWatch(SETTINGS)
+    assert watch.update(0, 17.0) is Season.SUMMER
+    assert [watch.update(hour * HOUR_S, 15.0) for hour in range(1, 500)][-1] is Season.SUMMER
+    assert [watch.update((500 + hour) * HOUR_S, 13.0) for hour in range(200)][-1] is Season.WINTER
+
+
+def test_hot_sink_or_surface_blocks_until_it_has_cooled() -> None:
+    block = OverheatBlock(SETTINGS)
+    assert [block.update(each) for each in (26.9, 27.1, 26.5, None, 26.0)] == [False, True, True, True, False]
+    assert block.update(20.0, surface_c=76.0)
+    assert block.update(20.0, surface_c=74.5)
+    assert not block.update(20.0, surface_c=74.0)
+
+
+@given(st.lists(st.tuples(st.floats(-20, 60), st.floats(-20, 120)), min_size=1))
+def test_nothing_runs_above_either_limit(path: list[tuple[float, float]]) -> None:
+    block = OverheatBlock(SETTINGS)
+    for sink_c, surface_c in path:
+        blocked = block.update(sink_c, surface_c)
+        assert blocked or (sink_c <= 27.0 and surface_c <= 75.0)
+        assert not blocked or sink_c > 26.0 or surface_c > 74.0

@@ -1,0 +1,116 @@
+"""A zone's members: no more than what is wanted while they come and go, and the fair split within three periods."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hearthmesh.node.heating.control.zone import MEMBERS_MAX, Member, ZoneShare, share
+
+
+class Room:
+    """Members that each period hear what the others told last, act in any order, and tell.
+
+    Whoever left is known to be gone to all that remain.
+    """
+
+    def __init__(self, demand_w: float, capacities_w: list[float]) -> None:
+        self.demand_w = demand_w
+        self.now_s = 0.0
+        self.members: dict[bytes, ZoneShare] = {}
+        self.told: dict[bytes, Member] = {}
+        for number, capacity_w in enumerate(capacities_w):
+            self.join(number, capacity_w)
+
+    def join(self, number: int, capacity_w: float) -> None:
+        self.members[bytes([number])] = ZoneShare(bytes([number]), capacity_w, period_s=10.0)
+
+    def leave(self, number: int) -> None:
+        self.members.pop(bytes([number]), None)
+        self.told.pop(bytes([number]), None)
+
+    def period(self, order: list[int]) -> None:
+        for name in sorted(self.members, key=lambda name: (order[name[0] % len(order)], name)):
+            heard = [news for other, news in sorted(self.told.items()) if other != name]
+            self.members[name].update(self.now_s, self.demand_w, heard)
+            assert self.total_w() <= 1.05 * self.demand_w + 1e-9
+        self.told = {name: member.own for name, member in self.members.items()}
+        self.now_s += 10.0
+
+    def total_w(self) -> float:
+        return sum(each.own.claim_w for each in self.members.values())
+
+    def is_fair(self) -> bool:
+        whole_w = sum(each.own.capacity_w for each in self.members.values())
+        wanted_w = min(self.demand_w, whole_w)
+        return all(
+            abs(each.own.claim_w - wanted_w * each.own.capacity_w / whole_w) <= 1e-6 * (1 + wanted_w)
+            for each in self.members.values()
+        )
+
+
+capacities = st.lists(st.floats(50, 2000), min_size=1, max_size=8)
+orders = st.permutations(range(10))
+
+
+@given(st.floats(0, 5000), capacities, orders)
+def test_demand_is_split_within_three_periods(demand_w: float, capacities_w: list[float], order: list[int]) -> None:
+    room = Room(demand_w, capacities_w)
+    for _ in range(3):
+        room.period(order)
+    assert room.is_fair()
+
+
+@given(st.floats(0, 5000), capacities, orders, st.floats(50, 2000), st.integers(8, 200))
+def test_newcomer_has_its_share_within_three_periods(
+    demand_w: float, capacities_w: list[float], order: list[int], capacity_w: float, number: int
+) -> None:
+    room = Room(demand_w, capacities_w)
+    for _ in range(3):
+        room.period(order)
+    room.join(number, capacity_w)
+    for _ in range(3):
+        room.period(order)
+    assert room.is_fair()
+
+
+@given(st.floats(0, 5000), st.lists(st.floats(50, 2000), min_size=2, max_size=8), orders, st.integers(0, 7))
+def test_share_of_the_dead_is_taken_over_within_three_periods(
+    demand_w: float, capacities_w: list[float], order: list[int], number: int
+) -> None:
+    room = Room(demand_w, capacities_w)
+    for _ in range(3):
+        room.period(order)
+    room.leave(number % len(capacities_w))
+    for _ in range(3):
+        room.period(order)
+    assert room.is_fair()
+
+
+@given(
+    st.floats(0, 5000),
+    capacities,
+    st.lists(st.tuples(orders, st.integers(-9, 9)), max_size=15),
+)
+def test_claims_never_exceed_the_demand_while_members_come_and_go(
+    demand_w: float, capacities_w: list[float], story: list[tuple[list[int], int]]
+) -> None:
+    """The bound is asserted after each member's step, in `Room.period`."""
+    room = Room(demand_w, capacities_w)
+    for order, change in story:
+        room.leave(100 + abs(change))
+        if change > 0:
+            room.join(100 + change, 100.0 * change)
+        room.period(order)
+
+
+def test_least_id_says_what_the_zone_wants() -> None:
+    low, high = Member(b"a", 500.0, 300.0, 0.0), Member(b"b", 500.0, 900.0, 0.0)
+    assert share(high, [low]).demand_w == share(low, [high]).demand_w == 300.0
+
+
+def test_inventor_of_members_gains_nothing_beyond_the_bound() -> None:
+    own = Member(b"a", 500.0, 500.0, 0.0)
+    invented = [Member(b"b" + number.to_bytes(2, "big"), 1.0, 9e9, 0.0) for number in range(500)]
+    found = share(own, invented)
+    assert found.demand_w == 500.0
+    assert found.fair_w == 500.0 * 500.0 / (500.0 + MEMBERS_MAX - 1)
+    assert share(Member(b"z", 500.0, 500.0, 0.0), invented).claim_w == 0.0
