@@ -20,6 +20,9 @@ class ProtocolConfig:
     # A lease outlives two lost renewals: lease_us = 3 * renew_us.
     lease_us: int = 9 * SECOND
     lease_sweep_us: int = 500 * MS
+    # Honest holders may be this much slower than a job's mean: at a tenth of the duty (below that a heater rather hands
+    # on), on a machine half as fast. Who delivers more slowly loses its leases, see pace.py.
+    slower_max: int = 20
     # -- membership (Lifeguard) ---------------------------------------------------------------------------
     probe_interval_us: int = SECOND
     # ~3 RTT at the 99th percentile plus the time a busy interpreter needs to answer.

@@ -27,6 +27,7 @@ from .messages import (
     Steal,
     Superseded,
 )
+from .pace import Pace
 from .records import (
     Grant,
     JobDigest,
@@ -60,6 +61,7 @@ class KeptJob:
     subscriptions: Subscriptions
     since_us: int
     adopted_us: int
+    pace: Pace
     level: bool = True
     sections: tuple[tuple[int, bytes, bool, tuple[bytes, ...]], list[tuple[int, int]]] | None = None
     completed_us: int | None = None
@@ -111,6 +113,7 @@ class Granter:
         if len(kept.state.ids) >= self._ctx.config.records_per_job_max and sender != self._ctx.node_id:
             self._ctx.penalise(sender, Reason.TOO_MANY)
             return False
+        done = kept.state.done.total
         try:
             changed = kept.state.merge(record)
         except RejectedRecord as error:
@@ -121,6 +124,10 @@ class Granter:
             return False
         self._persist(record)
         kept.ledger.apply(record, now_us)
+        if record.kind is RecordKind.GRANT:
+            kept.pace.began(record.body.holder, now_us)
+        elif record.kind is RecordKind.BATCH:
+            kept.pace.delivered(record.author, kept.state.done.total - done, now_us)
         self._arm_sweep(kept, now_us)
         if record.kind is RecordKind.CANCELLATION:
             self._on_cancelled(kept, record)
@@ -214,7 +221,7 @@ class Granter:
 
     def _grant_from(self, kept: KeptJob, thief: bytes, steal: Steal, now_us: int) -> bool:
         config, state = self._ctx.config, kept.state
-        if not kept.ledger.free:
+        if not kept.ledger.free or kept.pace.bars(thief, now_us):
             return False
         sections = self._sections(kept)
         count = steal_half(
@@ -310,6 +317,10 @@ class Granter:
                 if part.lo >= part.hi or part.hi > kept.state.spec.tasks:
                     self._ctx.penalise(peer, Reason.OUT_OF_RANGE)
                     return
+                if kept.pace.bars(peer, now_us):
+                    gone.append(part)
+                    continue
+                kept.pace.began(peer, now_us)
                 until_us = now_us + self._ctx.config.lease_us
                 parts = kept.ledger.renew(peer, part.lo, part.hi, part.epoch, until_us)
                 gone.extend(HeldRange(lo, hi, epoch) for lo, hi, epoch in parts)
@@ -331,14 +342,18 @@ class Granter:
             self._ctx.set_timer(("sweep", b""), now_us + self._ctx.config.lease_sweep_us)
 
     def _sweep(self, now_us: int) -> None:
-        """Free expired leases and report progress."""
+        """Free leases that expired, or were held too long, and report progress."""
         self._sweeping = False
         watched, self._watched = self._watched, {}
         for kept in [self.jobs[job_id] for job_id in watched if job_id in self.jobs]:
             expired = kept.ledger.expire(now_us)
             for lo, hi, holder in expired:
                 self._ctx.notify("lease.expired", job_id=kept.state.job_id, holder=holder, lo=lo, hi=hi)
-            if expired:
+            overrun = kept.pace.overran(kept.ledger.leased_by(), now_us)
+            for holder in overrun:
+                tasks = sum(hi - lo for lo, hi, _ in kept.ledger.free_holder(holder))
+                self._ctx.notify("lease.overrun", job_id=kept.state.job_id, holder=holder, tasks=tasks)
+            if expired or overrun:
                 self._after_freeing(kept, now_us)
             else:
                 kept.subscriptions.report(kept.ledger, kept.elapsed_us(now_us), now_us)

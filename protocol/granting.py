@@ -43,7 +43,7 @@ class TaskFinding(StrEnum):
     GRANTED = "granted"
     RENEWED = "renewed"
     RELEASED = "released"
-    EXPIRED = "expired, or holder dead"
+    EXPIRED = "expired, overrun, or holder dead"
     RESTARTED = "replica restarted"
     DELIVERED = "result stored"
     ACCEPTED = "accepted"

@@ -33,6 +33,7 @@ from .messages import (
     Unsubscribe,
     Want,
 )
+from .pace import Pace
 from .records import (
     JobSpec,
     Record,
@@ -150,6 +151,7 @@ class Replica(Upkeep):
             Subscriptions(self._ctx, state),
             since_us=now_us,
             adopted_us=now_us,
+            pace=Pace(state, self._ctx.config),
         )
         kept.ledger.rebuild(now_us, self._ctx.config.lease_us)
         self.jobs[spec.id] = kept

@@ -17,6 +17,7 @@ from ...protocol.granting import Ledger
 from ...protocol.jobs import JobState
 from ...protocol.messages import Stored
 from ...protocol.outbox import Outbox
+from ...protocol.pace import Pace
 from ...protocol.replica import Replica
 from ...protocol.submitter import Submitter
 from ...protocol.tables import Tables
@@ -205,6 +206,12 @@ MUTANTS: tuple[Mutant, ...] = (
         ("lease-expiry",),
         _FROZEN,
         lambda: [(Ledger, "expire", lambda *_: [])],
+    ),
+    Mutant(
+        "let leases be renewed for ever",
+        ("liveness",),
+        replace(_CALM, liars=("hoarder",)),
+        lambda: [(Pace, "overran", lambda *_: [])],
     ),
     Mutant(
         "grant outside of one's section",

@@ -148,7 +148,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         "hoarded-leases",
         "ours: who takes tasks, renews them without end and never delivers holds up a job",
         replace(_STREET, liars=("hoarder",), bound_us=30 * SECOND),
-        known="a lease can be renewed for ever",
     ),
     Scenario(
         "ban-too-broad",
