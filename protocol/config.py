@@ -78,6 +78,9 @@ class ProtocolConfig:
     records_per_job_max: int = 2_000_000
     replica_grace_us: int = 30 * SECOND
     submit_timeout_us: int = 5 * SECOND
+    # What nobody waits for leaves so much later: copies of a submission beyond the durable ones, copies of a result
+    # beyond the first, acceptances. By then a short task's result is with its caller, for whom all cores were free.
+    copy_delay_us: int = 10 * MS
     reconcile_interval_us: int = 3 * SECOND
     reconcile_ids_max: int = 32
     reconcile_fanout: int = 8

@@ -123,9 +123,13 @@ class StorageRecovered(Struct, frozen=True):
 
 
 class SubmitJob(Struct, frozen=True):
-    """Command: submit a job of this node's own. created by `JobSpec`; blobs are in the local store."""
+    """Command: submit a job of this node's own. created by `JobSpec`; blobs are in the local store.
+
+    follow: as if `FollowJob` for all results came at once, by somebody who waits for those and for no replica.
+    """
 
     spec: JobSpec
+    follow: bool = False
 
 
 class FollowJob(Struct, frozen=True):
@@ -156,6 +160,10 @@ class ListJobs(Struct, frozen=True):
 
     job_id: bytes
     peers: tuple[bytes, ...] = ()
+
+
+class Settle(Struct, frozen=True):
+    """Command: what was put off for the sake of what is urgent leaves now; for a client that is about to go."""
 
 
 class Drain(Struct, frozen=True):
@@ -189,6 +197,7 @@ Event = (
     | ResultsTaken
     | CancelJob
     | ListJobs
+    | Settle
     | Drain
     | AddressesChanged
 )

@@ -77,8 +77,11 @@ TASK_TRANSITIONS: dict[tuple[TaskState, TaskFinding], TaskState] = {
 
 
 def section(rank: int, replicas: int, tasks: int) -> tuple[int, int]:
-    """Tasks [lo, hi) that the replica of a rank controls; the sections of all ranks tile [0, tasks)."""
-    return tasks * rank // replicas, tasks * (rank + 1) // replicas
+    """Tasks [lo, hi) that the replica of a rank controls; the sections of all ranks tile [0, tasks).
+
+    No rank has more than the one before it, so the first has the task of a job of one.
+    """
+    return -(-tasks * rank // replicas), -(-tasks * (rank + 1) // replicas)
 
 
 def controlled_sections(

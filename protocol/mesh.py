@@ -29,6 +29,7 @@ from .events import (
     PeerUnreachable,
     Received,
     ResultsTaken,
+    Settle,
     Started,
     StorageFailed,
     StorageRecovered,
@@ -191,7 +192,7 @@ class Mesh:
     def _on_command(self, event: Event, now_us: int) -> None:
         match event:
             case SubmitJob():
-                self.submitter.submit(event.spec, now_us)
+                self.submitter.submit(event.spec, now_us, follow=event.follow)
             case FollowJob():
                 self.submitter.follow(event.job_id, IntervalSet(*event.have), event.results, now_us)
             case UnfollowJob():
@@ -202,6 +203,8 @@ class Mesh:
                 self.submitter.cancel(event.job_id)
             case ListJobs():
                 self.submitter.find(event.job_id, event.peers)
+            case Settle():
+                self.submitter.settle(now_us)
             case _:
                 raise AssertionError(f"no handler for {type(event).__name__}")
 

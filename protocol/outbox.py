@@ -73,6 +73,7 @@ class Outbox:
         self._ctx = ctx
         self._members = members
         self._owed: dict[bytes, Owed] = {}
+        self._uncopied: dict[bytes, bytes] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -99,13 +100,33 @@ class Outbox:
         return too_many or self.on_the_way >= config.outbox_max
 
     def add(self, header: Record, columns: bytes, replicas: tuple[bytes, ...], now_us: int, *, pin: bytes) -> None:
-        """Send to all replicas at once. pin: what `output_pin` said."""
+        """Send to the first replica, where submitters follow, and a little later to the others.
+
+        pin: what `output_pin` said.
+        """
         delivery = Delivery(header.raw, columns)
         due_us = now_us + self._ctx.config.outbox_retry_us
-        owed = Owed(header, delivery, replicas, self._ctx.wall_us(now_us), due_us, pin)
-        self._keep(owed, now_us)
-        for node in replicas:
-            self._ctx.send(node, delivery)
+        self._keep(Owed(header, delivery, replicas, self._ctx.wall_us(now_us), due_us, pin), now_us)
+        first = next((node for node in replicas if self._reaches(node)), replicas[0])
+        self._ctx.send(first, delivery)
+        if len(replicas) > 1:
+            if not self._uncopied:
+                self._ctx.set_timer(("copies", b""), now_us + self._ctx.config.copy_delay_us)
+            self._uncopied[header.id] = first
+
+    def _reaches(self, node: bytes) -> bool:
+        return node == self._ctx.node_id or self._members.is_alive(node)
+
+    def send_copies(self) -> None:
+        """The other replicas get what the first one was sent."""
+        uncopied, self._uncopied = self._uncopied, {}
+        for batch_id, first in uncopied.items():
+            owed = self._owed.get(batch_id)
+            if owed is None:
+                continue
+            for node in owed.replicas:
+                if node != first:
+                    self._ctx.send(node, owed.delivery)
 
     def restore(self, row: bytes, columns: bytes, now_us: int) -> None:
         """An owed-header row of the last life: deliver it again at the next retry. Its outputs are pinned by its id."""
@@ -173,7 +194,7 @@ class Outbox:
             if owed.job_id != job_id or owed.replicas == replicas:
                 continue
             for node in replicas:
-                if node not in owed.replicas:
+                if node not in owed.replicas and owed.header.id not in self._uncopied:
                     self._ctx.send(node, owed.delivery)
             owed.replicas = replicas
             owed.declined = {node: reason for node, reason in owed.declined.items() if node in replicas}
@@ -239,6 +260,7 @@ class Outbox:
 
     def flush(self, now_us: int) -> None:
         """Everything once more, for a node that is about to leave."""
+        self._uncopied.clear()
         for owed in self._owed.values():
             if not owed.persisted:
                 self._persist(owed)

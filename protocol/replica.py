@@ -6,7 +6,7 @@ It is trusted with nothing but keeping: every record it passes on is signed by i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..crypto.certificates import Role
 from .batches import BatchError, check_batch
@@ -57,11 +57,15 @@ _FREEING = (RecordKind.RELEASE, RecordKind.REPLICA_SET)
 
 @dataclass(frozen=True, slots=True)
 class PendingJob:
-    """A submission whose blobs are still coming. answers: (peer, request) to tell when they are here."""
+    """A submission whose blobs are still coming. answers: (peer, request) to tell when they are here.
+
+    followers: who wants its results already.
+    """
 
     spec: Record
     replica_sets: tuple[Record, ...]
     answers: dict[bytes, int]
+    followers: dict[bytes, Subscribe] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,8 @@ class Replica(Upkeep):
     def on_peer_gone(self, peer: bytes) -> None:
         """The link ended: what it was told is told again on the next one."""
         self._told.pop(peer, None)
+        for pending in self._pending.values():
+            pending.followers.pop(peer, None)
         for kept in self.jobs.values():
             kept.subscriptions.remove(peer)
             kept.reconciled.pop(peer, None)
@@ -257,6 +263,8 @@ class Replica(Upkeep):
         kept.level = any(pending.answers.values()) or kept.state.replicas == (self._ctx.node_id,)
         self._ctx.notify("replica.job-kept", job_id=pending.spec.id, tasks=pending.spec.body.tasks)
         self._after_freeing(kept, now_us)
+        for peer, subscribe in pending.followers.items():
+            self.on_subscribe(peer, subscribe, now_us)
         if not any(pending.answers.values()):
             self._reconcile(kept, now_us)
 
@@ -394,7 +402,11 @@ class Replica(Upkeep):
     def on_subscribe(self, peer: bytes, message: Subscribe, now_us: int) -> None:
         kept = self.jobs.get(message.job_id)
         if kept is None:
-            self._ctx.send(peer, Rejected(0, message.job_id, Reason.UNKNOWN_JOB))
+            pending = self._pending.get(message.job_id)
+            if pending is not None and len(pending.followers) < self._ctx.config.subscribers_max:
+                pending.followers[peer] = message
+            else:
+                self._ctx.send(peer, Rejected(0, message.job_id, Reason.UNKNOWN_JOB))
             return
         if not kept.subscriptions.subscribe(peer, message):
             self._ctx.send(peer, Rejected(0, message.job_id, "too many followers of this job here"))
@@ -413,6 +425,8 @@ class Replica(Upkeep):
         kept = self.jobs.get(message.job_id)
         if kept is not None:
             kept.subscriptions.remove(peer)
+        elif message.job_id in self._pending:
+            self._pending[message.job_id].followers.pop(peer, None)
 
     def on_find(self, peer: bytes, message: FindJob) -> None:
         if message.job_id:

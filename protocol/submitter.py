@@ -11,7 +11,6 @@ from ..crypto.certificates import Role
 from .batches import BatchError, check_batch
 from .context import Context
 from .effects import Publish, Reason, TimerKey
-from .granting import section
 from .intervals import IntervalSet
 from .jobs import CandidateKey, JobState, RejectedRecord
 from .membership import Membership
@@ -59,7 +58,8 @@ class OwnJob:
     verified: tasks whose result the consumer has taken, with proof.  handed: those plus what it is being given.
     received: batches being given: who sent each, and the parts meant.  pending: taken, but not yet in an acceptance.
     status: the source's last word.  moved_us: when results were last asked for, or came.  told_us: when acceptances
-    were last told.
+    were last told.  uncopied: replicas that are to get the submission a little later.  left: who is to be told, a
+    little later, that its results are followed no more.
     """
 
     state: JobState
@@ -82,12 +82,8 @@ class OwnJob:
     suspects: dict[bytes, None] = field(default_factory=dict)
     moved_us: int = 0
     told_us: int = 0
-
-    def share_of(self, node: bytes) -> int:
-        """Tasks that a replica grants: who has the first of them should have the job first."""
-        members = self.state.replicas
-        lo, hi = section(members.index(node), len(members), self.state.spec.tasks)
-        return hi - lo
+    uncopied: tuple[bytes, ...] = ()
+    left: bytes | None = None
 
     @property
     def unaccepted(self) -> IntervalSet:
@@ -110,20 +106,26 @@ class Submitter:
         self.jobs: dict[bytes, OwnJob] = {}
         self._accept_armed = False
         self._watch_armed = False
+        self._put_off: dict[bytes, None] = {}
 
     # -- submitting ----------------------------------------------------------------------------------------
 
-    def submit(self, spec: JobSpec, now_us: int) -> None:
-        """Sign, place and send; ends in `Notify("job.submitted")` or `Notify("job.rejected")`."""
+    def submit(self, spec: JobSpec, now_us: int, *, follow: bool = False) -> None:
+        """Sign, place and send; ends in `Notify("job.submitted")` or `Notify("job.rejected")`.
+
+        follow: its results too, all of them.
+        """
         record = sign_record(self._ctx.identity, RecordKind.SPEC, spec)
         job_id = job_id_of(record)
         own = self.jobs.get(job_id)
         if own is None:
             own = OwnJob(JobState(record))
             self.jobs[job_id] = own
-        self._ctx.notify("job.signed", job_id=job_id, raw=record.raw)
+        self._ctx.notify("job.signed", job_id=job_id, raw=record.raw, spec=spec)
         if own.durable:
             self._notify_submitted(own)
+            if follow:
+                self.follow(job_id, IntervalSet(), True, now_us)
             return
         problem = self._unfit(spec)
         if problem:
@@ -135,7 +137,10 @@ class Submitter:
             return
         if own.state.replica_record is None:
             self._place(own, tuple(chosen), ())
-        self._send_submission(own, own.state.replicas, now_us)
+        # Who waits for results waits for the first replica alone.
+        self._send_submission(own, own.state.replicas, now_us, at_once=1 if follow else None)
+        if follow:
+            self.follow(job_id, IntervalSet(), True, now_us)
 
     def _unfit(self, spec: JobSpec) -> str:
         """Why no known worker can run the job; empty if one can, or if none is known yet."""
@@ -161,14 +166,42 @@ class Submitter:
         body = ReplicaSet(own.state.job_id, own.state.replica_epoch + 1, members, former)
         own.state.merge(sign_record(self._ctx.identity, RecordKind.REPLICA_SET, body))
 
-    def _send_submission(self, own: OwnJob, nodes: tuple[bytes, ...], now_us: int) -> None:
-        assert own.state.replica_record is not None
+    def _send_submission(self, own: OwnJob, nodes: tuple[bytes, ...], now_us: int, at_once: int | None = None) -> None:
+        """In the order of ranks; at the first attempt, those that nobody waits for a little later than the others.
+
+        at_once: how many are waited for, if not `durable_replicas`.
+        """
+        awaited = nodes if own.attempts else nodes[: at_once or self._ctx.config.durable_replicas]
         own.attempts += 1
-        for node in sorted(nodes, key=own.share_of, reverse=True):
+        own.uncopied = nodes[len(awaited) :]
+        if own.uncopied:
+            self._do_later(own, now_us)
+        self._send_submit(own, awaited)
+        self._ctx.set_timer(("submit", own.state.job_id), now_us + self._ctx.config.submit_timeout_us)
+
+    def _send_submit(self, own: OwnJob, nodes: tuple[bytes, ...]) -> None:
+        assert own.state.replica_record is not None
+        for node in nodes:
             request = self._ctx.next_request()
             own.requests[request] = node
             self._ctx.send(node, Submit(request, own.state.spec_record.raw, own.state.replica_record.raw))
-        self._ctx.set_timer(("submit", own.state.job_id), now_us + self._ctx.config.submit_timeout_us)
+
+    def _do_later(self, own: OwnJob, now_us: int) -> None:
+        """What nobody waits for lets pass what somebody waits for."""
+        if not self._put_off:
+            self._ctx.set_timer(("later", b""), now_us + self._ctx.config.copy_delay_us)
+        self._put_off[own.state.job_id] = None
+
+    def settle(self, now_us: int) -> None:
+        """Do what was put off."""
+        put_off, self._put_off = self._put_off, {}
+        for own in [self.jobs[job_id] for job_id in put_off if job_id in self.jobs]:
+            uncopied, own.uncopied = own.uncopied, ()
+            self._send_submit(own, uncopied)
+            self._accept(own, now_us)
+            left, own.left = own.left, None
+            if left is not None and left != own.source:
+                self._ctx.send(left, Unsubscribe(own.state.job_id))
 
     def on_submitted(self, peer: bytes, message: Submitted, now_us: int) -> None:
         own = self.jobs.get(message.job_id)
@@ -248,6 +281,9 @@ class Submitter:
         if own is None:
             self.find(job_id)
             return
+        if own.left is not None:
+            # Who asks now is to hear of what was accepted before.
+            self.settle(now_us)
         if own.following and not results:
             # Somebody else here follows the results already, and hears of progress too: this one listens along.
             own.listeners += 1
@@ -263,17 +299,18 @@ class Submitter:
             self._ctx.set_timer(("watch", b""), now_us + self._ctx.config.status_heartbeat_us)
 
     def unfollow(self, job_id: bytes, now_us: int) -> None:
-        """Stop the transfer; what was taken so far is accepted first."""
+        """Stop the transfer. What was taken so far is accepted: at once, or where all is here, soon."""
         own = self.jobs.get(job_id)
         if own is not None and own.following:
             own.listeners -= 1
             if own.listeners > 0:
                 return
             own.following = False
-            self._accept(own, now_us)
-            if own.source is not None:
-                self._ctx.send(own.source, Unsubscribe(job_id))
-            own.source = None
+            own.left, own.source = own.source, None
+            self._do_later(own, now_us)
+            if own.verified.total < own.state.spec.tasks:
+                # More is on its way here, for nobody.
+                self.settle(now_us)
 
     def _follow_other(self, own: OwnJob, now_us: int) -> None:
         """Subscribe at the living replica that is next after the last source."""
@@ -417,7 +454,9 @@ class Submitter:
             own.consumed.append(batch_id)
         if len(own.consumed) >= self._ctx.config.result_window // 4:
             self._open_window(own)
-        if own.verified.total == own.state.spec.tasks or len(own.pending) >= 512:
+        if own.verified.total == own.state.spec.tasks:
+            self._do_later(own, now_us)
+        elif len(own.pending) >= 512:
             self._accept(own, now_us)
         else:
             self._arm_accept(now_us)
@@ -473,6 +512,8 @@ class Submitter:
                         self._accept(own, now_us)
             case "watch":
                 self._watch(now_us)
+            case "later":
+                self.settle(now_us)
             case _:
                 return False
         return True

@@ -660,6 +660,8 @@ class Worker:
                 self._renew(now_us)
             case "outbox":
                 self.outbox.retry(now_us)
+            case "copies":
+                self.outbox.send_copies()
             case _:
                 if not self._thief.on_timer(key, now_us):
                     return False

@@ -107,13 +107,23 @@ class Job:
 class _Follower:
     """Notes of a followed job. Ends its subscription when it is closed, exhausted or forgotten."""
 
-    def __init__(self, client: Client, job: Job, have: tuple[tuple[int, int], ...], *, results: bool) -> None:
+    def __init__(
+        self,
+        client: Client,
+        job: Job,
+        have: tuple[tuple[int, int], ...],
+        *,
+        results: bool,
+        opened: Listener | None = None,
+    ) -> None:
         self._client = client
         self._job = job
         self._have = have
         self._results = results
         self._notes: Notes | None = None
         self._unlisten: Callable[[], None] | None = None
+        if opened is not None:
+            self._notes, self._unlisten = opened
 
     async def next_note(self) -> Notify:
         """Raises JobFailed if the mesh rejected the job."""
@@ -164,15 +174,18 @@ class Watch(AsyncIterator[JobStatus]):
 class Batches(AsyncIterator[VerifiedBatch | JobStatus]):
     """See `Job.batches`."""
 
-    def __init__(self, client: Client, job: Job, have: tuple[tuple[int, int], ...]) -> None:
+    def __init__(
+        self, client: Client, job: Job, have: tuple[tuple[int, int], ...], opened: Listener | None = None
+    ) -> None:
+        """opened: of a job that is followed already."""
         self._client = client
         self._job = job
-        self._follower = _Follower(client, job, have, results=True)
+        self._follower = _Follower(client, job, have, results=True, opened=opened)
         self._missing = job.spec.tasks - sum(hi - lo for lo, hi in have)
         self._given: VerifiedBatch | None = None
 
     async def __anext__(self) -> VerifiedBatch | JobStatus:
-        await self._take_given()
+        self._take_given()
         if self._missing <= 0:
             self._follower.close()
             raise StopAsyncIteration
@@ -191,15 +204,13 @@ class Batches(AsyncIterator[VerifiedBatch | JobStatus]):
                 )
                 return self._given
 
-    async def _take_given(self) -> None:
+    def _take_given(self) -> None:
         """The consumer came back for more: what it was given is accepted."""
         given, self._given = self._given, None
         if given is None:
             return
         self._client.feed(ResultsTaken(self._job.job_id, given.header.id))
         self._missing -= sum(hi - lo for lo, hi in given.parts)
-        if self._missing <= 0:
-            await self._client.accepted(self._job.job_id, self._job.spec.tasks)
 
     def close(self) -> None:
         """Stop the transfer; what was not taken comes again next time."""
@@ -240,3 +251,5 @@ def open_notes() -> tuple[trio.MemorySendChannel[Notify], trio.MemoryReceiveChan
 
 
 Notes = trio.MemoryReceiveChannel[Notify]
+# Notes of one job, and what ends them.
+Listener = tuple[Notes, Callable[[], None]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import trio
 from ...crypto.certificates import Role
 from ...crypto.identity import peer_id_text
 from ...protocol.effects import Notify
-from ...protocol.events import Event, ListJobs, SubmitJob
+from ...protocol.events import Event, ListJobs, Settle, SubmitJob
 from ...protocol.mesh import Mesh, NodeProfile
 from ...protocol.records import JobSpec, MemberRecord, RecordKind
 from ..config import ClientConfig, load_client_config
@@ -31,7 +31,7 @@ from ..tasks import NodeBlobs
 from ..transport.addresses import split_peer_address
 from ..transport.links import LinkConfig, Links
 from .errors import ClientError, JobFailed, single_error
-from .job import Job, Notes, open_notes
+from .job import Batches, Job, Listener, Notes, Results, open_notes
 from .request import JobRequest, build_spec
 from .result import Result
 from .volatile import VolatileStore
@@ -145,28 +145,28 @@ class Client:
         """
         if isinstance(request, JobFile):
             request = JobRequest.from_file(request, now_us=time.time_ns() // 1_000)
-        mesh_id = self._driver.mesh.ctx.policy.mesh.mesh_id
-        pin = b"submission" + os.urandom(8)
+        pin = _submission_pin()
         try:
-            if request.is_small():
-                spec = build_spec(request, mesh_id, self._store, pin)
-            else:
-                spec = await trio.to_thread.run_sync(build_spec, request, mesh_id, self._store, pin)
-        except StorageError as error:
-            raise ClientError(f"the job's files cannot be kept for upload: {error}") from error
-        try:
-            return await self._submit_spec(spec)
+            return await self._submit_spec(await self._build(request, pin))
         finally:
             self._store.unpin_owner(pin)
+
+    async def _build(self, request: JobRequest, pin: bytes) -> JobSpec:
+        """The spec, with its files in the local store, held under the pin."""
+        mesh_id = self._driver.mesh.ctx.policy.mesh.mesh_id
+        try:
+            if request.is_small():
+                return build_spec(request, mesh_id, self._store, pin)
+            return await trio.to_thread.run_sync(build_spec, request, mesh_id, self._store, pin)
+        except StorageError as error:
+            raise ClientError(f"the job's files cannot be kept for upload: {error}") from error
 
     async def _submit_spec(self, spec: JobSpec) -> Job:
         with self.listen(b"") as notes:
             self.feed(SubmitJob(spec))
-            job_id = b""
+            job_id = await self._signed(notes, spec)
             with trio.move_on_after(SUBMIT_TIMEOUT_S):
                 async for note in notes:
-                    if note.name == "job.signed" and not job_id:
-                        job_id = note.fields["job_id"]
                     if note.fields.get("job_id") != job_id:
                         continue
                     if note.name == "job.rejected":
@@ -175,17 +175,41 @@ class Client:
                         return Job(self, job_id, spec)
         raise ClientError(f"the job was not stored by enough replicas within {SUBMIT_TIMEOUT_S:g} s; try again")
 
+    async def _submit_and_follow(self, spec: JobSpec) -> tuple[Job, Listener]:
+        """Wait for no replica: the first result says as much."""
+        with self.listen(b"") as notes:
+            self.feed(SubmitJob(spec, follow=True))
+            job = Job(self, await self._signed(notes, spec), spec)
+            since: list[Notify] = []
+            with suppress(trio.WouldBlock):
+                while True:
+                    since.append(notes.receive_nowait())
+            return job, self.open_listener(job.job_id, since)
+
+    async def _signed(self, notes: Notes, spec: JobSpec) -> bytes:
+        """The job's id."""
+        async for note in notes:
+            if note.name == "job.signed" and note.fields["spec"] is spec:
+                job_id: bytes = note.fields["job_id"]
+                return job_id
+        raise AssertionError("the notes of a session that lives do not end")
+
     async def map(self, program: bytes | Path | str, inputs: Sequence[bytes], **options: Any) -> list[bytes]:
         """Outputs of one task an input, in order. options: further fields of `JobRequest`.
 
         Raises JobFailed for the first task that failed.
         """
-        job = await self.submit(JobRequest(program=program, inputs=inputs, **options))
-        outputs: list[bytes] = [b""] * job.spec.tasks
-        async for result in job.results():
-            raise_for_exit(job, result)
-            outputs[result.index] = result.output
-        return outputs
+        pin = _submission_pin()
+        try:
+            spec = await self._build(JobRequest(program=program, inputs=inputs, **options), pin)
+            job, listener = await self._submit_and_follow(spec)
+            outputs: list[bytes] = [b""] * spec.tasks
+            async for result in Results(job, Batches(self, job, (), listener)):
+                raise_for_exit(job, result)
+                outputs[result.index] = result.output
+            return outputs
+        finally:
+            self._store.unpin_owner(pin)
 
     async def jobs(self) -> list[Job]:
         """This client's jobs that the mesh still knows, as far as its peers answer."""
@@ -279,9 +303,12 @@ class Client:
         finally:
             close()
 
-    def open_listener(self, job_id: bytes) -> tuple[Notes, Callable[[], None]]:
-        """As `listen`, for who cannot use a block: the notes, and what ends them."""
+    def open_listener(self, job_id: bytes, earlier: Iterable[Notify] = ()) -> Listener:
+        """As `listen`, for who cannot use a block: the notes, and what ends them. earlier: notes to begin with."""
         send, receive = open_notes()
+        for note in earlier:
+            if note.fields.get("job_id") == job_id:
+                send.send_nowait(note)
         self._listeners.setdefault(job_id, []).append(send)
 
         def close() -> None:
@@ -307,13 +334,6 @@ class Client:
                     return note
         raise ClientError(f"{problem} within {timeout_s:g} s")
 
-    async def accepted(self, job_id: bytes, tasks: int) -> None:
-        """Wait until the acceptance of all tasks is signed and on its way."""
-        own = self._driver.mesh.submitter.jobs.get(job_id)
-        with trio.move_on_after(5.0):
-            while own is not None and own.state.accepted_tasks.total < tasks and own.verified.total < tasks:
-                await self._driver.changed()
-
     async def read_blob(self, digest: bytes, sources: Sequence[bytes]) -> bytes:
         """A large output. Raises ClientError."""
         try:
@@ -326,9 +346,14 @@ class Client:
             raise ClientError(str(error)) from error
 
     async def flush(self) -> None:
-        """Let what was sent leave."""
+        """Let what was sent leave, and what was put off."""
+        self.feed(Settle())
         await self._driver.settled()
         await self._links.flush(2.0)
+
+
+def _submission_pin() -> bytes:
+    return b"submission" + os.urandom(8)
 
 
 def raise_for_exit(job: Job, result: Result) -> None:

@@ -90,6 +90,7 @@ EVENT_NUMBERS = {
             "ListJobs",
             "Drain",
             "AddressesChanged",
+            "Settle",
         )
     )
 }

@@ -1,4 +1,4 @@
-"""What a worker owes: sent at once, kept when slow, let go at two of three."""
+"""What a worker owes: sent soon, kept when slow, let go at two of three."""
 
 from __future__ import annotations
 
@@ -20,16 +20,53 @@ RETRY_US = LOCAL.outbox_retry_us
 def filled(bench: Bench) -> tuple[Outbox, bytes, Delivery]:
     outbox, header = Outbox(bench.ctx, bench.members), batch_header(0)
     outbox.add(header, b"columns", PEERS, 0, pin=PIN)
+    outbox.send_copies()
     bench.effects()
     return outbox, header.id, Delivery(header.raw, b"columns")
 
 
-def test_batch_goes_to_all_replicas_at_once() -> None:
+def test_batch_goes_to_the_first_replica_at_once_and_to_the_others_soon() -> None:
     bench = Bench()
     outbox, header = Outbox(bench.ctx, bench.members), batch_header(0)
     outbox.add(header, b"columns", PEERS, 0, pin=PIN)
     delivery = Delivery(header.raw, b"columns")
-    assert bench.effects() == [SetTimer(TIMER, RETRY_US), *(Send(peer, delivery) for peer in PEERS)]
+    later = SetTimer(("copies", b""), LOCAL.copy_delay_us)
+    assert bench.effects() == [SetTimer(TIMER, RETRY_US), Send(PEERS[0], delivery), later]
+    outbox.send_copies()
+    assert bench.effects() == [Send(peer, delivery) for peer in PEERS[1:]]
+    outbox.send_copies()
+    assert bench.effects() == []
+
+
+def test_batches_of_one_moment_are_copied_together() -> None:
+    bench = Bench()
+    outbox, headers = Outbox(bench.ctx, bench.members), [batch_header(0), batch_header(1)]
+    for header in headers:
+        outbox.add(header, b"columns", PEERS, 0, pin=PIN)
+    armed = [effect.key for effect in bench.effects() if isinstance(effect, SetTimer)]
+    assert armed == [TIMER, ("copies", b"")]
+    outbox.send_copies()
+    assert [peer for peer, _ in bench.sent()] == [*PEERS[1:], *PEERS[1:]]
+
+
+def test_where_the_first_replica_is_dead_the_next_is_the_first() -> None:
+    bench = Bench(peers=PEERS[1:])
+    outbox, header = Outbox(bench.ctx, bench.members), batch_header(0)
+    outbox.add(header, b"columns", PEERS, 0, pin=PIN)
+    assert [peer for peer, _ in bench.sent()] == [PEERS[1]]
+    outbox.send_copies()
+    assert [peer for peer, _ in bench.sent()] == [PEERS[0], PEERS[2]]
+
+
+def test_node_that_leaves_sends_what_was_not_copied_once() -> None:
+    bench = Bench()
+    outbox, header = Outbox(bench.ctx, bench.members), batch_header(0)
+    outbox.add(header, b"columns", PEERS, 0, pin=PIN)
+    bench.effects()
+    outbox.flush(0)
+    assert [peer for peer, _ in bench.sent()] == list(PEERS)
+    outbox.send_copies()
+    assert bench.sent() == []
 
 
 def test_two_of_three_acknowledgments_settle_it() -> None:

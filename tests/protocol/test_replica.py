@@ -180,6 +180,7 @@ def test_the_section_of_a_dead_replica_is_granted_by_another_and_given_back() ->
     cluster = Cluster()
     keepers = [cluster.add(f"r{number}", Role.REPLICA) for number in range(3)]
     job_id = submitted(cluster, cluster.client(), 30)
+    cluster.run(2 * cluster.config.copy_delay_us)
     free = {keeper.name: keeper.mesh.replica.free_tasks for keeper in keepers}
     assert [free[name]() for name in sorted(free)] == [10, 10, 10]
     cluster.disconnect(keepers[0])

@@ -81,7 +81,7 @@ def test_who_grants_the_first_tasks_is_told_of_the_job_first() -> None:
     cluster.run(2 * SECOND)
     cluster.log.clear()
     job_id = submitted(cluster, client, 1)
-    granter = client.mesh.submitter.jobs[job_id].state.replicas[-1]
+    granter = client.mesh.submitter.jobs[job_id].state.replicas[0]
     first = next(line for line in cluster.log if line.endswith(" Submit"))
     assert first == f"client>{cluster.nodes[granter].name} Submit"
 
