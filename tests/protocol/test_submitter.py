@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
+
 from hearthmesh.protocol.config import LOCAL
-from hearthmesh.protocol.events import FollowJob, ListJobs, SubmitJob, UnfollowJob
+from hearthmesh.protocol.events import FollowJob, ListJobs, Settle, SubmitJob, UnfollowJob
 from tests.protocol.cluster import MS, SECOND, Cluster, SimNode
 
 
@@ -123,3 +125,65 @@ def test_a_job_is_followed_again_where_it_was_followed_before() -> None:
     cluster.feed(client, FollowJob(job_id, (), False))
     asked = [line for line in cluster.log if line.endswith(" Subscribe")]
     assert asked == 2 * [f"client>{cluster.nodes[own.state.replicas[1]].name} Subscribe"]
+
+
+def told_of(cluster: Cluster, what: str) -> list[str]:
+    """Who was sent such a message by the client, in order."""
+    return [line.split(">")[1].split()[0] for line in cluster.log if line.startswith("client>") and line.endswith(what)]
+
+
+@pytest.mark.parametrize(("follow", "awaited"), [(False, 2), (True, 1)])
+def test_replicas_that_nobody_waits_for_hear_of_the_job_a_little_later(follow: bool, awaited: int) -> None:
+    cluster = Cluster()
+    cluster.workers(3)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    cluster.log.clear()
+    cluster.feed(client, SubmitJob(cluster.spec(1), follow=follow))
+    (own,) = client.mesh.submitter.jobs.values()
+    names = [cluster.nodes[node].name for node in own.state.replicas]
+    cluster.run(cluster.config.copy_delay_us - 1)
+    assert told_of(cluster, " Submit") == names[:awaited]
+    cluster.run(cluster.config.copy_delay_us)
+    assert told_of(cluster, " Submit") == names
+
+
+def test_who_goes_at_once_leaves_nothing_untold() -> None:
+    cluster = Cluster(task_us=1)
+    cluster.workers(3)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    cluster.log.clear()
+    cluster.feed(client, SubmitJob(cluster.spec(1), follow=True))
+    (own,) = client.mesh.submitter.jobs.values()
+    cluster.run_until(lambda: own.verified.total == 1)
+    cluster.feed(client, Settle())
+    assert len(told_of(cluster, " Submit")) == 3
+    assert len(told_of(cluster, " Records")) == 3
+    assert client.noted("job.accepted")
+
+
+def test_who_asks_after_the_end_hears_that_all_is_accepted() -> None:
+    cluster = Cluster(task_us=1)
+    cluster.workers(3)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    cluster.feed(client, SubmitJob(cluster.spec(1), follow=True))
+    ((job_id, own),) = client.mesh.submitter.jobs.items()
+    cluster.run_until(lambda: own.verified.total == 1)
+    cluster.feed(client, UnfollowJob(job_id))
+    before = len(client.noted("job.status"))
+    cluster.feed(client, FollowJob(job_id, (), False))
+    cluster.run_until(lambda: len(client.noted("job.status")) > before)
+    assert client.noted("job.status")[-1]["status"].state == "accepted"
+
+
+def test_results_that_are_asked_for_while_the_replica_fetches_blobs_come_when_it_has_them() -> None:
+    cluster = Cluster()
+    cluster.workers(3)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    cluster.log.clear()
+    cluster.feed(client, SubmitJob(cluster.spec(4), follow=True))
+    cluster.run_until(lambda: len(client.results) == 4)
+    assert len(told_of(cluster, " Subscribe")) == 1
