@@ -10,6 +10,7 @@ from typing import Annotated
 
 from ..protocol.config import PRESETS, ProtocolConfig
 from .execution.native_config import NativeCommand, NativeRuntimeConfig
+from .heating.control_settings import LimitTable, SafetyTable, ScheduleSettings, SensorTable, WindowTable
 from .settings.checks import (
     check_absolute,
     check_environment_value,
@@ -177,12 +178,34 @@ class HeaterSettings:
             absent="full power at 1 K below",
         ),
     ] = None
+    integral_s: Annotated[
+        float,
+        Key(
+            "Time in which a constant error doubles the heat asked for, s; 0: never, and the sink settles below its "
+            "setpoint.",
+            low=0.0,
+            high=1e7,
+        ),
+    ] = 7200.0
+    dwell_s: Annotated[
+        float,
+        Key(
+            "The number of tasks stays for so long; safety, limits and a hand on the dial do not wait, s.",
+            low=0.0,
+            high=3600.0,
+        ),
+    ] = 30.0
     year_round: Annotated[bool, Key("The sink wants heat in summer too (hot water, a pool).")] = False
     time_scale: Annotated[
         float,
         Key("The simulated room's clock runs this many times faster than the wall's.", low=0.01, high=1e6),
     ] = 1.0
     room: Annotated[RoomSettings, Key("The simulated room.")] = RoomSettings()
+    schedule: Annotated[ScheduleSettings, Key("Which temperature is wanted when.")] = ScheduleSettings()
+    window: Annotated[WindowTable, Key("Open windows, told from the temperature.")] = WindowTable()
+    sensors: Annotated[SensorTable, Key("When a sensor is not believed.")] = SensorTable()
+    safety: Annotated[SafetyTable, Key("Overheating and summer.")] = SafetyTable()
+    limits: Annotated[LimitTable, Key("Power limits from outside.")] = LimitTable()
 
     @property
     def core_count(self) -> int:

@@ -31,8 +31,9 @@ from .execution.native import NativeExecutor
 from .execution.outcome import Executor
 from .execution.pool import WasmPool
 from .execution.wasm_child import ChildConfig
+from .heating.choose import heater_of
+from .heating.commands import HeatCommands
 from .heating.heater import Heater
-from .heating.simulated import heater_of
 from .membership_files import Membership, load_membership
 from .storage.blobs import BlobStore
 from .storage.folder import StateFolder
@@ -72,6 +73,7 @@ class Node:
             folder.blobs, config.storage.blob_quota_bytes, min_free_bytes=config.storage.min_free_bytes
         )
         self.heater: Heater = heater_of(config.heater, monotonic_us())
+        self.heat = HeatCommands(self.heater)
         self.wasm, self.native = self._executors()
         self.usage = TaskUsage(self._task_pids)
         self.mesh = Mesh(
@@ -310,11 +312,15 @@ class Node:
             after = int(request.get("after", 0))
             return {"events": self._events_after(after), "next": self._event_count}
 
-        return {"status": status, "block": block, "stop": halt, "events": events}
+        async def heat(request: dict[str, Any]) -> dict[str, Any]:
+            return self.heat.run(request)
+
+        return {"status": status, "block": block, "stop": halt, "events": events, "heat": heat}
 
     def status(self) -> dict[str, Any]:
         """What `hearth node status` and the testnet show."""
         reading, meter, worker = self.heater.reading(), self.heater.meter, self.mesh.worker
+        heat = self.heat.status()
         return {
             "name": self.mesh.profile.name,
             "peer_id": self.membership.identity.peer_id,
@@ -322,7 +328,8 @@ class Node:
             "addresses": list(self.links.addresses),
             "sink": reading.sink,
             "temperature_c": round(reading.temperature_c, 3),
-            "setpoint_c": self.config.heater.setpoint_c,
+            "setpoint_c": heat.get("setpoint_c", self.config.heater.setpoint_c),
+            "heat": heat,
             "deficit_w": round(reading.deficit_w, 1),
             "slots": worker.slots,
             "running": worker.running,

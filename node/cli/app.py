@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from ..bench.command import bench
 from . import errors
+from .heat_commands import app as heat_app
 from .job_commands import register as register_job_commands
 from .mesh_commands import app as mesh_app
 from .node_commands import app as node_app
@@ -51,6 +52,7 @@ def _options(
 
 app.add_typer(mesh_app, name="mesh")
 app.add_typer(node_app, name="node")
+app.add_typer(heat_app, name="heat")
 register_job_commands(app)
 app.add_typer(importlib.import_module(_TESTNET, __package__).app, name="testnet")
 app.add_typer(importlib.import_module(_SIMULATOR, __package__).app, name="sim")

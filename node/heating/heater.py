@@ -8,6 +8,7 @@ from typing import Protocol
 from ...protocol.config import MINUTE
 from ...protocol.events import HeatReading
 from ..config import HeaterSettings
+from .control.thermostat import Decision, Inputs, Thermostat
 
 HORIZON_US = 15 * MINUTE
 _US_PER_HOUR = 3_600_000_000
@@ -55,6 +56,20 @@ class Heater(Protocol):
     @property
     def meter(self) -> Meter: ...
 
+    @property
+    def thermostat(self) -> Thermostat | None:
+        """None where nothing is heated."""
+        ...
+
+    @property
+    def decision(self) -> Decision | None:
+        """The thermostat's last."""
+        ...
+
+    def inputs(self) -> Inputs | None:
+        """What the thermostat sees now."""
+        ...
+
     def reading(self) -> HeatReading:
         """The demand as of the last `advance`."""
         ...
@@ -80,11 +95,16 @@ class NoHeater:
 
     measured = False
     duty = 1.0
+    thermostat = None
+    decision = None
 
     def __init__(self, settings: HeaterSettings, now_us: int, cpu_us_total: int = 0) -> None:
         self._settings = settings
         self._clock = UsageClock(now_us, cpu_us_total)
         self.meter = Meter()
+
+    def inputs(self) -> None:
+        return None
 
     def reading(self) -> HeatReading:
         capacity_w = self._settings.capacity_w

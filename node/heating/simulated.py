@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from ...protocol.events import HeatReading
 from ..config import HeaterSettings
-from .controller import Controller, ControlSettings, Demand
-from .heater import HORIZON_US, Heater, Meter, NoHeater, UsageClock, energy_mj
+from .assembly import heat_reading, thermostat_settings
+from .control.power import PowerTable
+from .control.sensor import Sample
+from .control.thermostat import Decision, Inputs, Thermostat
+from .heater import HORIZON_US, Meter, UsageClock, energy_mj
 from .sinks.room import Room1R1C
 from .sinks.sink import HeatSink
 from .weather.conditions import Weather
@@ -17,6 +20,14 @@ from .weather.conditions import Weather
 HISTORY_STEPS = 1024
 _SECOND_US = 1_000_000
 _JOULES_PER_WH = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTime:
+    """wall_s: unix seconds.  utc_offset_s: local time is so far ahead."""
+
+    wall_s: float = 0.0
+    utc_offset_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +51,13 @@ class SimulatedHeater:
 
     measured = False
 
-    def __init__(self, settings: HeaterSettings, now_us: int, cpu_us_total: int = 0) -> None:
+    def __init__(
+        self, settings: HeaterSettings, now_us: int, cpu_us_total: int = 0, *, local: LocalTime = LocalTime()
+    ) -> None:
+        """local: the time that the sink's clock begins with."""
         self._settings = settings
+        self._local = local
+        self._sink_s = 0.0
         room = settings.room
         self.sink = HeatSink(Room1R1C(room.conductance_w_per_k, room.capacity_j_per_k), room.start_c)
         self.weather = Weather(room.outside_c)
@@ -50,43 +66,51 @@ class SimulatedHeater:
         self.discomfort_k_s = 0.0
         self._clock = UsageClock(now_us, cpu_us_total)
         self._history = deque([_Mark(now_us, 0, 0)], maxlen=HISTORY_STEPS)
-        self._controller = Controller(
-            ControlSettings(
-                setpoint_c=settings.setpoint_c,
-                band_c=settings.band_c,
-                gain_w_per_k=settings.effective_gain_w_per_k,
-                slots=settings.core_count,
-                watts_per_slot=settings.watts_per_core,
-            )
-        )
-        self._demand: Demand = self._controller.update(self.temperature_c)
+        self._table = PowerTable.linear(settings.core_count, settings.watts_per_core)
+        self.thermostat = Thermostat(thermostat_settings(settings, self._table, exact_sensor=True))
+        self.decision: Decision = self.thermostat.update(self.inputs())
 
     @property
     def duty(self) -> float:
-        return self._demand.duty
+        return self.decision.work.duty
 
     @property
     def temperature_c(self) -> float:
         return self.sink.temperature_c(self.weather, self._power_w)
 
+    @property
+    def limit_c(self) -> float:
+        """Heat above this temperature is waste."""
+        return self.decision.target.setpoint_c + self._settings.band_c
+
+    def inputs(self) -> Inputs:
+        """What the thermostat sees now; all its times are of the sink's clock."""
+        temperature_c = self.temperature_c
+        return Inputs(
+            now_s=self._sink_s,
+            wall_s=self._local.wall_s + self._sink_s,
+            utc_offset_s=self._local.utc_offset_s,
+            samples=(Sample(temperature_c, self._sink_s),),
+            power_w=self._power_w,
+            outside_c=self.weather.outside_c,
+        )
+
     def reading(self) -> HeatReading:
-        control = self._controller.settings
-        return HeatReading(
-            deficit_w=self._demand.deficit_w,
-            capacity_w=control.capacity_w,
-            slots=self._demand.slots,
-            horizon_wh=self._horizon_wh() if self._demand.deficit_w > 0 else 0.0,
-            watts_per_slot=control.watts_per_slot,
-            useful=self.temperature_c <= control.limit_c,
+        return heat_reading(
+            self.decision,
+            self._table,
             sink=self._settings.sink,
             temperature_c=self.temperature_c,
+            band_k=self._settings.band_c,
+            horizon_wh=self._horizon_wh(),
         )
 
     def advance(self, now_us: int, cpu_us_total: int) -> HeatReading:
         step = self._clock.step(now_us, cpu_us_total)
         if step.duration_us:
             self._heat(step.duration_us, step.cpu_us)
-            self._demand = self._controller.update(self.temperature_c)
+        # Also where no time has passed: a hand may have been on the dial.
+        self.decision = self.thermostat.update(self.inputs())
         return self.reading()
 
     def attribute(self, cpu_us: int, since_us: int | None = None) -> tuple[int, int]:
@@ -94,7 +118,7 @@ class SimulatedHeater:
         first, last = self._mark_before(since_us), self._history[-1]
         work_uj = last.work_uj - first.work_uj
         if work_uj == 0:
-            return spent_mj, spent_mj if self.temperature_c <= self._controller.settings.limit_c else 0
+            return spent_mj, spent_mj if self.temperature_c <= self.limit_c else 0
         useful_uj = last.work_useful_uj - first.work_useful_uj
         return spent_mj, spent_mj * useful_uj // work_uj
 
@@ -103,11 +127,12 @@ class SimulatedHeater:
         idle_uj = round(duration_us * self._settings.idle_watts)
         power_w = (work_uj + idle_uj) / duration_us
         sink_s = duration_us / _SECOND_US * self._settings.time_scale
-        control, weather = self._controller.settings, self.weather
-        share = self.sink.seconds_below(control.limit_c, power_w, weather, sink_s) / sink_s
-        self.discomfort_k_s += self.sink.discomfort_k_s(control.setpoint_c, power_w, weather, sink_s)
+        weather, setpoint_c = self.weather, self.decision.target.setpoint_c
+        share = self.sink.seconds_below(self.limit_c, power_w, weather, sink_s) / sink_s
+        self.discomfort_k_s += self.sink.discomfort_k_s(setpoint_c, power_w, weather, sink_s)
         self.sink.step(power_w, weather, sink_s)
         self.weather, self._power_w = weather.later(sink_s), power_w
+        self._sink_s += sink_s
         self.meter = Meter(
             work_uj=self.meter.work_uj + work_uj,
             work_useful_uj=self.meter.work_useful_uj + round(work_uj * share),
@@ -127,15 +152,9 @@ class SimulatedHeater:
 
     def _horizon_wh(self) -> float:
         """Energy, besides the idle machine's, that brings the sink to its setpoint within the horizon of the wall."""
-        control, settings = self._controller.settings, self._settings
+        settings, setpoint_c = self._settings, self.decision.target.setpoint_c
         horizon_s = HORIZON_US / _SECOND_US
-        most_w = control.capacity_w + settings.idle_watts
+        most_w = self._table.capacity_w + settings.idle_watts
         sink_s = horizon_s * settings.time_scale
-        wanted_w = self.sink.wanted_j(control.setpoint_c, self.weather, sink_s, most_w) / sink_s
+        wanted_w = self.sink.wanted_j(setpoint_c, self.weather, sink_s, most_w) / sink_s
         return max(0.0, wanted_w - settings.idle_watts) * horizon_s / _JOULES_PER_WH
-
-
-def heater_of(settings: HeaterSettings, now_us: int, cpu_us_total: int = 0) -> Heater:
-    """The heater that a config asks for, its time beginning now."""
-    made = SimulatedHeater if settings.kind == "simulated" else NoHeater
-    return made(settings, now_us, cpu_us_total)

@@ -52,6 +52,7 @@ def test_commented_defaults_are_what_the_program_uses(hearth: Hearth, tmp_path: 
         "loss_w_per_k = 1.0",
         "resistance_k_per_w = 1.0",
         "gain_w_per_k = 1.0",
+        "overheat_c = 1.0",
         "max_children = 1",
     ):
         kept = kept.replace(number, "")

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hearthmesh.node.config import HeaterSettings, RoomSettings
+from hearthmesh.node.heating.choose import heater_of
 from hearthmesh.node.heating.heater import NoHeater
-from hearthmesh.node.heating.simulated import HISTORY_STEPS, SimulatedHeater, heater_of
+from hearthmesh.node.heating.simulated import HISTORY_STEPS, SimulatedHeater
 from hearthmesh.node.heating.sinks.room import Room1R1C
 from hearthmesh.node.heating.sinks.sink import HeatSink
 

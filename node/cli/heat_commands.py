@@ -1,0 +1,149 @@
+"""`hearth heat`: the thermostat of the node on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import UserError
+from .options import Json
+from .output import print_json, say
+from .running import run_async
+
+app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="The thermostat of the node on this machine: see it, set it."
+)
+
+Config = Annotated[Path, typer.Option("--config", help="The node's settings.")]
+State = Annotated[Path | None, typer.Option(help="Its state folder, instead of its settings.")]
+NODE_TOML = Path("node.toml")
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+@app.command()
+def status(config: Config = NODE_TOML, state: State = None, as_json: Json = False) -> None:
+    """What the sink wants and why, what limits it, and what was learnt of it.
+
+    \b
+    Examples:
+      hearth heat status --config kitchen/node.toml
+      hearth heat status --state kitchen/state --json
+    """
+    _show(_ask(config, state, {"what": "status"}), as_json)
+
+
+@app.command("set")
+def set_(
+    wish: Annotated[str, typer.Argument(help="A temperature, or auto, comfort, eco, away, boost, off.")],
+    config: Config = NODE_TOML,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Set the temperature by hand, or a mode. A temperature holds until the schedule's next change.
+
+    \b
+    Examples:
+      hearth heat set 21.5
+      hearth heat set boost
+      hearth heat set auto --state kitchen/state
+    """
+    request: dict[str, Any] = {"what": "set", "mode": wish}
+    try:
+        request |= {"mode": "manual", "setpoint_c": float(wish)}
+    except ValueError:
+        if wish == "manual":
+            raise UserError("set: give the temperature itself, like  hearth heat set 21.5") from None
+    _show(_ask(config, state, request), as_json)
+
+
+@app.command()
+def limit(
+    watts: Annotated[str, typer.Argument(help="Most power, W; or none, to withdraw all limits.")],
+    length: Annotated[str, typer.Option("--for", help="For how long: 90s, 30m, 2h, 1d.")] = "1h",
+    begin: Annotated[str, typer.Option("--in", help="Beginning so long from now.")] = "0s",
+    config: Config = NODE_TOML,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Limit the power for a time, as a grid operator asks for. The floor of comfort stays.
+
+    \b
+    Examples:
+      hearth heat limit 0 --for 2h --in 30m
+      hearth heat limit none
+    """
+    if watts == "none":
+        _show(_ask(config, state, {"what": "no-limit"}), as_json)
+        return
+    try:
+        most_w = float(watts)
+    except ValueError:
+        raise UserError(f"limit {watts}: expected watts, or none") from None
+    request = {"what": "limit", "watts": most_w, "for_s": _seconds("--for", length), "in_s": _seconds("--in", begin)}
+    _show(_ask(config, state, request), as_json)
+
+
+@app.command()
+def tempo(
+    colour: Annotated[str, typer.Argument(help="blue, white or red.")],
+    tomorrow: Annotated[bool, typer.Option("--tomorrow", help="The colour of tomorrow, not of today.")] = False,
+    config: Config = NODE_TOML,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Tell a day's colour in the Tempo tariff; heater.limits says what it costs in power.
+
+    \b
+    Examples:
+      hearth heat tempo red --tomorrow
+    """
+    _show(_ask(config, state, {"what": "tempo", "colour": colour, "days_ahead": int(tomorrow)}), as_json)
+
+
+def _seconds(option: str, text: str) -> float:
+    number, unit = text[:-1], text[-1:]
+    try:
+        return float(number) * _UNITS_S[unit]
+    except (KeyError, ValueError):
+        raise UserError(f"{option} {text}: expected a time like 90s, 30m, 2h or 1d") from None
+
+
+def _ask(config: Path, state: Path | None, request: dict[str, Any]) -> dict[str, Any]:
+    from ..config import load_node_config
+    from ..control import ask
+    from ..storage.folder import StateFolder
+
+    folder = StateFolder(state if state is not None else load_node_config(config).node.state)
+    if not folder.root.is_dir():
+        raise UserError(f"{folder.root}: no such state folder; has the node been started?")
+    answer = run_async(lambda: ask(folder.control_socket, {"do": "heat"} | request))
+    heat: dict[str, Any] = answer["heat"]
+    if not heat:
+        raise UserError('this node heats nothing (heater.kind = "none")')
+    return heat
+
+
+def _show(heat: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(heat)
+        return
+    seen = "unknown" if heat["temperature_c"] is None else f"{heat['temperature_c']:.2f} °C"
+    limited = f"at most {heat['limit_w']:g} W: {heat['limit_reason']}" if heat["limit_reason"] else "none"
+    learnt = heat["learnt"]
+    rows = [
+        ("sink", f"{seen} of {heat['setpoint_c']:g} °C ({heat['reason']}), by the {heat['goes_by']}"),
+        ("mode", f"{heat['mode']}, {heat['heats']}, {heat['season']}"),
+        ("power", f"{heat['granted_w']:g} W of {heat['capacity_w']:g} W; {heat['slots']} tasks at {heat['duty']:.0%}"),
+        ("limit", limited),
+        (
+            "learnt",
+            f"{1 / learnt['resistance_k_per_w']:.1f} W/K, {learnt['capacity_j_per_k'] / 3.6e6:.2f} kWh/K, "
+            f"{learnt['gain_w']:g} W from elsewhere, confidence {learnt['confidence']:.0%}",
+        ),
+    ]
+    for label, text in rows:
+        say(f"{label:<8} {text}")
+    for alarm in heat["alarms"]:
+        say(f"{'alarm':<8} {alarm}")

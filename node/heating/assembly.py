@@ -1,0 +1,114 @@
+"""From an owner's settings to a thermostat, and from its decision to what the mesh is told."""
+
+from __future__ import annotations
+
+from ...protocol.events import HeatReading
+from ..config import HeaterSettings
+from .control.limits import Colour, LimitSettings
+from .control.pi import PiSettings
+from .control.power import PowerTable
+from .control.schedule import WeekSchedule
+from .control.season import SeasonSettings
+from .control.sensor import SensorSettings
+from .control.setpoint import SetpointPlan
+from .control.start import StartSettings
+from .control.thermostat import Decision, ThermostatSettings
+from .control.window import WindowSettings
+
+OVERHEAT_MARGIN_K = 5.0
+# A room that was set to 15 °C does not burn when the sun brings it to 25.
+OVERHEAT_LEAST_C = 35.0
+
+
+def setpoint_plan(heater: HeaterSettings) -> SetpointPlan:
+    schedule, plain_c = heater.schedule, heater.setpoint_c
+    return SetpointPlan(
+        plain_c=plain_c,
+        schedule=WeekSchedule(schedule.week),
+        eco_c=plain_c - schedule.eco_below_k,
+        away_c=plain_c - schedule.away_below_k,
+        boost_c=plain_c + schedule.boost_above_k,
+        boost_s=schedule.boost_s,
+        frost_c=min(schedule.frost_c, plain_c),
+        low_c=plain_c - schedule.lowest_below_k,
+        high_c=plain_c + schedule.highest_above_k,
+        away_after_s=schedule.away_after_s,
+    )
+
+
+def overheat_c(heater: HeaterSettings) -> float:
+    """The owner's limit, or one that no setpoint reaches."""
+    if heater.safety.overheat_c is not None:
+        return heater.safety.overheat_c
+    highest_c = max([heater.setpoint_c + heater.schedule.highest_above_k, *_scheduled_c(heater)])
+    return max(OVERHEAT_LEAST_C, highest_c + heater.band_c + OVERHEAT_MARGIN_K)
+
+
+def _scheduled_c(heater: HeaterSettings) -> list[float]:
+    return [change.setpoint_c for change in WeekSchedule(heater.schedule.week).changes]
+
+
+def thermostat_settings(
+    heater: HeaterSettings, table: PowerTable, *, sensors: int = 1, exact_sensor: bool = False
+) -> ThermostatSettings:
+    """exact_sensor: a simulated one, which may move as fast as its clock, or stand still."""
+    sensor, safety, limits = heater.sensors, heater.safety, heater.limits
+    capacity_w = table.capacity_w
+    return ThermostatSettings(
+        plan=setpoint_plan(heater),
+        pi=PiSettings(heater.gain_w_per_k or capacity_w, heater.integral_s, capacity_w),
+        limits=LimitSettings(
+            capacity_w=capacity_w,
+            floor_c=heater.setpoint_c - limits.comfort_floor_below_k,
+            rebound_share=limits.rebound_percent / 100,
+            rebound_s=limits.rebound_s,
+            tempo_shares={
+                Colour.WHITE: limits.tempo_white_percent / 100,
+                Colour.RED: limits.tempo_red_percent / 100,
+            },
+        ),
+        table=table,
+        band_k=heater.band_c,
+        idle_w=heater.idle_watts,
+        dwell_s=heater.dwell_s,
+        open_loop_share=sensor.open_loop_percent / 100,
+        sensors=sensors,
+        sensor=SensorSettings(
+            low_c=-1e4 if exact_sensor else sensor.lowest_c,
+            high_c=1e4 if exact_sensor else sensor.highest_c,
+            rate_k_per_s=1e9 if exact_sensor else sensor.jump_k_per_s,
+            lost_s=sensor.lost_s,
+            frozen_s=0.0 if exact_sensor else sensor.frozen_s,
+            frozen_k=0.0 if exact_sensor else sensor.frozen_k,
+            recover_s=0.0 if exact_sensor else sensor.recover_s,
+            open_loop_s=sensor.open_loop_s,
+            disagree_k=sensor.disagree_k,
+        ),
+        window=WindowSettings(heater.window.drop_k, heater.window.span_s, heater.window.open_max_s),
+        season=SeasonSettings(
+            summer_c=safety.summer_above_c,
+            floor_w=safety.summer_floor_w,
+            block_c=overheat_c(heater),
+            surface_block_c=safety.surface_max_c,
+        ),
+        start=StartSettings(heater.schedule.early_max_s, heater.schedule.warm_up_k_per_h),
+        guess_r_k_per_w=1 / heater.room.conductance_w_per_k,
+        guess_c_j_per_k=heater.room.capacity_j_per_k,
+    )
+
+
+def heat_reading(
+    decision: Decision, table: PowerTable, *, sink: str, temperature_c: float, band_k: float, horizon_wh: float
+) -> HeatReading:
+    """What the machine is told. temperature_c: as good as it is known.  horizon_wh: of this heater's part."""
+    wants = decision.deficit_w > 0
+    return HeatReading(
+        deficit_w=decision.deficit_w,
+        capacity_w=table.capacity_w,
+        slots=decision.work.slots,
+        horizon_wh=horizon_wh if wants else 0.0,
+        watts_per_slot=table.capacity_w / table.cores,
+        useful=decision.believed.temperature_c is not None and temperature_c <= decision.target.setpoint_c + band_k,
+        sink=sink,
+        temperature_c=temperature_c,
+    )

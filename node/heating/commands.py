@@ -1,0 +1,115 @@
+"""What an owner may tell a running thermostat: by `hearth heat`, on the wall, in an app. All of it is bounded here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from .control.limits import DAY_S, Colour, LimitWindow
+from .control.setpoint import Wish
+from .control.thermostat import Inputs, Thermostat
+from .heater import Heater
+
+# A limit lies at most so far ahead, and lasts at most so long.
+AHEAD_MAX_S = LENGTH_MAX_S = 8 * DAY_S
+
+
+class HeatCommands:
+    """Each method raises ValueError with a line for the user; what it sets holds from the next control period on."""
+
+    def __init__(self, heater: Heater) -> None:
+        self._heater = heater
+
+    def _running(self) -> tuple[Thermostat, Inputs]:
+        thermostat, inputs = self._heater.thermostat, self._heater.inputs()
+        if thermostat is None or inputs is None:
+            raise ValueError('this node heats nothing (heater.kind = "none")')
+        return thermostat, inputs
+
+    def wish(self, mode: str, setpoint_c: float | None = None) -> None:
+        """mode: a `Wish` by its value; "manual" with setpoint_c."""
+        thermostat, inputs = self._running()
+        modes = [wish.value for wish in Wish]
+        if mode not in modes:
+            raise ValueError(f"no mode {mode[:40]!r}; there are: {', '.join(modes)}")
+        thermostat.wish(Wish(mode), inputs, setpoint_c)
+
+    def limit(self, watts: float, *, in_s: float, for_s: float, name: str = "demand response") -> None:
+        """At most so many watts, from in_s seconds from now on, for for_s seconds."""
+        thermostat, inputs = self._running()
+        if not (math.isfinite(watts) and 0 <= watts < 1e9):
+            raise ValueError("a limit is 0 W or more")
+        if not 0 <= in_s <= AHEAD_MAX_S:
+            raise ValueError("a limit begins within eight days")
+        if not 0 < for_s <= LENGTH_MAX_S:
+            raise ValueError("a limit lasts for more than 0 s, and at most eight days")
+        begin_s = inputs.wall_s + in_s
+        thermostat.limits.add(LimitWindow(begin_s, begin_s + for_s, watts, name[:64]), inputs.wall_s)
+
+    def withdraw_limits(self) -> None:
+        self._running()[0].limits.withdraw()
+
+    def tempo(self, colour: str, days_ahead: int = 0) -> None:
+        """The colour of today, or of a day ahead, at most seven."""
+        thermostat, inputs = self._running()
+        colours = [each.value for each in Colour]
+        if colour not in colours:
+            raise ValueError(f"no colour {colour[:40]!r}; there are: {', '.join(colours)}")
+        if not 0 <= days_ahead <= 7:
+            raise ValueError("a day is 0 to 7 days ahead")
+        today = int((inputs.wall_s + inputs.utc_offset_s) // DAY_S)
+        thermostat.limits.set_colour(today + days_ahead, Colour(colour))
+
+    def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A request of the control door, by its "what". Raises ValueError or TypeError for one that makes no sense."""
+        match request.get("what"):
+            case "set":
+                setpoint_c = request.get("setpoint_c")
+                self.wish(str(request.get("mode")), None if setpoint_c is None else float(setpoint_c))
+            case "limit":
+                self.limit(float(request["watts"]), in_s=float(request.get("in_s", 0.0)), for_s=float(request["for_s"]))
+            case "no-limit":
+                self.withdraw_limits()
+            case "tempo":
+                self.tempo(str(request.get("colour")), int(request.get("days_ahead", 0)))
+            case "status":
+                pass
+            case other:
+                raise ValueError(f"no such request: {str(other)[:40]}")
+        return {"heat": self.status()}
+
+    def status(self) -> dict[str, Any]:
+        """What is wanted, and why; for `hearth heat status` and the node's own. Empty where nothing is heated."""
+        heater, decision, thermostat = self._heater, self._heater.decision, self._heater.thermostat
+        if decision is None or thermostat is None:
+            return {}
+        estimate = thermostat.estimate
+        return {
+            "temperature_c": _rounded(decision.believed.temperature_c, 3),
+            "setpoint_c": round(decision.target.setpoint_c, 2),
+            "reason": decision.target.reason.value,
+            "mode": thermostat.wished.value,
+            "heats": decision.mode.value,
+            "goes_by": decision.believed.trust.value,
+            "request_w": round(decision.request_w, 1),
+            "granted_w": round(decision.granted_w, 1),
+            "capacity_w": round(heater.reading().capacity_w, 1),
+            "limit_w": round(decision.limit.limit_w, 1),
+            "limit_reason": decision.limit.reason,
+            "slots": decision.work.slots,
+            "duty": round(decision.work.duty, 3),
+            "season": decision.season.value,
+            "window_open": decision.window_open,
+            "alarms": list(decision.alarms),
+            "learnt": {
+                "resistance_k_per_w": estimate.resistance_k_per_w,
+                "capacity_j_per_k": estimate.capacity_j_per_k,
+                "gain_w": round(estimate.gain_w, 1),
+                "confidence": round(estimate.confidence, 3),
+            },
+        }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

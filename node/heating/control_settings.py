@@ -1,0 +1,144 @@
+"""The tables under `[heater]` that say how a sink is controlled. Offsets are kelvin from `setpoint_c`, so that one set
+of defaults fits a room, a tank and a pool.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from ..settings.schema import Conflict, Key
+from .control.schedule import ENTRIES_MAX, parse_changes
+
+
+def _check_entry(text: str) -> None:
+    parse_changes(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleSettings:
+    """Which temperature is wanted when."""
+
+    week: Annotated[
+        tuple[str, ...],
+        Key(
+            'Changes of the setpoint, local time, each `DAYS HH:MM TEMPERATURE` like `"mon-fri 06:30 20.5"`; '
+            "DAYS also `sat,sun`, `daily`, `weekdays`, `weekend`.",
+            items=ENTRIES_MAX,
+            length=80,
+            check=_check_entry,
+            absent="`setpoint_c` all the time",
+        ),
+    ] = ()
+    eco_below_k: Annotated[float, Key("Eco is so far below `setpoint_c`, K.", low=0.0, high=60.0)] = 3.0
+    away_below_k: Annotated[float, Key("Away is so far below `setpoint_c`, K.", low=0.0, high=60.0)] = 4.0
+    away_after_s: Annotated[float, Key("Absence counts after this time, s.", low=0.0, high=604_800.0)] = 900.0
+    boost_above_k: Annotated[float, Key("Boost is so far above `setpoint_c`, K.", low=0.0, high=20.0)] = 2.0
+    boost_s: Annotated[float, Key("A boost ends after this time, s.", low=60.0, high=86_400.0)] = 3600.0
+    lowest_below_k: Annotated[
+        float, Key("The lowest setpoint that a hand may set is so far below `setpoint_c`, K.", low=0.0, high=60.0)
+    ] = 15.0
+    highest_above_k: Annotated[
+        float, Key("The highest setpoint that a hand may set is so far above `setpoint_c`, K.", low=0.0, high=20.0)
+    ] = 5.0
+    frost_c: Annotated[float, Key("Kept even when off, °C; never above `setpoint_c`.", low=-30.0, high=30.0)] = 7.0
+    early_max_s: Annotated[
+        float,
+        Key("Warming up for the schedule begins at most so long before, s; 0: never early.", low=0.0, high=86_400.0),
+    ] = 21_600.0
+    warm_up_k_per_h: Annotated[
+        float, Key("How fast the sink gets warm, while that is not learnt yet, K/h.", low=0.01, high=100.0)
+    ] = 0.5
+
+    def __post_init__(self) -> None:
+        if self.boost_above_k > self.highest_above_k:
+            raise Conflict("boost_above_k", "more than highest_above_k allows")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowTable:
+    """Open windows, told from the temperature."""
+
+    drop_k: Annotated[
+        float, Key("A fall by so much within `span_s` is an open window, K; 0: never.", low=0.0, high=20.0)
+    ] = 0.0
+    span_s: Annotated[float, Key("Time for that fall, s.", low=30.0, high=3600.0)] = 300.0
+    open_max_s: Annotated[
+        float, Key("A window that seems open for longer is not believed, s.", low=60.0, high=86_400.0)
+    ] = 1800.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorTable:
+    """When a sensor of the sink is not believed any more. A simulated one always is."""
+
+    lowest_c: Annotated[float, Key("Lower readings are implausible, °C.", low=-100.0, high=100.0)] = -40.0
+    highest_c: Annotated[float, Key("Higher readings are implausible, °C.", low=-50.0, high=300.0)] = 110.0
+    jump_k_per_s: Annotated[
+        float, Key("Readings that move faster are implausible, K/s; 1 K is always allowed.", low=1e-4, high=100.0)
+    ] = 0.1
+    lost_s: Annotated[float, Key("A reading that is older is lost, s.", low=1.0, high=3600.0)] = 120.0
+    frozen_s: Annotated[
+        float,
+        Key("A reading that no digit changed of for so long is frozen, s; 0: never.", low=0.0, high=2_592_000.0),
+    ] = 43_200.0
+    frozen_k: Annotated[
+        float,
+        Key("Frozen sooner, when heat meanwhile should have moved it by so much, K; 0: never.", low=0.0, high=50.0),
+    ] = 2.0
+    recover_s: Annotated[
+        float, Key("A sensor that was at fault has to be fine for so long, s.", low=0.0, high=86_400.0)
+    ] = 60.0
+    disagree_k: Annotated[float, Key("Two sensors that differ by more are told of, K.", low=0.1, high=50.0)] = 3.0
+    open_loop_s: Annotated[
+        float, Key("How long a little heat flows without any sensor, s; then none.", low=0.0, high=86_400.0)
+    ] = 3600.0
+    open_loop_percent: Annotated[float, Key("Most of the capacity meanwhile, %.", low=0.0, high=100.0)] = 20.0
+
+    def __post_init__(self) -> None:
+        if self.lowest_c >= self.highest_c:
+            raise Conflict("lowest_c", "not below highest_c")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SafetyTable:
+    """Too hot inside, and too warm outside. A hardware cut-out has to stand outside of this."""
+
+    overheat_c: Annotated[
+        float | None,
+        Key(
+            "Above this nothing runs, °C; it resumes 1 K lower.",
+            low=-20.0,
+            high=130.0,
+            absent="5 K above the highest setpoint that a hand may set, or 35 if that is more",
+        ),
+    ] = None
+    surface_max_c: Annotated[
+        float, Key("The same for the heater's surface, °C, where it has a sensor.", low=20.0, high=150.0)
+    ] = 75.0
+    summer_above_c: Annotated[
+        float, Key("It is summer when the mean of two days outside is above this, °C.", low=-20.0, high=60.0)
+    ] = 16.0
+    summer_floor_w: Annotated[
+        float, Key("What runs in summer though no heat is wanted, W; it counts as waste.", low=0.0, high=1e7)
+    ] = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitTable:
+    """Power limits from outside: `hearth heat limit`, `hearth heat tempo`."""
+
+    comfort_floor_below_k: Annotated[
+        float,
+        Key("No limit holds so far below `setpoint_c`, K.", low=0.1, high=60.0),
+    ] = 3.0
+    rebound_percent: Annotated[
+        float, Key("Most of the capacity after a limit ends, %, or what was usual before.", low=0.0, high=100.0)
+    ] = 70.0
+    rebound_s: Annotated[float, Key("For this time, s.", low=0.0, high=86_400.0)] = 1800.0
+    tempo_white_percent: Annotated[
+        float, Key("Of the capacity, in peak hours (6 to 22 h) of white days, %.", low=0.0, high=100.0)
+    ] = 100.0
+    tempo_red_percent: Annotated[
+        float, Key("Of the capacity, in peak hours (6 to 22 h) of red days, %.", low=0.0, high=100.0)
+    ] = 100.0
