@@ -133,11 +133,16 @@ class SubmitJob(Struct, frozen=True):
 
 
 class FollowJob(Struct, frozen=True):
-    """Command: receive a job's results (or progress only). have: (lo, hi) ranges already verified and kept."""
+    """Command: receive a job's results (or progress only).
+
+    have: (lo, hi) ranges of tasks that are not wanted.  signed: (lo, hi, batch id) of results that were taken in an
+    earlier life, so that no other is signed for; they are signed for again if that acceptance reached nobody.
+    """
 
     job_id: bytes
     have: tuple[tuple[int, int], ...]
     results: bool
+    signed: tuple[tuple[int, int, bytes], ...] = ()
 
 
 class UnfollowJob(Struct, frozen=True):

@@ -194,7 +194,7 @@ class Mesh:
             case SubmitJob():
                 self.submitter.submit(event.spec, now_us, follow=event.follow)
             case FollowJob():
-                self.submitter.follow(event.job_id, IntervalSet(*event.have), event.results, now_us)
+                self.submitter.follow(event.job_id, IntervalSet(*event.have), event.results, event.signed, now_us)
             case UnfollowJob():
                 self.submitter.unfollow(event.job_id, now_us)
             case ResultsTaken():

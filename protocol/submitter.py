@@ -11,7 +11,7 @@ from ..crypto.certificates import Role
 from .batches import BatchError, check_batch
 from .context import Context
 from .effects import Publish, Reason, TimerKey
-from .intervals import IntervalSet
+from .intervals import IntervalMap, IntervalSet
 from .jobs import CandidateKey, JobState, RejectedRecord
 from .membership import Membership
 from .messages import (
@@ -55,7 +55,8 @@ FIND_PEERS_MAX = 64
 class OwnJob:
     """A job of this client's. state: as far as it was told and has checked.
 
-    verified: tasks whose result the consumer has taken, with proof.  handed: those plus what it is being given.
+    verified: tasks whose result the consumer has taken, or does not want.  handed: those plus what it is being given.
+    bound: by task, the batch that this client signs for, in whatever life.  unsigned: those that this life has not.
     received: batches being given: who sent each, and the parts meant.  pending: taken, but not yet in an acceptance.
     status: the source's last word.  moved_us: when results were last asked for, or came.  told_us: when acceptances
     were last told.  uncopied: replicas that are to get the submission a little later.  left: who is to be told, a
@@ -78,6 +79,8 @@ class OwnJob:
     handed: IntervalSet = field(default_factory=IntervalSet)
     received: dict[bytes, tuple[bytes, tuple[tuple[int, int], ...]]] = field(default_factory=dict)
     consumed: list[bytes] = field(default_factory=list)
+    bound: IntervalMap[bytes] = field(default_factory=IntervalMap)
+    unsigned: IntervalSet = field(default_factory=IntervalSet)
     pending: list[AcceptedBatch] = field(default_factory=list)
     suspects: dict[bytes, None] = field(default_factory=dict)
     moved_us: int = 0
@@ -85,15 +88,18 @@ class OwnJob:
     uncopied: tuple[bytes, ...] = ()
     left: bytes | None = None
 
-    @property
-    def unaccepted(self) -> IntervalSet:
-        """Verified tasks that no acceptance of this life names yet."""
-        left = self.verified.copy()
-        for lo, hi in self.state.accepted_tasks:
-            left.discard(lo, hi)
-        for part in self.pending:
-            left.discard(part.lo, part.hi)
-        return left
+    def bind(self, lo: int, hi: int, batch_id: bytes) -> None:
+        """The client has this batch's results of tasks [lo, hi): it signs for no other, if it is not bound already."""
+        for a, b, other in self.bound.pieces(lo, hi):
+            if other is None:
+                self.bound.assign(a, b, batch_id)
+                self.unsigned.add(a, b)
+
+    def sign(self, lo: int, hi: int) -> None:
+        """Put into the next acceptance what is bound in [lo, hi) and not in an earlier one of this life."""
+        for a, b in self.unsigned.overlap(lo, hi):
+            self.pending.extend(AcceptedBatch(bound, c, d) for c, d, bound in self.bound.pieces(a, b) if bound)
+        self.unsigned.discard(lo, hi)
 
 
 class Submitter:
@@ -125,7 +131,7 @@ class Submitter:
         if own.durable:
             self._notify_submitted(own)
             if follow:
-                self.follow(job_id, IntervalSet(), True, now_us)
+                self.follow(job_id, IntervalSet(), True, (), now_us)
             return
         problem = self._unfit(spec)
         if problem:
@@ -140,7 +146,7 @@ class Submitter:
         # Who waits for results waits for the first replica alone.
         self._send_submission(own, own.state.replicas, now_us, at_once=1 if follow else None)
         if follow:
-            self.follow(job_id, IntervalSet(), True, now_us)
+            self.follow(job_id, IntervalSet(), True, (), now_us)
 
     def _unfit(self, spec: JobSpec) -> str:
         """Why no known worker can run the job; empty if one can, or if none is known yet."""
@@ -275,8 +281,13 @@ class Submitter:
 
     # -- following -----------------------------------------------------------------------------------------
 
-    def follow(self, job_id: bytes, have: IntervalSet, results: bool, now_us: int) -> None:
-        """Receive progress and (results) verified batches; finds the job first if it is not known here."""
+    def follow(
+        self, job_id: bytes, have: IntervalSet, results: bool, signed: tuple[tuple[int, int, bytes], ...], now_us: int
+    ) -> None:
+        """Receive progress and (results) verified batches; finds the job first if it is not known here.
+
+        have, signed: as in `FollowJob`.
+        """
         own = self.jobs.get(job_id)
         if own is None:
             self.find(job_id)
@@ -292,6 +303,8 @@ class Submitter:
             return
         own.following, own.wants_results, own.listeners = True, results, own.listeners + 1
         own.verified, own.handed = have.copy(), have.copy()
+        for lo, hi, batch_id in signed:
+            own.bind(lo, hi, batch_id)
         own.received.clear()
         self._follow_other(own, now_us)
         if not self._watch_armed:
@@ -424,12 +437,11 @@ class Submitter:
         return tuple(parts)
 
     def _accept_again(self, own: OwnJob, header: Record, now_us: int) -> None:
-        """What was taken in an earlier life, but came here because its acceptance never arrived at the replicas."""
-        body, left = header.body, own.unaccepted
-        key = CandidateKey(body.epoch, header.id)
-        for lo, hi, canonical in own.state.canonical.pieces(body.first, body.first + body.count):
-            if canonical == key:
-                own.pending.extend(AcceptedBatch(header.id, a, b) for a, b in left.overlap(lo, hi))
+        """What was taken in an earlier life, but came here because its acceptance never arrived at the replicas.
+
+        It is signed for as it was then, whatever came here.
+        """
+        own.sign(header.body.first, header.body.first + header.body.count)
         if own.pending:
             self._arm_accept(now_us)
 
@@ -449,7 +461,8 @@ class Submitter:
         source, parts = given
         for lo, hi in parts:
             own.verified.add(lo, hi)
-            own.pending.append(AcceptedBatch(batch_id, lo, hi))
+            own.bind(lo, hi, batch_id)
+            own.sign(lo, hi)
         if source == own.source:
             own.consumed.append(batch_id)
         if len(own.consumed) >= self._ctx.config.result_window // 4:
@@ -540,13 +553,13 @@ class Submitter:
         if own.status is None:
             return
         # This life may have signed for few of them, so its own count says nothing of what the source lacks.
-        behind = own.status.accepted < max(own.verified.total, own.state.accepted_tasks.total)
+        behind = own.status.accepted < own.state.accepted_tasks.total + own.unsigned.total
         if behind and now_us - own.told_us > patience_us:
             own.told_us = now_us
             for record in own.state.acceptances.values():
                 self._tell_replicas(own, record)
         starved = own.handed.total < own.status.done and not own.received
-        unaccepted = behind and own.unaccepted.total > 0
+        unaccepted = behind and own.unsigned.total > 0
         if own.wants_results and (starved or unaccepted) and now_us - own.moved_us > patience_us:
             self._follow_other(own, now_us)
 

@@ -51,6 +51,14 @@ class ResultFolder:
         for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
             yield msgspec.msgpack.decode(path.read_bytes(), type=KeptBatch)
 
+    def signed(self) -> list[tuple[int, int, bytes]]:
+        """Which batch each was accepted from: [lo, hi), and the batch's id."""
+        found: list[tuple[int, int, bytes]] = []
+        for batch in self.batches():
+            batch_id = open_record(batch.header, check_signature=False).id
+            found.extend((lo, hi, batch_id) for lo, hi in batch.parts)
+        return found
+
     def have(self) -> IntervalSet:
         """Tasks whose results are here."""
         return IntervalSet(*(part for batch in self.batches() for part in batch.parts))

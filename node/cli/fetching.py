@@ -29,18 +29,21 @@ async def fetch_results(job: Job, folder: ResultsFolder, *, follow: bool, on_sta
 
     Raises JobFailed on cancellation, UserError, ClientError.
     """
+    status = await job.status()
     if folder.done.total == job.spec.tasks:
-        status = await job.status()
         on_status(status)
-        if status.accepted >= folder.done.total:
-            return
     else:
-        status = await job.status()
-    # What an earlier run kept and could not accept any more has to be sent once more, to be accepted.
-    have = folder.have() if status.accepted >= folder.done.total else []
+        await _fetch_missing(job, folder, follow=follow, on_status=on_status)
+    # The acceptance of what an earlier run kept may have reached nobody; it stands, and is told again.
+    if status.accepted < folder.done.total:
+        await job.confirm(folder.signed())
+
+
+async def _fetch_missing(job: Job, folder: ResultsFolder, *, follow: bool, on_status: OnStatus) -> None:
+    have = folder.have()
     received = sum(hi - lo for lo, hi in have)
     heard_s = trio.current_time()
-    async with aclosing(job.batches(have)) as items:
+    async with aclosing(job.batches(have, folder.signed())) as items:
         async for item in items:
             now_s = trio.current_time()
             if isinstance(item, VerifiedBatch):

@@ -7,13 +7,15 @@
     job.json                     which job this is
 
 A task's line is written after its files. Lines say the digests, so a run that resumes trusts no file that it
-has not hashed; whatever does not match is fetched again.
+has not hashed; whatever does not match is fetched again. The first line of a task names the batch that was, or will
+be, signed for: a client accepts a task once.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -24,7 +26,7 @@ import msgspec
 from ...protocol.intervals import IntervalSet
 from ...protocol.records import JobSpec
 from ..client import Result
-from ..client.job import VerifiedBatch
+from ..client.job import SignedPart, VerifiedBatch
 from ..execution.outcome import is_file_name
 from .errors import UserError
 
@@ -40,6 +42,7 @@ class ResultsFolder:
         self.tasks = spec.tasks
         self.done = IntervalSet()
         self.failed: dict[int, int] = {}
+        self._signed: dict[int, bytes] = {}
         self._job_id = job_id
         self._programs = spec.abi != "function"
         self._width = len(str(spec.tasks - 1))
@@ -55,10 +58,21 @@ class ResultsFolder:
         """The tasks that are here, as [lo, hi)."""
         return list(self.done)
 
+    def signed(self) -> list[SignedPart]:
+        """Which batch each task is accepted from: [lo, hi) and the batch's id; also where its file was damaged."""
+        found: list[SignedPart] = []
+        for index in sorted(self._signed):
+            batch_id = self._signed[index]
+            if found and found[-1][1:] == (index, batch_id):
+                found[-1] = (found[-1][0], index + 1, batch_id)
+            else:
+                found.append((index, index + 1, batch_id))
+        return found
+
     def add(self, taken: VerifiedBatch, results: Sequence[Result]) -> None:
         """Keep a batch's results: files first, then their lines, on disk when it returns. Raises UserError."""
         try:
-            batch = taken.header.id.hex()[:32]
+            batch = taken.header.id.hex()
             self._put(self.root / "proofs" / f"{batch}.header", taken.header.raw, durable=True)
             self._put(self.root / "proofs" / f"{batch}.columns", taken.columns, durable=True)
             lines = [self._keep(result, batch) for result in results]
@@ -70,6 +84,7 @@ class ResultsFolder:
             raise UserError(f"{error.filename or self.root}: {error.strerror}; what is here stays usable") from error
         for result in results:
             self._count(result.index, result.exit_code)
+            self._signed.setdefault(result.index, taken.header.id)
 
     # -- keeping -------------------------------------------------------------------------------------------
 
@@ -162,6 +177,7 @@ class ResultsFolder:
             line = _line(text)
             if line is not None and line["index"] < self.tasks:
                 lines[line["index"]] = line
+                self._signed.setdefault(line["index"], bytes.fromhex(line["batch"]))
         for index, line in lines.items():
             if self._digest(index, line) == line["sha256"]:
                 self._count(index, line["exit"])
@@ -204,4 +220,6 @@ def _line(text: bytes) -> dict[str, Any] | None:
     numbers = all(isinstance(line.get(key), int) for key in ("index", "exit")) and line["index"] >= 0
     files = line.get("files")
     names = files is None or (isinstance(files, list) and all(isinstance(n, str) and is_file_name(n) for n in files))
-    return line if numbers and names and isinstance(line.get("sha256"), str) else None
+    batch = line.get("batch")
+    named = isinstance(batch, str) and re.fullmatch("[0-9a-f]{64}", batch) is not None
+    return line if numbers and names and named and isinstance(line.get("sha256"), str) else None

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from .session import Client
 
 STATUS_TIMEOUT_S = 10.0
+# Results that are kept count as accepted once a replica says so; this long one waits for that.
+CONFIRM_TIMEOUT_S = 3.0
+
+# Tasks [lo, hi) whose results came in the batch with this id.
+SignedPart = tuple[int, int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +64,38 @@ class Job:
         """Progress as it changes, until the job is done, accepted or cancelled."""
         return Watch(self._client, self)
 
-    def batches(self, have: Iterable[tuple[int, int]] = ()) -> Batches:
+    def batches(self, have: Iterable[tuple[int, int]] = (), signed: Iterable[SignedPart] = ()) -> Batches:
         """Verified batches as they come, with progress between, until every task outside `have` is here.
 
-        have: disjoint [lo, hi) ranges of tasks that were kept before.  A batch is accepted, by signature, when the
-        next item is asked for.  Leaving the loop early is fine. Raises JobFailed on cancellation.
+        have: disjoint [lo, hi) ranges of tasks that are not wanted, as they were kept before.  signed: of what was
+        kept in an earlier session, [lo, hi) and the batch's id: this client signs for that batch and for no other,
+        again if its acceptance reached nobody then.  A batch is accepted, by signature, when the next item is asked
+        for.  Leaving the loop early is fine. Raises JobFailed on cancellation, ClientError for ranges that are not
+        the job's.
         """
-        return Batches(self._client, self, tuple(have))
+        return Batches(self._client, self, tuple(have), tuple(signed))
 
-    def results(self, have: Iterable[tuple[int, int]] = ()) -> Results:
+    def results(self, have: Iterable[tuple[int, int]] = (), signed: Iterable[SignedPart] = ()) -> Results:
         """Each task's verified result once, as they come (not in order). As `batches` in all else."""
-        return Results(self, self.batches(have))
+        return Results(self, self.batches(have, signed))
+
+    async def confirm(self, signed: Iterable[SignedPart], timeout_s: float = CONFIRM_TIMEOUT_S) -> bool:
+        """Sign once more for what was kept in earlier sessions, as `batches` does; nothing is fetched.
+
+        Returns whether a replica counts as much as accepted; False if not within the timeout. Raises ClientError.
+        """
+        parts = tuple(signed)
+        wanted = sum(hi - lo for lo, hi, _ in parts)
+        follower = _Follower(self._client, self, ((0, self.spec.tasks),), parts, results=True)
+        try:
+            with trio.move_on_after(timeout_s):
+                while True:
+                    note = await follower.next_note()
+                    if note.name == "job.status" and note.fields["status"].accepted >= wanted:
+                        return True
+        finally:
+            follower.close()
+        return False
 
     async def unpack(self, taken: VerifiedBatch) -> list[Result]:
         """A batch's results; large outputs are fetched by digest. Raises ClientError if one cannot be had."""
@@ -112,13 +138,18 @@ class _Follower:
         client: Client,
         job: Job,
         have: tuple[tuple[int, int], ...],
+        signed: tuple[SignedPart, ...],
         *,
         results: bool,
         opened: Listener | None = None,
     ) -> None:
+        for lo, hi in (*have, *((lo, hi) for lo, hi, _ in signed)):
+            if not 0 <= lo < hi <= job.spec.tasks:
+                raise ClientError(f"job {job.id[:16]} has tasks 0 to {job.spec.tasks - 1}, and no range [{lo}, {hi})")
         self._client = client
         self._job = job
         self._have = have
+        self._signed = signed
         self._results = results
         self._notes: Notes | None = None
         self._unlisten: Callable[[], None] | None = None
@@ -129,7 +160,7 @@ class _Follower:
         """Raises JobFailed if the mesh rejected the job."""
         if self._notes is None:
             self._notes, self._unlisten = self._client.open_listener(self._job.job_id)
-            self._client.feed(FollowJob(self._job.job_id, self._have, self._results))
+            self._client.feed(FollowJob(self._job.job_id, self._have, self._results, self._signed))
         note = await self._notes.receive()
         if note.name == "job.rejected":
             self.close()
@@ -151,7 +182,7 @@ class Watch(AsyncIterator[JobStatus]):
     """See `Job.watch`."""
 
     def __init__(self, client: Client, job: Job) -> None:
-        self._follower = _Follower(client, job, (), results=False)
+        self._follower = _Follower(client, job, (), (), results=False)
         self._ended = False
 
     async def __anext__(self) -> JobStatus:
@@ -175,12 +206,17 @@ class Batches(AsyncIterator[VerifiedBatch | JobStatus]):
     """See `Job.batches`."""
 
     def __init__(
-        self, client: Client, job: Job, have: tuple[tuple[int, int], ...], opened: Listener | None = None
+        self,
+        client: Client,
+        job: Job,
+        have: tuple[tuple[int, int], ...],
+        signed: tuple[SignedPart, ...],
+        opened: Listener | None = None,
     ) -> None:
         """opened: of a job that is followed already."""
         self._client = client
         self._job = job
-        self._follower = _Follower(client, job, have, results=True, opened=opened)
+        self._follower = _Follower(client, job, have, signed, results=True, opened=opened)
         self._missing = job.spec.tasks - sum(hi - lo for lo, hi in have)
         self._given: VerifiedBatch | None = None
 

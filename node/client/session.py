@@ -204,7 +204,7 @@ class Client:
             spec = await self._build(JobRequest(program=program, inputs=inputs, **options), pin)
             job, listener = await self._submit_and_follow(spec)
             outputs: list[bytes] = [b""] * spec.tasks
-            async for result in Results(job, Batches(self, job, (), listener)):
+            async for result in Results(job, Batches(self, job, (), (), listener)):
                 raise_for_exit(job, result)
                 outputs[result.index] = result.output
             return outputs

@@ -44,6 +44,10 @@ class Order:
     def complete(self) -> bool:
         return len(self.taken) == self.spec.tasks
 
+    def signed(self) -> tuple[tuple[int, int, bytes], ...]:
+        """From which batches it has them."""
+        return tuple((index, index + 1, batch_id) for index, batch_id in sorted(self.taken.items()))
+
 
 class Customer:
     """Lives on a machine of its own, whose process has no disk."""
@@ -90,7 +94,7 @@ class Customer:
         self._world.engine.after(FIND_AGAIN_US, self._find, life, order)
 
     def _follow(self, life: Life, order: Order) -> None:
-        life.feed(FollowJob(order.job_id, tuple(order.have), True))
+        life.feed(FollowJob(order.job_id, tuple(order.have), True, order.signed()))
 
     def cancel(self) -> None:
         """The first job that is not complete."""

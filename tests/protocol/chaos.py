@@ -214,7 +214,7 @@ class Run:
 
     def _follow(self) -> None:
         have = IntervalSet(*((index, index + 1) for index in self.client.results))
-        self.world.feed(self.client, FollowJob(self.job_id, tuple(have), True))
+        self.world.feed(self.client, FollowJob(self.job_id, tuple(have), True, tuple(self.client.signed)))
 
     def _draw_fault(self) -> None:
         name, fault = self.dice.choice(

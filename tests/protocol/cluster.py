@@ -84,6 +84,7 @@ class SimNode:
     frozen: bool = False
     missed: list[Callable[[], None]] = field(default_factory=list)
     results: dict[int, bytes] = field(default_factory=dict)
+    signed: list[tuple[int, int, bytes]] = field(default_factory=list)
 
     @property
     def id(self) -> bytes:
@@ -281,6 +282,7 @@ class Cluster:
     def _take_results(self, node: SimNode, fields: dict[str, Any]) -> None:
         batch = fields["batch"]
         for lo, hi in fields["parts"]:
+            node.signed.append((lo, hi, fields["header"].id))
             for index in range(lo, hi):
                 assert index not in node.results, f"task {index} was delivered twice"
                 node.results[index] = batch.outputs[index - batch.first]

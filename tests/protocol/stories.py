@@ -71,7 +71,7 @@ class Play:
         self.stage.run_until(lambda: bool(self.client.noted("job.submitted")))
 
     def follow(self, *have: tuple[int, int]) -> None:
-        self.stage.feed(self.client, FollowJob(self.job_id, have, True))
+        self.stage.feed(self.client, FollowJob(self.job_id, have, True, tuple(self.client.signed)))
 
     def wait(self, condition: Callable[[], bool]) -> None:
         self.stage.run_until(condition)

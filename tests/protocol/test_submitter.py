@@ -4,8 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from hearthmesh.protocol.batches import Batch, encode_columns
 from hearthmesh.protocol.config import LOCAL
-from hearthmesh.protocol.events import FollowJob, ListJobs, Settle, SubmitJob, UnfollowJob
+from hearthmesh.protocol.events import FollowJob, ListJobs, Received, Settle, SubmitJob, UnfollowJob
+from hearthmesh.protocol.intervals import IntervalMap
+from hearthmesh.protocol.messages import Delivery, Records
+from hearthmesh.protocol.records import BatchHeader, RecordKind, sign_record
 from tests.protocol.cluster import MS, SECOND, Cluster, SimNode
 
 
@@ -187,3 +191,102 @@ def test_results_that_are_asked_for_while_the_replica_fetches_blobs_come_when_it
     cluster.feed(client, SubmitJob(cluster.spec(4), follow=True))
     cluster.run_until(lambda: len(client.results) == 4)
     assert len(told_of(cluster, " Subscribe")) == 1
+
+
+def _rival(worker: SimNode, job_id: bytes, index: int) -> tuple[bytes, Delivery]:
+    """Another result of a task, which beats any other: of the lowest epoch."""
+    batch = Batch(index, 0, (0,), (b"rival",), (1,), (1,), {}, {})
+    body = BatchHeader(job_id, index, 1, 0, batch.root(), 0, 1, 1, 0, 0, False, worker.mesh.ctx.certificate)
+    header = sign_record(worker.identity, RecordKind.BATCH, body)
+    return header.id, Delivery(header.raw, encode_columns(batch))
+
+
+def _lost_acceptance(tasks: int) -> tuple[Cluster, SimNode, bytes, tuple[tuple[int, int, bytes], ...]]:
+    """A client has kept all results, and no replica heard that it accepts them; a rival of the first beats it now."""
+    cluster = Cluster()
+    workers, client = cluster.workers(3), cluster.client()
+    cluster.run(2 * SECOND)
+    job_id = submitted(cluster, client, tasks)
+    cluster.blocked = lambda a, _b, message: a is client and isinstance(message, Records)
+    cluster.feed(client, FollowJob(job_id, (), True))
+    cluster.run_until(lambda: len(client.results) == tasks)
+    cluster.run(SECOND)
+    kept = tuple(client.signed)
+    rival, delivery = _rival(workers[0], job_id, 0)
+    for worker in workers:
+        cluster.feed(worker, Received(workers[0].id, delivery))
+        state = worker.mesh.replica.jobs[job_id].state
+        assert not state.accepted_tasks.total and state.canonical.get(0) == (0, rival)
+    cluster.kill(client)
+    cluster.blocked = lambda _a, _b, _m: False
+    cluster.restart(client)
+    cluster.run(SECOND)
+    cluster.feed(client, ListJobs(b""))
+    cluster.run_until(lambda: job_id in client.mesh.submitter.jobs)
+    return cluster, client, job_id, kept
+
+
+def _accepted_batches(cluster: Cluster, job_id: bytes) -> list[list[tuple[int, int, bytes]]]:
+    return [
+        list(n.mesh.replica.jobs[job_id].state.accepted)
+        for n in cluster.nodes.values()
+        if n.mesh.profile.cores
+        if job_id in n.mesh.replica.jobs
+    ]
+
+
+def test_a_client_that_comes_back_signs_for_what_it_kept_and_for_nothing_else() -> None:
+    cluster, client, job_id, kept = _lost_acceptance(6)
+    client.results.clear()
+    cluster.feed(client, FollowJob(job_id, tuple((lo, hi) for lo, hi, _ in kept), True, kept))
+    cluster.run_until(lambda: accepted_by(cluster, job_id) == {6})
+    expected = IntervalMap[bytes]()
+    for lo, hi, batch_id in kept:
+        expected.assign(lo, hi, batch_id)
+    for accepted in _accepted_batches(cluster, job_id):
+        assert accepted == list(expected)
+    assert client.results == {}
+
+
+def test_a_result_that_is_asked_for_again_is_signed_for_as_before() -> None:
+    """Its file was damaged: another batch will do for the output, but its signature stands."""
+    cluster, client, job_id, kept = _lost_acceptance(1)
+    client.results.clear()
+    cluster.feed(client, FollowJob(job_id, (), True, kept))
+    cluster.run_until(lambda: accepted_by(cluster, job_id) == {1})
+    assert client.results == {0: b"rival"}
+    for accepted in _accepted_batches(cluster, job_id):
+        assert accepted == list(kept)
+
+
+def test_following_again_in_one_life_never_signs_twice() -> None:
+    cluster = Cluster()
+    workers, client = cluster.workers(3), cluster.client()
+    cluster.run(2 * SECOND)
+    job_id = submitted(cluster, client, 4)
+    cluster.feed(client, FollowJob(job_id, (), True))
+    cluster.run_until(lambda: accepted_by(cluster, job_id) == {4})
+    before = _accepted_batches(cluster, job_id)
+    _, delivery = _rival(workers[0], job_id, 0)
+    for worker in workers:
+        cluster.feed(worker, Received(workers[0].id, delivery))
+    client.results.clear()
+    cluster.feed(client, UnfollowJob(job_id))
+    cluster.feed(client, FollowJob(job_id, (), True))
+    cluster.run_until(lambda: len(client.results) == 4)
+    cluster.run(2 * SECOND)
+    assert _accepted_batches(cluster, job_id) == before
+
+
+def test_results_that_are_not_wanted_are_not_accepted() -> None:
+    """Looking at one task takes nothing: what nobody keeps can still be had."""
+    cluster = Cluster()
+    cluster.workers(3)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    job_id = submitted(cluster, client, 6)
+    cluster.run(3 * SECOND)
+    cluster.feed(client, FollowJob(job_id, ((0, 5),), True))
+    cluster.run_until(lambda: bool(client.results))
+    cluster.run(10 * SECOND)
+    assert list(client.results) == [5] and accepted_by(cluster, job_id) == {1}

@@ -45,10 +45,7 @@ class NoTaskLost(Checker):
 
 
 class AcceptedOnce(Checker):
-    """The customer gets each task once, and no life of it signs for two batches of one task.
-
-    Two lives may, if the first one's acceptance reached nobody; all replicas then count the same one of the two.
-    """
+    """The customer gets each task once, and never signs for two batches of one task, in however many lives."""
 
     name = "accepted-once"
     invariant = 2
@@ -56,7 +53,7 @@ class AcceptedOnce(Checker):
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
-        self._signed: dict[tuple[int, int, bytes], dict[int, bytes]] = {}
+        self._signed: dict[tuple[int, bytes], dict[int, bytes]] = {}
 
     def noted(self, life: Any, note: Notify) -> None:
         order = self.world.orders.get(note.fields.get("job_id", b"")) if note.name == "job.results" else None
@@ -74,7 +71,7 @@ class AcceptedOnce(Checker):
             record = open_record(raw, check_signature=False)
             if record.kind is not RecordKind.ACCEPTANCE or record.author != life.machine.id:
                 continue
-            signed = self._signed.setdefault((life.machine.index, life.machine.lives, message.job_id), {})
+            signed = self._signed.setdefault((life.machine.index, message.job_id), {})
             for part in record.body.accepted:
                 for index in range(part.lo, part.hi):
                     if signed.setdefault(index, part.batch_id) != part.batch_id:

@@ -67,14 +67,14 @@ def test_each_result_has_a_line_with_its_worker_and_digest(tmp_path: Path) -> No
         "size_bytes": 4,
         "fuel": 7,
         "cpu_us": 5,
-        "batch": taken.header.id.hex()[:32],
+        "batch": taken.header.id.hex(),
     }
 
 
 def test_proofs_can_be_checked_later(tmp_path: Path) -> None:
     taken, results = batch([b"zero", b"one"])
     ResultsFolder(tmp_path, JOB, spec(2)).add(taken, results)
-    name = taken.header.id.hex()[:32]
+    name = taken.header.id.hex()
     header = open_record((tmp_path / "proofs" / f"{name}.header").read_bytes())
     found = check_batch(header.body, (tmp_path / "proofs" / f"{name}.columns").read_bytes())
     assert (header.author, found.outputs) == (WORKER.node_id, (b"zero", b"one"))
@@ -163,3 +163,23 @@ def test_a_journal_that_ends_anywhere_can_be_completed(
     for result in results[whole:]:
         folder.add(replace(taken, parts=((result.index, result.index + 1),)), [result])
     assert ResultsFolder(root, JOB, spec(3)).have() == [(0, 3)]
+
+
+def test_a_folder_says_which_batches_it_has_signed_for_in_an_earlier_run(tmp_path: Path) -> None:
+    first, second = batch([b"zero", b"one", b"two"]), batch([b"three"], first=3)
+    folder = ResultsFolder(tmp_path, JOB, spec(5))
+    folder.add(*first)
+    folder.add(*second)
+    signed = [(0, 3, first[0].header.id), (3, 4, second[0].header.id)]
+    assert folder.signed() == signed
+    assert ResultsFolder(tmp_path, JOB, spec(5)).signed() == signed
+
+
+def test_a_result_that_is_fetched_again_stays_signed_for_as_it_was(tmp_path: Path) -> None:
+    first, other = batch([b"zero"]), batch([b"zero"], stderr=b"of another batch")
+    ResultsFolder(tmp_path, JOB, spec(2)).add(*first)
+    (tmp_path / "0.out").write_bytes(b"damaged")
+    folder = ResultsFolder(tmp_path, JOB, spec(2))
+    assert folder.have() == [] and folder.signed() == [(0, 1, first[0].header.id)]
+    folder.add(*other)
+    assert ResultsFolder(tmp_path, JOB, spec(2)).signed() == [(0, 1, first[0].header.id)]
