@@ -116,7 +116,7 @@ class _Host(BasicHost):
     async def new_stream(self, peer_id: ID, protocol_ids: Sequence[TProtocol]) -> INetStream:
         """For py-libp2p's services: the first of the protocols that the peer serves.
 
-        Raises SwarmException when no connection comes about, StreamFailure when no protocol does.
+        Raises SwarmException when there is no connection, StreamFailure when no protocol is agreed on.
         """
         stream = await self._network.new_stream(peer_id)
         try:

@@ -311,8 +311,13 @@ class GuardedSwarm(Swarm):
         return [await self.race(peer_id, addresses, DIAL_TIMEOUT_S)]
 
     async def new_stream(self, peer_id: ID) -> INetStream:
-        """On the newest connection, a direct one if there is one; dials if there is none. Raises SwarmException."""
-        live = self.live(peer_id) or [cast(SwarmConn, one) for one in await self.dial_peer(peer_id)]
+        """On the newest connection, a direct one if there is one.
+
+        It dials nobody: who finds a link just gone would make a connection that nobody greets. Raises SwarmException.
+        """
+        live = self.live(peer_id)
+        if not live:
+            raise SwarmException(f"no connection to {peer_id}")
         direct = [one for one in live if one.get_connection_type() == ConnectionType.DIRECT]
         try:
             stream = await (direct or live)[-1].new_stream()

@@ -16,6 +16,7 @@ from libp2p.abc import INetStream
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.network.connection.swarm_connection import SwarmConn
+from libp2p.network.exceptions import SwarmException
 from libp2p.network.stream.exceptions import StreamEOF, StreamError
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.protocol_muxer.exceptions import MultiselectClientError
@@ -154,6 +155,15 @@ async def test_py_libp2ps_own_calls_dial_our_way() -> None:
         assert stream.get_protocol() == ECHO
         await stream.write(b"x")
         assert await read_exactly(stream, 1) == b"x"
+
+
+async def test_a_service_that_wants_a_stream_dials_nobody() -> None:
+    """A link that ends while gossip greets its peer must not become a connection that nobody greets."""
+    async with running_host() as host, running_host() as peer:
+        peer.host.get_peerstore().add_addrs(host.peer_id, host.addresses(), 60)
+        with pytest.raises(SwarmException, match="no connection"):
+            await peer.host.new_stream(host.peer_id, [TProtocol(ECHO)])
+        assert not peer.connections() and not host.connections()
 
 
 async def test_a_node_without_listener_dials_and_is_called_back_on_its_connection() -> None:
