@@ -9,6 +9,7 @@ from hearthmesh.crypto.identity import peer_id_text
 from hearthmesh.node.client import Client, Job, JobRequest
 from hearthmesh.testnet.fixture import MakeTestnet
 from hearthmesh.testnet.network import Testnet
+from hearthmesh.testnet.node import TestnetNode
 from tests.end_to_end.jobs import HASH, WITHIN_S, cold, collect, session, spinning
 
 
@@ -91,13 +92,24 @@ async def test_a_damaged_journal_is_set_aside_and_refilled_from_the_replicas(tes
         assert any("damaged" in line for line in victim.log_tail(200))
 
 
+async def _has_no_link_to(node: TestnetNode, peers: set[str]) -> None:
+    """Until it has given up its last link to any of them."""
+    with trio.fail_after(WITHIN_S):
+        while peers & {link["peer"] for link in (await node.status())["links"]}:
+            await trio.sleep(0.1)
+
+
 async def test_a_partition_heals_and_the_job_finishes(testnet: MakeTestnet) -> None:
     async with testnet(rooms=cold(4)) as net, session(net) as client:
 
         async def split(job: Job) -> None:
             names = sorted(net.nodes)
-            await net.partition(names[:2], names[2:])
-            await trio.sleep(4)
+            halves = names[:2], names[2:]
+            await net.partition(*halves)
+            for half, others in (halves, halves[::-1]):
+                strangers = {(await net.nodes[name].status())["peer_id"] for name in others}
+                for name in half:
+                    await _has_no_link_to(net.nodes[name], strangers)
             await net.heal()
 
         await run_disturbed(net, client, 200, split)

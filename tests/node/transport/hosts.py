@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import trio
+import trio.testing
 from libp2p.abc import INetStream
 from libp2p.connection_types import ConnectionType
 from libp2p.network.connection.swarm_connection import SwarmConn
@@ -141,6 +142,11 @@ async def until(condition: Callable[[], object]) -> None:
     with trio.fail_after(120):
         while not condition():
             await trio.sleep(0.005)
+
+
+async def all_is_quiet() -> None:
+    """What this process sent to itself over loopback has arrived, and was acted on: nothing is left to do."""
+    await trio.testing.wait_all_tasks_blocked(0.02)
 
 
 async def echo(stream: INetStream) -> None:

@@ -26,7 +26,7 @@ from hearthmesh.node.bench.transport import ECHO_PROTOCOL, far_process, measure_
 from hearthmesh.node.transport.frames import MuxerLimits
 from hearthmesh.node.transport.host import DialFailed, HostConfig, create_host
 
-from .hosts import ECHO, LOOPBACK, answers, dial, read_exactly, running_host, until
+from .hosts import ECHO, LOOPBACK, all_is_quiet, answers, dial, read_exactly, running_host, until
 
 RAISES = TProtocol("/test/raises/1")
 RETURNS = TProtocol("/test/returns/1")
@@ -77,11 +77,14 @@ async def test_a_handler_that_returns_leaves_no_stream_at_either_end() -> None:
         for _ in range(20):
             stream = await peer.open_stream(connection, RETURNS)
             assert await read_exactly(stream, 4) == b"done"
-            with pytest.raises(StreamEOF):
+            await all_is_quiet()
+            with trio.move_on_after(0) as waited, pytest.raises(StreamEOF):
                 await stream.read(1)
+            assert not waited.cancelled_caught, "the handler has returned, and its stream is open"
             await stream.close()
-        await until(lambda: not far.get_streams() and not connection.get_streams())
-        await until(lambda: far.muxed_conn.stream_count == connection.muxed_conn.stream_count == 0)  # type: ignore[attr-defined]
+        await all_is_quiet()
+        for end in (far, connection):
+            assert not end.get_streams() and end.muxed_conn.stream_count == 0  # type: ignore[attr-defined]
 
 
 async def test_a_stream_that_is_ended_below_its_wrapper_is_forgotten_too() -> None:

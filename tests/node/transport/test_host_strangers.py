@@ -24,7 +24,7 @@ from hearthmesh.node.transport.frames import MuxerLimits
 from hearthmesh.node.transport.host import DialFailed, HostConfig, SecureHost
 from hearthmesh.node.transport.tcp import TcpTransport, host_and_port
 
-from .hosts import ECHO, LOOPBACK, answers, dial, read_exactly, running_host, until
+from .hosts import ECHO, LOOPBACK, all_is_quiet, answers, dial, read_exactly, running_host, until
 
 IMPOSTURES = ["/plaintext/2.0.0", "/secio/1.0.0", "/tls/1.0.0"]
 
@@ -165,8 +165,11 @@ async def test_a_slot_comes_back_when_its_connection_ends() -> None:
     async with running_host(config) as host, running_host() as visitor:
         for _ in range(20):
             connection = await dial(visitor, host)
+            await all_is_quiet()
+            assert host.swarm.inbound_count == 1
             await connection.close()
-            await until(lambda: host.swarm.inbound_count == 0)
+            await all_is_quiet()
+            assert host.swarm.inbound_count == 0
         assert host.swarm.refused_inbound == 0
 
 
