@@ -25,11 +25,16 @@ class Clock:
 
     def true_us(self, local_us: int) -> int:
         """The first true time at which the local clock shows at least this."""
-        passed_us = max(0, local_us - 1)
-        guess_us = self.origin_us + passed_us * _MILLION // (_MILLION + self.drift_ppm)
-        while self.local_us(guess_us) < local_us:
-            guess_us += 1
-        return guess_us
+        wanted_us = local_us - 1
+        if wanted_us <= 0:
+            return self.origin_us
+        drift_ppm = self.drift_ppm
+        if not drift_ppm:
+            return self.origin_us + wanted_us
+        passed_us = wanted_us * _MILLION // (_MILLION + drift_ppm)
+        while passed_us + passed_us * drift_ppm // _MILLION < wanted_us:
+            passed_us += 1
+        return self.origin_us + passed_us
 
     def wall_offset_us(self, true_us: int) -> int:
         """What to add to the local time for microseconds since 1970, as the machine believes."""

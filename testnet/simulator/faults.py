@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...protocol.effects import Notify
 from .engine import MINUTE, MS, SECOND
-from .network import Cut, Weather
+from .network import FAIR, Cut, Weather
 from .plan import Fault, FaultKind
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Faults:
         self._mended(machines, happened)
 
     def _clear(self, machines: list[Machine], happened: Happened) -> None:
-        self._world.network.weather = Weather()
+        self._world.network.weather = FAIR
         self._mended(machines, happened)
 
     # -- noticing ------------------------------------------------------------------------------------------

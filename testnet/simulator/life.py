@@ -37,15 +37,29 @@ from ...protocol.effects import (
     UnpinBlobs,
 )
 from ...protocol.events import (
+    AddressesChanged,
+    BlobsFailed,
+    BlobsFetched,
+    CancelJob,
+    Drain,
     Event,
+    ExecutionFailed,
+    FollowJob,
+    HeatReading,
+    ListJobs,
     PeerConnected,
     PeerLost,
     PeerUnreachable,
     Received,
+    ResultsTaken,
+    Settle,
     Started,
     StorageFailed,
     StorageRecovered,
+    SubmitJob,
+    TaskFinished,
     TimerFired,
+    UnfollowJob,
 )
 from ...protocol.mesh import Mesh
 from ...protocol.messages import Announce, Delivery, Message, Revocations, rests_on_disk
@@ -64,36 +78,37 @@ STORAGE_RETRY_US = SECOND
 LINGER_US = 50 * MS
 PENALTIES_MAX = 20
 PENALTY_WINDOW_US = 60 * SECOND
-# Numbers of events in the trace; a name keeps its number.
-EVENT_NUMBERS = {
-    name: number
-    for number, name in enumerate(
+# Numbers of events in the trace; a kind keeps its number.
+EVENT_NUMBERS: dict[type[Event], int] = {
+    kind: number
+    for number, kind in enumerate(
         (
-            "Started",
-            "Received",
-            "TimerFired",
-            "PeerConnected",
-            "PeerLost",
-            "PeerUnreachable",
-            "HeatReading",
-            "TaskFinished",
-            "ExecutionFailed",
-            "BlobsFetched",
-            "BlobsFailed",
-            "StorageFailed",
-            "StorageRecovered",
-            "SubmitJob",
-            "FollowJob",
-            "UnfollowJob",
-            "ResultsTaken",
-            "CancelJob",
-            "ListJobs",
-            "Drain",
-            "AddressesChanged",
-            "Settle",
+            Started,
+            Received,
+            TimerFired,
+            PeerConnected,
+            PeerLost,
+            PeerUnreachable,
+            HeatReading,
+            TaskFinished,
+            ExecutionFailed,
+            BlobsFetched,
+            BlobsFailed,
+            StorageFailed,
+            StorageRecovered,
+            SubmitJob,
+            FollowJob,
+            UnfollowJob,
+            ResultsTaken,
+            CancelJob,
+            ListJobs,
+            Drain,
+            AddressesChanged,
+            Settle,
         )
     )
 }
+DISK_SYNCED = len(EVENT_NUMBERS)
 
 
 class Life:
@@ -102,10 +117,35 @@ class Life:
     book: whose addresses are known.  waiting: messages to peers that are being dialled, by index.
     """
 
+    __slots__ = (
+        "_committing",
+        "_engine",
+        "_handling",
+        "_lingering",
+        "_on_the_way",
+        "_penalties",
+        "_pipeline",
+        "_unwritten",
+        "banned_until_us",
+        "book",
+        "dialling",
+        "failed_dials",
+        "gossip_seen",
+        "links",
+        "machine",
+        "mesh",
+        "missed",
+        "runs",
+        "timers",
+        "waiting",
+        "world",
+    )
+
     def __init__(self, machine: Machine, world: World, mesh: Mesh) -> None:
         self.machine = machine
         self.world = world
         self.mesh = mesh
+        self._engine = world.engine
         self.runs = True
         self.links: dict[int, Link] = {}
         self.dialling: dict[int, None] = {}
@@ -165,11 +205,11 @@ class Life:
 
     def _handle(self, event: Event, checksum: int) -> None:
         world, machine = self.world, self.machine
-        true_us = world.engine.now_us
-        world.trace.add(true_us, machine.index, EVENT_NUMBERS[type(event).__name__], checksum)
-        local_us = machine.clock.local_us(true_us)
+        true_us = self._engine.now_us
+        kind = type(event)
+        world.trace.add(true_us, machine.index, EVENT_NUMBERS[kind], checksum)
         try:
-            effects = self.mesh.handle(event, local_us)
+            effects = self.mesh.handle(event, machine.clock.local_us(true_us))
         except Exception as error:  # boundary: invariant 8, nothing that is said to a node ends its process
             where = traceback.extract_tb(error.__traceback__)[-1]
             world.checkers.fail(
@@ -181,12 +221,21 @@ class Life:
             world.story.event(self, event)
         for effect in effects:
             _HANDS[type(effect)](self, effect)
-        world.checkers.handled(self, event)
+        checkers = world.checkers
+        checkers.left -= 1
+        if not checkers.left:
+            checkers.sample(self)
+        if kind is Received:
+            checkers.heard(self, event)  # type: ignore[arg-type]
 
     # -- effects out ---------------------------------------------------------------------------------------
 
     def _send(self, effect: Send) -> None:
-        self._emit(Outgoing(effect.peer, effect.message))
+        message = effect.message
+        if rests_on_disk(message):
+            self._emit(Outgoing(effect.peer, message))
+        else:
+            self._say(effect.peer, message)
 
     def _send_batch(self, effect: SendBatch) -> None:
         self._emit(OutgoingBatch(effect.peer, effect.job_id, effect.batch_id))
@@ -198,7 +247,7 @@ class Life:
     def _set_timer(self, effect: SetTimer) -> None:
         key, at_us = effect.key, effect.at_us
         self.timers[key] = at_us
-        self.world.engine.at(self.machine.clock.true_us(at_us), self._fire, key, at_us)
+        self._engine.at(self.machine.clock.true_us(at_us), self._fire, key, at_us)
 
     def _fire(self, key: TimerKey, at_us: int) -> None:
         if self.runs and self.timers.get(key) == at_us:
@@ -313,13 +362,21 @@ class Life:
             if header is None or columns is None:
                 return
             outgoing = Outgoing(outgoing.peer, Delivery(header, columns))
-        if outgoing.peer == self.mesh.ctx.node_id:
-            self.feed(Received(outgoing.peer, outgoing.message))
+        self._say(outgoing.peer, outgoing.message)
+
+    def _say(self, peer: bytes, message: Message) -> None:
+        """It leaves now."""
+        machine, world = self.machine, self.world
+        if peer == machine.id:
+            self.feed(Received(peer, message))
             return
-        self.world.checkers.sending(self, outgoing.peer, outgoing.message)
-        if self.world.story is not None:
-            self.world.story.sent(self, outgoing.peer, outgoing.message)
-        self.machine.say(self, outgoing.peer, outgoing.message)
+        world.checkers.sending(self, peer, message)
+        if world.story is not None:
+            world.story.sent(self, peer, message)
+        if machine.liar is not None:
+            machine.liar.say(self, peer, message)
+        else:
+            world.network.send(self, peer, message)
 
     def _commit(self) -> None:
         if not self.runs:
@@ -344,6 +401,8 @@ class Life:
         disk = self.machine.disk
         self._on_the_way = ()
         if stored:
+            if writes:
+                self.world.trace.add(self._engine.now_us, self.machine.index, DISK_SYNCED, len(writes))
             disk.sync()
         else:
             disk.syncing = ()

@@ -79,12 +79,16 @@ class Link:
     def arrival_us(self, side: int, size_bytes: int, now_us: int, dice: Stream) -> int:
         """When what `side` sends now is there: after what it sent before."""
         model = self.models[side]
-        sent_us = max(now_us, self.free_us[side]) + size_bytes * MS // model.bytes_per_ms
+        free_us = self.free_us[side]
+        sent_us = (free_us if free_us > now_us else now_us) + size_bytes * MS // model.bytes_per_ms
         self.free_us[side] = sent_us
         at_us = sent_us + self.latency_us + int(self.latency_us * model.jitter * dice.random())
         if model.stall and dice.random() < model.stall:
             at_us += RETRANSMISSION_US
-        at_us = self.last_us[side] = max(at_us, self.last_us[side])
+        last_us = self.last_us[side]
+        if at_us < last_us:
+            at_us = last_us
+        self.last_us[side] = at_us
         return at_us
 
 

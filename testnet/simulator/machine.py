@@ -8,7 +8,6 @@ from ...crypto.certificates import Role
 from ...crypto.identity import Identity
 from ...protocol.effects import TimerKey
 from ...protocol.mesh import NodeProfile
-from ...protocol.messages import Message
 from .clock import Clock
 from .disk import Disk
 from .links import Access
@@ -78,10 +77,3 @@ class Machine:
     def well(self) -> bool:
         """Runs, and is not frozen."""
         return self.life is not None and not self.frozen
-
-    def say(self, life: Life, peer: bytes, message: Message) -> None:
-        """What the process wants sent; a liar sends what it likes."""
-        if self.liar is not None:
-            self.liar.say(life, peer, message)
-        else:
-            life.world.network.send(life, peer, message)

@@ -41,7 +41,7 @@ GOSSIP_SEEN_MAX = 4096
 LINKS_MAX = 512
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Weather:
     """Faults that a link over TCP does not have: shares of all messages, and by how much one may be overtaken."""
 
@@ -49,9 +49,8 @@ class Weather:
     doubled: float = 0.0
     jitter_us: int = 0
 
-    @property
-    def fair(self) -> bool:
-        return not (self.loss or self.doubled or self.jitter_us)
+
+FAIR = Weather()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +69,30 @@ class Cut:
 
 @dataclass(slots=True)
 class Traffic:
-    messages: int = 0
-    bytes: int = 0
-    by_kind: dict[str, list[int]] = field(default_factory=dict)
+    """All that was sent: counts of messages and bytes, in all and by the kind of message."""
 
-    def count(self, kind: str, size_bytes: int) -> None:
-        self.messages += 1
-        self.bytes += size_bytes
-        row = self.by_kind.get(kind)
+    counts: dict[type[Message] | None, list[int]] = field(default_factory=dict)
+
+    def count(self, kind: type[Message] | None, size_bytes: int) -> None:
+        """kind: None for bytes that no machine made."""
+        row = self.counts.get(kind)
         if row is None:
-            row = self.by_kind[kind] = [0, 0]
+            row = self.counts[kind] = [0, 0]
         row[0] += 1
         row[1] += size_bytes
+
+    @property
+    def messages(self) -> int:
+        return sum(row[0] for row in self.counts.values())
+
+    @property
+    def bytes(self) -> int:
+        return sum(row[1] for row in self.counts.values())
+
+    @property
+    def by_kind(self) -> dict[str, list[int]]:
+        """[messages, bytes] by the name of the kind."""
+        return {kind.__name__ if kind is not None else "raw bytes": row for kind, row in self.counts.items()}
 
 
 class Network:
@@ -89,7 +100,7 @@ class Network:
         self._world = world
         self._engine = engine
         self._dice = dice
-        self.weather = Weather()
+        self.weather = FAIR
         self.cuts: list[Cut] = []
         self.traffic = Traffic()
         self._gossip = count(1)
@@ -134,24 +145,25 @@ class Network:
     ) -> None:
         self._sent += 1
         size_bytes = len(payload)
-        self.traffic.count(type(message).__name__, size_bytes)
+        self.traffic.count(type(message) if message is not None else None, size_bytes)
         life.machine.sent_bytes += size_bytes
         if message is None or self._sent % CODEC_EVERY == 0:
             message = self._through_codec(life, message, payload)
-        side = link.side(life)
-        parcel = (message, crc32(payload), gossip, source)
+        engine, dice = self._engine, self._dice
+        side = 0 if link.ends[0] is life else 1
+        checksum = crc32(payload)
+        if self.weather is FAIR or gossip:
+            at_us = link.arrival_us(side, size_bytes, engine.now_us, dice)
+            engine.at(at_us, self._arrive, link, side, message, checksum, gossip, source)
+            return
         weather = self.weather
-        copies, jitter_us = 1, 0
-        if not weather.fair and not gossip:
-            if self._dice.chance(weather.loss):
-                return
-            copies += self._dice.chance(weather.doubled)
-            jitter_us = weather.jitter_us
-        for _ in range(copies):
-            at_us = link.arrival_us(side, size_bytes, self._engine.now_us, self._dice)
-            if jitter_us:
-                at_us += self._dice.below(jitter_us)
-            self._engine.at(at_us, self._arrive, link, side, *parcel)
+        if dice.chance(weather.loss):
+            return
+        for _ in range(1 + dice.chance(weather.doubled)):
+            at_us = link.arrival_us(side, size_bytes, engine.now_us, dice)
+            if weather.jitter_us:
+                at_us += dice.below(weather.jitter_us)
+            engine.at(at_us, self._arrive, link, side, message, checksum, gossip, source)
 
     def _through_codec(self, life: Life, message: Message | None, payload: bytes) -> Message | None:
         try:
@@ -167,10 +179,9 @@ class Network:
     def _arrive(
         self, link: Link, side: int, message: Message | None, checksum: int, gossip: int, source: bytes
     ) -> None:
-        target = link.ends[1 - side]
         if not link.open[1 - side]:
             return
-        sender = link.ends[side].machine
+        target, sender = link.ends[1 - side], link.ends[side].machine
         if self.cuts and self._is_cut(sender.index, target.machine.index):
             link.stalled[side].append((message, checksum, gossip, source))
             return

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +19,8 @@ from .world import World
 
 # After everything is accepted, records still have to meet: some rounds of reconciliation.
 QUIET_US = 15 * SECOND
+# New objects between two collections of the youngest.
+COLLECT_AFTER = 100_000
 
 
 @dataclass(slots=True)
@@ -87,10 +92,21 @@ class Outcome:
 def play(plan: Plan, story: Story | None = None) -> Outcome:
     """Run it, stop at the first violation, and check what is to be checked at the end."""
     started, cpu_started = time.perf_counter(), time.process_time()
-    with World.opened(plan, story) as world:
+    with _rare_collections(), World.opened(plan, story) as world:
         converged_us = _play(world)
         spent_s = time.perf_counter() - started, time.process_time() - cpu_started
         return _outcome(world, spent_s, converged_us)
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """A world lives as long as its run, and makes few cycles: looking for them often costs a tenth of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _play(world: World) -> int:

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 from ...node.heating.controller import Controller, ControlSettings
 from ...node.heating.sinks.room import Room1R1C
-from ...node.heating.sinks.sink import HeatSink
+from ...node.heating.sinks.sink import HeatSink, State
 from ...node.heating.weather.conditions import Weather
 from ...protocol.events import HeatReading
 from .dice import Stream
 
 HORIZON_S = 900.0
+# Loads and durations that a room remembers its steps of.
+STEPS_MAX = 64
 
 
 class Sink:
-    """A room and its control. speed: so many times faster does time pass for the room than for the rest."""
+    """A room and its control. speed: so many times faster does time pass for the room than for the rest.
+
+    A step of a room is affine in its temperature, so the model is asked but once for each load and duration.
+    """
+
+    __slots__ = (
+        "_always_cold",
+        "_controller",
+        "_demand",
+        "_room",
+        "_speed",
+        "_steps",
+        "_temperature_c",
+        "_weather",
+        "forced_warm",
+        "watts_per_slot",
+    )
 
     def __init__(self, slots: int, dice: Stream, *, always_cold: bool, speed: float) -> None:
         self.watts_per_slot = 150.0
@@ -23,7 +41,9 @@ class Sink:
         # At full load some 30 K above the outside, so that every room can be warmed.
         room = Room1R1C(capacity_w / 30.0, capacity_w * 700.0)
         self._weather = Weather(dice.between(-5, 10))
-        self._room = HeatSink(room, dice.between(150, 205) / 10)
+        self._temperature_c = dice.between(150, 205) / 10
+        self._room = HeatSink(room, self._temperature_c)
+        self._steps: dict[tuple[float, int], tuple[float, float]] = {}
         self._controller = Controller(
             ControlSettings(
                 setpoint_c=20.0, band_c=0.5, gain_w_per_k=capacity_w, slots=slots, watts_per_slot=self.watts_per_slot
@@ -34,7 +54,7 @@ class Sink:
 
     @property
     def temperature_c(self) -> float:
-        return self._room.temperature_c(self._weather)
+        return self._temperature_c
 
     @property
     def duty(self) -> float:
@@ -50,31 +70,45 @@ class Sink:
 
     def step(self, duration_us: int, load_w: float) -> HeatReading:
         """The reading after a time at this load."""
-        self._room.step(load_w, self._weather, duration_us / 1e6 * self._speed)
-        self._demand = self._controller.update(self.temperature_c)
+        found = self._steps.get((load_w, duration_us))
+        if found is None:
+            if len(self._steps) == STEPS_MAX:
+                self._steps.clear()
+            found = self._steps[load_w, duration_us] = self._affine(load_w, duration_us / 1e6 * self._speed)
+        kept, added_c = found
+        temperature_c = self._temperature_c = kept * self._temperature_c + added_c
+        if not self._always_cold:
+            self._demand = self._controller.update(temperature_c)
         return self.reading()
+
+    def _affine(self, load_w: float, duration_s: float) -> tuple[float, float]:
+        """(a, b) such that a temperature T becomes a * T + b."""
+        drive = self._room.model.drive(self._room.state, self._weather)
+        inputs = drive.inputs(load_w)
+        (of_zero_c,) = drive.circuit.rises((0.0,), inputs, duration_s)
+        (of_one_c,) = drive.circuit.rises((1.0,), inputs, duration_s)
+        return 1.0 + of_one_c - of_zero_c, of_zero_c
 
     def reading(self) -> HeatReading:
         control, demand = self._controller.settings, self._demand
+        capacity_w = control.capacity_w
         if self.forced_warm:
-            return HeatReading(
-                -control.capacity_w, control.capacity_w, 0, 0.0, self.watts_per_slot, False, "room", 23.0
-            )
-        slots, deficit_w = demand.slots, demand.deficit_w
+            return HeatReading(-capacity_w, capacity_w, 0, 0.0, self.watts_per_slot, False, "room", 23.0)
+        slots, deficit_w, horizon_j = demand.slots, demand.deficit_w, 0.0
         if self._always_cold:
-            slots, deficit_w = control.slots, control.capacity_w
-        horizon_j = control.capacity_w * HORIZON_S if self._always_cold else 0.0
-        if deficit_w > 0 and not self._always_cold:
+            slots, deficit_w, horizon_j = control.slots, capacity_w, capacity_w * HORIZON_S
+        elif deficit_w > 0:
             horizon_s = HORIZON_S * self._speed
-            wanted_j = self._room.wanted_j(control.setpoint_c, self._weather, horizon_s, control.capacity_w)
+            self._room.state = State((self._temperature_c,))
+            wanted_j = self._room.wanted_j(control.setpoint_c, self._weather, horizon_s, capacity_w)
             horizon_j = wanted_j / self._speed
         return HeatReading(
             deficit_w=deficit_w,
-            capacity_w=control.capacity_w,
+            capacity_w=capacity_w,
             slots=slots,
             horizon_wh=horizon_j / 3600,
             watts_per_slot=self.watts_per_slot,
             useful=self.useful,
             sink="room",
-            temperature_c=self.temperature_c,
+            temperature_c=self._temperature_c,
         )

@@ -51,19 +51,25 @@ def _series(a: Matrix, h: float) -> tuple[list[list[float]], list[list[float]]]:
 def _scalar(a: float, h: float) -> tuple[float, float]:
     z = a * h
     if abs(z) < 1e-2:
-        e2 = h * h * sum(z**term / math.factorial(term + 2) for term in range(8))
-        return h * (math.expm1(z) / z if z else 1.0), e2
+        total = 0.0
+        for term in range(7, -1, -1):
+            total = total * z + 1.0 / math.factorial(term + 2)
+        return h * (math.expm1(z) / z if z else 1.0), h * h * total
     grown = math.expm1(z)
     return grown / a, (grown - z) / (a * a)
 
 
 def product(a: Matrix, x: Vector) -> list[float]:
     """A x."""
-    return [sum(entry * value for entry, value in zip(row, x, strict=True)) for row in a]
+    return [dot(row, x) for row in a]
 
 
 def dot(x: Vector, y: Vector) -> float:
-    return sum(a * b for a, b in zip(x, y, strict=True))
+    """Added up in order: `sum` of floats rounds otherwise from Python 3.12 on."""
+    total = 0.0
+    for one, other in zip(x, y, strict=True):
+        total += one * other
+    return total
 
 
 def solve(a: Matrix, columns: Matrix) -> list[list[float]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ....protocol.events import Event, Received
+from ....protocol.events import Received
 from ....protocol.messages import Message
 from .base import Checker
 from .disks import KeptUntilDurable, PersistFirst, Restores, SubmittedSurvives
@@ -100,7 +100,8 @@ class Checkers:
             bare = getattr(Checker, hook)
             caring = [getattr(each, hook) for each in checkers if getattr(type(each), hook) is not bare]
             setattr(self, hook, _all_of(caring))
-        self._count = 0
+        # Events until the next look at a life.
+        self.left = SAMPLE_EVERY
         self._sampled = [each.sampled for each in checkers if type(each).sampled is not Checker.sampled]
         self._heard: dict[type[Message], list[Callable[..., None]]] = {}
         self._saying: dict[type[Message], list[Callable[..., None]]] = {}
@@ -110,15 +111,16 @@ class Checkers:
             for kind in each.says:
                 self._saying.setdefault(kind, []).append(each.saying)
 
-    def handled(self, life: Life, event: Event) -> None:
-        """After each event; costs next to nothing for most."""
-        if isinstance(event, Received):
-            for hook in self._heard.get(type(event.message), ()):
-                hook(life, event.peer, event.message)
-        self._count += 1
-        if self._count % SAMPLE_EVERY == 0:
-            for look in self._sampled:
-                look(life)
+    def sample(self, life: Life) -> None:
+        """Look at a life whose event was handled; called when `left` is down to 0."""
+        self.left = SAMPLE_EVERY
+        for look in self._sampled:
+            look(life)
+
+    def heard(self, life: Life, event: Received) -> None:
+        """After a message was handled; costs a look-up for most."""
+        for hook in self._heard.get(type(event.message), ()):
+            hook(life, event.peer, event.message)
 
     def sending(self, life: Life, peer: bytes, message: Message) -> None:
         for hook in self._saying.get(type(message), ()):

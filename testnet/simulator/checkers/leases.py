@@ -164,12 +164,22 @@ class CancelledStays(Checker):
     name = "cancelled"
     says = (Granted,)
 
+    def __init__(self, world: Any) -> None:
+        super().__init__(world)
+        self._cancelled: dict[bytes, None] = {}
+
+    def writing(self, life: Any, write: Any) -> None:
+        if isinstance(write, Persist) and write.kind == RecordKind.CANCELLATION:
+            self._cancelled[write.job_id] = None
+
     def saying(self, life: Any, peer: bytes, message: Message) -> None:
-        if not isinstance(message, Granted):
+        if not isinstance(message, Granted) or not self._cancelled:
             return
         for record in own_root_grants(life.machine.id, message):
             rows = life.machine.disk.rows
             job_id = record.body.job_id
+            if job_id not in self._cancelled:
+                continue
             granted = (job_id, int(RecordKind.GRANT), record.id)
             for key in rows:
                 if key[0] == job_id and key[1] == RecordKind.CANCELLATION:

@@ -80,20 +80,24 @@ class Bounded(Checker):
 
     def sampled(self, life: Any) -> None:
         mesh, config = life.mesh, self.world.config
-        found = {
-            "outbox": (len(mesh.worker.outbox), config.owed_max + mesh.worker.slots + 1),
-            "batches on the way": (mesh.worker.outbox.on_the_way, config.outbox_max + mesh.worker.slots + 1),
-            "rows": (len(mesh.tables) - own_rows(life), config.table_entries_max),
-            "buried rows": (len(mesh.tables._buried), config.table_entries_max),
-            "members": (len(mesh.members._members), config.members_max),
-            "view": (len(mesh.members._view), config.active_view_max),
-            "lifelines": (len(mesh.replica._lifelines), config.lifelines_held_max),
-            "submissions": (len(mesh.replica._pending), PENDING_MAX),
-            "batches that wait for outputs": (len(mesh.replica._pending_batches), PENDING_MAX),
-            "jobs": (len(mesh.replica.jobs), config.jobs_max),
-            "views of jobs": (len(mesh.worker._views), JOB_VIEWS_MAX + mesh.worker.slots + len(mesh.worker._leases)),
-        }
-        for what, (count, most) in found.items():
+        worker, replica, members, tables = mesh.worker, mesh.replica, mesh.members, mesh.tables
+        rows = len(tables)
+        if rows > config.table_entries_max:
+            rows -= own_rows(life)
+        found = (
+            ("outbox", len(worker.outbox), config.owed_max + worker.slots + 1),
+            ("batches on the way", worker.outbox.on_the_way, config.outbox_max + worker.slots + 1),
+            ("rows", rows, config.table_entries_max),
+            ("buried rows", len(tables._buried), config.table_entries_max),
+            ("members", len(members._members), config.members_max),
+            ("view", len(members._view), config.active_view_max),
+            ("lifelines", len(replica._lifelines), config.lifelines_held_max),
+            ("submissions", len(replica._pending), PENDING_MAX),
+            ("batches that wait for outputs", len(replica._pending_batches), PENDING_MAX),
+            ("jobs", len(replica.jobs), config.jobs_max),
+            ("views of jobs", len(worker._views), JOB_VIEWS_MAX + worker.slots + len(worker._leases)),
+        )
+        for what, count, most in found:
             if count > most:
                 self.fail(f"{life.machine}: {count} {what}, at most {most} allowed")
 
