@@ -79,35 +79,31 @@ LINGER_US = 50 * MS
 PENALTIES_MAX = 20
 PENALTY_WINDOW_US = 60 * SECOND
 # Numbers of events in the trace; a kind keeps its number.
-EVENT_NUMBERS: dict[type[Event], int] = {
-    kind: number
-    for number, kind in enumerate(
-        (
-            Started,
-            Received,
-            TimerFired,
-            PeerConnected,
-            PeerLost,
-            PeerUnreachable,
-            HeatReading,
-            TaskFinished,
-            ExecutionFailed,
-            BlobsFetched,
-            BlobsFailed,
-            StorageFailed,
-            StorageRecovered,
-            SubmitJob,
-            FollowJob,
-            UnfollowJob,
-            ResultsTaken,
-            CancelJob,
-            ListJobs,
-            Drain,
-            AddressesChanged,
-            Settle,
-        )
-    )
-}
+_EVENT_KINDS: tuple[type[Any], ...] = (
+    Started,
+    Received,
+    TimerFired,
+    PeerConnected,
+    PeerLost,
+    PeerUnreachable,
+    HeatReading,
+    TaskFinished,
+    ExecutionFailed,
+    BlobsFetched,
+    BlobsFailed,
+    StorageFailed,
+    StorageRecovered,
+    SubmitJob,
+    FollowJob,
+    UnfollowJob,
+    ResultsTaken,
+    CancelJob,
+    ListJobs,
+    Drain,
+    AddressesChanged,
+    Settle,
+)
+EVENT_NUMBERS = {kind: number for number, kind in enumerate(_EVENT_KINDS)}
 DISK_SYNCED = len(EVENT_NUMBERS)
 
 
