@@ -10,7 +10,7 @@ from typing import Annotated
 
 from ..protocol.config import PRESETS, ProtocolConfig
 from .execution.native_config import NativeCommand, NativeRuntimeConfig
-from .heating.control_settings import LimitTable, SafetyTable, ScheduleSettings, SensorTable, WindowTable
+from .heating.control_settings import LimitTable, MachineTable, SafetyTable, ScheduleSettings, SensorTable, WindowTable
 from .settings.checks import (
     check_absolute,
     check_environment_value,
@@ -154,8 +154,9 @@ class HeaterSettings:
     kind: Annotated[
         str,
         Key(
-            "`simulated`: a room computed from the CPU's heat. `none`: nothing to heat.",
-            choices=("simulated", "none"),
+            "`machine`: this machine, by its sensors. `simulated`: a room computed from the CPU's heat. "
+            "`none`: nothing to heat.",
+            choices=("machine", "simulated", "none"),
         ),
     ] = "none"
     sink: Annotated[str, Key("What is heated.", choices=("room", "tank", "pool", "loop"))] = "room"
@@ -201,11 +202,16 @@ class HeaterSettings:
         Key("The simulated room's clock runs this many times faster than the wall's.", low=0.01, high=1e6),
     ] = 1.0
     room: Annotated[RoomSettings, Key("The simulated room.")] = RoomSettings()
+    machine: Annotated[MachineTable, Key("The hardware, for the kind `machine`.")] = MachineTable()
     schedule: Annotated[ScheduleSettings, Key("Which temperature is wanted when.")] = ScheduleSettings()
     window: Annotated[WindowTable, Key("Open windows, told from the temperature.")] = WindowTable()
     sensors: Annotated[SensorTable, Key("When a sensor is not believed.")] = SensorTable()
     safety: Annotated[SafetyTable, Key("Overheating and summer.")] = SafetyTable()
     limits: Annotated[LimitTable, Key("Power limits from outside.")] = LimitTable()
+
+    def __post_init__(self) -> None:
+        if self.kind == "machine" and not self.machine.sensor:
+            raise Conflict("machine", "has no sensor", 'kind = "machine" needs sensor = "hwmon:NAME/temp1" or another')
 
     @property
     def core_count(self) -> int:

@@ -33,6 +33,7 @@ from .execution.pool import WasmPool
 from .execution.wasm_child import ChildConfig
 from .heating.choose import heater_of
 from .heating.commands import HeatCommands
+from .heating.guard import Guard
 from .heating.heater import Heater
 from .membership_files import Membership, load_membership
 from .storage.blobs import BlobStore
@@ -72,7 +73,7 @@ class Node:
         self.store = BlobStore(
             folder.blobs, config.storage.blob_quota_bytes, min_free_bytes=config.storage.min_free_bytes
         )
-        self.heater: Heater = heater_of(config.heater, monotonic_us())
+        self.heater: Heater = heater_of(config.heater, monotonic_us(), calibration=folder.calibration)
         self.heat = HeatCommands(self.heater)
         self.wasm, self.native = self._executors()
         self.usage = TaskUsage(self._task_pids)
@@ -99,6 +100,8 @@ class Node:
         self._events: deque[tuple[int, float, Notify]] = deque(maxlen=EVENTS_KEPT)
         self._event_count = 0
         self._drained = trio.Event()
+        safe = self.heater.safe_writes()
+        self._guard = Guard(config.heater.safety.watchdog_s, safe) if safe is not None else None
         self.driver.observers.append(self._observe)
         for notice in (*self.journal.notices, *self.store.notices):
             log.warning("storage.notice", notice=notice)
@@ -163,6 +166,7 @@ class Node:
                 await nursery.start(self.driver.run, rows)
                 await nursery.start(self.links.run)
                 nursery.start_soon(self._follow_addresses)
+                nursery.start_soon(self.heater.run)
                 nursery.start_soon(self._heat_forever)
                 nursery.start_soon(self._provide_jobs)
                 nursery.start_soon(trio.to_thread.run_sync, remove_old_checkpoints, self.folder.checkpoints)
@@ -181,6 +185,8 @@ class Node:
             if executor is not None:
                 await executor.aclose()
         self.journal.close()
+        if self._guard is not None:
+            self._guard.leave()
 
     async def _leave(self) -> None:
         log.info("node.leaving")
@@ -257,6 +263,8 @@ class Node:
         """The control loop: measured CPU time in, wanted slots and duty out. It never waits for the mesh."""
         serves = bool(self.mesh.profile.roles & Role.WORKER)
         while True:
+            if self._guard is not None:
+                self._guard.beat(monotonic_us() / 1e6)
             used_us = self.usage.total_us() + (self.native.cpu_us if self.native else 0)
             reading = self.heater.advance(monotonic_us(), used_us)
             for executor in (self.wasm, self.native):
@@ -363,7 +371,10 @@ async def run_node(
     stop: trio.Event,
     task_status: TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run one node until `stop` is set. Raises ConfigError, MembershipError, StorageError before it starts."""
+    """Run one node until `stop` is set.
+
+    Raises ConfigError, MembershipError, StorageError, DriverError, CalibrationError before it starts.
+    """
     # The journal's thread waits for the interpreter after each fsync: 5 ms, the default, would be most of a commit.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     folder = StateFolder(config.node.state)

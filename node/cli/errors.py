@@ -53,6 +53,8 @@ _KNOWN = {
     "node.client.errors": ("ClientError",),
     "node.control": ("ControlError",),
     "node.execution.outcome": ("ExecutionError",),
+    "node.heating.calibration": ("CalibrationError",),
+    "node.heating.drivers.interface": ("DriverError",),
     "node.membership_files": ("MembershipError",),
     "node.storage.errors": ("StorageError",),
     "testnet.errors": ("TestnetError",),

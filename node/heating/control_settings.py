@@ -5,14 +5,59 @@ of defaults fits a room, a tank and a pool.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
+from ..settings.checks import check_printable
 from ..settings.schema import Conflict, Key
 from .control.schedule import ENTRIES_MAX, parse_changes
+from .drivers.sysfs import check_source
+
+
+def _check_optional_source(text: str) -> None:
+    if text:
+        check_source(text)
 
 
 def _check_entry(text: str) -> None:
     parse_changes(text)
+
+
+_SOURCE = "`hwmon:NAME/temp1`, `thermal:TYPE`, `w1:ID`, `iio:NAME/in_temp` or `file:PATH` (milli-degrees)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineTable:
+    """The hardware of a heater of kind `machine`."""
+
+    root: Annotated[Path, Key("Folder that /sys is looked for in.")] = Path("/")
+    sensor: Annotated[
+        str,
+        Key(
+            f"Sensor of the sink: {_SOURCE}.", length=256, check=_check_optional_source, absent="required for `machine`"
+        ),
+    ] = ""
+    second_sensor: Annotated[
+        str, Key("Another, for when the first fails.", length=256, check=_check_optional_source)
+    ] = ""
+    outside_sensor: Annotated[
+        str,
+        Key(
+            "Sensor outside: summer, optimum start and feed-forward need it.", length=256, check=_check_optional_source
+        ),
+    ] = ""
+    surface_sensor: Annotated[str, Key("Sensor of the heater's surface.", length=256, check=_check_optional_source)] = (
+        ""
+    )
+    poll_s: Annotated[float, Key("Time between two readings of a sensor, s.", low=0.05, high=600.0)] = 5.0
+    meter: Annotated[
+        str, Key("`rapl`: the processor's own meter. `none`: power is estimated.", choices=("none", "rapl"))
+    ] = "none"
+    rapl_limit: Annotated[bool, Key("Limit the power of the processor's packages as well.")] = False
+    cpufreq_limit: Annotated[bool, Key("Limit the frequency as well.")] = False
+    cgroup: Annotated[
+        str, Key("Control group (v2) whose CPU quota is set as well.", length=256, check=check_printable)
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +161,15 @@ class SafetyTable:
     surface_max_c: Annotated[
         float, Key("The same for the heater's surface, °C, where it has a sensor.", low=20.0, high=150.0)
     ] = 75.0
+    watchdog_s: Annotated[
+        float,
+        Key(
+            "When the control loop is silent for so long, another process stops all work and writes the least power "
+            "into the actuators, s. Only for the kind `machine`.",
+            low=2.0,
+            high=3600.0,
+        ),
+    ] = 15.0
     summer_above_c: Annotated[
         float, Key("It is summer when the mean of two days outside is above this, °C.", low=-20.0, high=60.0)
     ] = 16.0

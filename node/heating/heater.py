@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import trio
+
 from ...protocol.config import MINUTE
 from ...protocol.events import HeatReading
 from ..config import HeaterSettings
@@ -70,6 +72,14 @@ class Heater(Protocol):
         """What the thermostat sees now."""
         ...
 
+    async def run(self) -> None:
+        """What has to go on beside `advance`: reading sensors. Until cancelled."""
+        ...
+
+    def safe_writes(self) -> list[tuple[str, str]] | None:
+        """What a watchdog is to write into which files; None for a heater that needs none."""
+        ...
+
     def reading(self) -> HeatReading:
         """The demand as of the last `advance`."""
         ...
@@ -104,6 +114,12 @@ class NoHeater:
         self.meter = Meter()
 
     def inputs(self) -> None:
+        return None
+
+    async def run(self) -> None:
+        await trio.sleep_forever()
+
+    def safe_writes(self) -> None:
         return None
 
     def reading(self) -> HeatReading:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+import trio
+
 from ...protocol.events import HeatReading
 from ..config import HeaterSettings
 from .assembly import heat_reading, thermostat_settings
@@ -12,6 +14,7 @@ from .control.power import PowerTable
 from .control.sensor import Sample
 from .control.thermostat import Decision, Inputs, Thermostat
 from .heater import HORIZON_US, Meter, UsageClock, energy_mj
+from .local_time import LocalTime
 from .sinks.room import Room1R1C
 from .sinks.sink import HeatSink
 from .weather.conditions import Weather
@@ -20,14 +23,6 @@ from .weather.conditions import Weather
 HISTORY_STEPS = 1024
 _SECOND_US = 1_000_000
 _JOULES_PER_WH = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class LocalTime:
-    """wall_s: unix seconds.  utc_offset_s: local time is so far ahead."""
-
-    wall_s: float = 0.0
-    utc_offset_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +47,11 @@ class SimulatedHeater:
     measured = False
 
     def __init__(
-        self, settings: HeaterSettings, now_us: int, cpu_us_total: int = 0, *, local: LocalTime = LocalTime()
+        self, settings: HeaterSettings, now_us: int, cpu_us_total: int = 0, *, local: LocalTime | None = None
     ) -> None:
         """local: the time that the sink's clock begins with."""
         self._settings = settings
-        self._local = local
+        self._local = local or LocalTime()
         self._sink_s = 0.0
         room = settings.room
         self.sink = HeatSink(Room1R1C(room.conductance_w_per_k, room.capacity_j_per_k), room.start_c)
@@ -82,6 +77,12 @@ class SimulatedHeater:
     def limit_c(self) -> float:
         """Heat above this temperature is waste."""
         return self.decision.target.setpoint_c + self._settings.band_c
+
+    async def run(self) -> None:
+        await trio.sleep_forever()
+
+    def safe_writes(self) -> None:
+        return None
 
     def inputs(self) -> Inputs:
         """What the thermostat sees now; all its times are of the sink's clock."""

@@ -51,6 +51,11 @@ class StateFolder:
         return self.root / "ckpt"
 
     @property
+    def calibration(self) -> Path:
+        """Watts of 1 … n busy cores, as `hearth calibrate` found them."""
+        return self.root / "power.json"
+
+    @property
     def pid_file(self) -> Path:
         """Holds the running node's process id; it is the lock as well."""
         return self.root / "node.pid"

@@ -11,7 +11,7 @@ from .conftest import Hearth
 COMMANDS = [
     *("mesh init", "mesh invite", "mesh revoke", "mesh show"),
     *("node", "node init", "node status"),
-    *("heat status", "heat set", "heat limit", "heat tempo"),
+    *("heat status", "heat set", "heat limit", "heat tempo", "calibrate"),
     *("submit", "status", "watch", "results", "logs", "cancel", "jobs", "peers"),
     *("demo", "bench"),
     *(f"testnet {name}" for name in "up ps kill freeze thaw restart partition heal logs down".split()),

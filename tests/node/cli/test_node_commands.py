@@ -1,5 +1,7 @@
 """`hearth node` and its own commands; that a node runs is shown with the test network."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,17 @@ def test_status_of_a_node_that_does_not_run(hearth: Hearth) -> None:
 
 def test_a_node_does_not_outlive_a_parent_that_is_gone(hearth: Hearth) -> None:
     assert "which this node belongs to, is gone" in hearth("node", "--with-parent", "999999999").complaint
+
+
+def test_calibrating_without_a_meter_estimates_and_says_so(hearth: Hearth, tmp_path: Path) -> None:
+    hearth("mesh", "init", "street", "--folder", ".")
+    hearth("node", "init", ".", "--name", "kitchen", "--mesh", "mesh.toml")
+    ran = hearth("calibrate", "--seconds", "0.1", "--settle", "0", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    found = json.loads(ran.out)
+    assert (found["measured"], found["idle_w"]) == (False, None)
+    assert [step["cores"] for step in found["steps"]] == list(range(1, len(os.sched_getaffinity(0)) + 1))
+    kept = json.loads((tmp_path / "state" / "power.json").read_text())
+    assert [step["watts"] for step in kept["steps"]] == pytest.approx(
+        [step["watts"] for step in found["steps"]], abs=1e-3
+    )

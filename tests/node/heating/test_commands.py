@@ -13,7 +13,8 @@ from hearthmesh.node.heating.assembly import overheat_c
 from hearthmesh.node.heating.commands import HeatCommands
 from hearthmesh.node.heating.control_settings import LimitTable, ScheduleSettings
 from hearthmesh.node.heating.heater import NoHeater
-from hearthmesh.node.heating.simulated import LocalTime, SimulatedHeater
+from hearthmesh.node.heating.local_time import LocalTime
+from hearthmesh.node.heating.simulated import SimulatedHeater
 
 SECOND_US = 1_000_000
 SETTINGS = HeaterSettings(

@@ -1,0 +1,37 @@
+"""A CPU quota for a control group (version 2): the node's service, or the one that its tasks run in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .files import read_text, write_text
+from .interface import DriverError
+
+PERIOD_US = 100_000
+# The node itself has to go on, or nobody would be there to raise the quota again.
+RESERVE_CORES = 0.25
+
+
+class CgroupQuota:
+    """group: its path below /sys/fs/cgroup.  cores: what a share of 1 stands for."""
+
+    def __init__(self, group: str, cores: int, root: Path = Path("/")) -> None:
+        """Raises DriverError if the group has no CPU controller."""
+        if ".." in Path(group).parts:
+            raise DriverError(f"{group}: no .. in a control group's path")
+        self._file = root / "sys/fs/cgroup" / group.lstrip("/") / "cpu.max"
+        self._cores = cores
+        self._found = read_text(self._file)
+
+    def apply(self, watts: float, share: float) -> None:
+        write_text(self._file, self._quota(min(1.0, max(0.0, share)) * self._cores))
+
+    def release(self) -> None:
+        write_text(self._file, self._found)
+
+    def safe_writes(self) -> tuple[tuple[Path, str], ...]:
+        return ((self._file, self._quota(0.0)),)
+
+    @staticmethod
+    def _quota(cores: float) -> str:
+        return f"{round((cores + RESERVE_CORES) * PERIOD_US)} {PERIOD_US}"

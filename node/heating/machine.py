@@ -1,0 +1,239 @@
+"""A real heater: sensors, maybe a meter, maybe actuators; and the thermostat that goes between them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+import trio
+
+from ...protocol.events import HeatReading
+from ..config import HeaterSettings
+from .assembly import heat_reading, thermostat_settings
+from .control.power import PowerTable
+from .control.thermostat import Decision, Inputs, Thermostat
+from .drivers.interface import DriverError, PowerActuator, PowerMeter
+from .drivers.polled import PolledSensor
+from .heater import HORIZON_US, Meter, UsageClock, energy_mj
+from .local_time import LocalTime
+from .sinks.room import Room1R1C
+from .sinks.sink import HeatSink
+from .weather.conditions import Weather
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+HISTORY_STEPS = 4096
+OUTSIDE_AGE_MAX_S = 7200.0
+_SECOND_US = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """sensors: of the sink, one or two.  The others are None where there is none."""
+
+    sensors: tuple[PolledSensor, ...]
+    outside: PolledSensor | None = None
+    surface: PolledSensor | None = None
+    meter: PowerMeter | None = None
+    actuators: tuple[PowerActuator, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """Sums at a time."""
+
+    at_us: int
+    work_uj: int
+    work_useful_uj: int
+    cpu_us: int
+
+
+class MachineHeater:
+    """Its power is the meter's where there is one and it answers; else CPU time times the table's watts."""
+
+    def __init__(
+        self,
+        settings: HeaterSettings,
+        hardware: Hardware,
+        table: PowerTable,
+        now_us: int,
+        cpu_us_total: int = 0,
+        *,
+        local: Callable[[], LocalTime],
+    ) -> None:
+        """local: the machine's clock, which may be set at any time."""
+        self._settings = settings
+        self._hardware = hardware
+        self._table = table
+        self._clock = UsageClock(now_us, cpu_us_total)
+        self._local = local
+        self._energy_uj: int | None = None
+        self._power_w = settings.idle_watts
+        self._cpu_us = 0
+        self._applied_w: float | None = None
+        self._problem = ""
+        self.measured = False
+        self.meter = Meter()
+        self._history = deque([_Mark(now_us, 0, 0, 0)], maxlen=HISTORY_STEPS)
+        self.thermostat = Thermostat(thermostat_settings(settings, table, sensors=len(hardware.sensors)))
+        self.decision: Decision = self.thermostat.update(self.inputs())
+
+    @property
+    def duty(self) -> float:
+        return self.decision.work.duty
+
+    async def run(self) -> None:
+        """Read the sensors until cancelled; then give the machine back as it was found."""
+        hardware = self._hardware
+        try:
+            async with trio.open_nursery() as nursery:
+                for sensor in (*hardware.sensors, hardware.outside, hardware.surface):
+                    if sensor is not None:
+                        nursery.start_soon(sensor.run)
+        finally:
+            for actuator in hardware.actuators:
+                self._attempt(actuator.release)
+
+    def safe_writes(self) -> list[tuple[str, str]]:
+        """Files, and what to write into them, that bring the power down: for the watchdog."""
+        return [(str(path), text) for each in self._hardware.actuators for path, text in each.safe_writes()]
+
+    def inputs(self) -> Inputs:
+        hardware, now_s, local = self._hardware, self._clock.now_us / _SECOND_US, self._local()
+        return Inputs(
+            now_s=now_s,
+            wall_s=local.wall_s,
+            utc_offset_s=local.utc_offset_s,
+            samples=tuple(sensor.latest() for sensor in hardware.sensors),
+            power_w=self._power_w,
+            outside_c=_fresh(hardware.outside, now_s, OUTSIDE_AGE_MAX_S),
+            surface_c=_fresh(hardware.surface, now_s, self._settings.sensors.lost_s),
+        )
+
+    def reading(self) -> HeatReading:
+        temperature_c = self.decision.believed.temperature_c
+        return heat_reading(
+            self.decision,
+            self._table,
+            sink=self._settings.sink,
+            temperature_c=0.0 if temperature_c is None else temperature_c,
+            band_k=self._settings.band_c,
+            horizon_wh=self._horizon_wh(),
+        )
+
+    def advance(self, now_us: int, cpu_us_total: int) -> HeatReading:
+        step = self._clock.step(now_us, cpu_us_total)
+        if step.duration_us:
+            self._count(step.duration_us, step.cpu_us)
+        self.decision = self.thermostat.update(self.inputs())
+        self._actuate()
+        return self.reading()
+
+    def attribute(self, cpu_us: int, since_us: int | None = None) -> tuple[int, int]:
+        first, last = self._mark_before(since_us), self._history[-1]
+        work_uj, used_us = last.work_uj - first.work_uj, last.cpu_us - first.cpu_us
+        if work_uj <= 0 or used_us <= 0:
+            spent_mj = energy_mj(cpu_us, self._table.capacity_w / self._table.cores)
+            return spent_mj, spent_mj if self.reading().useful else 0
+        spent_uj = work_uj * min(cpu_us, used_us) // used_us
+        return spent_uj // 1000, spent_uj * (last.work_useful_uj - first.work_useful_uj) // work_uj // 1000
+
+    # -- steps ---------------------------------------------------------------------------------------------
+
+    def _count(self, duration_us: int, cpu_us: int) -> None:
+        busy = cpu_us / duration_us
+        idle_uj = round(duration_us * self._settings.idle_watts)
+        measured_uj = self._measured_uj()
+        if measured_uj is None:
+            work_uj = round(self._table.watts(busy) * duration_us)
+        else:
+            idle_uj = min(idle_uj, measured_uj)
+            work_uj = measured_uj - idle_uj
+            asked = self.decision.work.slots * self.decision.work.duty
+            self.thermostat.loop.observe(asked, busy, work_uj / duration_us, duration_us / _SECOND_US)
+        self.measured = measured_uj is not None
+        self._power_w = (work_uj + idle_uj) / duration_us
+        useful = self.reading().useful
+        self.meter = Meter(
+            work_uj=self.meter.work_uj + work_uj,
+            work_useful_uj=self.meter.work_useful_uj + (work_uj if useful else 0),
+            idle_uj=self.meter.idle_uj + idle_uj,
+            idle_useful_uj=self.meter.idle_useful_uj + (idle_uj if useful else 0),
+        )
+        self._cpu_us += cpu_us
+        self._history.append(_Mark(self._clock.now_us, self.meter.work_uj, self.meter.work_useful_uj, self._cpu_us))
+
+    def _measured_uj(self) -> int | None:
+        """Since the last step; None where that is not known."""
+        if self._hardware.meter is None:
+            return None
+        try:
+            now_uj = self._hardware.meter.energy_uj()
+        except DriverError as error:
+            self._tell(str(error))
+            self._energy_uj = None
+            return None
+        before_uj, self._energy_uj = self._energy_uj, now_uj
+        return None if before_uj is None else now_uj - before_uj
+
+    def _actuate(self) -> None:
+        """Let the machine draw what is granted, and its idle power; told only when that changed by a hundredth."""
+        decision, capacity_w = self.decision, self._table.capacity_w
+        if not self._hardware.actuators:
+            return
+        granted_w = max(decision.granted_w, self._table.watts(decision.work.slots * decision.work.duty))
+        if self._applied_w is not None and abs(granted_w - self._applied_w) < 0.01 * capacity_w:
+            return
+        self._applied_w = granted_w
+        watts, share = granted_w + self._settings.idle_watts, granted_w / capacity_w
+        for actuator in self._hardware.actuators:
+            self._attempt(partial(actuator.apply, watts, share))
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except DriverError as error:
+            # To be told again at the next step, when it may work.
+            self._applied_w = None
+            self._tell(str(error))
+
+    def _tell(self, problem: str) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            log.warning("heater.driver", problem=problem)
+
+    def _mark_before(self, since_us: int | None) -> _Mark:
+        if since_us is None:
+            return self._history[-2] if len(self._history) > 1 else self._history[-1]
+        for mark in reversed(self._history):
+            if mark.at_us <= since_us:
+                return mark
+        return self._history[0]
+
+    def _horizon_wh(self) -> float:
+        """By what was learnt of the sink; without the weather, by how far it is below and what is asked for now."""
+        decision, estimate = self.decision, self.thermostat.estimate
+        temperature_c, setpoint_c = decision.believed.temperature_c, decision.target.setpoint_c
+        horizon_s = HORIZON_US / _SECOND_US
+        most_j = self._table.capacity_w * horizon_s
+        outside_c = _fresh(self._hardware.outside, self._clock.now_us / _SECOND_US, OUTSIDE_AGE_MAX_S)
+        if temperature_c is None:
+            return decision.granted_w * horizon_s / 3600
+        if outside_c is None or not -100 <= outside_c <= 100:
+            lift_j = max(0.0, setpoint_c - temperature_c) * estimate.capacity_j_per_k
+            return min(most_j, lift_j + decision.granted_w * horizon_s) / 3600
+        sink = HeatSink(
+            Room1R1C(1 / estimate.resistance_k_per_w, estimate.capacity_j_per_k, estimate.gain_w), temperature_c
+        )
+        idle_w = self._settings.idle_watts
+        wanted_j = sink.wanted_j(setpoint_c, Weather(outside_c), horizon_s, self._table.capacity_w + idle_w)
+        return min(most_j, max(0.0, wanted_j - idle_w * horizon_s)) / 3600
+
+
+def _fresh(sensor: PolledSensor | None, now_s: float, age_max_s: float) -> float | None:
+    """The last reading, if it is no older."""
+    sample = sensor.latest() if sensor is not None else None
+    return sample.value if sample is not None and now_s - sample.at_s <= age_max_s else None

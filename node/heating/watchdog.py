@@ -1,0 +1,127 @@
+"""A process of its own that turns the heat off when its node's control loop falls silent.
+
+It knows nothing of the mesh and imports nothing of it: one pipe from the node, one byte each control period. Silent for
+longer than the limit, the node is taken to hang: every process below it is stopped, and the safe values are written
+into the actuators' files. When the node beats again, both are undone. A node that dies leaves the safe values behind;
+its workers end with it. One that leaves in order says so before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+
+LEAVING = b"q"
+BEAT = b"."
+READ_BYTES = 4096
+VALUE_BYTES_MAX = 4096
+
+
+def watch(pipe: int, node: int, limit_s: float, safe: list[tuple[str, str]]) -> None:
+    """Until the pipe ends. safe: files and what to write into them."""
+    tripped: _Tripped | None = None
+    while True:
+        ready, _, _ = select.select([pipe], [], [], limit_s)
+        if not ready:
+            if tripped is None:
+                tripped = _Tripped(node, safe)
+            tripped.stop()
+            continue
+        told = os.read(pipe, READ_BYTES)
+        if told.endswith(LEAVING):
+            return
+        if not told:
+            if tripped is None:
+                _Tripped(node, safe)
+            return
+        if tripped is not None:
+            tripped.undo()
+            tripped = None
+
+
+class _Tripped:
+    """What was done, so that it can be undone."""
+
+    def __init__(self, node: int, safe: list[tuple[str, str]]) -> None:
+        self._node = node
+        self._stopped: dict[int, None] = {}
+        self._before = [(path, _read(path)) for path, _ in safe]
+        for path, text in safe:
+            _write(path, text)
+
+    def stop(self) -> None:
+        """Also those that were begun since the last time."""
+        for pid in descendants(self._node, os.getpid()):
+            if pid not in self._stopped and _signal(pid, signal.SIGSTOP):
+                self._stopped[pid] = None
+
+    def undo(self) -> None:
+        for path, text in self._before:
+            if text is not None:
+                _write(path, text)
+        alive = set(descendants(self._node, os.getpid()))
+        for pid in self._stopped:
+            if pid in alive:
+                _signal(pid, signal.SIGCONT)
+
+
+def descendants(root: int, without: int) -> list[int]:
+    """Every process below one, in order of depth; neither itself nor the one left out."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            parent = _parent(int(name))
+            if parent is not None:
+                children.setdefault(parent, []).append(int(name))
+    found, level = [], [root]
+    while level:
+        level = [child for parent in level for child in sorted(children.get(parent, [])) if child != without]
+        found += level
+    return found
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return int(stat.read().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _signal(pid: int, number: int) -> bool:
+    try:
+        os.kill(pid, number)
+    except OSError:
+        return False
+    return True
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read(VALUE_BYTES_MAX)
+    except (OSError, ValueError):
+        return None
+
+
+def _write(path: str, text: str) -> None:
+    # Nobody is there to be told; the other files have to be written all the same.
+    with contextlib.suppress(OSError), open(path, "r+", encoding="ascii") as file:
+        file.truncate(0)
+        file.write(text)
+
+
+def main() -> None:
+    """Arguments: the node's process id, the limit in seconds, and the safe values as JSON."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    safe = [(str(path), str(text)) for path, text in json.loads(sys.argv[3])]
+    watch(sys.stdin.fileno(), int(sys.argv[1]), float(sys.argv[2]), safe)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""A whole node on a heater of real files: cold makes it work, a hand stops it, and hanging turns the heat off."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from hearthmesh.node.cli.app import run
+from hearthmesh.node.control import ControlError, ask
+from hearthmesh.node.storage.folder import StateFolder
+from tests.node.heating.drivers.fake_linux import FakeLinux
+
+LIMIT = "sys/class/powercap/intel-rapl:0/constraint_0_power_limit_uw"
+
+
+@pytest.fixture
+def linux(tmp_path: Path) -> FakeLinux:
+    return FakeLinux(tmp_path / "machine")
+
+
+@pytest.fixture
+def node(tmp_path: Path, linux: FakeLinux, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
+    monkeypatch.chdir(tmp_path)
+    assert run(["mesh", "init", "street", "--folder", "."]) == 0
+    assert run(["mesh", "invite", "--new", "kitchen", "--folder", "."]) == 0
+    path = tmp_path / "kitchen" / "node.toml"
+    path.write_text(
+        f"""
+[mesh]
+definition = "mesh.toml"
+[node]
+name = "kitchen"
+listen = ["/ip4/127.0.0.1/tcp/0"]
+[heater]
+kind = "machine"
+cores = 4
+watts_per_core = 50.0
+[heater.machine]
+root = {json.dumps(str(linux.root))}
+sensor = "hwmon:room/temp1"
+poll_s = 0.1
+rapl_limit = true
+[heater.safety]
+watchdog_s = 2.0
+"""
+    )
+    command = [sys.executable, "-m", "hearthmesh.node", "node", "--config", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    yield process
+    process.kill()
+    process.wait()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(120):
+        while not condition():
+            await trio.sleep(0.05)
+
+
+async def test_node_heats_obeys_and_is_watched(node: subprocess.Popen[bytes], linux: FakeLinux, tmp_path: Path) -> None:
+    door = StateFolder(tmp_path / "kitchen" / "state").control_socket
+
+    async def heat(**request: object) -> dict[str, object]:
+        with trio.fail_after(120):
+            while True:
+                try:
+                    found: dict[str, object] = (await ask(door, {"do": "heat", "what": "status"} | request))["heat"]
+                    return found
+                except ControlError:
+                    assert node.poll() is None
+                    await trio.sleep(0.05)
+
+    with trio.fail_after(120):
+        while (await heat())["slots"] == 0:
+            await trio.sleep(0.05)
+    await until(lambda: 70e6 < int(linux.read(LIMIT)) < 90e6)
+    await heat(what="set", mode="off")
+    await until(lambda: linux.read(LIMIT) == "12500000")
+    await heat(what="set", mode="comfort")
+    await until(lambda: 70e6 < int(linux.read(LIMIT)) < 90e6)
+    os.kill(node.pid, signal.SIGSTOP)
+    await until(lambda: linux.read(LIMIT) == "12500000")
+    os.kill(node.pid, signal.SIGCONT)
+    await until(lambda: 70e6 < int(linux.read(LIMIT)) < 90e6)
+    node.send_signal(signal.SIGTERM)
+    await until(lambda: node.poll() is not None)
+    assert node.returncode == 0
+    assert linux.read(LIMIT) == "125000000"

@@ -1,0 +1,118 @@
+"""The watchdog, with real processes: a node that hangs or dies leaves no heat on; one that wakes gets its own back."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+# A node's control loop and one of its workers: it prints the worker's number, then beats for as long as it runs.
+NODE = """
+import sys, time, json
+from hearthmesh.node.heating.guard import Guard
+from hearthmesh.node.heating.spin import SpinLoad
+load = SpinLoad()
+load.set(1)
+guard = Guard(0.5, json.loads(sys.argv[1]))
+guard.beat(0.0)
+print(load._children[0].pid, guard._process.pid, flush=True)
+for line in sys.stdin if sys.argv[2] == "step" else iter(lambda: time.sleep(0.05) or "beat", None):
+    if line.strip() == "leave":
+        guard.leave()
+        load.close()
+        break
+    guard.beat(time.monotonic())
+"""
+
+
+@pytest.fixture
+def actuator(tmp_path: Path) -> Path:
+    path = tmp_path / "power_limit_uw"
+    path.write_text("90000000")
+    return path
+
+
+@pytest.fixture
+def node(actuator: Path) -> Iterator[Callable[[str], tuple[subprocess.Popen[str], int, int]]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(how: str) -> tuple[subprocess.Popen[str], int, int]:
+        command = [sys.executable, "-c", NODE, json.dumps([[str(actuator), "12500000"]]), how]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        worker, watchdog = process.stdout.readline().split()
+        return process, int(worker), int(watchdog)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def state(pid: int) -> str:
+    """R, S, T, Z of /proc; "gone"."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "gone"
+
+
+def ignores(pid: int, number: signal.Signals) -> bool:
+    mask = Path(f"/proc/{pid}/status").read_text().split("SigIgn:")[1].split()[0]
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(60):
+        while not condition():
+            await trio.sleep(0.02)
+
+
+async def test_node_that_hangs_is_stopped_and_one_that_wakes_goes_on(
+    node: Callable[[str], tuple[subprocess.Popen[str], int, int]], actuator: Path
+) -> None:
+    process, worker, _ = node("loop")
+    os.kill(process.pid, signal.SIGSTOP)
+    await until(lambda: state(worker) == "T")
+    assert actuator.read_text() == "12500000"
+    os.kill(process.pid, signal.SIGCONT)
+    await until(lambda: state(worker) in "RS")
+    await until(lambda: actuator.read_text() == "90000000")
+
+
+async def test_node_that_dies_leaves_the_least_power_behind(
+    node: Callable[[str], tuple[subprocess.Popen[str], int, int]], actuator: Path
+) -> None:
+    process, worker, watchdog = node("loop")
+    process.kill()
+    process.wait()
+    await until(lambda: actuator.read_text() == "12500000")
+    await until(lambda: state(worker) in ("Z", "gone"))
+    await until(lambda: state(watchdog) in ("Z", "gone"))
+
+
+async def test_node_that_leaves_in_order_leaves_all_as_it_is(
+    node: Callable[[str], tuple[subprocess.Popen[str], int, int]], actuator: Path
+) -> None:
+    process, _, watchdog = node("step")
+    process.communicate("leave\n")
+    assert process.returncode == 0
+    await until(lambda: state(watchdog) in ("Z", "gone"))
+    assert actuator.read_text() == "90000000"
+
+
+async def test_signals_to_the_whole_terminal_do_not_end_the_watchdog(
+    node: Callable[[str], tuple[subprocess.Popen[str], int, int]], actuator: Path
+) -> None:
+    process, worker, watchdog = node("loop")
+    await until(lambda: ignores(watchdog, signal.SIGTERM) and ignores(watchdog, signal.SIGINT))
+    os.kill(watchdog, signal.SIGTERM)
+    os.kill(watchdog, signal.SIGINT)
+    os.kill(process.pid, signal.SIGSTOP)
+    await until(lambda: state(worker) == "T")
