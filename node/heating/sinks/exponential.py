@@ -90,7 +90,7 @@ def solve(a: Matrix, columns: Matrix) -> list[list[float]]:
 
 def _product(a: Matrix, b: Matrix) -> list[list[float]]:
     columns = list(zip(*b, strict=True))
-    return [[sum(x * y for x, y in zip(row, column, strict=True)) for column in columns] for row in a]
+    return [[dot(row, column) for column in columns] for row in a]
 
 
 def _sum(a: Matrix, b: Matrix) -> list[list[float]]:

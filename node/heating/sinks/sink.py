@@ -117,6 +117,22 @@ class SinkModel(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class LinearModel:
+    """What is common to models whose circuit never changes: all rooms."""
+
+    controlled = 0
+
+    def piece_s(self, state: State, weather: Weather) -> float:
+        return math.inf
+
+    def settled(self, state: State, weather: Weather, duration_s: float) -> State:
+        return state
+
+    def target_c(self, setpoint_c: float, state: State, weather: Weather) -> float:
+        return setpoint_c
+
+
 class HeatSink:
     """A sink in time. Powers in W, durations in s (>= 0), temperatures in °C.
 
