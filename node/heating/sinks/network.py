@@ -86,12 +86,43 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a step did. means_c: of all nodes.  Energies in joules."""
+    """What a step did. means_c: of all nodes.  moved_j: what the nodes took up or gave, each counted."""
 
     means_c: list[float]
     stored_j: float
+    moved_j: float
     lost_j: float
     delivered_j: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One node's dx/dt, by differences of temperatures: so that streams between equal nodes leave no error.
+
+    Each row of A and the boundaries' part of B add up to 0, because only differences drive heat.
+    """
+
+    node: int
+    nodes: tuple[tuple[int, float], ...]
+    boundaries: tuple[tuple[int, float], ...]
+    watts: tuple[tuple[int, float], ...]
+
+    @classmethod
+    def of(cls, node: int, a: Vector, b: Vector, boundaries: int) -> _Row:
+        coupled = tuple((j, value) for j, value in enumerate(a) if j != node and value)
+        given = tuple((j, value) for j, value in enumerate(b[:boundaries]) if value)
+        watts = tuple((j, value) for j, value in enumerate(b) if j >= boundaries and value)
+        return cls(node, coupled, given, watts)
+
+    def rate(self, x: Vector, u: Vector) -> float:
+        own, total = x[self.node], 0.0
+        for j, per_s in self.nodes:
+            total += per_s * (x[j] - own)
+        for j, per_s in self.boundaries:
+            total += per_s * (u[j] - own)
+        for j, k_per_j in self.watts:
+            total += k_per_j * u[j]
+        return total
 
 
 class Circuit:
@@ -116,6 +147,7 @@ class Circuit:
         self.boundaries = boundaries
         self.a, self.b, self.r, self.s = a, b, r, s
         self.lost, self.delivered = lost, delivered
+        self._rows = [_Row.of(i, row, own, boundaries) for i, (row, own) in enumerate(zip(a, b, strict=True))]
         self._integrals: dict[float, tuple[list[list[float]], list[list[float]]]] = {}
 
     def integrals(self, duration_s: float) -> tuple[list[list[float]], list[list[float]]]:
@@ -153,17 +185,19 @@ class Circuit:
         e1, e2 = self.integrals(duration_s)
         rates = self._rates(x, u)
         risen_k_s = product(e2, rates)
+        taken_j = [c * rise for c, rise in zip(self.capacities_j_per_k, product(e1, rates), strict=True)]
         states_k = [value + risen / duration_s for value, risen in zip(x, risen_k_s, strict=True)]
         means = states_k + [dot(row, states_k) + dot(own, u) for row, own in zip(self.r, self.s, strict=True)]
         return Step(
             means_c=[zero_c + mean for mean in means],
-            stored_j=dot(self.capacities_j_per_k, product(e1, rates)),
+            stored_j=sum(taken_j),
+            moved_j=sum(abs(joules) for joules in taken_j),
             lost_j=self._energy(self.lost, x, u, risen_k_s, duration_s),
             delivered_j=self._energy(self.delivered, x, u, risen_k_s, duration_s),
         )
 
     def _rates(self, x: Vector, u: Vector) -> list[float]:
-        return [dot(row, x) + dot(own, u) for row, own in zip(self.a, self.b, strict=True)]
+        return [row.rate(x, u) for row in self._rows]
 
     def _energy(
         self, form: tuple[list[float], list[float]], x: Vector, u: Vector, risen_k_s: Vector, duration_s: float

@@ -24,16 +24,20 @@ class Drive:
     """All that acts on a sink while nothing but its temperatures changes.
 
     boundaries_c: as the circuit's.  gains_w: into each node, not from the heater: sun, people, other plants.
-    heater_shares: of the heater's power into each node, adding up to 1.
+    heater_shares: of the heater's power into each node, adding up to 1.  loads_w: taken from each node for use; empty
+    if none is.
     """
 
     circuit: Circuit
     boundaries_c: Sequence[float]
     gains_w: Sequence[float]
     heater_shares: Sequence[float]
+    loads_w: Sequence[float] = ()
 
     def inputs(self, power_w: float) -> list[float]:
-        heat = (gain + share * power_w for gain, share in zip(self.gains_w, self.heater_shares, strict=True))
+        heat = [gain + share * power_w for gain, share in zip(self.gains_w, self.heater_shares, strict=True)]
+        if self.loads_w:
+            heat = [watts - load for watts, load in zip(heat, self.loads_w, strict=True)]
         return [*self.boundaries_c, *heat]
 
 
@@ -59,7 +63,7 @@ class Flows:
     """Energy of a step, J: heater_j + gains_j = lost_j + delivered_j + stored_j, but for rounding.
 
     lost_j: to the surroundings, negative if they are warmer.  delivered_j: to those who use it: hot water, a network's
-    customers.  mean_c: of the controlled temperature.
+    customers.  moved_j: what the parts took up or gave, each counted.  mean_c: of the controlled temperature.
     """
 
     heater_j: float
@@ -67,12 +71,13 @@ class Flows:
     lost_j: float
     delivered_j: float
     stored_j: float
+    moved_j: float
     mean_c: float
 
     @property
     def turnover_j(self) -> float:
         """All that moved, whichever way: what a balance's error is measured against."""
-        flows = (self.heater_j, self.gains_j, self.lost_j, self.delivered_j, self.stored_j)
+        flows = (self.heater_j, self.gains_j, self.lost_j, self.delivered_j, self.moved_j)
         return sum(abs(flow) for flow in flows)
 
     @property
@@ -94,6 +99,11 @@ class SinkModel(Protocol):
     @property
     def controlled(self) -> int:
         """Which of the temperatures the setpoint is about."""
+        ...
+
+    @property
+    def wants_heat(self) -> bool:
+        """False where heat is only carried off."""
         ...
 
     def begin(self, temperature_c: float) -> State:
@@ -119,9 +129,13 @@ class SinkModel(Protocol):
 
 @dataclass(frozen=True)
 class LinearModel:
-    """What is common to models whose circuit never changes: all rooms."""
+    """What is common to models whose circuit never changes: all rooms. Others override what they need."""
 
-    controlled = 0
+    wants_heat = True
+
+    @property
+    def controlled(self) -> int:
+        return 0
 
     def piece_s(self, state: State, weather: Weather) -> float:
         return math.inf
@@ -169,24 +183,27 @@ class HeatSink:
 
     def step(self, power_w: float, weather: Weather, duration_s: float) -> Flows:
         """Let time pass. Raises ValueError for a power or duration that is none."""
-        heater_j = gains_j = lost_j = delivered_j = stored_j = mean_c_s = 0.0
+        heater_j = gains_j = lost_j = delivered_j = stored_j = moved_j = mean_c_s = 0.0
         for piece in self._pieces(power_w, weather, duration_s):
             done = piece.drive.circuit.step(piece.before.temperatures_c, piece.inputs, piece.duration_s)
             heater_j += power_w * piece.duration_s
             gains_j += sum(piece.drive.gains_w) * piece.duration_s
             lost_j += done.lost_j
-            delivered_j += done.delivered_j
+            delivered_j += done.delivered_j + sum(piece.drive.loads_w) * piece.duration_s
             stored_j += done.stored_j
+            moved_j += done.moved_j
             mean_c_s += done.means_c[self.model.controlled] * piece.duration_s
             self.state = piece.after
         mean_c = mean_c_s / duration_s if duration_s > 0 else self.temperature_c(weather, power_w)
-        return Flows(heater_j, gains_j, lost_j, delivered_j, stored_j, mean_c)
+        return Flows(heater_j, gains_j, lost_j, delivered_j, stored_j, moved_j, mean_c)
 
     def hold_w(self, setpoint_c: float, weather: Weather) -> float:
         """The power that keeps the controlled temperature at the setpoint for ever in this weather; maybe negative.
 
-        0 for a sink that loses nothing.
+        0 for a sink that loses nothing, or wants none.
         """
+        if not self.model.wants_heat:
+            return 0.0
         drive = self.model.drive(self.state, weather)
         try:
             without_c, with_1_kw_c = (
@@ -204,7 +221,7 @@ class HeatSink:
         """
         at_once_w = min(power_max_w, self.limits(weather).power_max_w)
         trial_w = at_once_w if math.isfinite(at_once_w) else 1000.0
-        if horizon_s <= 0 or trial_w <= 0:
+        if horizon_s <= 0 or trial_w <= 0 or not self.model.wants_heat:
             return 0.0
         without_c, with_c = (self._after_c(power_w, weather, horizon_s) for power_w in (0.0, trial_w))
         if with_c <= without_c:

@@ -16,7 +16,8 @@ class Weather:
     what people do (draw water, open a pool) follows it.  humidity: relative, 0 to 1.  sky_c: temperature of a black
     sky that radiates as the real one does; the outside temperature if unknown.
     global_w_m2, beam_w_m2, diffuse_w_m2: irradiance on the ground, of the sun's disc on a plane that faces it, and of
-    the sky on the ground.  sun_height_rad above the horizon; sun_azimuth_rad from south, west positive.
+    the sky on the ground.  space_w_m2: of the sun outside the atmosphere.
+    sun_height_rad: above the horizon.  sun_azimuth_rad: from south, west positive.
     Raises ValueError for what is no weather.
     """
 
@@ -29,6 +30,7 @@ class Weather:
     global_w_m2: float = 0.0
     beam_w_m2: float = 0.0
     diffuse_w_m2: float = 0.0
+    space_w_m2: float = 1367.0
     sun_height_rad: float = -math.pi / 2
     sun_azimuth_rad: float = 0.0
 

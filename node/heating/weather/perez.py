@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .conditions import Weather
-from .sun import extraterrestrial_w_m2
 
 GROUND_ALBEDO = 0.2
 
@@ -85,7 +84,7 @@ def _brightening(weather: Weather) -> tuple[float, float]:
     zenith = math.pi / 2 - height
     cubed = 1.041 * zenith**3
     clearness = ((diffuse_w_m2 + weather.beam_w_m2) / diffuse_w_m2 + cubed) / (1.0 + cubed)
-    brightness = diffuse_w_m2 * air_mass(height) / extraterrestrial_w_m2(weather.time_s)
+    brightness = diffuse_w_m2 * air_mass(height) / weather.space_w_m2
     f11, f12, f13, f21, f22, f23 = next(
         row for bound, row in zip(_CLEARNESS, _BRIGHTNESS, strict=True) if clearness < bound
     )
@@ -96,7 +95,7 @@ def _brightening(weather: Weather) -> tuple[float, float]:
 def air_mass(height_rad: float) -> float:
     """Of the atmosphere that sunlight crosses, 1 for a sun overhead.  height_rad > 0."""
     height_deg = math.degrees(height_rad)
-    return 1.0 / (math.sin(height_rad) + 0.50572 * (height_deg + 6.07995) ** -1.6364)
+    return float(1.0 / (math.sin(height_rad) + 0.50572 * (height_deg + 6.07995) ** -1.6364))
 
 
 def glass_share(incidence_rad: float, panes: int = 2) -> float:
@@ -108,7 +107,7 @@ def glass_share(incidence_rad: float, panes: int = 2) -> float:
     alpha = 5.2 + 0.7 * category
     gamma = 5.26 + 0.06 * panes + (0.73 + 0.04 * panes) * category
     a, b = 8.0, 0.25 / category
-    return max(0.0, 1.0 - a * z**alpha - b * z * z - (1.0 - a - b) * z**gamma)
+    return float(max(0.0, 1.0 - a * z**alpha - b * z * z - (1.0 - a - b) * z**gamma))
 
 
 @lru_cache(maxsize=4)

@@ -26,7 +26,7 @@ def dew_point_c(temperature_c: float, humidity: float) -> float:
 
 def sky_c_of_infrared(infrared_w_m2: float) -> float:
     """Temperature of a black sky that sends so much down."""
-    return (max(50.0, infrared_w_m2) / STEFAN_BOLTZMANN) ** 0.25 - KELVIN
+    return math.sqrt(math.sqrt(max(50.0, infrared_w_m2) / STEFAN_BOLTZMANN)) - KELVIN
 
 
 def sky_c_of_clouds(temperature_c: float, dew_c: float, cloud_tenths: float) -> float:

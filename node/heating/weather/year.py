@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .conditions import Weather
-from .sun import Place, position_rad
+from .sun import Place, extraterrestrial_w_m2, position_rad
 
 HOUR_S = 3600.0
 HOURS = 8760
@@ -67,6 +67,7 @@ class WeatherYear:
             global_w_m2=after.global_w_m2,
             beam_w_m2=after.beam_w_m2,
             diffuse_w_m2=after.diffuse_w_m2,
+            space_w_m2=extraterrestrial_w_m2(middle_s),
             sun_height_rad=height,
             sun_azimuth_rad=azimuth,
         )
