@@ -38,7 +38,7 @@ def lead_s(
         return 0.0
     if outside_c is None or estimate.confidence < CONFIDENCE_MIN:
         return min(settings.lead_max_s, rise_k / settings.rate_k_per_h * 3600)
-    room = Room1R1C(1 / estimate.resistance_k_per_w, estimate.capacity_j_per_k, estimate.gain_w)
+    room = Room1R1C(1 / estimate.resistance_k_per_w, estimate.capacity_j_per_k, gains_w=estimate.gain_w)
     sink = HeatSink(room, temperature_c)
     needed_s = sink.seconds_to(target_c, power_w, Weather(outside_c), settings.lead_max_s)
     return min(settings.lead_max_s, needed_s / estimate.confidence)

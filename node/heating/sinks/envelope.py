@@ -6,6 +6,7 @@ sky); the light's angle on the glass as in `weather/perez.py`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -82,8 +83,8 @@ class Envelope:
 # A controller asks many times about one weather, and rooms of one house share an envelope.
 @lru_cache(maxsize=256)
 def _gains_w(envelope: Envelope, weather: Weather) -> float:
-    windows_w = sum(window.sun_w(weather) - window.sky_w(weather) for window in envelope.windows)
-    return windows_w + sum(wall.net_w(weather) for wall in envelope.walls)
+    windows_w = math.fsum(window.sun_w(weather) - window.sky_w(weather) for window in envelope.windows)
+    return windows_w + math.fsum(wall.net_w(weather) for wall in envelope.walls)
 
 
 def _sky_w(area_w_k: float, plane: Plane, weather: Weather) -> float:

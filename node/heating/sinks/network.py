@@ -8,6 +8,7 @@ others, so they are eliminated (Kron's reduction) and computed back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -190,8 +191,8 @@ class Circuit:
         means = states_k + [dot(row, states_k) + dot(own, u) for row, own in zip(self.r, self.s, strict=True)]
         return Step(
             means_c=[zero_c + mean for mean in means],
-            stored_j=sum(taken_j),
-            moved_j=sum(abs(joules) for joules in taken_j),
+            stored_j=math.fsum(taken_j),
+            moved_j=math.fsum(abs(joules) for joules in taken_j),
             lost_j=self._energy(self.lost, x, u, risen_k_s, duration_s),
             delivered_j=self._energy(self.delivered, x, u, risen_k_s, duration_s),
         )
@@ -228,8 +229,8 @@ def _circuit(network: Network, heat: list[list[float]], accounts: dict[Account, 
 
     def reduced(of_nodes: Sequence[float], of_inputs: Sequence[float]) -> tuple[list[float], list[float]]:
         of_y = of_nodes[n:nodes]
-        of_x = [of_nodes[j] + sum(g * row[j] for g, row in zip(of_y, r, strict=True)) for j in range(n)]
-        of_u = [value + sum(g * row[j] for g, row in zip(of_y, s, strict=True)) for j, value in enumerate(of_inputs)]
+        of_x = [value + dot(of_y, [row[j] for row in r]) for j, value in enumerate(of_nodes[:n])]
+        of_u = [value + dot(of_y, [row[j] for row in s]) for j, value in enumerate(of_inputs)]
         return of_x, of_u
 
     rows = [reduced(heat[i], inputs[i]) for i in range(n)]

@@ -78,7 +78,7 @@ class Flows:
     def turnover_j(self) -> float:
         """All that moved, whichever way: what a balance's error is measured against."""
         flows = (self.heater_j, self.gains_j, self.lost_j, self.delivered_j, self.moved_j)
-        return sum(abs(flow) for flow in flows)
+        return math.fsum(abs(flow) for flow in flows)
 
     @property
     def imbalance_j(self) -> float:
@@ -187,9 +187,9 @@ class HeatSink:
         for piece in self._pieces(power_w, weather, duration_s):
             done = piece.drive.circuit.step(piece.before.temperatures_c, piece.inputs, piece.duration_s)
             heater_j += power_w * piece.duration_s
-            gains_j += sum(piece.drive.gains_w) * piece.duration_s
+            gains_j += math.fsum(piece.drive.gains_w) * piece.duration_s
             lost_j += done.lost_j
-            delivered_j += done.delivered_j + sum(piece.drive.loads_w) * piece.duration_s
+            delivered_j += done.delivered_j + math.fsum(piece.drive.loads_w) * piece.duration_s
             stored_j += done.stored_j
             moved_j += done.moved_j
             mean_c_s += done.means_c[self.model.controlled] * piece.duration_s
@@ -241,11 +241,11 @@ class HeatSink:
 
     def seconds_below(self, limit_c: float, power_w: float, weather: Weather, duration_s: float) -> float:
         """How long of a step to come the controlled temperature is at most limit_c."""
-        return sum(course.seconds_below(limit_c) for course in self._courses(power_w, weather, duration_s))
+        return math.fsum(course.seconds_below(limit_c) for course in self._courses(power_w, weather, duration_s))
 
     def discomfort_k_s(self, setpoint_c: float, power_w: float, weather: Weather, duration_s: float) -> float:
         """Integral of max(0, setpoint - T) over a step to come, in kelvin seconds (3,600 are one K·h)."""
-        return sum(course.discomfort_k_s(setpoint_c) for course in self._courses(power_w, weather, duration_s))
+        return math.fsum(course.discomfort_k_s(setpoint_c) for course in self._courses(power_w, weather, duration_s))
 
     def _after_c(self, power_w: float, weather: Weather, duration_s: float) -> float:
         sink = self.copy()

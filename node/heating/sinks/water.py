@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .clock import HOUR_S, hour_of_day, is_point
@@ -31,7 +32,7 @@ class Draws:
 
     def w_per_k(self, time_s: float) -> float:
         """Mean stream of the hour: litres per second times their heat capacity."""
-        share = self.pattern[hour_of_day(time_s)] / sum(self.pattern)
+        share = self.pattern[hour_of_day(time_s)] / math.fsum(self.pattern)
         return self.litres_per_day * share * J_PER_L_K / HOUR_S
 
 
