@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test lint bench docs soak sim-10k clean lock
+.PHONY: demo test lint bench digests determinism docs soak soak-50 sim-10k clean lock
 
 demo: $(STAMP)
 	@"$(BIN)/hearth" demo
@@ -26,10 +26,29 @@ MINUTES ?= 10
 soak: $(STAMP)
 	@"$(BIN)/hearth" sim soak --minutes $(MINUTES) --log soak.log
 
+# Ten thousand runs of 50 nodes with 5 faults each, over all cores; what soak-50.log holds is not played again.
+RUNS ?= 10000
+soak-50: $(STAMP)
+	@"$(BIN)/hearth" sim soak --runs $(RUNS) --draw-nodes 50 --draw-faults 5 --seed 0 --log soak-50.log --resume
+
 # Ten thousand nodes; HOURS is virtual time.
 HOURS ?= 0.001
 sim-10k: $(STAMP)
 	@"$(BIN)/hearth" sim run --nodes 10000 --hours $(HOURS) --jobs 1 --seed 1 --no-shrink --json
+
+# What the traces of a few seeds are: recorded, and played under every Python that is found.
+digests: $(STAMP)
+	@"$(BIN)/python" -m tests.testnet.simulator.digests --write
+
+PYTHONS ?= python3.11 python3.12 python3.13
+determinism: $(STAMP)
+	@for python in $(PYTHONS); do \
+		command -v "$$python" > /dev/null || { echo "$$python: not found"; continue; }; \
+		env=.determinism/$$("$$python" -c 'import platform; print(platform.python_version())'); \
+		test -x "$$env/bin/python" || "$(BIN)/uv" venv -q --python "$$python" "$$env" || exit 1; \
+		"$(BIN)/uv" pip install -q --python "$$env/bin/python" --require-hashes --no-deps -r requirements.lock || exit 1; \
+		PYTHONPATH=.src:. PYTHONHASHSEED=random "$$env/bin/python" -m tests.testnet.simulator.digests || exit 1; \
+	done
 
 docs: $(STAMP)
 	@"$(BIN)/python" -m tests.protocol.pages
@@ -51,4 +70,4 @@ lock:
 		--override overrides.txt --extra dev pyproject.toml -o requirements.lock
 
 clean:
-	@rm -rf "$(VENV)" .hearth .demo .bench .hypothesis .pytest_cache soak.log
+	@rm -rf "$(VENV)" .hearth .demo .bench .hypothesis .pytest_cache .determinism soak.log soak-50.log

@@ -136,9 +136,10 @@ def mutants(as_json: Json = False) -> None:
       hearth sim mutants
       hearth sim mutants --json
     """
-    from .mutants import MUTANTS, catch
+    from .cores import over_all_cores
+    from .mutants import MUTANTS, catch_number
 
-    caught = [catch(mutant) for mutant in MUTANTS]
+    caught = over_all_cores(catch_number, len(MUTANTS))
     if as_json:
         print_json([{"mutant": each.mutant, "caught_by": each.caught_by or None, "seed": each.seed} for each in caught])
     else:
@@ -157,22 +158,20 @@ def scenarios(as_json: Json = False) -> None:
       hearth sim scenarios
       hearth sim scenarios --json
     """
-    from .run import play
-    from .scenarios import SCENARIOS
+    from .cores import over_all_cores
+    from .scenarios import SCENARIOS, play_number
 
     rows: list[dict[str, Any]] = []
-    for each in SCENARIOS:
-        outcome = play(each.plan)
-        state = "holds" if outcome.ok else "known to fail" if each.known else "FAILS"
-        first = outcome.violations[0] if outcome.violations else None
+    for each, played in zip(SCENARIOS, over_all_cores(play_number, len(SCENARIOS)), strict=True):
+        state = "holds" if not played.checker else "known to fail" if each.known else "FAILS"
         rows.append(
             {
                 "scenario": each.name,
                 "failed": each.failed,
                 "state": state,
-                "checker": first.checker if first else None,
-                "events": outcome.events,
-                "duplicates": outcome.duplicates,
+                "checker": played.checker or None,
+                "events": played.events,
+                "duplicates": played.duplicates,
             }
         )
     if as_json:
@@ -186,12 +185,17 @@ def scenarios(as_json: Json = False) -> None:
 
 @app.command()
 def soak(
-    minutes: Annotated[float, typer.Option("--minutes", help="How long to begin new runs.")] = 10.0,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="How long to begin new runs. Default: 10; no bound with --runs.")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="The first. Default: drawn, and printed.")] = None,
     runs: Annotated[int | None, typer.Option("--runs", help="At most so many runs.")] = None,
     draw_nodes: Annotated[int | None, typer.Option(help="Machines in each run. Default: drawn.")] = None,
     draw_faults: Annotated[int | None, typer.Option(help="Faults in each run. Default: drawn.")] = None,
     log: Annotated[Path | None, typer.Option("--log", help="Append a line for each seed.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave out, and count, what the log holds of the same draw.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Random scenarios over all cores until the time is over; failures are shrunk.
@@ -199,28 +203,37 @@ def soak(
     \b
     Examples:
       hearth sim soak --minutes 60 --log soak.log
-      hearth sim soak --runs 10000 --draw-nodes 50 --draw-faults 5 --seed 0
+      hearth sim soak --runs 10000 --draw-nodes 50 --draw-faults 5 --seed 0 --log soak-50.log --resume
     """
+    import math
     import os
     import time
 
-    from .soak import SoakTotals
+    from .soak import Log, SoakTotals
     from .soak import soak as begin
 
-    if minutes <= 0:
+    if minutes is not None and minutes <= 0:
         raise UserError("--minutes must be more than 0")
+    if resume and (log is None or seed is None):
+        raise UserError("--resume: give the --log and the first --seed")
+    seconds = minutes * 60 if minutes is not None else math.inf if runs is not None else 600.0
     first = int.from_bytes(os.urandom(6), "big") if seed is None else seed
     note(f"seeds from {first} on")
     totals, started = SoakTotals(), time.monotonic()
-    for played in begin(first, minutes * 60, runs=runs, nodes=draw_nodes, faults=draw_faults):
-        totals.runs += 1
-        totals.events += played.events
-        totals.faults += played.faults
-        if log is not None:
-            with log.open("a", encoding="utf-8") as file:
-                file.write(f"{played.seed} {played.checker or 'ok'} {played.events} {played.command}\n")
+    try:
+        lines = Log(log, draw_nodes, draw_faults) if log is not None else None
+        before = lines.played() if lines is not None and resume else {}
+    except OSError as error:
+        raise UserError(f"--log {log}: {error.strerror}") from None
+    wanted = range(first, first + runs) if runs is not None else range(first, SEEDS_MOST)
+    before = {number: played for number, played in before.items() if number in wanted}
+    for played in before.values():
+        totals.add(played)
+    for played in begin(first, seconds, runs=runs, nodes=draw_nodes, faults=draw_faults, leave_out=before):
+        totals.add(played)
+        if lines is not None:
+            lines.append(played)
         if played.checker:
-            totals.failures.append(played)
             note(f"seed {played.seed}: {played.checker}: {played.text}")
             note(f"  {played.command}")
     totals.elapsed_s = time.monotonic() - started
@@ -229,7 +242,8 @@ def soak(
     else:
         per_run = totals.events / max(1, totals.runs)
         say(
-            f"{totals.runs} runs, {per_run:.0f} events each, in {totals.elapsed_s:.0f} s; {len(totals.failures)} failed"
+            f"{totals.runs} runs ({len(before)} of them before), {totals.faults} faults, {per_run:.0f} events each, "
+            f"{totals.cpu_s:.0f} s of CPU, now {totals.elapsed_s:.0f} s; {len(totals.failures)} failed"
         )
     if totals.failures:
         raise typer.Exit(JOB_FAILED)

@@ -74,6 +74,11 @@ def catch(mutant: Mutant) -> Caught:
     return Caught(mutant.name, "", 0, "")
 
 
+def catch_number(number: int) -> Caught:
+    """`catch` of one of MUTANTS, for a process of a pool."""
+    return catch(MUTANTS[number])
+
+
 def _play_mutant(mutant: Mutant, seed: int) -> list[Any]:
     with patched(mutant.patches()):
         return list(play(replace(mutant.plan, seed=seed)).violations)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from .engine import MS, SECOND
 from .plan import Fault, FaultKind, JobPlan, Plan
+from .run import play
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,3 +192,19 @@ def scenario_named(name: str) -> Scenario:
         if scenario.name == name:
             return scenario
     raise KeyError(", ".join(scenario.name for scenario in SCENARIOS))
+
+
+@dataclass(frozen=True, slots=True)
+class PlayedScenario:
+    """checker: what failed first; empty if nothing did."""
+
+    checker: str
+    events: int
+    duplicates: int
+
+
+def play_number(number: int) -> PlayedScenario:
+    """One of SCENARIOS, for a process of a pool."""
+    outcome = play(SCENARIOS[number].plan)
+    checker = outcome.violations[0].checker if outcome.violations else ""
+    return PlayedScenario(checker, outcome.events, outcome.duplicates)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from .cores import cores
 from .plan import draw_plan
 from .run import play
 from .shrink import shrink
@@ -19,10 +20,12 @@ class Played:
     """One seed of a soak. command: what replays the least failing run; empty if nothing failed."""
 
     seed: int
+    nodes: int
     events: int
     faults: int
     duplicates: int
     tasks: int
+    cpu_s: float
     checker: str = ""
     text: str = ""
     command: str = ""
@@ -30,17 +33,36 @@ class Played:
 
 @dataclass(slots=True)
 class SoakTotals:
+    """elapsed_s: of this session; all else with what the log holds of earlier ones."""
+
     runs: int = 0
     events: int = 0
     faults: int = 0
+    tasks: int = 0
+    duplicates: int = 0
+    cpu_s: float = 0.0
     elapsed_s: float = 0.0
     failures: list[Played] = field(default_factory=list)
+
+    def add(self, played: Played) -> None:
+        self.runs += 1
+        self.events += played.events
+        self.faults += played.faults
+        self.tasks += played.tasks
+        self.duplicates += played.duplicates
+        self.cpu_s += played.cpu_s
+        if played.checker:
+            self.failures.append(played)
 
     def as_json(self) -> dict[str, Any]:
         return {
             "runs": self.runs,
             "events": self.events,
             "faults": self.faults,
+            "tasks": self.tasks,
+            "duplicates": self.duplicates,
+            "cpu_s": round(self.cpu_s, 1),
+            "events_per_cpu_s": round(self.events / self.cpu_s) if self.cpu_s else 0,
             "elapsed_s": round(self.elapsed_s, 1),
             "failures": [
                 {"seed": each.seed, "checker": each.checker, "text": each.text, "command": each.command}
@@ -49,11 +71,56 @@ class SoakTotals:
         }
 
 
+class Log:
+    """A line for each seed; what it holds of the same draw need not be played again.
+
+    seed outcome nodes faults events tasks duplicates cpu-seconds [what was found | command]
+    """
+
+    def __init__(self, path: Path, nodes: int | None, faults: int | None) -> None:
+        """Raises OSError."""
+        self._path = path
+        self._draw = (nodes, faults)
+        with path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, 2)
+                if file.read(1) != b"\n":
+                    # A process was killed while it wrote.
+                    file.write(b"\n")
+
+    def played(self) -> dict[int, Played]:
+        """By seed. Lines that are not whole, as a process leaves them that was killed, are left out."""
+        found: dict[int, Played] = {}
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            head, _, tail = line.partition(" | ")
+            fields = head.split(" ", 8)
+            try:
+                seed, nodes, faults, events, tasks, duplicates = (int(fields[at]) for at in (0, 2, 3, 4, 5, 6))
+                cpu_s = float(fields[7])
+            except (IndexError, ValueError):
+                continue
+            text, draw = fields[8] if len(fields) > 8 else "", f"{self._draw[0]}/{self._draw[1]}"
+            if tail.endswith(f"draw {draw}"):
+                checker = "" if fields[1] == "ok" else fields[1]
+                command = tail.partition("; ")[0] if checker else ""
+                found[seed] = Played(seed, nodes, events, faults, duplicates, tasks, cpu_s, checker, text, command)
+        return found
+
+    def append(self, played: Played) -> None:
+        numbers = (played.nodes, played.faults, played.events, played.tasks, played.duplicates, f"{played.cpu_s:.3f}")
+        text = " ".join(played.text.split()).replace(" | ", " / ")
+        head = " ".join(map(str, (played.seed, played.checker or "ok", *numbers, text))).rstrip()
+        command = f"{played.command}; " if played.command else ""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(f"{head} | {command}draw {self._draw[0]}/{self._draw[1]}\n")
+
+
 def play_seed(seed: int, nodes: int | None, faults: int | None) -> Played:
     """For a process of the pool: draw, play, and shrink if it fails."""
     plan = draw_plan(seed, nodes=nodes, faults=faults)
     outcome = play(plan)
-    played = Played(seed, outcome.events, len(outcome.happened), outcome.duplicates, outcome.tasks_submitted)
+    counts = (outcome.events, len(outcome.happened), outcome.duplicates, outcome.tasks_submitted)
+    played = Played(seed, plan.nodes, *counts, round(outcome.cpu_s, 3))
     if outcome.violations:
         first = outcome.violations[0]
         reduction, _ = shrink(plan, first.checker)
@@ -69,12 +136,22 @@ def replay_command(seed: int, nodes: int | None = None, faults: int | None = Non
 
 
 def soak(
-    first_seed: int, seconds: float, *, runs: int | None = None, nodes: int | None = None, faults: int | None = None
+    first_seed: int,
+    seconds: float,
+    *,
+    runs: int | None = None,
+    nodes: int | None = None,
+    faults: int | None = None,
+    leave_out: Collection[int] = (),
 ) -> Iterator[Played]:
-    """Seeds from the first one on, as they end; no new one begins after the time, or after so many runs."""
-    workers = len(os.sched_getaffinity(0))
+    """Seeds from the first one on, as they end; no new one begins after the time, or after so many runs.
+
+    leave_out: seeds that were played before; they count among the runs.
+    """
+    workers = cores()
     deadline = time.monotonic() + seconds
-    seeds = iter(range(first_seed, first_seed + runs) if runs is not None else range(first_seed, 1 << 62))
+    wanted = range(first_seed, first_seed + runs) if runs is not None else range(first_seed, 1 << 62)
+    seeds = (seed for seed in wanted if seed not in leave_out)
     with ProcessPoolExecutor(workers) as pool:
         running: set[Future[Played]] = set()
         exhausted = False

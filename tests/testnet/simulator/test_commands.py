@@ -96,6 +96,17 @@ def test_soak_counts_its_runs_and_logs_its_seeds(tmp_path: Path) -> None:
     assert sorted(line.split()[0] for line in log.read_text().splitlines()) == ["5", "6", "7"]
 
 
+def test_a_soak_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+    log = tmp_path / "soak.log"
+    options = ("--seed", 5, "--draw-nodes", 5, "--draw-faults", 1, "--log", log, "--resume", "--json")
+    first = sim("soak", "--runs", 2, *options).json()
+    log.write_text(log.read_text() + "7 ok 5 1 12")
+    again = sim("soak", "--runs", 2, *options).json()
+    assert {**again, "elapsed_s": 0} == {**first, "elapsed_s": 0}
+    whole = sim("soak", "--runs", 3, *options).json()
+    assert whole["runs"] == 3 and whole["events"] > first["events"] and whole["faults"] == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -110,6 +121,7 @@ def test_soak_counts_its_runs_and_logs_its_seeds(tmp_path: Path) -> None:
         (("replay", 1, "--keep-faults", "99"), "there is no fault 99"),
         (("replay", 1, "--keep-nodes", "0"), "--keep-nodes 0: at least 1"),
         (("soak", "--minutes", 0), "--minutes must be more than 0"),
+        (("soak", "--resume"), "--resume: give the --log"),
     ],
 )
 def test_a_users_fault_is_one_line_and_exit_code_2(arguments: tuple[object, ...], says: str) -> None:
