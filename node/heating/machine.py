@@ -226,7 +226,7 @@ class MachineHeater:
             lift_j = max(0.0, setpoint_c - temperature_c) * estimate.capacity_j_per_k
             return min(most_j, lift_j + decision.granted_w * horizon_s) / 3600
         sink = HeatSink(
-            Room1R1C(1 / estimate.resistance_k_per_w, estimate.capacity_j_per_k, estimate.gain_w), temperature_c
+            Room1R1C(1 / estimate.resistance_k_per_w, estimate.capacity_j_per_k, gains_w=estimate.gain_w), temperature_c
         )
         idle_w = self._settings.idle_watts
         wanted_j = sink.wanted_j(setpoint_c, Weather(outside_c), horizon_s, self._table.capacity_w + idle_w)
