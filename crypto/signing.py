@@ -34,6 +34,8 @@ class Context(StrEnum):
     CERTIFICATE = "certificate"
     REVOCATION = "revocation"
     ANNOUNCEMENT = "announcement"
+    RECHECK = "recheck"
+    ACCUSATION = "accusation"
 
 
 _PREFIXES = {context: f"hearthmesh/1/{context}\0".encode() for context in Context}

@@ -12,6 +12,8 @@ from typing import Annotated
 
 from ..protocol.inputs import INPUT_BYTES_MAX
 from ..protocol.records import ResourceLimits
+from ..protocol.verification.comparators import parse_comparator
+from ..protocol.verification.policy import parse_policy
 from .settings.checks import check_command_name, check_printable
 from .settings.read import read_settings
 from .settings.schema import Conflict, Key
@@ -49,8 +51,12 @@ def check_nonce(text: str) -> None:
 
 
 def check_verification(text: str) -> None:
-    if text != "none":
-        raise ValueError('this version checks signatures and proofs only: "none" is all it knows')
+    if text:
+        parse_policy(text)
+
+
+def check_comparator(text: str) -> None:
+    parse_comparator(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +148,21 @@ class JobFile:
         Key("Any text of at most 32 bytes; the same file with another one is another job.", check=check_nonce),
     ] = ""
     verification: Annotated[
-        str, Key("How results are cross-checked. Only `none` in this version.", check=check_verification)
-    ] = "none"
+        str,
+        Key(
+            "How results are cross-checked: `none`, `spot(0.05)`, `quorum(2)` to `quorum(8)`, `adaptive`.",
+            check=check_verification,
+            absent="`adaptive` for `wasm` or with a `comparator`, else `none`",
+        ),
+    ] = ""
+    comparator: Annotated[
+        str,
+        Key(
+            "When two outputs are the same: `exact`, `pixels` (of PNG, PPM, PGM), `numeric(abs=1e-9, rel=1e-6)`.",
+            length=256,
+            check=check_comparator,
+        ),
+    ] = "exact"
     files: Annotated[
         Mapping[str, Path],
         Key("Inputs that all tasks read, by name. `init` goes to `hearth_init`.", exists="file"),

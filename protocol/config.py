@@ -105,6 +105,12 @@ class ProtocolConfig:
     # Batches on their way to one subscriber: 32 * 512 KiB of inline outputs at most.
     result_window: int = 32
     subscribers_max: int = 16
+    # -- verification ---------------------------------------------------------------------------------------
+    # A copy that none of the first nodes in its order takes is offered to twice as many after this, and so on.
+    recheck_step_us: int = 250 * MS
+    # A copy that has not come by then is asked for anew, of another node; also who runs long tasks gets another chance
+    # to be late, not wrong.
+    recheck_patience_us: int = 30 * SECOND
     status_heartbeat_us: int = 2 * SECOND
     # -- messages -----------------------------------------------------------------------------------------
     message_bytes_max: int = 2 * 1024 * 1024

@@ -89,13 +89,17 @@ class CancelTimer(Struct, frozen=True):
 
 
 class Execute(Struct, frozen=True):
-    """Run tasks [first, first + count) of a job whose spec the machine's worker knows (`Worker.view`)."""
+    """Run tasks [first, first + count) of a job whose spec the machine's worker knows (`Worker.view`).
+
+    copy: 0, or the copy that this run is for; it runs as the first one did.
+    """
 
     execution_id: int
     job_id: bytes
     first: int
     count: int
     epoch: int
+    copy: int = 0
 
 
 class CancelExecution(Struct, frozen=True):

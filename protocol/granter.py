@@ -37,6 +37,8 @@ from .records import (
 )
 from .subscriptions import Subscriptions
 from .tables import Tables
+from .verification.copies import CopyDesk, OpenCheck
+from .verification.lanes import is_within_lane
 
 JOBS_A_REPLY_MAX = 128
 GRANT_RANGES_MAX = 16
@@ -70,6 +72,7 @@ class KeptJob:
     announced_us: int = -(1 << 60)
     reconciled: dict[bytes, bytes] = field(default_factory=dict)
     refusing: dict[bytes, None] = field(default_factory=dict)
+    checks: dict[bytes, OpenCheck] = field(default_factory=dict)
 
     def elapsed_us(self, now_us: int) -> int:
         return (now_us if self.completed_us is None else self.completed_us) - self.since_us
@@ -90,6 +93,7 @@ class Granter:
         self._ctx = ctx
         self._members = members
         self._tables = tables
+        self._copies = CopyDesk(ctx, members, tables)
         self._incarnation = incarnation
         self.jobs: dict[bytes, KeptJob] = {}
         self.open_jobs: dict[bytes, None] = {}
@@ -113,7 +117,7 @@ class Granter:
         if len(kept.state.ids) >= self._ctx.config.records_per_job_max and sender != self._ctx.node_id:
             self._ctx.penalise(sender, Reason.TOO_MANY)
             return False
-        done = kept.state.done.total
+        delivered = kept.state.delivered
         try:
             changed = kept.state.merge(record)
         except RejectedRecord as error:
@@ -127,7 +131,11 @@ class Granter:
         if record.kind is RecordKind.GRANT:
             kept.pace.began(record.body.holder, now_us)
         elif record.kind is RecordKind.BATCH:
-            kept.pace.delivered(record.author, kept.state.done.total - done, now_us)
+            kept.pace.delivered(record.author, kept.state.delivered - delivered, now_us)
+        elif record.kind is RecordKind.RECHECK:
+            self._copies.open(kept, record, now_us)
+            if kept.state.open:
+                self.open_jobs[kept.state.job_id] = None
         self._arm_sweep(kept, now_us)
         if record.kind is RecordKind.CANCELLATION:
             self._on_cancelled(kept, record)
@@ -186,6 +194,7 @@ class Granter:
     def keepers_changed(self) -> None:
         """Some node came, went, or says something else of what it keeps: sections are worked out anew."""
         self._keepers_seen += 1
+        self._copies.members_changed()
 
     def _keeps(self, node: bytes) -> bool:
         """Whether another replica can be relied on: it lives, and does not say that its disk is full."""
@@ -224,14 +233,16 @@ class Granter:
         if not kept.ledger.free or kept.pace.bars(thief, now_us):
             return False
         sections = self._sections(kept)
-        count = steal_half(
-            kept.ledger.free_in(sections),
-            steal.appetite_us,
-            state.task_us,
-            steal.slots,
-            config,
-        )
-        ranges = kept.ledger.pick(sections, count, GRANT_RANGES_MAX)
+        ranges = self._copies.pick(kept, sections, thief, steal, now_us) if kept.checks else []
+        if not ranges:
+            count = steal_half(
+                kept.ledger.free_in(sections),
+                steal.appetite_us,
+                state.task_us,
+                steal.slots,
+                config,
+            )
+            ranges = kept.ledger.pick(sections, count, GRANT_RANGES_MAX)
         if not ranges:
             return False
         raws = []
@@ -314,7 +325,7 @@ class Granter:
                 continue
             gone: list[HeldRange] = []
             for part in held.ranges:
-                if part.lo >= part.hi or part.hi > kept.state.spec.tasks:
+                if not is_within_lane(part.lo, part.hi, kept.state.spec.tasks):
                     self._ctx.penalise(peer, Reason.OUT_OF_RANGE)
                     return
                 if kept.pace.bars(peer, now_us):
@@ -334,7 +345,7 @@ class Granter:
 
     def _arm_sweep(self, kept: KeptJob, now_us: int) -> None:
         """Look at the job at the next sweep, and the ones after, while there are leases or followers."""
-        if not (len(kept.ledger.live) or len(kept.subscriptions)):
+        if not (len(kept.ledger.live) or len(kept.subscriptions) or kept.checks):
             return
         self._watched[kept.state.job_id] = None
         if not self._sweeping:
@@ -353,7 +364,7 @@ class Granter:
             for holder in overrun:
                 tasks = sum(hi - lo for lo, hi, _ in kept.ledger.free_holder(holder))
                 self._ctx.notify("lease.overrun", job_id=kept.state.job_id, holder=holder, tasks=tasks)
-            if expired or overrun:
+            if expired or overrun or (kept.checks and self._copies.free(kept, self._sections(kept))):
                 self._after_freeing(kept, now_us)
             else:
                 kept.subscriptions.report(kept.ledger, kept.elapsed_us(now_us), now_us)
@@ -401,8 +412,11 @@ class Granter:
         return sum(self._free_here(self.jobs[job_id]) for job_id in self.open_jobs)
 
     def _free_here(self, kept: KeptJob) -> int:
-        """Tasks of the job that this node could grant now."""
-        return kept.ledger.free_in(self._sections(kept)) if kept.ledger.free and kept.state.open else 0
+        """Tasks of the job that this node could grant now, copies among them."""
+        if not (kept.ledger.free and kept.state.open):
+            return 0
+        sections = self._sections(kept)
+        return kept.ledger.free_in(sections) + (self._copies.free(kept, sections) if kept.checks else 0)
 
 
 def parts(raws: list[bytes]) -> list[tuple[bytes, ...]]:

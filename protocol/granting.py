@@ -15,6 +15,7 @@ from .config import MINUTE, ProtocolConfig
 from .intervals import IntervalMap, IntervalSet
 from .jobs import JobState
 from .records import Record, RecordKind
+from .verification.lanes import COPIES_MAX, numbers_of
 
 
 class LiveLease(NamedTuple):
@@ -125,13 +126,15 @@ class Ledger:
 
     def rebuild(self, now_us: int, lease_us: int) -> None:
         """Everything neither settled nor leased is free; leases get a new term."""
-        self.free = IntervalSet((0, self.state.spec.tasks))
+        self.free = IntervalSet((0, self.state.spec.tasks), *self.state.to_recheck)
         self.live = IntervalMap()
         for lo, hi, mark in self.state.leases:
             if not mark.released:
                 self._lease(lo, hi, mark.holder, now_us + lease_us)
-        for lo, hi in (*self.state.done, *self.state.accepted_tasks):
+        for lo, hi in (*self.state.done, *self.state.copies_done):
             self._settle(lo, hi)
+        for lo, hi in self.state.accepted_tasks:
+            self._settle_tasks(lo, hi)
 
     def apply(self, record: Record, now_us: int) -> None:
         """Follow a record that changed the state."""
@@ -145,11 +148,19 @@ class Ledger:
                     self.live.remove(lo, hi)
                     self.free.add(lo, hi)
             case RecordKind.BATCH:
-                self._settle(record.body.first, record.body.first + record.body.count)
+                first, copy = record.body.first, record.body.copy
+                self._settle(*numbers_of(first, first + record.body.count, copy, self.state.spec.tasks))
             case RecordKind.ACCEPTANCE:
                 # Its result may still be on the way here; the submitter has it, so nobody need run it again.
                 for part in record.body.accepted:
-                    self._settle(part.lo, part.hi)
+                    self._settle_tasks(part.lo, part.hi)
+            case RecordKind.RECHECK:
+                recheck = record.body
+                lo, hi = numbers_of(recheck.lo, recheck.hi, recheck.copy, self.state.spec.tasks)
+                for a, b in self.state.open_parts(lo, hi):
+                    for c, d, lease in self.live.pieces(a, b):
+                        if lease is None:
+                            self.free.add(c, d)
             case _:
                 pass
 
@@ -157,15 +168,15 @@ class Ledger:
         self.live.remove(lo, hi)
         self.free.discard(lo, hi)
 
-    def _unsettled(self, lo: int, hi: int) -> list[tuple[int, int]]:
-        """The parts of [lo, hi) of which there is neither a result nor an acceptance."""
-        gaps = self.state.done.gaps(lo, hi)
-        return [part for a, b in gaps for part in self.state.accepted_tasks.gaps(a, b)]
+    def _settle_tasks(self, lo: int, hi: int) -> None:
+        """All copies of tasks [lo, hi)."""
+        for copy in range(COPIES_MAX if self.state.rechecks else 1):
+            self._settle(*numbers_of(lo, hi, copy, self.state.spec.tasks))
 
     def _marked(self, record: Record) -> list[tuple[int, int]]:
         """Where the record's mark counts."""
         found: list[tuple[int, int]] = []
-        for a, b in self._unsettled(record.body.lo, record.body.hi):
+        for a, b in self.state.open_parts(record.body.lo, record.body.hi):
             pieces = self.state.leases.pieces(a, b)
             found.extend((lo, hi) for lo, hi, mark in pieces if mark and mark.record_id == record.id)
         return found
@@ -180,7 +191,7 @@ class Ledger:
 
         A lease that ran out here and was given to nobody else lives again.
         """
-        open_parts = IntervalSet(*self._unsettled(lo, hi))
+        open_parts = IntervalSet(*self.state.open_parts(lo, hi))
         lost = [(a, b, epoch) for a, b in open_parts.gaps(lo, hi)]
         for a, b in open_parts:
             for c, d, mark in self.state.leases.pieces(a, b):

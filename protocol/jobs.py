@@ -19,6 +19,7 @@ from .records import (
     BatchHeader,
     Grant,
     JobSpec,
+    Recheck,
     Record,
     RecordError,
     RecordKind,
@@ -26,6 +27,7 @@ from .records import (
     ReplicaSet,
     open_record,
 )
+from .verification.lanes import COPIES_MAX, is_within_lane, lane_of, numbers_of, tasks_of
 
 # A grant may be handed on this many times before the range has to go back to a replica.
 HAND_ON_DEPTH_MAX = 4
@@ -40,6 +42,7 @@ _JOB_KINDS = frozenset(
         RecordKind.BATCH,
         RecordKind.ACCEPTANCE,
         RecordKind.CANCELLATION,
+        RecordKind.RECHECK,
     )
 )
 
@@ -54,15 +57,19 @@ class LeaseMark(NamedTuple):
 
 
 class CandidateKey(NamedTuple):
-    """Order among a task's candidates; the lowest is canonical under the policy "none"."""
+    """Order among a task's candidates; the lowest is canonical.
 
+    rank: 0 if the submitter accepted it, else 1 + its copy.
+    """
+
+    rank: int
     epoch: int
     batch_id: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class BatchInfo:
-    """What stays in memory of a batch; its header and columns are on disk."""
+    """What stays in memory of a batch; its header and columns are on disk. first: a number of its copy."""
 
     batch_id: bytes
     worker: bytes
@@ -105,6 +112,10 @@ class JobState:
     canonical: IntervalMap[CandidateKey] = field(default_factory=IntervalMap)
     accepted: IntervalMap[bytes] = field(default_factory=IntervalMap)
     done: IntervalSet = field(default_factory=IntervalSet)
+    copies: list[BatchInfo] = field(default_factory=list)
+    copies_done: IntervalSet = field(default_factory=IntervalSet)
+    to_recheck: IntervalSet = field(default_factory=IntervalSet)
+    rechecks: dict[bytes, Record] = field(default_factory=dict)
     accepted_tasks: IntervalSet = field(default_factory=IntervalSet)
     batches: dict[bytes, BatchInfo] = field(default_factory=dict)
     cancellation: Record | None = None
@@ -151,13 +162,18 @@ class JobState:
 
     @property
     def open(self) -> bool:
-        """Whether tasks may still be granted."""
-        return self.cancellation is None and not self.complete
+        """Whether tasks may still be granted, or copies of them."""
+        return self.cancellation is None and not (self.complete and not self.to_recheck)
+
+    @property
+    def delivered(self) -> int:
+        """Tasks with a result, and later copies with one."""
+        return self.done.total + self.copies_done.total
 
     @property
     def duplicates(self) -> int:
-        """Tasks whose result came more than once."""
-        return self.candidate_tasks - self.done.total
+        """Results of one copy of one task that came more than once."""
+        return self.candidate_tasks - self.delivered
 
     @property
     def task_us(self) -> int:
@@ -197,6 +213,8 @@ class JobState:
                 return self._merge_acceptance(record)
             case RecordKind.CANCELLATION:
                 return self._merge_cancellation(record)
+            case RecordKind.RECHECK:
+                return self._merge_recheck(record)
             case _:
                 raise RejectedRecord("malformed")
 
@@ -246,13 +264,16 @@ class JobState:
     def check_grant(self, record: Record, depth: int = 0) -> None:
         """Raises RejectedRecord unless its author controlled the range: a replica, or the parent's holder."""
         grant: Grant = record.body
-        if not 0 <= grant.lo < grant.hi <= self.spec.tasks or grant.job_id != self.job_id:
+        if not is_within_lane(grant.lo, grant.hi, self.spec.tasks) or grant.job_id != self.job_id:
             raise RejectedRecord("out-of-range")
         if not grant.parent:
             replica_set = self.replica_record.body if self.replica_record else None
             if replica_set is None or record.author not in replica_set.members + replica_set.former:
                 raise RejectedRecord("not-a-replica", fault=False)
             return
+        if grant.lo >= self.spec.tasks:
+            # Who runs a copy is the replica's choice by the submitter's salt, not the holder's.
+            raise RejectedRecord("wrong-author")
         if depth >= HAND_ON_DEPTH_MAX:
             raise RejectedRecord("too-many")
         parent = _open_embedded(grant.parent, RecordKind.GRANT)
@@ -277,7 +298,7 @@ class JobState:
     def _merge_mark(self, record: Record, lo: int, hi: int, grant: Grant, *, released: bool) -> bool:
         mark = LeaseMark(grant.epoch, grant.holder, released, record.id)
         changed = False
-        for a, b in self.done.gaps(lo, hi):
+        for a, b in self._done_of(lo).gaps(lo, hi):
             changed |= self._replace_marks(a, b, mark)
         if changed:
             self._marks[record.id] = record
@@ -311,13 +332,13 @@ class JobState:
 
     def _merge_batch(self, record: Record) -> bool:
         header: BatchHeader = record.body
-        lo, hi = header.first, header.first + header.count
-        if hi > self.spec.tasks:
+        if header.first + header.count > self.spec.tasks:
             raise RejectedRecord("out-of-range")
+        lo, hi = numbers_of(header.first, header.first + header.count, header.copy, self.spec.tasks)
         info = BatchInfo(
             record.id,
             record.author,
-            header.first,
+            lo,
             header.count,
             header.epoch,
             header.failed,
@@ -326,18 +347,73 @@ class JobState:
             header.useful_mj,
         )
         self.batches[record.id] = info
+        if header.copy:
+            self.copies.append(info)
         self.ids.add(record.id)
         self.candidate_tasks += header.count
-        key = CandidateKey(header.epoch, record.id)
+        for a, b, chosen in self.accepted.pieces(*tasks_of(lo, hi, self.spec.tasks)):
+            self._offer(a, b, self._key(info, is_chosen=chosen == record.id))
+        self._done_of(lo).add(lo, hi)
+        self.to_recheck.discard(lo, hi)
+        self._replace_marks(lo, hi, None)
+        self._drop_unused_marks()
+        return True
+
+    def _done_of(self, number: int) -> IntervalSet:
+        """Numbers of the same kind that have a result: first copies, or the others."""
+        return self.done if number < self.spec.tasks else self.copies_done
+
+    def open_parts(self, lo: int, hi: int) -> list[tuple[int, int]]:
+        """The parts of [lo, hi), numbers of one copy, of which there is neither a result nor an acceptance."""
+        copy, tasks = lane_of(lo, self.spec.tasks), self.spec.tasks
+        found: list[tuple[int, int]] = []
+        for a, b in self._done_of(lo).gaps(lo, hi):
+            left = self.accepted_tasks.gaps(*tasks_of(a, b, tasks))
+            found.extend(numbers_of(c, d, copy, tasks) for c, d in left)
+        return found
+
+    def _key(self, info: BatchInfo, *, is_chosen: bool) -> CandidateKey:
+        rank = 0 if is_chosen else 1 + lane_of(info.first, self.spec.tasks)
+        return CandidateKey(rank, info.epoch, info.batch_id)
+
+    def _offer(self, lo: int, hi: int, key: CandidateKey) -> None:
+        """Make it canonical for those of tasks [lo, hi) for which nothing lower is known."""
+        info = self.batches[key.batch_id]
         for a, b, old in self.canonical.pieces(lo, hi):
             if old is None or key < old:
                 if old is not None:
                     self._count(self.batches[old.batch_id], a - b)
                 self._count(info, b - a)
                 self.canonical.assign(a, b, key)
-        self.done.add(lo, hi)
-        self._replace_marks(lo, hi, None)
-        self._drop_unused_marks()
+
+    def _choose(self, lo: int, hi: int, chosen: bytes, before: bytes | None) -> None:
+        """Tasks [lo, hi) are accepted from another batch than before, or for the first time."""
+        info = self.batches.get(chosen)
+        if before is None:
+            if info is not None:
+                self._offer(lo, hi, self._key(info, is_chosen=True))
+            return
+        # Two lives of one submitter accepted differently: work out anew what is canonical.
+        for a, b, old in self.canonical.pieces(lo, hi):
+            if old is not None:
+                self._count(self.batches[old.batch_id], a - b)
+        self.canonical.remove(lo, hi)
+        for known in self.batches.values():
+            a, b = tasks_of(known.first, known.first + known.count, self.spec.tasks)
+            if max(a, lo) < min(b, hi):
+                key = self._key(known, is_chosen=known.batch_id == chosen)
+                self._offer(max(a, lo), min(b, hi), key)
+
+    def _merge_recheck(self, record: Record) -> bool:
+        if record.author != self.submitter:
+            raise RejectedRecord("wrong-author")
+        recheck: Recheck = record.body
+        if not recheck.lo < recheck.hi <= self.spec.tasks:
+            raise RejectedRecord("out-of-range")
+        self.rechecks[record.id] = record
+        self.ids.add(record.id)
+        for lo, hi in self.open_parts(*numbers_of(recheck.lo, recheck.hi, recheck.copy, self.spec.tasks)):
+            self.to_recheck.add(lo, hi)
         return True
 
     def _count(self, info: BatchInfo, tasks: int) -> None:
@@ -358,8 +434,14 @@ class JobState:
                 raise RejectedRecord("out-of-range")
         for part in acceptance.accepted:
             for lo, hi, old in self.accepted.pieces(part.lo, part.hi):
-                self.accepted.assign(lo, hi, part.batch_id if old is None else min(old, part.batch_id))
+                chosen = part.batch_id if old is None else min(old, part.batch_id)
+                if chosen != old:
+                    self.accepted.assign(lo, hi, chosen)
+                    self._choose(lo, hi, chosen, old)
             self.accepted_tasks.add(part.lo, part.hi)
+            if self.to_recheck:
+                for copy in range(1, COPIES_MAX):
+                    self.to_recheck.discard(*numbers_of(part.lo, part.hi, copy, self.spec.tasks))
         self.acceptances[record.id] = record
         self.ids.add(record.id)
         return True
@@ -385,7 +467,7 @@ class JobState:
             return self.replica_record
         if self.cancellation is not None and record_id == self.cancellation.id:
             return self.cancellation
-        return self._marks.get(record_id) or self.acceptances.get(record_id)
+        return self._marks.get(record_id) or self.acceptances.get(record_id) or self.rechecks.get(record_id)
 
     def records(self) -> Iterator[Record]:
         """All records but batches, the spec first."""
@@ -394,6 +476,7 @@ class JobState:
             yield self.replica_record
         yield from self._marks.values()
         yield from self.acceptances.values()
+        yield from self.rechecks.values()
         if self.cancellation is not None:
             yield self.cancellation
 
@@ -412,6 +495,11 @@ class JobState:
             if key.batch_id not in found and have.gaps(lo, hi):
                 found[key.batch_id] = None
         return list(found)
+
+    def copies_for(self, have: IntervalSet) -> list[bytes]:
+        """Batches of later copies, of tasks outside `have`, in the order in which they came."""
+        spans = [(info, tasks_of(info.first, info.first + info.count, self.spec.tasks)) for info in self.copies]
+        return [info.batch_id for info, (lo, hi) in spans if have.gaps(lo, hi)]
 
 
 def _open_embedded(raw: bytes, kind: RecordKind) -> Record:

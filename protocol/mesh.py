@@ -81,6 +81,8 @@ from .replica import Replica
 from .submitter import Submitter
 from .tables import Tables
 from .thief import Thief
+from .verification.judging import TRUST_ROW
+from .verification.trust import TrustBook
 from .worker import Worker
 
 REVOCATION_ROW = 111
@@ -100,6 +102,7 @@ class NodeProfile:
     memory_bytes: int
     native_commands: tuple[str, ...] = ()
     wasm: bool = True
+    machine: str = ""
 
 
 class Mesh:
@@ -130,7 +133,8 @@ class Mesh:
         self.worker.memory_bytes = profile.memory_bytes
         self.worker.native_commands = profile.native_commands
         self.worker.wasm = profile.wasm
-        self.submitter = Submitter(self.ctx, self.members, self.tables)
+        self.trust = TrustBook()
+        self.submitter = Submitter(self.ctx, self.members, self.tables, self.trust)
         self.connected: dict[bytes, Role] = {}
         self._member_sequence = 0
         self._addresses: tuple[str, ...] = ()
@@ -215,6 +219,8 @@ class Mesh:
         for row in rows:
             if row.kind == REVOCATION_ROW:
                 self._take_revocations(row.body, now_us)
+            elif row.kind == TRUST_ROW:
+                self.trust.restore(row.body)
         self.members.start(now_us)
         self.tables.start(now_us)
         self._publish_member(now_us)
@@ -242,6 +248,7 @@ class Mesh:
             memory_bytes=self.profile.memory_bytes,
             wasm=self.profile.wasm,
             commands=self.profile.native_commands,
+            machine=self.profile.machine,
         )
         self.tables.publish(sign_record(self.ctx.identity, RecordKind.MEMBER, body), now_us, urgent=True)
 

@@ -39,6 +39,7 @@ class RecordKind(IntEnum):
     MEMBER = 8
     HEAT = 9
     JOB_DIGEST = 10
+    RECHECK = 11
 
 
 class RecordBody(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -80,6 +81,7 @@ class JobSpec(RecordBody, frozen=True):
     entry of the owner's allow-list.  inline_inputs: one per task, or empty.  packs: blobs of inputs, or empty.
     priority: 0 (volunteer) to 9 (urgent).  estimate_us: CPU of one task, 0 if unknown.
     deadline_us, created_us: microseconds since 1970, 0 for none.
+    verification, comparator: how results are cross-checked, and when two are the same (see verification/).
     """
 
     version: Annotated[int, Meta(ge=1, le=1)]
@@ -103,6 +105,7 @@ class JobSpec(RecordBody, frozen=True):
     deadline_us: UInt = 0
     created_us: UInt = 0
     verification: Annotated[str, Meta(max_length=64)] = "none"
+    comparator: Annotated[str, Meta(max_length=256)] = "exact"
 
     def blob_digests(self) -> tuple[bytes, ...]:
         """Every blob a node needs to hold the job, the program first, without repeats."""
@@ -127,6 +130,7 @@ class ReplicaSet(RecordBody, frozen=True):
 class Grant(RecordBody, frozen=True):
     """The right of `holder` to run tasks [lo, hi) under `epoch` for `lease_us` from its receipt, renewable.
 
+    lo, hi: numbers of one copy (see verification/lanes.py); those of copy 0 are the tasks' indices.
     parent: the signed grant (bytes) that the author holds, when a worker hands on; empty from a replica.
     """
 
@@ -153,7 +157,8 @@ class BatchHeader(RecordBody, frozen=True):
 
     failed: tasks whose exit code is not 0.  cpu_us, fuel: totals.  energy_mj: millijoules the tasks cost.
     useful_mj: those that met a heat demand.  measured: whether energy came from a meter or an estimate.
-    certificate: the worker's admission.
+    certificate: the worker's admission.  copy: which run of the tasks; 0 is the first.  grant: the signed grant of
+    another; else empty.
     """
 
     job_id: JobId
@@ -168,6 +173,8 @@ class BatchHeader(RecordBody, frozen=True):
     useful_mj: UInt
     measured: bool
     certificate: Annotated[bytes, Meta(max_length=1024)]
+    copy: Annotated[int, Meta(ge=0, le=15)] = 0
+    grant: Annotated[bytes, Meta(max_length=4096)] = b""
 
 
 class AcceptedBatch(RecordBody, frozen=True):
@@ -185,6 +192,21 @@ class Acceptance(RecordBody, frozen=True):
     accepted: Annotated[tuple[AcceptedBatch, ...], Meta(min_length=1, max_length=1024)]
 
 
+class Recheck(RecordBody, frozen=True):
+    """The submitter wants tasks [lo, hi) run once more, as copy `copy`, by a node that had no part in them.
+
+    salt: drawn after the results to be checked were signed; nodes are ranked by it (see verification/choice.py).
+    avoid: nodes that may not have it.
+    """
+
+    job_id: JobId
+    lo: TaskIndex
+    hi: TaskIndex
+    copy: Annotated[int, Meta(ge=1, le=15)]
+    salt: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    avoid: Annotated[tuple[Node, ...], Meta(max_length=16)]
+
+
 class Cancellation(RecordBody, frozen=True):
     """The submitter wants no more results."""
 
@@ -197,7 +219,8 @@ class MemberRecord(RecordBody, frozen=True):
     roles: the certificate's.  addresses: multiaddr texts it listens on.  relays: nodes through which it is reached.
     zone: heat zone (empty for none).  year_round: its sink wants heat in summer too.  since_s: start, unix seconds.
     certificate: the node's admission, so that nobody can invent members.  memory_bytes: most that a task may ask
-    for.  wasm: whether it runs WebAssembly.  commands: native ones that its owner allows.
+    for.  wasm: whether it runs WebAssembly.  commands: native ones that its owner allows.  machine: what native
+    results may depend on, such as the kind of processor; they are compared among nodes that say the same.
     """
 
     node: Node
@@ -215,6 +238,7 @@ class MemberRecord(RecordBody, frozen=True):
     memory_bytes: UInt = 0
     wasm: bool = True
     commands: Annotated[tuple[ShortText, ...], Meta(max_length=64)] = ()
+    machine: Annotated[str, Meta(max_length=64)] = ""
 
     def can_run(self, spec: JobSpec) -> bool:
         """Whether the node's owner offers what a job's tasks need."""
@@ -268,6 +292,7 @@ _BODIES: dict[RecordKind, tuple[Context, type[RecordBody]]] = {
     RecordKind.MEMBER: (Context.MEMBER, MemberRecord),
     RecordKind.HEAT: (Context.DIGEST, HeatDigest),
     RecordKind.JOB_DIGEST: (Context.ANNOUNCEMENT, JobDigest),
+    RecordKind.RECHECK: (Context.RECHECK, Recheck),
 }
 RECORD_BYTES_MAX = 1024 * 1024
 

@@ -52,7 +52,7 @@ STORED_A_MESSAGE_MAX = 256
 PENDING_MAX = 256
 REASON_CHARS_MAX = 256
 # Records after which there may be more to grant here.
-_FREEING = (RecordKind.RELEASE, RecordKind.REPLICA_SET)
+_FREEING = (RecordKind.RELEASE, RecordKind.REPLICA_SET, RecordKind.RECHECK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,7 @@ class Replica(Upkeep):
                 self._ctx.notify("replica.row-ignored", job_id=row.job_id, reason=error.reason)
         for kept in self.jobs.values():
             kept.ledger.rebuild(now_us, self._ctx.config.lease_us)
+            self._copies.restore(kept, now_us)
             kept.level = kept.state.replicas == (self._ctx.node_id,)
             self._after_freeing(kept, now_us)
         self.start(now_us)
@@ -382,7 +383,7 @@ class Replica(Upkeep):
             return
         for node in dict.fromkeys((peer, header.author)):
             self._acknowledge_soon(node, job_id, header.id, now_us)
-        kept.subscriptions.stored(header.id, message)
+        kept.subscriptions.stored(header.id, message, is_copy=header.body.copy > 0)
         self._after_change(kept, now_us)
 
     def _acknowledge_soon(self, node: bytes, job_id: bytes, batch_id: bytes, now_us: int) -> None:

@@ -5,6 +5,7 @@ It may go away once `durable_replicas` hold the job, and come back as anybody wi
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from ..crypto.certificates import Role
@@ -12,7 +13,7 @@ from .batches import BatchError, check_batch
 from .context import Context
 from .effects import Publish, Reason, TimerKey
 from .intervals import IntervalMap, IntervalSet
-from .jobs import CandidateKey, JobState, RejectedRecord
+from .jobs import JobState, RejectedRecord
 from .membership import Membership
 from .messages import (
     Announce,
@@ -44,6 +45,9 @@ from .records import (
     sign_record,
 )
 from .tables import Tables
+from .verification.judging import Judging, unknown_rules
+from .verification.referee import Exhibit, Referee, Ruling
+from .verification.trust import TrustBook
 
 HAVE_RANGES_MAX = 4096
 SUBMIT_ATTEMPTS_MAX = 5
@@ -55,6 +59,7 @@ FIND_PEERS_MAX = 64
 class OwnJob:
     """A job of this client's. state: as far as it was told and has checked.
 
+    referee: judges its results; None where the policy is none.  rulings: what it let pass, and is not given yet.
     verified: tasks whose result the consumer has taken, or does not want.  handed: those plus what it is being given.
     bound: by task, the batch that this client signs for, in whatever life.  unsigned: those that this life has not.
     received: batches being given: who sent each, and the parts meant.  pending: taken, but not yet in an acceptance.
@@ -87,6 +92,8 @@ class OwnJob:
     told_us: int = 0
     uncopied: tuple[bytes, ...] = ()
     left: bytes | None = None
+    referee: Referee | None = None
+    rulings: deque[Ruling] = field(default_factory=deque)
 
     def bind(self, lo: int, hi: int, batch_id: bytes) -> None:
         """The client has this batch's results of tasks [lo, hi): it signs for no other, if it is not bound already."""
@@ -105,8 +112,9 @@ class OwnJob:
 class Submitter:
     """Sub-machine; `Mesh` routes to it."""
 
-    def __init__(self, ctx: Context, members: Membership, tables: Tables) -> None:
+    def __init__(self, ctx: Context, members: Membership, tables: Tables, book: TrustBook) -> None:
         self._ctx = ctx
+        self._judging = Judging(ctx, members, tables, book)
         self._members = members
         self._tables = tables
         self.jobs: dict[bytes, OwnJob] = {}
@@ -133,7 +141,7 @@ class Submitter:
             if follow:
                 self.follow(job_id, IntervalSet(), True, (), now_us)
             return
-        problem = self._unfit(spec)
+        problem = unknown_rules(spec) or self._unfit(spec)
         if problem:
             self._reject(own, problem)
             return
@@ -306,6 +314,8 @@ class Submitter:
         for lo, hi, batch_id in signed:
             own.bind(lo, hi, batch_id)
         own.received.clear()
+        own.rulings.clear()
+        own.referee = self._judging.referee(own.state)
         self._follow_other(own, now_us)
         if not self._watch_armed:
             self._watch_armed = True
@@ -406,35 +416,67 @@ class Submitter:
             self._ctx.penalise(peer, Reason.BAD_PROOF)
             self._consume(own, peer, header.id)
             return True
+        exhibit = Exhibit(header, batch, message.columns, peer)
+        if body.copy:
+            if own.referee is not None:
+                own.referee.hear_copy(exhibit, now_us, self._ctx.wall_us(now_us) // 1_000_000)
+                self._follow_referee(own, now_us)
+            return True
         parts = self._canonical_parts(own, header)
         self._accept_again(own, header, now_us)
         if not parts:
-            if header.id not in own.received:
+            if header.id not in own.received and not (own.referee and header.id in own.referee.held):
                 self._consume(own, peer, header.id)
             return True
-        own.received[header.id] = (peer, parts)
         for lo, hi in parts:
             own.handed.add(lo, hi)
+        if own.referee is None:
+            self._hand_over(own, Ruling(exhibit, parts, ()))
+        else:
+            own.referee.take(exhibit, parts, now_us, self._ctx.wall_us(now_us) // 1_000_000)
+            self._follow_referee(own, now_us)
+        return True
+
+    def _hand_over(self, own: OwnJob, ruling: Ruling) -> None:
+        exhibit = ruling.exhibit
+        own.received[exhibit.header.id] = (exhibit.source, ruling.parts)
         self._ctx.notify(
             "job.results",
             job_id=own.state.job_id,
-            header=header,
-            batch=batch,
-            columns=message.columns,
-            parts=parts,
-            source=peer,
+            header=exhibit.header,
+            batch=exhibit.batch,
+            columns=exhibit.columns,
+            parts=ruling.parts,
+            source=exhibit.source,
+            evidence=tuple((other.header, other.columns) for other in ruling.evidence),
         )
-        return True
+
+    def _follow_referee(self, own: OwnJob, now_us: int) -> None:
+        """Ask for the copies that it wants, hand over what it let pass."""
+        assert own.referee is not None
+        for record in self._judging.take_requests(own.referee):
+            own.state.merge(record)
+            self._tell_replicas(own, record)
+        own.rulings.extend(self._judging.take_rulings(own.referee))
+        for exhibit in self._judging.take_losers(own.referee):
+            self._consume(own, exhibit.source, exhibit.header.id)
+        self._hand_over_ready(own)
+        self._judging.arm(own.referee, now_us)
+
+    def _hand_over_ready(self, own: OwnJob) -> None:
+        """Rulings in their order; one of a batch that the consumer still has a part of waits for its turn."""
+        for _ in range(len(own.rulings)):
+            ruling = own.rulings.popleft()
+            if ruling.exhibit.header.id in own.received:
+                own.rulings.append(ruling)
+            else:
+                self._hand_over(own, ruling)
 
     def _canonical_parts(self, own: OwnJob, header: Record) -> tuple[tuple[int, int], ...]:
         """The batch's tasks for which it is canonical and that were not handed over before."""
-        body = header.body
-        key = CandidateKey(body.epoch, header.id)
-        parts: list[tuple[int, int]] = []
-        for lo, hi, canonical in own.state.canonical.pieces(body.first, body.first + body.count):
-            if canonical == key:
-                parts.extend(own.handed.gaps(lo, hi))
-        return tuple(parts)
+        pieces = own.state.canonical.pieces(header.body.first, header.body.first + header.body.count)
+        found = [(lo, hi) for lo, hi, key in pieces if key is not None and key.batch_id == header.id]
+        return tuple(gap for lo, hi in found for gap in own.handed.gaps(lo, hi))
 
     def _accept_again(self, own: OwnJob, header: Record, now_us: int) -> None:
         """What was taken in an earlier life, but came here because its acceptance never arrived at the replicas.
@@ -459,6 +501,7 @@ class Submitter:
         if given is None:
             return
         source, parts = given
+        self._hand_over_ready(own)
         for lo, hi in parts:
             own.verified.add(lo, hi)
             own.bind(lo, hi, batch_id)
@@ -527,9 +570,22 @@ class Submitter:
                 self._watch(now_us)
             case "later":
                 self.settle(now_us)
+            case "judge":
+                self._judge_late(now_us)
             case _:
                 return False
         return True
+
+    def _judge_late(self, now_us: int) -> None:
+        """Copies may not have been asked for where it was heard, or not run: say it again, and ask others."""
+        self._judging.disarm()
+        for own in self.jobs.values():
+            if own.referee is None or not own.following or not own.referee.cases:
+                continue
+            self._judging.press(own.referee, now_us)
+            for record in self._judging.unheard(own.referee):
+                self._tell_replicas(own, record)
+            self._follow_referee(own, now_us)
 
     def _watch(self, now_us: int) -> None:
         """A source that has been silent for two heartbeats is left for another replica."""

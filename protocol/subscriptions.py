@@ -18,7 +18,11 @@ WORKERS_SHOWN_MAX = 512
 
 @dataclass(slots=True)
 class Subscription:
-    """One follower of one job. waiting: batches to send, oldest first.  in_flight: sent and not yet consumed."""
+    """One follower of one job. waiting: batches to send, oldest first.  in_flight: sent and not yet consumed.
+
+    Later copies of tasks go at once and count for no window: the follower asked for them, and what it holds back
+    until they come is what fills the window.
+    """
 
     peer: bytes
     results: bool
@@ -49,6 +53,8 @@ class Subscriptions:
             # What it has, but nobody accepted, it gets again: the acceptance was lost with its last life.
             accepted = self._state.accepted_tasks
             have = IntervalSet(*(known for part in request.have for known in accepted.overlap(part.lo, part.hi)))
+            for batch_id in self._state.copies_for(have):
+                self._ctx.emit(SendBatch(peer, self._state.job_id, batch_id))
             subscription.waiting.extend(self._state.canonical_batches(have))
         self._by_peer[peer] = subscription
         self._pump(subscription)
@@ -65,13 +71,16 @@ class Subscriptions:
             subscription.in_flight.pop(batch_id, None)
         self._pump(subscription)
 
-    def stored(self, batch_id: bytes, delivery: Delivery | None) -> None:
+    def stored(self, batch_id: bytes, delivery: Delivery, *, is_copy: bool) -> None:
         """A new candidate: straight from memory where the window is open, else in its turn from the disk."""
         for subscription in self._by_peer.values():
             if not subscription.results:
                 continue
+            if is_copy:
+                self._ctx.send(subscription.peer, delivery)
+                continue
             idle = not subscription.waiting and len(subscription.in_flight) < subscription.window
-            if idle and delivery is not None:
+            if idle:
                 subscription.in_flight[batch_id] = None
                 self._ctx.send(subscription.peer, delivery)
             else:

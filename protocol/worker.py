@@ -45,6 +45,7 @@ from .records import (
 )
 from .tables import Tables
 from .thief import Thief
+from .verification.lanes import lane_of
 
 JOB_VIEWS_MAX = 1024
 # A job that this node could not run is left to others for this long.
@@ -199,7 +200,8 @@ class Worker:
         )
         lease.next += count
         self._executions[execution.execution_id] = execution
-        self._ctx.emit(Execute(execution.execution_id, execution.job_id, execution.first, count, execution.epoch))
+        first, copy = self._first_task(execution), lane_of(execution.first, self._views[execution.job_id].spec.tasks)
+        self._ctx.emit(Execute(execution.execution_id, execution.job_id, first, count, execution.epoch, copy))
 
     def _batch_size(self, lease: HeldLease) -> int:
         """About `batch_target_us` of work; smaller near the end, so that all slots end together."""
@@ -257,7 +259,7 @@ class Worker:
 
     def _take_outcome(self, execution: Execution, event: TaskFinished, now_us: int) -> None:
         batch = Batch(
-            execution.first,
+            self._first_task(execution),
             execution.epoch,
             event.exits,
             event.outputs,
@@ -269,6 +271,11 @@ class Worker:
         self.tasks_done += execution.count
         self._learn_duration(execution.job_id, sum(event.cpu_us), execution.count)
         self._deliver(execution, batch, event.energy_mj, event.useful_mj, event.measured, now_us)
+
+    def _first_task(self, execution: Execution) -> int:
+        """The task that its first number stands for; 0 if the job is known no more, and nobody is told of it."""
+        view = self._views.get(execution.job_id)
+        return execution.first % view.spec.tasks if view is not None else 0
 
     def _learn_duration(self, job_id: bytes, cpu_us: int, count: int) -> None:
         measured = max(1, cpu_us // count)
@@ -291,7 +298,7 @@ class Worker:
             return
         header = BatchHeader(
             job_id=execution.job_id,
-            first=execution.first,
+            first=batch.first,
             count=execution.count,
             epoch=execution.epoch,
             root=batch.root(),
@@ -302,6 +309,8 @@ class Worker:
             useful_mj=useful_mj,
             measured=measured,
             certificate=self._ctx.certificate,
+            copy=lane_of(execution.first, view.spec.tasks),
+            grant=execution.grant.raw if execution.first >= view.spec.tasks else b"",
         )
         record = sign_record(self._ctx.identity, RecordKind.BATCH, header)
         self.outbox.add(record, encode_columns(batch), view.replicas, now_us, pin=output_pin(execution.execution_id))
@@ -314,7 +323,7 @@ class Worker:
         if event.permanent:
             count, text = execution.count, event.reason.encode()[:REASON_BYTES_MAX]
             batch = Batch(
-                execution.first,
+                self._first_task(execution),
                 execution.epoch,
                 (event.exit_code,) * count,
                 (b"",) * count,
@@ -546,6 +555,8 @@ class Worker:
             view = self._views[lease.body.job_id]
             if not lease.unstarted or not can_run(view.job_id, view.spec):
                 continue
+            if lease.body.lo >= view.spec.tasks:
+                continue  # who checks is not for who is checked with to say
             if _depth(lease.grant) >= HAND_ON_DEPTH_MAX or lease.body.holder == heir:
                 continue
             told = context | dict.fromkeys(view.context())

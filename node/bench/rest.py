@@ -16,7 +16,7 @@ from ..client.job import VerifiedBatch
 from .modules import HASH, module_path
 from .processes import Usage
 from .street import EVERY_ROLE, BenchMesh, running
-from .workloads import PARTS, REPLICAS, WORKERS
+from .workloads import PARTS, POLICY, REPLICAS, WORKERS
 
 PEERS = 8
 REST_S = 25.0
@@ -66,10 +66,12 @@ async def measure_million(folder: Path, tasks: int = MILLION, done_tasks: int = 
     replicas = {name: PARTS[name] for name in REPLICAS}
     workers = {name: PARTS[name] for name in WORKERS}
     async with running(folder, replicas) as mesh, mesh.client() as client:
-        await client.submit(JobRequest(program=module_path(HASH), tasks=1, nonce=os.urandom(8)))
+        await client.submit(JobRequest(program=module_path(HASH), tasks=1, nonce=os.urandom(8), verification=POLICY))
         await trio.sleep(SETTLE_S)
         before = mesh.usages()
-        job = await client.submit(JobRequest(program=module_path(HASH), tasks=tasks, nonce=os.urandom(8)))
+        job = await client.submit(
+            JobRequest(program=module_path(HASH), tasks=tasks, nonce=os.urandom(8), verification=POLICY)
+        )
         await trio.sleep(SETTLE_S)
         await _check_kept(mesh, jobs=2)
         untouched_mb = _growth_mb(before, mesh.usages())

@@ -55,6 +55,8 @@ async def _fetch_missing(job: Job, folder: ResultsFolder, *, follow: bool, on_st
             settled = item.accepted >= received or now_s - heard_s > ACCEPTANCE_S
             if not follow and received >= item.done and settled:
                 return
+            if job.checking:
+                heard_s = now_s
             if item.state != "running" and now_s - heard_s > SILENCE_S:
                 raise UserError(
                     f"job {job.id[:16]}: {job.spec.tasks - received} results are not delivered any more; "
@@ -84,10 +86,8 @@ async def _window(client: Client, job: Job, seen: IntervalSet) -> list[VerifiedB
                 if note.name == "job.rejected":
                     raise JobFailed(job.job_id, str(note.fields["reason"]))
                 if note.name == "job.results":
-                    fields = note.fields
-                    keys = ("header", "batch", "columns", "parts", "source")
-                    found.append(VerifiedBatch(*(fields[key] for key in keys)))
-                    missing -= sum(hi - lo for lo, hi in fields["parts"])
+                    found.append(VerifiedBatch.of(note))
+                    missing -= sum(hi - lo for lo, hi in note.fields["parts"])
                     patience.deadline = trio.current_time() + PEEK_SILENCE_S
         client.feed(UnfollowJob(job.job_id))
     return found

@@ -31,13 +31,23 @@ SignedPart = tuple[int, int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class VerifiedBatch:
-    """A batch whose signature, certificate and root were checked here. parts: [lo, hi) that count."""
+    """A batch whose signature, certificate and root were checked here. parts: [lo, hi) that count.
+
+    evidence: batches (header, columns) of other nodes with which it was compared.
+    """
 
     header: Record
     batch: Batch
     columns: bytes
     parts: tuple[tuple[int, int], ...]
     source: bytes
+    evidence: tuple[tuple[Record, bytes], ...] = ()
+
+    @classmethod
+    def of(cls, note: Notify) -> VerifiedBatch:
+        """From a note "job.results"."""
+        keys = ("header", "batch", "columns", "parts", "source", "evidence")
+        return cls(*(note.fields[key] for key in keys))
 
 
 class Job:
@@ -52,6 +62,11 @@ class Job:
     def id(self) -> str:
         """The job's id as users write it."""
         return self.job_id.hex()
+
+    @property
+    def checking(self) -> int:
+        """Tasks whose first result is here, and waits for another node's."""
+        return self._client.checking(self.job_id)
 
     async def status(self) -> JobStatus:
         """Progress now, as one replica knows it. Raises ClientError if none answers."""
@@ -234,10 +249,7 @@ class Batches(AsyncIterator[VerifiedBatch | JobStatus]):
                     raise JobFailed(self._job.job_id, "was cancelled")
                 return status
             if note.name == "job.results":
-                fields = note.fields
-                self._given = VerifiedBatch(
-                    fields["header"], fields["batch"], fields["columns"], fields["parts"], fields["source"]
-                )
+                self._given = VerifiedBatch.of(note)
                 return self._given
 
     def _take_given(self) -> None:

@@ -28,7 +28,9 @@ class JobRequest:
 
     program: a module's bytes or path (wasm), or the name of a native command.  inputs: bytes of each task, in order;
     with None, `tasks` says how many there are.  files: inputs that all tasks read, by name, as bytes or paths.
-    nonce: jobs that are equal in everything are one job; another nonce makes another one.
+    nonce: jobs that are equal in everything are one job; another nonce makes another one.  verification: "none",
+    "spot(0.05)", "quorum(2)", "adaptive"; empty for the runtime's default.  comparator: "exact", "pixels" or
+    "numeric(abs=…, rel=…)".
     """
 
     program: bytes | Path | str
@@ -45,6 +47,8 @@ class JobRequest:
     estimate_us: int = 0
     deadline_us: int = 0
     nonce: bytes = b""
+    verification: str = ""
+    comparator: str = "exact"
 
     def is_small(self) -> bool:
         """Whether `build_spec` takes less time than a hop to a thread and back."""
@@ -80,6 +84,8 @@ class JobRequest:
             priority=job.priority,
             estimate_us=int(job.estimate_ms * 1000),
             deadline_us=job.deadline_us(now_us),
+            verification=job.verification,
+            comparator=job.comparator,
             nonce=os.urandom(16) if again else job.nonce.encode(),
         )
 
@@ -125,7 +131,19 @@ def build_spec(request: JobRequest, mesh_id: bytes, store: BlobStore, pin: bytes
         priority=request.priority,
         estimate_us=request.estimate_us,
         deadline_us=request.deadline_us,
+        verification=policy_of(request),
+        comparator=request.comparator,
     )
+
+
+def policy_of(request: JobRequest) -> str:
+    """The policy that is asked for, or what can be checked without asking: bytes of WebAssembly are the same anywhere.
+
+    A native command's may not be; with a comparator its owner says when they count as the same.
+    """
+    if request.verification:
+        return request.verification
+    return "adaptive" if request.runtime == "wasm" or request.comparator != "exact" else "none"
 
 
 def _put(content: bytes | Path, store: BlobStore, pin: bytes) -> tuple[bytes, int]:

@@ -32,9 +32,9 @@ from ..transport.addresses import split_peer_address
 from ..transport.links import LinkConfig, Links
 from .errors import ClientError, JobFailed, single_error
 from .job import Batches, Job, Listener, Notes, Results, open_notes
+from .memory import ClientStore
 from .request import JobRequest, build_spec
 from .result import Result
-from .volatile import VolatileStore
 
 CONNECT_TIMEOUT_S = 15.0
 # Replicas are learned with the first exchange of tables; a small mesh may have fewer than wanted.
@@ -86,7 +86,8 @@ class Client:
             incarnation=time.time_ns() // 1_000,
             wall_offset_us=time.time_ns() // 1_000 - monotonic_us(),
         )
-        driver = Driver(mesh, VolatileStore())
+        memory = ClientStore(folder.memory)
+        driver = Driver(mesh, memory)
         store = BlobStore(folder.blobs, BLOB_QUOTA_BYTES)
         link_config = LinkConfig(listen=(), bootstrap=config.client.bootstrap, mdns=config.client.mdns)
         links = Links(membership.identity, membership.certificate_bytes, membership.policy, link_config, driver, store)
@@ -94,7 +95,7 @@ class Client:
         driver.attach(links, blobs, None)
         try:
             async with trio.open_nursery() as nursery:
-                await nursery.start(driver.run, ())
+                await nursery.start(driver.run, memory.rows)
                 await nursery.start(links.run)
                 client = cls(driver, links, store, blobs)
                 try:
@@ -106,6 +107,8 @@ class Client:
         except BaseExceptionGroup as group:
             # The nursery is ours, so what the user's block raised comes out as the user raised it.
             raise single_error(group) from None
+        finally:
+            memory.close()
 
     async def _reach_mesh(self, config: LinkConfig) -> None:
         """Wait for a link, then for the first tables; not where all who could be asked have refused us."""
@@ -333,6 +336,11 @@ class Client:
                 if note.name == name:
                     return note
         raise ClientError(f"{problem} within {timeout_s:g} s")
+
+    def checking(self, job_id: bytes) -> int:
+        """Tasks of a followed job that are held until they are compared."""
+        own = self._driver.mesh.submitter.jobs.get(job_id)
+        return len(own.referee.cases) if own is not None and own.referee is not None else 0
 
     async def read_blob(self, digest: bytes, sources: Sequence[bytes]) -> bytes:
         """A large output. Raises ClientError."""

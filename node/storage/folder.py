@@ -47,6 +47,11 @@ class StateFolder:
         return self.root / "cache"
 
     @property
+    def memory(self) -> Path:
+        """A client's: whose results it found right or wrong."""
+        return self.root / "memory"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "ckpt"
 

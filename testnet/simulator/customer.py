@@ -11,6 +11,7 @@ from ...protocol.events import CancelJob, FollowJob, ListJobs, ResultsTaken, Sub
 from ...protocol.intervals import IntervalSet
 from ...protocol.records import JobSpec, RecordKind
 from .engine import MS, SECOND
+from .executor import output_of
 from .plan import JobPlan
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ SUBMIT_AGAIN_US = 2 * SECOND
 class Order:
     """A job of the customer's, and what it has of it: on its own disk, so that no crash takes it.
 
-    taken: by task, the batch that it came in.
+    taken: by task, the batch that it came in.  wrong: tasks of which it was given something that is not the result.
     """
 
     plan: JobPlan
@@ -39,6 +40,7 @@ class Order:
     cancelled: bool = False
     taken: dict[int, bytes] = field(default_factory=dict)
     have: IntervalSet = field(default_factory=IntervalSet)
+    wrong: dict[int, bytes] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -124,11 +126,13 @@ class Customer:
             self._take(life, known, fields)
 
     def _take(self, life: Life, order: Order, fields: dict[str, Any]) -> None:
-        batch_id = fields["header"].id
+        batch_id, batch = fields["header"].id, fields["batch"]
         for lo, hi in fields["parts"]:
             order.have.add(lo, hi)
             for index in range(lo, hi):
                 order.taken[index] = batch_id
+                if batch.outputs[index - batch.first] != output_of(order.job_id, index):
+                    order.wrong[index] = fields["header"].author
         if order.complete and not order.finished_us:
             order.finished_us = self._world.engine.now_us
         self._world.engine.after(TAKING_US, life.feed, ResultsTaken(order.job_id, batch_id))

@@ -66,12 +66,13 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """at_us: after the mesh has settled.  task_us: mean CPU time of a task."""
+    """at_us: after the mesh has settled.  task_us: mean CPU time of a task.  verification: the job's policy."""
 
     at_us: int = 0
     tasks: int = 60
     task_us: int = 200 * MS
     client: int = 0
+    verification: str = "none"
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,7 @@ class World:
             entry="hearth_task",
             arguments=(),
             tasks=job.tasks,
+            verification=job.verification,
         )
 
     # -- times ---------------------------------------------------------------------------------------------

@@ -119,7 +119,11 @@ def test_native_job_names_a_command_instead_of_a_file(folder: Path) -> None:
         ),
         (PROGRAM + "task = 1", 'job.toml:2: the file has no key "task"; did you mean "tasks"? allowed: name, '),
         (PROGRAM + "tasks = 1\npriority = 10", "job.toml:3: priority: expected an integer from 0 to 9, got 10"),
-        (PROGRAM + "tasks = 1\nverification = 'quorum'", "job.toml:3: verification: this version checks signatures"),
+        (PROGRAM + "tasks = 1\nverification = 'quorum'", 'job.toml:3: verification: expected "none", "spot(0.05)"'),
+        (
+            PROGRAM + "tasks = 1\ncomparator = 'numeric(abs=x)'",
+            'job.toml:3: comparator: "abs=x" is no tolerance',
+        ),
         (PROGRAM + "tasks = 1\nnonce = 'ééééééééééééééééé'", "job.toml:3: nonce: longer than 32 bytes, got"),
         (PROGRAM + "tasks = 1\n[files]\na = 'absent'", "job.toml:4: files.a: no such file absent; paths are relative"),
         (PROGRAM + "tasks = 1\n[files]\n'../a' = 'm.wasm'", 'job.toml:4: files."../a": not a usable name; letters'),

@@ -82,6 +82,7 @@ class SimNode:
     penalties: list[Penalise] = field(default_factory=list)
     alive: bool = True
     frozen: bool = False
+    lies: bool = False
     missed: list[Callable[[], None]] = field(default_factory=list)
     results: dict[int, bytes] = field(default_factory=dict)
     signed: list[tuple[int, int, bytes]] = field(default_factory=list)
@@ -268,7 +269,7 @@ class Cluster:
             TaskFinished(
                 run.execution_id,
                 exits=(0,) * run.count,
-                outputs=tuple(output_of(index) for index in indices),
+                outputs=tuple(output_of(index) if not node.lies else b"lie of " + node.id for index in indices),
                 externals={},
                 stderrs={},
                 fuels=(1,) * run.count,

@@ -9,6 +9,7 @@ import random
 from typing import Any
 
 from msgspec import inspect
+from msgspec.structs import replace
 
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.protocol.batches import Batch, encode_columns
@@ -23,6 +24,7 @@ from hearthmesh.protocol.records import (
     HeatDigest,
     JobDigest,
     MemberRecord,
+    Recheck,
     Record,
     RecordKind,
     Release,
@@ -141,6 +143,8 @@ class Liar:
             case RecordKind.HEAT:
                 sequence = self._number(0, (1 << 63) - 1)
                 body = HeatDigest(node, sequence, sequence, 1 << 31, sequence, 65_536, sequence, "room", 20_000)
+            case RecordKind.RECHECK:
+                body = Recheck(job_id, lo, hi, self._number(1, 15), self.dice.randbytes(16), (node,))
             case _:
                 sequence = self._number(0, (1 << 63) - 1)
                 body = JobDigest(job_id, node, sequence, sequence, 1 << 40, sequence, "wasm", "", 9, False)
@@ -153,4 +157,8 @@ class Liar:
         batch = Batch(first, epoch, nothing, (b"lie",) * count, nothing, nothing, {}, {})
         self.columns.append(encode_columns(batch))
         self.columns = self.columns[-50:]
-        return BatchHeader(job_id, first, count, epoch, batch.root(), 0, 1, 0, 0, 0, False, self.certificate)
+        header = BatchHeader(job_id, first, count, epoch, batch.root(), 0, 1, 0, 0, 0, False, self.certificate)
+        if self.dice.random() < 0.5:
+            grants = [raw for raw in self.records if len(raw) < 4096] or [b""]
+            header = replace(header, copy=self._number(1, 15), grant=self.dice.choice(grants))
+        return header

@@ -25,9 +25,11 @@ def busy_mesh(seed: int) -> tuple[Cluster, list[SimNode], SimNode, SimNode]:
     workers, client = cluster.workers(4), cluster.client()
     liar = cluster.add("liar", ALL_ROLES)
     cluster.run(3 * SECOND)
-    cluster.feed(client, SubmitJob(cluster.spec(60)))
+    # The nonce under which the liar is no replica: what it lies about is others' business.
+    cluster.feed(client, SubmitJob(cluster.spec(60, nonce=b"n")))
     cluster.run_until(lambda: bool(client.noted("job.submitted")))
     job_id = next(iter(client.mesh.submitter.jobs))
+    assert liar.id not in client.mesh.submitter.jobs[job_id].state.replicas
     cluster.feed(client, FollowJob(job_id, (), True))
     cluster.run_until(lambda: len(client.results) > 8)
     return cluster, workers, client, liar

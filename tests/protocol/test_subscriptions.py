@@ -35,7 +35,7 @@ class Follow:
     def store(self, header: Record) -> None:
         self.state.merge(header)
         self.ledger.apply(header, 0)
-        self.subscriptions.stored(header.id, Delivery(header.raw, b""))
+        self.subscriptions.stored(header.id, Delivery(header.raw, b""), is_copy=header.body.copy > 0)
 
     def subscribe(self, peer: bytes, *have: tuple[int, int], window: int = 2, results: bool = True) -> bool:
         ranges = tuple(TaskRange(lo, hi) for lo, hi in have)

@@ -19,7 +19,7 @@ from .base import Checker
 
 
 class NoTaskLost(Checker):
-    """Each replica counts every task once: settled, leased or free."""
+    """Each replica counts every task once: settled, leased or free; and every copy that is asked for and open."""
 
     name = "no-task-lost"
     invariant = 1
@@ -38,10 +38,15 @@ class NoTaskLost(Checker):
         settled = kept.state.done.total + sum(
             hi - lo for a, b in kept.state.accepted_tasks for lo, hi in kept.state.done.gaps(a, b)
         )
-        leased = sum(hi - lo for lo, hi, _ in kept.ledger.live)
-        if settled + leased + kept.ledger.free.total != kept.state.spec.tasks:
-            counted = f"{settled} settled, {leased} leased, {kept.ledger.free.total} free"
-            self.fail(f"{life.machine}: {counted} of {kept.state.spec.tasks}")
+        tasks = kept.state.spec.tasks
+        leased = sum(hi - lo for lo, hi, lease in kept.ledger.live.pieces(0, tasks) if lease is not None)
+        free = kept.ledger.free_in([(0, tasks)])
+        if settled + leased + free != tasks:
+            self.fail(f"{life.machine}: {settled} settled, {leased} leased, {free} free of {tasks}")
+        for lo, hi in kept.state.to_recheck:
+            for a, b in kept.ledger.free.gaps(lo, hi):
+                if any(lease is None for _, _, lease in kept.ledger.live.pieces(a, b)):
+                    self.fail(f"{life.machine}: some of copies [{a}, {b}) are neither leased nor free")
 
 
 class AcceptedOnce(Checker):

@@ -9,6 +9,7 @@ from ....protocol.granting import section
 from ....protocol.intervals import IntervalMap, IntervalSet
 from ....protocol.messages import Granted, Message, Superseded
 from ....protocol.records import Record, RecordKind, open_record
+from ....protocol.verification.lanes import numbers_of, tasks_of
 from ..memory import is_genuine
 from .base import Checker
 
@@ -25,7 +26,7 @@ def own_root_grants(node: bytes, message: Message) -> list[Record]:
 
 
 class OneLease(Checker):
-    """No process starts a task twice under one grant; without faults no two start one under the same epoch.
+    """No process starts a task twice under one grant; without faults no two start one copy under the same epoch.
 
     With faults they may: a replica that was cut off cannot know which epochs the others gave.
     """
@@ -35,7 +36,7 @@ class OneLease(Checker):
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
-        self._by_epoch: dict[tuple[bytes, int], IntervalMap[int]] = {}
+        self._by_epoch: dict[tuple[bytes, int, int], IntervalMap[int]] = {}
         self._by_grant: dict[tuple[int, int, bytes], IntervalSet] = {}
 
     def executing(self, life: Any, run: Execute) -> None:
@@ -48,7 +49,7 @@ class OneLease(Checker):
             self.fail(f"{machine} starts [{a}, {b}) e{run.epoch} again under the same grant")
         under_grant.add(lo, hi)
         if self.world.plan.calm:
-            started = self._by_epoch.setdefault((run.job_id, run.epoch), IntervalMap())
+            started = self._by_epoch.setdefault((run.job_id, run.copy, run.epoch), IntervalMap())
             for a, b, before in started.pieces(lo, hi):
                 if before is None:
                     started.assign(a, b, machine.index)
@@ -57,7 +58,7 @@ class OneLease(Checker):
 
 
 class NoDuplicates(Checker):
-    """Without faults every task is run once."""
+    """Without faults every task is run once, and every copy that its submitter asked for."""
 
     name = "no-duplicates"
     invariant = 4
@@ -67,8 +68,22 @@ class NoDuplicates(Checker):
             return
         run = sum(machine.executor.tasks_run for machine in self.world.nodes)
         wanted = sum(order.spec.tasks for order in self.world.orders.values())
+        wanted += sum(copies_asked(self.world, job_id) for job_id in self.world.orders)
         if run > wanted:
             self.fail(f"{run} tasks were run, and {wanted} were wanted")
+
+
+def copies_asked(world: Any, job_id: bytes) -> int:
+    """Copies of tasks that submitters signed for, as far as they live."""
+    asked = IntervalSet()
+    for customer in world.customers:
+        life = customer.machine.life
+        own = life.mesh.submitter.jobs.get(job_id) if life is not None else None
+        if own is None:
+            continue
+        for record in own.state.rechecks.values():
+            asked.add(*numbers_of(record.body.lo, record.body.hi, record.body.copy, own.state.spec.tasks))
+    return asked.total
 
 
 class Fenced(Checker):
@@ -131,9 +146,10 @@ class OwnSection(Checker):
             if kept is None:
                 continue
             members = kept.state.replicas
+            first, last = tasks_of(record.body.lo, record.body.hi, kept.state.spec.tasks)
             for rank, member in enumerate(members):
                 lo, hi = section(rank, len(members), kept.state.spec.tasks)
-                foreign = member != life.machine.id and max(lo, record.body.lo) < min(hi, record.body.hi)
+                foreign = member != life.machine.id and max(lo, first) < min(hi, last)
                 if foreign and life.mesh.members.is_alive(member) and member not in kept.refusing:
                     self.fail(f"{life.machine} grants of the section of {self.world.by_id[member]}, which is well")
 

@@ -1,0 +1,230 @@
+"""When two outputs of one task are the same: to the byte, by their pixels, or within a tolerance.
+
+A comparator is a short text in the signed spec: `exact`, `pixels`, or `numeric(abs=1e-9, rel=1e-6)`, where
+`rel.2=0.01` is for the third field of each line alone. Everything here is pure and bounded; what cannot be read as
+the comparator wants it is compared to the byte.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from .verdict import Vote
+
+PIXEL_BYTES_MAX = 64 * 1024 * 1024
+FIELDS_MAX = 1_000_000
+_NUMERIC = re.compile(r"numeric\(([^()]{1,200})\)")
+_TERM = re.compile(r"(abs|rel)(?:\.([0-9]{1,4}))?=([0-9.eE+-]{1,24})")
+_SEPARATORS = re.compile(rb"[ \t,;]+")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """|a - b| <= absolute + relative * max(|a|, |b|)."""
+
+    absolute: float = 0.0
+    relative: float = 0.0
+
+    def allows(self, a: float, b: float) -> bool:
+        if math.isnan(a) or math.isnan(b):
+            return math.isnan(a) and math.isnan(b)
+        if math.isinf(a) or math.isinf(b):
+            return a == b
+        return abs(a - b) <= self.absolute + self.relative * max(abs(a), abs(b))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparator:
+    """kind: "exact", "pixels" or "numeric".  by_field: tolerances of single fields of a line, from 0."""
+
+    kind: str
+    tolerance: Tolerance = Tolerance()
+    by_field: Mapping[int, Tolerance] = field(default_factory=dict)
+
+    @property
+    def is_exact(self) -> bool:
+        return self.kind == "exact"
+
+    def same(self, a: Vote, b: Vote) -> bool:
+        """Whether two results of one task agree. Where a worker's bytes did not come along, by their digests."""
+        if a.exit_code != b.exit_code:
+            return False
+        if a.digest == b.digest:
+            return True
+        if self.is_exact or a.output is None or b.output is None:
+            return False
+        return self.same_output(a.output, b.output)
+
+    def same_output(self, a: bytes, b: bytes) -> bool:
+        if self.kind == "pixels":
+            first, second = pixel_digest(a), pixel_digest(b)
+            return first is not None and first == second
+        if self.kind == "numeric":
+            return _same_numbers(a, b, self)
+        return a == b
+
+
+EXACT = Comparator("exact")
+
+
+def parse_comparator(text: str) -> Comparator:
+    """The comparator of a spec. Raises ValueError with what would be right."""
+    if text in ("exact", "pixels"):
+        return Comparator(text)
+    found = _NUMERIC.fullmatch(text)
+    if found is None:
+        raise ValueError('expected "exact", "pixels" or "numeric(abs=1e-9, rel=1e-6)"')
+    common: dict[str, float] = {}
+    single: dict[int, dict[str, float]] = {}
+    for part in found[1].split(","):
+        term = _TERM.fullmatch(part.strip())
+        if term is None:
+            raise ValueError(f'"{part.strip()}" is no tolerance: write abs=…, rel=…, or rel.2=… for field 2')
+        try:
+            bound = float(term[3])
+        except ValueError:
+            bound = math.nan
+        if not 0 <= bound < math.inf:
+            raise ValueError(f'"{part.strip()}": a tolerance is a number of at least 0')
+        (common if term[2] is None else single.setdefault(int(term[2]), {}))[term[1]] = bound
+    everywhere = Tolerance(common.get("abs", 0.0), common.get("rel", 0.0))
+    by_field = {
+        number: Tolerance(own.get("abs", everywhere.absolute), own.get("rel", everywhere.relative))
+        for number, own in single.items()
+    }
+    return Comparator("numeric", everywhere, by_field)
+
+
+def _same_numbers(a: bytes, b: bytes, how: Comparator) -> bool:
+    """Line by line, field by field: numbers within their tolerance, everything else to the byte."""
+    left, right = a.split(b"\n"), b.split(b"\n")
+    if len(left) != len(right):
+        return False
+    budget = FIELDS_MAX
+    for one, other in zip(left, right, strict=True):
+        if one == other:
+            continue
+        mine, theirs = _SEPARATORS.split(one.strip()), _SEPARATORS.split(other.strip())
+        budget -= len(mine)
+        if len(mine) != len(theirs) or budget < 0:
+            return False
+        for number, (x, y) in enumerate(zip(mine, theirs, strict=True)):
+            if x != y and not _same_field(x, y, how.by_field.get(number, how.tolerance)):
+                return False
+    return True
+
+
+def _same_field(x: bytes, y: bytes, tolerance: Tolerance) -> bool:
+    try:
+        return tolerance.allows(float(x), float(y))
+    except ValueError:
+        return False
+
+
+# -- pixels --------------------------------------------------------------------------------------------------------
+
+
+def pixel_digest(image: bytes) -> bytes | None:
+    """Digest of an image's size and pixels, without dates, comments and compression; None if it is not understood.
+
+    PNG without interlacing, and binary PPM and PGM. Palettes and gamma are part of what is hashed, text is not.
+    """
+    if image.startswith(_PNG):
+        return _png_digest(image)
+    if image[:2] in (b"P5", b"P6"):
+        return _netpbm_digest(image)
+    return None
+
+
+def _netpbm_digest(image: bytes) -> bytes | None:
+    found = re.match(rb"(P[56])(?:\s+|\s*#[^\n]*\n\s*)+(\d{1,5})\s+(\d{1,5})\s+(\d{1,5})\s", image[:1024])
+    if found is None:
+        return None
+    kind, width, height, top = found[1], int(found[2]), int(found[3]), int(found[4])
+    size = width * height * (3 if kind == b"P6" else 1) * (2 if top > 255 else 1)
+    pixels = image[found.end() :]
+    if size != len(pixels) or size > PIXEL_BYTES_MAX:
+        return None
+    return sha256(b"%b %d %d %d " % (kind, width, height, top) + pixels).digest()
+
+
+def _chunks(image: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = len(_PNG)
+    while at + 12 <= len(image):
+        (size,) = struct.unpack_from(">I", image, at)
+        if at + 12 + size > len(image):
+            return
+        yield image[at + 4 : at + 8], image[at + 8 : at + 8 + size]
+        at += 12 + size
+
+
+def _png_digest(image: bytes) -> bytes | None:
+    head, colours, packed = b"", [], []
+    for name, body in _chunks(image):
+        if name == b"IHDR":
+            head = body
+        elif name == b"IDAT":
+            packed.append(body)
+        elif name in (b"PLTE", b"tRNS", b"gAMA", b"sRGB"):
+            colours.append(name + body)
+    if len(head) != 13:
+        return None
+    width, height, depth, colour, compression, filtering, interlaced = struct.unpack(">IIBBBBB", head)
+    channels = _CHANNELS.get(colour)
+    if channels is None or depth not in (1, 2, 4, 8, 16) or compression or filtering or interlaced:
+        return None
+    row_bytes = (width * channels * depth + 7) // 8
+    size = height * (row_bytes + 1)
+    if not size or size > PIXEL_BYTES_MAX:
+        return None
+    unpacker = zlib.decompressobj()
+    try:
+        rows = unpacker.decompress(b"".join(packed), size + 1)
+    except zlib.error:
+        return None
+    if len(rows) != size:
+        return None
+    pixels = _unfilter(rows, row_bytes, max(1, channels * depth // 8))
+    return None if pixels is None else sha256(head + b"".join(colours) + pixels).digest()
+
+
+def _unfilter(rows: bytes, row_bytes: int, step: int) -> bytes | None:
+    """PNG's five row filters undone. step: bytes of a pixel. None for a filter that there is not."""
+    above = bytearray(row_bytes)
+    done = bytearray()
+    for at in range(0, len(rows), row_bytes + 1):
+        kind, row = rows[at], bytearray(rows[at + 1 : at + 1 + row_bytes])
+        if kind == 1:
+            for x in range(step, row_bytes):
+                row[x] = (row[x] + row[x - step]) & 255
+        elif kind == 2:
+            row = bytearray((x + y) & 255 for x, y in zip(row, above, strict=True))
+        elif kind == 3:
+            for x in range(row_bytes):
+                left = row[x - step] if x >= step else 0
+                row[x] = (row[x] + (left + above[x]) // 2) & 255
+        elif kind == 4:
+            for x in range(row_bytes):
+                left, corner = (row[x - step], above[x - step]) if x >= step else (0, 0)
+                row[x] = (row[x] + _paeth(left, above[x], corner)) & 255
+        elif kind:
+            return None
+        done += row
+        above = row
+    return bytes(done)
+
+
+def _paeth(left: int, up: int, corner: int) -> int:
+    guess = left + up - corner
+    apart = abs(guess - left), abs(guess - up), abs(guess - corner)
+    if apart[0] <= apart[1] and apart[0] <= apart[2]:
+        return left
+    return up if apart[1] <= apart[2] else corner

@@ -1,0 +1,148 @@
+"""A replica's part in verification: it grants the copies that the submitter asked for, to those whom the salt chose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ...crypto.certificates import Role
+from ..context import Context
+from ..granting import steal_half
+from ..intervals import IntervalSet
+from ..membership import Membership
+from ..messages import Steal
+from ..records import MemberRecord, Recheck, Record, RecordKind
+from ..tables import Tables
+from .choice import Checker, chosen_count, ranked, site_of
+from .lanes import COPIES_MAX, numbers_of, tasks_of
+
+if TYPE_CHECKING:
+    from ..granter import KeptJob
+
+RANGES_A_GRANT_MAX = 16
+Sections = Sequence[tuple[int, int]]
+
+
+@dataclass(slots=True)
+class OpenCheck:
+    """A recheck with copies to run. ranks: who may have it, in order, as of `seen`."""
+
+    body: Recheck
+    since_us: int
+    seen: int = -1
+    ranks: dict[bytes, int] | None = None
+
+
+class CopyDesk:
+    """Where thieves get copies. sections: the ranges of tasks that this node may grant now."""
+
+    def __init__(self, ctx: Context, members: Membership, tables: Tables) -> None:
+        self._ctx = ctx
+        self._members = members
+        self._tables = tables
+        self._seen = 0
+
+    def members_changed(self) -> None:
+        """Some node came or went, or says something else of itself: orders are worked out anew."""
+        self._seen += 1
+
+    def open(self, kept: KeptJob, record: Record, now_us: int) -> None:
+        kept.checks[record.id] = OpenCheck(record.body, now_us)
+
+    def restore(self, kept: KeptJob, now_us: int) -> None:
+        for record in kept.state.rechecks.values():
+            self.open(kept, record, now_us)
+
+    def _parts(self, kept: KeptJob, check: OpenCheck, sections: Sections) -> list[tuple[int, int]]:
+        """Numbers of the check that are free and this node's to grant."""
+        tasks, body = kept.state.spec.tasks, check.body
+        found: list[tuple[int, int]] = []
+        for lo, hi in sections:
+            a, b = max(lo, body.lo), min(hi, body.hi)
+            if a < b:
+                found.extend(kept.ledger.free.overlap(*numbers_of(a, b, body.copy, tasks)))
+        return found
+
+    def free(self, kept: KeptJob, sections: Sections) -> int:
+        """Copies that this node could grant now; checks that are over are dropped."""
+        free, tasks = 0, kept.state.spec.tasks
+        for record_id, check in list(kept.checks.items()):
+            body = check.body
+            if not kept.state.to_recheck.overlap(*numbers_of(body.lo, body.hi, body.copy, tasks)):
+                del kept.checks[record_id]
+                continue
+            free += sum(hi - lo for lo, hi in self._parts(kept, check, sections))
+        return free
+
+    def pick(self, kept: KeptJob, sections: Sections, thief: bytes, steal: Steal, now_us: int) -> list[tuple[int, int]]:
+        """Copies for a thief, if it is among those chosen so far."""
+        step_us, state = self._ctx.config.recheck_step_us, kept.state
+        for check in kept.checks.values():
+            rank = self._ranks(kept, check).get(thief)
+            if rank is None or rank >= chosen_count(now_us - check.since_us, step_us):
+                continue
+            parts = _without_own(kept, self._parts(kept, check, sections), thief)
+            free = sum(hi - lo for lo, hi in parts)
+            # All of it, as far as the thief can burn it: nobody else is to have the other half.
+            count = steal_half(2 * free, steal.appetite_us, state.task_us, steal.slots, self._ctx.config)
+            picked = _first(parts, count)
+            if picked:
+                return picked
+        return []
+
+    def _ranks(self, kept: KeptJob, check: OpenCheck) -> dict[bytes, int]:
+        if check.ranks is None or check.seen != self._seen:
+            check.seen, check.ranks = self._seen, self._work_out_ranks(kept, check.body)
+        return check.ranks
+
+    def _work_out_ranks(self, kept: KeptJob, body: Recheck) -> dict[bytes, int]:
+        spec, replicas = kept.state.spec, kept.state.replicas
+        rows: list[MemberRecord] = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
+        avoid = [_checker(row, replicas) for row in rows if row.node in body.avoid]
+        # Native results are compared among machines of one kind only.
+        kinds = {row.machine for row in rows if row.node in body.avoid} if spec.runtime == "native" else set()
+        able = [
+            _checker(row, replicas)
+            for row in rows
+            if row.roles & Role.WORKER
+            and row.can_run(spec)
+            and (row.node == self._ctx.node_id or self._members.is_alive(row.node))
+            and (not kinds or row.machine in kinds)
+        ]
+        order = ranked(body.salt, able, avoid, body.avoid)
+        return {node: rank for rank, node in enumerate(order)}
+
+
+def _checker(row: MemberRecord, replicas: Sequence[bytes]) -> Checker:
+    return Checker(row.node, row.zone, site_of(row.addresses), row.node in replicas)
+
+
+def _without_own(kept: KeptJob, parts: list[tuple[int, int]], thief: bytes) -> list[tuple[int, int]]:
+    """The parts of which the thief neither ran nor runs another later copy; who ran the first one is in `avoid`."""
+    tasks = kept.state.spec.tasks
+    own = IntervalSet()
+    for info in kept.state.copies:
+        if info.worker == thief:
+            own.add(*tasks_of(info.first, info.first + info.count, tasks))
+    for copy in range(1, COPIES_MAX):
+        for lo, hi, lease in kept.ledger.live.pieces(*numbers_of(0, tasks, copy, tasks)):
+            if lease is not None and lease.holder == thief:
+                own.add(*tasks_of(lo, hi, tasks))
+    left: list[tuple[int, int]] = []
+    for lo, hi in parts:
+        shift = lo // tasks * tasks
+        left.extend((a + shift, b + shift) for a, b in own.gaps(lo - shift, hi - shift))
+    return left
+
+
+def _first(parts: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
+    """At most so many numbers, in at most `RANGES_A_GRANT_MAX` ranges."""
+    picked: list[tuple[int, int]] = []
+    for lo, hi in parts[:RANGES_A_GRANT_MAX]:
+        if count <= 0:
+            break
+        hi = min(hi, lo + count)
+        picked.append((lo, hi))
+        count -= hi - lo
+    return picked

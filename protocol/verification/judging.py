@@ -1,0 +1,112 @@
+"""What a submitter's referees need of the mesh, and what becomes of their decisions."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from ...crypto.certificates import Role
+from ..context import Context
+from ..effects import Persist
+from ..jobs import JobState
+from ..membership import Membership
+from ..records import JobSpec, MemberRecord, Record, RecordKind, sign_record
+from ..tables import Tables
+from .comparators import EXACT, parse_comparator
+from .lanes import numbers_of
+from .policy import QUORUM_MAX, Policy, PolicyKind, parse_policy
+from .referee import Exhibit, Referee, Ruling
+from .trust import TrustBook
+
+# A row of the trust book on disk.
+TRUST_ROW = 112
+
+
+def unknown_rules(spec: JobSpec) -> str:
+    """What this node does not understand of a job's verification; empty if nothing."""
+    for key, text, parse in (
+        ("verification", spec.verification, parse_policy),
+        ("comparator", spec.comparator, parse_comparator),
+    ):
+        try:
+            parse(text)
+        except ValueError as error:
+            return f'{key} "{text}": {error}'
+    return ""
+
+
+class Judging:
+    """One for all jobs of a submitter."""
+
+    def __init__(self, ctx: Context, members: Membership, tables: Tables, book: TrustBook) -> None:
+        self._ctx = ctx
+        self._members = members
+        self._tables = tables
+        self._book = book
+        self._armed = False
+
+    def referee(self, state: JobState) -> Referee | None:
+        """For a job that is followed from now on; None if its policy checks nothing."""
+        if unknown_rules(state.spec):
+            # Of a newer client of the same owner: the strictest that this one knows.
+            policy, comparator = Policy(PolicyKind.QUORUM, quorum=QUORUM_MAX), EXACT
+        else:
+            policy, comparator = parse_policy(state.spec.verification), parse_comparator(state.spec.comparator)
+        if policy.kind is PolicyKind.NONE:
+            return None
+        return Referee(state, policy, comparator, self._book, self._ctx.rng, lambda: self._panel(state))
+
+    def _panel(self, state: JobState) -> list[bytes]:
+        """Nodes that live and offer what the job's tasks need."""
+        rows: list[MemberRecord] = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
+        able = [row for row in rows if row.roles & Role.WORKER and row.can_run(state.spec)]
+        return [row.node for row in able if self._members.is_alive(row.node)]
+
+    def take_requests(self, referee: Referee) -> list[Record]:
+        requests, referee.requests = referee.requests, []
+        return [sign_record(self._ctx.identity, RecordKind.RECHECK, body) for body in requests]
+
+    def take_rulings(self, referee: Referee) -> list[Ruling]:
+        """Also writes down what was learned of the workers."""
+        for row in referee.learned.values():
+            key = sha256(row.node + row.runtime.encode()).digest()
+            self._ctx.emit(Persist(b"", TRUST_ROW, key, row.to_bytes()))
+        referee.learned.clear()
+        for dispute in referee.disputes:
+            self._ctx.notify(
+                "result.disputed",
+                job_id=referee.state.job_id,
+                index=dispute.index,
+                right=dispute.right.header.author,
+                wrong=dispute.wrong.header.author,
+            )
+        referee.disputes.clear()
+        rulings, referee.rulings = referee.rulings, []
+        return rulings
+
+    def take_losers(self, referee: Referee) -> list[Exhibit]:
+        losers, referee.losers = referee.losers, []
+        return losers
+
+    def arm(self, referee: Referee, now_us: int) -> None:
+        """Look again while anything is under examination."""
+        if referee.cases and not self._armed:
+            self._armed = True
+            self._ctx.set_timer(("judge", b""), now_us + self._ctx.config.status_heartbeat_us)
+
+    def disarm(self) -> None:
+        self._armed = False
+
+    def press(self, referee: Referee, now_us: int) -> None:
+        """Copies that are overdue: a few tasks' time later than a short one would be."""
+        slack_us = 8 * max(referee.state.task_us, referee.state.spec.estimate_us)
+        patience_us = self._ctx.config.recheck_patience_us + slack_us
+        referee.on_time(now_us, self._ctx.wall_us(now_us) // 1_000_000, patience_us)
+
+    def unheard(self, referee: Referee) -> list[Record]:
+        """Requests whose copies have not come: the submitter does not reconcile, so it says them again."""
+        state = referee.state
+        return [
+            record
+            for record in state.rechecks.values()
+            if state.to_recheck.overlap(*numbers_of(record.body.lo, record.body.hi, record.body.copy, state.spec.tasks))
+        ]

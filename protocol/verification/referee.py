@@ -1,0 +1,403 @@
+"""The submitter's judge of one job: which results are held back, who runs them again, and what counts in the end.
+
+A worker has signed its results before anybody, the referee included, decides what of them is checked; the decision is
+drawn then, so no worker can know or steer it. Results that are not drawn pass at once. One of a node that has proved
+nothing yet waits until ten of its tasks were found right; one of a node that was caught is run again without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from ..batches import Batch
+from ..context import Randomness
+from ..intervals import IntervalSet
+from ..jobs import JobState, RejectedRecord
+from ..records import Recheck, Record, RecordError, RecordKind, open_record
+from .comparators import Comparator
+from .lanes import COPIES_MAX, numbers_of
+from .policy import PROVEN_AFTER, Policy, PolicyKind, stretch_to_check
+from .trust import Standing, TrustBook, runtime_of
+from .verdict import Verdict, Vote, decide
+
+# Tasks under examination at a time; what comes beyond passes only as far as there is room.
+CASES_MAX = 1_000_000
+AVOID_MAX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Exhibit:
+    """A batch whose proof was checked."""
+
+    header: Record
+    batch: Batch
+    columns: bytes
+    source: bytes
+
+    def vote(self, index: int) -> Vote:
+        """What it says of one task."""
+        offset = index - self.batch.first
+        external = self.batch.externals.get(offset)
+        output = None if external else self.batch.outputs[offset]
+        digest = external[0] if external else sha256(self.batch.outputs[offset]).digest()
+        header = self.header
+        return Vote(
+            header.body.copy, header.body.epoch, header.id, header.author, self.batch.exits[offset], digest, output
+        )
+
+
+@dataclass(slots=True)
+class Case:
+    """One task under examination. copies: the highest that was asked for.  awaited: asked for and not here yet."""
+
+    quorum: int
+    votes: list[Vote] = field(default_factory=list)
+    copies: int = 0
+    awaited: int = 0
+    asked_us: int = 0
+    winner: Vote | None = None
+
+
+@dataclass(slots=True)
+class Held:
+    """A batch that waits. parts: the tasks that it is wanted for.  unplanned: not yet decided whether to check them."""
+
+    exhibit: Exhibit
+    parts: tuple[tuple[int, int], ...]
+    unplanned: IntervalSet
+
+    def tasks(self) -> Iterable[int]:
+        for lo, hi in self.parts:
+            yield from range(lo, hi)
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """Tasks, as [lo, hi), whose result is in the exhibit. evidence: the batches that it was compared with."""
+
+    exhibit: Exhibit
+    parts: tuple[tuple[int, int], ...]
+    evidence: tuple[Exhibit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """Two signed results of one task that differ; the verdict was for the first."""
+
+    index: int
+    right: Exhibit
+    wrong: Exhibit
+
+
+@dataclass(slots=True)
+class Referee:
+    """See the module. What it decides is left in `rulings`, `requests`, `disputes`, `losers` (batches of which
+    nothing counts) and `learned` for its owner to take.
+
+    panel: the nodes that could run a copy now.  caught: those that were found wrong in this job.
+    """
+
+    state: JobState
+    policy: Policy
+    comparator: Comparator
+    book: TrustBook
+    rng: Randomness
+    panel: Callable[[], list[bytes]]
+    rulings: list[Ruling] = field(default_factory=list)
+    requests: list[Recheck] = field(default_factory=list)
+    disputes: list[Dispute] = field(default_factory=list)
+    losers: list[Exhibit] = field(default_factory=list)
+    learned: dict[tuple[bytes, str], Standing] = field(default_factory=dict)
+    caught: dict[bytes, None] = field(default_factory=dict)
+    held: dict[bytes, Held] = field(default_factory=dict)
+    cases: dict[int, Case] = field(default_factory=dict)
+    _copies: dict[bytes, Exhibit] = field(default_factory=dict)
+    _trials: dict[bytes, int] = field(default_factory=dict)
+    _judged: int = 0
+
+    # -- what comes in -------------------------------------------------------------------------------------
+
+    def take(self, exhibit: Exhibit, parts: tuple[tuple[int, int], ...], now_us: int, now_s: int) -> None:
+        """First results of tasks: hold what is to be checked, let the rest pass."""
+        held = Held(exhibit, parts, IntervalSet(*parts))
+        self.held[exhibit.header.id] = held
+        for index in [index for index in held.tasks() if index in self.cases] if self.cases else ():
+            held.unplanned.discard(index, index + 1)
+            self._add_vote(index, exhibit.vote(index), now_s)
+        self._plan(held, now_us, now_s)
+        self._finish(now_us, now_s)
+
+    def hear_copy(self, exhibit: Exhibit, now_us: int, now_s: int) -> None:
+        """A later copy's results: votes in the cases of its tasks, or of cases that will be."""
+        if not self._was_granted(exhibit.header):
+            return
+        copy, lo = exhibit.header.body.copy, exhibit.batch.first
+        hi = lo + len(exhibit.batch)
+        for index in range(lo, hi):
+            if index in self.state.accepted_tasks:
+                continue
+            if index not in self.cases:
+                # Of an earlier life of this submitter: its first result is still to come.
+                if len(self.cases) >= CASES_MAX:
+                    continue
+                self.cases[index] = Case(self.policy.quorum, copies=copy, awaited=1, asked_us=now_us)
+            self._copies[exhibit.header.id] = exhibit
+            self._add_vote(index, exhibit.vote(index), now_s)
+        self._ask(range(lo, hi), now_us)
+        self._finish(now_us, now_s)
+
+    def _was_granted(self, header: Record) -> bool:
+        """A copy counts only with the grant of a replica: else an accomplice could vote unasked."""
+        try:
+            grant = open_record(header.body.grant)
+            if grant.kind is not RecordKind.GRANT or grant.body.parent:
+                return False
+            self.state.check_grant(grant)
+        except (RecordError, RejectedRecord):
+            return False
+        first, last = header.body.first, header.body.first + header.body.count
+        lo, hi = numbers_of(first, last, header.body.copy, self.state.spec.tasks)
+        return bool(grant.body.holder == header.author and grant.body.lo <= lo and hi <= grant.body.hi)
+
+    def on_time(self, now_us: int, now_s: int, patience_us: int) -> None:
+        """Copies that do not come are asked for anew; who has nobody to ask decides with what there is."""
+        overdue = []
+        for index, case in self.cases.items():
+            if case.winner is None and now_us - case.asked_us >= patience_us:
+                overdue.append(index)
+        for index in overdue:
+            case = self.cases[index]
+            if self.policy.is_strict or self._others(case):
+                case.awaited = 0
+                continue
+            verdict = decide(self._counted(case), 1, self.comparator.same)
+            if verdict.winner is not None:
+                self._close(index, verdict, now_s)
+        self._ask(overdue, now_us)
+        self._finish(now_us, now_s)
+
+    # -- deciding what to check ----------------------------------------------------------------------------
+
+    def _plan(self, held: Held, now_us: int, now_s: int) -> None:
+        """Draw what of the batch is checked; of a node on trial the rest stays undecided until the trial is over."""
+        author = held.exhibit.header.author
+        if not held.unplanned:
+            return
+        if author in self.caught:
+            self._open(held, list(held.unplanned), now_us, quorum=self.policy.quorum)
+            return
+        if len(self.cases) >= CASES_MAX:
+            return
+        if not self.policy.is_strict and not [node for node in self.panel() if node != author]:
+            held.unplanned = IntervalSet()
+            return
+        if self.policy.kind is not PolicyKind.ADAPTIVE:
+            self._draw(held, self.policy.share_to_check(0), now_us)
+            return
+        streak = self.book.streak(author, runtime_of(self.state.spec), now_s)
+        if streak >= PROVEN_AFTER:
+            self._draw(held, self.policy.share_to_check(streak), now_us)
+            return
+        wanted = PROVEN_AFTER - streak - self._trials.get(author, 0)
+        if wanted > 0:
+            self._open(held, self._some(held.unplanned, wanted), now_us, quorum=self.policy.quorum)
+
+    def _draw(self, held: Held, share: float, now_us: int) -> None:
+        count = held.unplanned.total
+        stretch = stretch_to_check(count, share, self.rng.random(), self.rng.random())
+        chosen = _pick(held.unplanned, *stretch) if stretch is not None else []
+        self._open(held, chosen, now_us, quorum=self.policy.quorum)
+        held.unplanned = IntervalSet()
+
+    def _some(self, tasks: IntervalSet, wanted: int) -> list[tuple[int, int]]:
+        """So many, in one stretch at a random place."""
+        count = min(wanted, tasks.total)
+        start = self.rng.randrange(tasks.total - count + 1)
+        return _pick(tasks, start, start + count)
+
+    def _open(self, held: Held, parts: list[tuple[int, int]], now_us: int, *, quorum: int) -> None:
+        """Cases for these tasks of the batch; its own word is a vote, unless its author was caught."""
+        author = held.exhibit.header.author
+        opened: list[int] = []
+        for lo, hi in parts:
+            held.unplanned.discard(lo, hi)
+            for index in range(lo, hi):
+                case = self.cases.get(index)
+                if case is None:
+                    case = self.cases[index] = Case(quorum, asked_us=now_us)
+                case.votes.append(held.exhibit.vote(index))
+                opened.append(index)
+        if author not in self.caught:
+            self._trials[author] = self._trials.get(author, 0) + len(opened)
+        self._ask(opened, now_us)
+
+    # -- asking for copies ---------------------------------------------------------------------------------
+
+    def _counted(self, case: Case) -> list[Vote]:
+        return [vote for vote in case.votes if vote.node not in self.caught]
+
+    def _others(self, case: Case) -> bool:
+        """Whether there is anybody to ask who has not voted."""
+        voted = {vote.node for vote in case.votes}
+        return any(node not in voted for node in self.panel())
+
+    def _ask(self, indices: Iterable[int], now_us: int) -> None:
+        """Sign up as many copies as each case lacks; neighbours share a request."""
+        wanted: dict[int, IntervalSet] = {}
+        for index in indices:
+            case = self.cases.get(index)
+            if case is None or case.winner is not None:
+                continue
+            more = decide(self._counted(case), case.quorum, self.comparator.same).more
+            while case.awaited < more and case.copies < COPIES_MAX - 1:
+                case.copies += 1
+                case.awaited += 1
+                case.asked_us = now_us
+                wanted.setdefault(case.copies, IntervalSet()).add(index, index + 1)
+        for copy, tasks in wanted.items():
+            for lo, hi in tasks:
+                nodes = dict.fromkeys(vote.node for index in range(lo, hi) for vote in self.cases[index].votes)
+                salt = self.rng.getrandbits(128).to_bytes(16, "big")
+                self.requests.append(Recheck(self.state.job_id, lo, hi, copy, salt, tuple(nodes)[-AVOID_MAX:]))
+
+    # -- verdicts ------------------------------------------------------------------------------------------
+
+    def _add_vote(self, index: int, vote: Vote, now_s: int) -> None:
+        case = self.cases[index]
+        if any(known.batch_id == vote.batch_id or (vote.copy and known.copy == vote.copy) for known in case.votes):
+            return
+        case.votes.append(vote)
+        if vote.copy:
+            case.awaited = max(0, case.awaited - 1)
+        if case.winner is None:
+            verdict = decide(self._counted(case), case.quorum, self.comparator.same)
+            if verdict.winner is not None:
+                self._close(index, verdict, now_s)
+        elif not self.comparator.same(case.winner, vote):
+            self._catch(index, case.winner, vote, now_s)
+
+    def _close(self, index: int, verdict: Verdict, now_s: int) -> None:
+        case, winner = self.cases[index], verdict.winner
+        assert winner is not None
+        case.winner = winner
+        runtime = runtime_of(self.state.spec)
+        if len(verdict.agreeing) > 1:
+            for node in verdict.agreeing:
+                self._learn(self.book.found_right(node, runtime, 1, now_s))
+        for vote in case.votes:
+            if vote.node in self._trials and vote.copy == 0:
+                self._trials[vote.node] = max(0, self._trials[vote.node] - 1)
+            if vote.node in verdict.dissenting:
+                self._catch(index, winner, vote, now_s)
+
+    def _catch(self, index: int, right: Vote, wrong: Vote, now_s: int) -> None:
+        """Its record is gone, and its other word here too: what it delivered is run again without it."""
+        self._learn(self.book.found_wrong(wrong.node, runtime_of(self.state.spec), now_s))
+        self.caught[wrong.node] = None
+        self._trials.pop(wrong.node, None)
+        mine, other = self._exhibit(right.batch_id), self._exhibit(wrong.batch_id)
+        if mine is not None and other is not None and self.comparator.is_exact:
+            self.disputes.append(Dispute(index, mine, other))
+
+    def _learn(self, row: Standing) -> None:
+        self.learned[row.node, row.runtime] = row
+
+    def distrust(self, node: bytes, now_us: int, now_s: int) -> None:
+        """It was convicted elsewhere: its word does not count here either."""
+        if node not in self.caught:
+            self.caught[node] = None
+            self._trials.pop(node, None)
+            self._finish(now_us, now_s)
+
+    def _exhibit(self, batch_id: bytes) -> Exhibit | None:
+        held = self.held.get(batch_id)
+        return held.exhibit if held is not None else self._copies.get(batch_id)
+
+    # -- letting go ----------------------------------------------------------------------------------------
+
+    def _finish(self, now_us: int, now_s: int) -> None:
+        """Plan what waited for a trial, retry what a caught node said, release what is settled; until nothing moves."""
+        while True:
+            known = len(self.caught)
+            for held in list(self.held.values()):
+                if held.exhibit.header.author in self.caught:
+                    self._retry(held, now_us, now_s)
+                else:
+                    self._plan(held, now_us, now_s)
+            if known != self._judged:
+                self._judged = known
+                # Votes that counted do not any more.
+                self._ask(list(self.cases), now_us)
+            if known == len(self.caught):
+                break
+        for held in list(self.held.values()):
+            self._release(held)
+
+    def _retry(self, held: Held, now_us: int, now_s: int) -> None:
+        """All tasks of a caught node's batch become cases, in which its own word does not count."""
+        author = held.exhibit.header.author
+        unchecked = [index for index in held.tasks() if index not in self.cases]
+        self._open(held, _ranges(unchecked), now_us, quorum=self.policy.quorum)
+        for index in held.tasks():
+            case = self.cases[index]
+            if case.winner is not None and case.winner.node == author:
+                case.winner = None
+                verdict = decide(self._counted(case), case.quorum, self.comparator.same)
+                if verdict.winner is not None:
+                    self._close(index, verdict, now_s)
+        self._ask(list(held.tasks()), now_us)
+
+    def _release(self, held: Held) -> None:
+        if held.unplanned:
+            return
+        own = held.exhibit.header.id
+        won: dict[bytes, list[int]] = {}
+        for index in held.tasks():
+            case = self.cases.get(index)
+            if case is None:
+                won.setdefault(own, []).append(index)
+            elif case.winner is None:
+                return
+            else:
+                won.setdefault(case.winner.batch_id, []).append(index)
+        compared: dict[bytes, Exhibit] = {}
+        for index in held.tasks():
+            case = self.cases.get(index)
+            for vote in case.votes if case is not None else ():
+                exhibit = self._exhibit(vote.batch_id)
+                if exhibit is not None:
+                    compared[vote.batch_id] = exhibit
+        for batch_id, indices in won.items():
+            winner = self._exhibit(batch_id)
+            assert winner is not None, "a verdict for a batch that nobody has"
+            others = tuple(exhibit for key, exhibit in compared.items() if key != batch_id)
+            self.rulings.append(Ruling(winner, tuple(_ranges(indices)), others))
+        if own not in won:
+            self.losers.append(held.exhibit)
+        del self.held[own]
+        for index in held.tasks():
+            self.cases.pop(index, None)
+        for batch_id, exhibit in list(self._copies.items()):
+            span = range(exhibit.batch.first, exhibit.batch.first + len(exhibit.batch))
+            if not any(index in self.cases for index in span):
+                del self._copies[batch_id]
+
+
+def _pick(tasks: IntervalSet, lo: int, hi: int) -> list[tuple[int, int]]:
+    """The lo-th to the hi-th task of a set, as ranges."""
+    found, at = [], 0
+    for a, b in tasks:
+        first, last = max(a, a + lo - at), min(b, a + hi - at)
+        if first < last:
+            found.append((first, last))
+        at += b - a
+    return found
+
+
+def _ranges(indices: Iterable[int]) -> list[tuple[int, int]]:
+    found = IntervalSet()
+    for index in indices:
+        found.add(index, index + 1)
+    return list(found)

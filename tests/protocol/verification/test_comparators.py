@@ -1,0 +1,123 @@
+"""When outputs are the same: by bytes, by pixels whatever the file says besides, by numbers within their tolerance."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from hashlib import sha256
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from hearthmesh.protocol.verification.comparators import parse_comparator, pixel_digest
+from hearthmesh.protocol.verification.verdict import Vote
+
+
+def same(how: str, a: bytes, b: bytes) -> bool:
+    def vote(output: bytes, node: bytes) -> Vote:
+        return Vote(0, 1, node, node, 0, sha256(output).digest(), output)
+
+    comparator = parse_comparator(how)
+    return comparator.same(vote(a, b"a"), vote(b, b"b"))
+
+
+def png(image: Image.Image, note: str = "", level: int = 6) -> bytes:
+    info, out = PngInfo(), io.BytesIO()
+    if note:
+        info.add_text("date", note)
+    image.save(out, "PNG", pnginfo=info, compress_level=level)
+    return out.getvalue()
+
+
+def picture(mode: str, shade: int = 0) -> Image.Image:
+    image = Image.new("RGB", (31, 17))
+    image.putdata([(7 * x % 256, (x * x + shade) % 256, 255 - x % 256) for x in range(31 * 17)])
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1"])
+def test_pictures_are_the_same_by_their_pixels(mode: str) -> None:
+    early, late = png(picture(mode), "monday"), png(picture(mode), "tuesday", level=1)
+    assert early != late and same("pixels", early, late) and not same("exact", early, late)
+
+
+def test_one_pixel_makes_another_picture() -> None:
+    other = picture("RGB")
+    other.putpixel((3, 3), (1, 2, 3))
+    assert not same("pixels", png(picture("RGB")), png(other))
+
+
+def test_a_picture_is_unfiltered_before_it_is_hashed() -> None:
+    """All five row filters, written by hand, of one grey picture."""
+    rows = [bytes([10, 20, 40, 80]), bytes([11, 19, 44, 81]), bytes([9, 9, 9, 9]), bytes([200, 100, 50, 25]), bytes(4)]
+
+    def filtered(kind: int, row: bytes, above: bytes) -> bytes:
+        out = bytearray([kind])
+        for x, value in enumerate(row):
+            left, up, corner = (row[x - 1] if x else 0), above[x], (above[x - 1] if x else 0)
+            guess = left + up - corner
+            near = min((abs(guess - left), 0, left), (abs(guess - up), 1, up), (abs(guess - corner), 2, corner))[2]
+            out.append((value - (0, left, up, (left + up) // 2, near)[kind]) % 256)
+        return bytes(out)
+
+    def build(kinds: tuple[int, ...]) -> bytes:
+        data = b"".join(filtered(k, row, above) for k, row, above in zip(kinds, rows, [bytes(4), *rows], strict=False))
+        head = struct.pack(">IIBBBBB", 4, 5, 8, 0, 0, 0, 0)
+        chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(data)), (b"IEND", b"")]
+        body = b"".join(struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+        return b"\x89PNG\r\n\x1a\n" + body
+
+    plain = pixel_digest(build((0, 0, 0, 0, 0)))
+    assert plain is not None and plain == pixel_digest(build((0, 1, 2, 3, 4))) == pixel_digest(build((4, 3, 1, 2, 3)))
+
+
+def test_netpbm_comments_do_not_count() -> None:
+    assert same("pixels", b"P6 2 1 255\n" + b"abcdef", b"P6\n# by hand\n2 1\n255\n" + b"abcdef")
+    assert not same("pixels", b"P6 2 1 255\nabcdef", b"P6 2 1 255\nabcdeg")
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_picture_are_none(content: bytes) -> None:
+    for head in (b"", b"\x89PNG\r\n\x1a\n", b"P6 "):
+        pixel_digest(head + content)
+
+
+def test_a_picture_that_unpacks_to_more_than_its_size_is_none() -> None:
+    head = struct.pack(">IIBBBBB", 4, 5, 8, 0, 0, 0, 0)
+    bomb = zlib.compress(bytes(10_000_000))
+    chunks = [(b"IHDR", head), (b"IDAT", bomb)]
+    body = b"".join(struct.pack(">I", len(d)) + n + d + bytes(4) for n, d in chunks)
+    assert pixel_digest(b"\x89PNG\r\n\x1a\n" + body) is None
+
+
+@pytest.mark.parametrize(
+    ("how", "a", "b", "verdict"),
+    [
+        ("numeric(abs=0.01)", b"1.000 x\n", b"1.005 x\n", True),
+        ("numeric(abs=0.01)", b"1.000 x\n", b"1.005 y\n", False),
+        ("numeric(abs=0.01)", b"1.0\n", b"1.0\n2.0\n", False),
+        ("numeric(rel=0.1)", b"100,nan,inf", b"109,nan,inf", True),
+        ("numeric(rel=0.1)", b"100", b"120", False),
+        ("numeric(rel=0.1)", b"inf", b"1e308", False),
+        ("numeric(abs=0, rel.1=0.5)", b"1 10", b"1 14", True),
+        ("numeric(abs=0, rel.1=0.5)", b"1.1 10", b"1 14", False),
+    ],
+)
+def test_numbers_are_the_same_within_their_tolerance(how: str, a: bytes, b: bytes, verdict: bool) -> None:
+    assert same(how, a, b) is verdict and same(how, b, a) is verdict
+
+
+def test_without_the_bytes_only_digests_count() -> None:
+    comparator = parse_comparator("numeric(abs=5)")
+    far = Vote(0, 1, b"a", b"a", 0, b"1"), Vote(1, 1, b"b", b"b", 0, b"2")
+    assert not comparator.same(*far) and comparator.same(far[0], far[0]._replace(node=b"b"))
+
+
+@pytest.mark.parametrize("text", ["", "bytes", "numeric()", "numeric(abs=-1)", "numeric(abs=nan)", "numeric(tol=1)"])
+def test_an_unknown_comparator_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected|tolerance"):
+        parse_comparator(text)
