@@ -45,6 +45,7 @@ from .records import (
     sign_record,
 )
 from .tables import Tables
+from .verification.deposition import ACCEPTED_A_RECORD_MAX
 from .verification.judging import Judging, unknown_rules
 from .verification.referee import Exhibit, Referee, Ruling
 from .verification.trust import TrustBook
@@ -243,7 +244,13 @@ class Submitter:
             self._replace(own, peer, message.reason, now_us)
         elif message.request == 0 and own.source == peer:
             own.suspects[peer] = None
-            self._follow_other(own, now_us)
+            if all(node in own.suspects for node in own.state.replicas if self._members.is_alive(node)):
+                # Others have their seats: ask who, and look again with the next heartbeat.
+                own.suspects.clear()
+                own.source = None
+                self.find(own.state.job_id)
+            else:
+                self._follow_other(own, now_us)
 
     def _replace(self, own: OwnJob, node: bytes, reason: str, now_us: int) -> None:
         members = own.state.replicas
@@ -531,7 +538,7 @@ class Submitter:
         own.told_us = now_us
         self._open_window(own)
         while own.pending:
-            part, own.pending = own.pending[:1024], own.pending[1024:]
+            part, own.pending = own.pending[:ACCEPTED_A_RECORD_MAX], own.pending[ACCEPTED_A_RECORD_MAX:]
             body = Acceptance(own.state.job_id, tuple(part))
             record = sign_record(self._ctx.identity, RecordKind.ACCEPTANCE, body)
             own.state.merge(record)

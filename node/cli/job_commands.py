@@ -144,6 +144,23 @@ def peers(client: ClientPath = None, as_json: Json = False) -> None:
     _end(run_client(lambda: jobs.peers(client, as_json)))
 
 
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder that hearth results has filled.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Check a folder of results from its files alone, as anybody can: signatures, admission, digests, the workers that
+    agreed, what the submitter accepted, what it cost. No network. Exit code 1 names what was forged or edited.
+
+    \b
+    Examples:
+      hearth verify hello-3f2a91c0
+      hearth verify out --json | jq .faults
+    """
+    from . import verifying
+
+    _end(verifying.verify(folder, as_json))
+
+
 def register(app: typer.Typer) -> None:
     """Add them to the program's commands, in the order of a job's life."""
     for name, command in (
@@ -155,6 +172,7 @@ def register(app: typer.Typer) -> None:
         ("cancel", cancel),
         ("jobs", list_jobs),
         ("peers", peers),
+        ("verify", verify),
     ):
         app.command(name)(command)
 

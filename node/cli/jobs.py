@@ -144,6 +144,7 @@ async def _fetch(session: Session, job: Job, folder: ResultsFolder, follow: bool
                 show(describe_status(status, job.spec.name, session.mesh.members(), rate))
 
         await fetch_results(job, folder, follow=follow, on_status=on_status)
+        await trio.to_thread.run_sync(folder.add_proofs, *job.proofs(folder.signed()))
     here, failed = folder.done.total, sorted(folder.failed)
     if as_json:
         print_json(

@@ -3,7 +3,7 @@
     0007.out                     output of task 7 (function ABI); 0007.err: the end of its standard error
     0007/stdout, 0007/<file>     of a program: standard output, and what it left in /out; 0007/stderr
     results.jsonl                one line a task: exit code, worker, digest, fuel, CPU time, batch
-    proofs/<batch>.header        the worker's signed record; <batch>.columns: what its root is made of
+    proofs/                      what a third party needs to check all this (proof_files.py)
     job.json                     which job this is
 
 A task's line is written after its files. Lines say the digests, so a run that resumes trusts no file that it
@@ -29,6 +29,14 @@ from ..client import Result
 from ..client.job import SignedPart, VerifiedBatch
 from ..execution.outcome import is_file_name
 from .errors import UserError
+from .proof_files import (
+    DamagedRecords,
+    batch_path,
+    encode_records,
+    mesh_path,
+    read_records,
+    records_path,
+)
 
 _OWN_NAMES = ("stdout", "stderr", "output", "files")
 
@@ -45,7 +53,7 @@ class ResultsFolder:
         self._signed: dict[int, bytes] = {}
         self._job_id = job_id
         self._programs = spec.abi != "function"
-        self._width = len(str(spec.tasks - 1))
+        self._spec = spec
         self._journal = root / "results.jsonl"
         try:
             (root / "proofs").mkdir(parents=True, exist_ok=True)
@@ -73,8 +81,9 @@ class ResultsFolder:
         """Keep a batch's results: files first, then their lines, on disk when it returns. Raises UserError."""
         try:
             batch = taken.header.id.hex()
-            self._put(self.root / "proofs" / f"{batch}.header", taken.header.raw, durable=True)
-            self._put(self.root / "proofs" / f"{batch}.columns", taken.columns, durable=True)
+            for header, columns in ((taken.header, taken.columns), *taken.evidence):
+                self._put(batch_path(self.root, header.id.hex(), "header"), header.raw, durable=True)
+                self._put(batch_path(self.root, header.id.hex(), "columns"), columns, durable=True)
             lines = [self._keep(result, batch) for result in results]
             with self._journal.open("ab") as journal:
                 journal.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
@@ -85,6 +94,18 @@ class ResultsFolder:
         for result in results:
             self._count(result.index, result.exit_code)
             self._signed.setdefault(result.index, taken.header.id)
+
+    def add_proofs(self, mesh: bytes, records: Sequence[bytes]) -> None:
+        """The records that show what was submitted, asked for and accepted, beside those of earlier runs."""
+        try:
+            self._put(mesh_path(self.root), mesh, durable=True)
+            try:
+                held = read_records(self.root)
+            except DamagedRecords:
+                held = []
+            self._put(records_path(self.root), encode_records((*held, *records)), durable=True)
+        except OSError as error:
+            raise UserError(f"{error.filename or self.root}: {error.strerror}; what is here stays usable") from error
 
     # -- keeping -------------------------------------------------------------------------------------------
 
@@ -105,6 +126,8 @@ class ResultsFolder:
         else:
             self._put(self._place(result.index), result.output)
             stderr = self._place(result.index).with_suffix(".err")
+            if not result.stderr:
+                stderr.unlink(missing_ok=True)
         if result.stderr:
             line["stderr_bytes"] = len(result.stderr)
             self._put(stderr, result.stderr)
@@ -128,8 +151,7 @@ class ResultsFolder:
         return list(files)
 
     def _place(self, index: int) -> Path:
-        name = f"{index:0{self._width}d}"
-        return self.root / (name if self._programs else f"{name}.out")
+        return place_of(self.root, index, self._spec)
 
     def _put(self, path: Path, content: bytes, *, durable: bool = False) -> None:
         fresh = path.with_name(f".{path.name}.part")
@@ -172,31 +194,62 @@ class ResultsFolder:
         if len(whole) != len(content):  # the last run ended in the middle of a line
             with self._journal.open("r+b") as journal:
                 journal.truncate(len(whole))
-        lines: dict[int, dict[str, Any]] = {}
-        for text in whole.splitlines():
-            line = _line(text)
+        for line in map(_line, whole.splitlines()):
             if line is not None and line["index"] < self.tasks:
-                lines[line["index"]] = line
                 self._signed.setdefault(line["index"], bytes.fromhex(line["batch"]))
-        for index, line in lines.items():
-            if self._digest(index, line) == line["sha256"]:
+        for index, line in read_lines(self.root)[0].items():
+            if index < self.tasks and output_digest(self.root, index, line, self._spec)[1] == line["sha256"]:
                 self._count(index, line["exit"])
 
-    def _digest(self, index: int, line: dict[str, Any]) -> str:
-        """Of the output as its files hold it now; empty where one is not there."""
-        place = self._place(index)
-        try:
-            if not self._programs:
-                output = place.read_bytes()
-            elif line["files"] is None:
-                whole = place / "output"
-                output = whole.read_bytes() if whole.exists() else b""
-            else:
-                files = {name: (place / _stored_name(name)).read_bytes() for name in line["files"]}
-                output = _pack((place / "stdout").read_bytes(), files)
-        except OSError:
-            return ""
-        return sha256(output).hexdigest()
+
+def place_of(root: Path, index: int, spec: JobSpec) -> Path:
+    """A task's output file, or for programs its folder."""
+    name = f"{index:0{len(str(spec.tasks - 1))}d}"
+    return root / (f"{name}.out" if spec.abi == "function" else name)
+
+
+def read_lines(root: Path) -> tuple[dict[int, dict[str, Any]], list[int]]:
+    """The journal: the last line of each task, and the numbers (from 1) of those that are none. Raises OSError."""
+    lines: dict[int, dict[str, Any]] = {}
+    damaged: list[int] = []
+    try:
+        content = (root / "results.jsonl").read_bytes()
+    except FileNotFoundError:
+        return lines, damaged
+    for number, text in enumerate(content.splitlines(), 1):
+        line = _line(text)
+        if line is None:
+            damaged.append(number)
+        else:
+            lines[line["index"]] = line
+    return lines, damaged
+
+
+def output_digest(root: Path, index: int, line: dict[str, Any], spec: JobSpec) -> tuple[str, str]:
+    """(file, digest) of the output as its files hold it now; the digest is empty where one is not there."""
+    place = place_of(root, index, spec)
+    try:
+        if spec.abi == "function":
+            output = place.read_bytes()
+        elif line.get("files") is None:
+            whole = place / "output"
+            output = whole.read_bytes() if whole.exists() else b""
+        else:
+            files = {name: (place / _stored_name(name)).read_bytes() for name in line["files"]}
+            output = _pack((place / "stdout").read_bytes(), files)
+    except OSError:
+        return place.name, ""
+    return place.name, sha256(output).hexdigest()
+
+
+def stderr_of(root: Path, index: int, spec: JobSpec) -> tuple[str, bytes]:
+    """(file, content) of what a task's standard error ended with; empty if it said nothing."""
+    place = place_of(root, index, spec)
+    path = place.with_suffix(".err") if spec.abi == "function" else place / "stderr"
+    try:
+        return str(path.relative_to(root)), path.read_bytes()
+    except OSError:
+        return str(path.relative_to(root)), b""
 
 
 def _stored_name(name: str) -> str:

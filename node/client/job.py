@@ -137,6 +137,13 @@ class Job:
                 )
         return found
 
+    def proofs(self, signed: Iterable[SignedPart]) -> tuple[bytes, list[bytes]]:
+        """The mesh's definition, and the job's signed records: what shows to others that its results count.
+
+        signed: what was kept, as for `batches`.  What of it no acceptance of this session names is signed for anew.
+        """
+        return self._client.proofs(self.job_id, signed)
+
     async def cancel(self) -> None:
         """Sign and send the cancellation; replicas pass it on to whoever runs the tasks."""
         with self._client.listen(self.job_id) as notes:

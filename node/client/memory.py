@@ -8,31 +8,24 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from ...protocol.events import StoredRow
-from ...protocol.verification.judging import TRUST_ROW
-from ..storage.errors import StorageError
 from ..storage.files import typed_errors
-from ..storage.records import Put, Write
-from .volatile import VolatileStore
 
 ROW_BYTES_MAX = 1 << 20
 # Larger than this the file is written anew when it is opened, each row once.
 COMPACT_BYTES = 1 << 20
-REMEMBERED = (TRUST_ROW,)
 _decoder = msgspec.msgpack.Decoder(tuple[int, bytes, bytes])
 
 
-class ClientStore(VolatileStore):
-    """The driver's store of a client: in memory, but what is remembered goes into the file as well."""
+class ClientMemory:
+    """The open file. rows: what was in it."""
 
     def __init__(self, path: Path) -> None:
         """Raises StorageError if the file can't be opened."""
-        super().__init__()
         found = read_memory(path)
         self.rows = tuple(StoredRow(b"", kind, key, body) for (kind, key), body in found.items())
         with typed_errors(path):
@@ -45,14 +38,12 @@ class ClientStore(VolatileStore):
     def close(self) -> None:
         os.close(self._file)
 
-    def submit(self, writes: Sequence[Write], done: Callable[[StorageError | None], None]) -> None:
-        lasting = [write.record for write in writes if isinstance(write, Put) and write.record.kind in REMEMBERED]
-        if lasting:
-            try:
-                os.write(self._file, b"".join(_encode(row.kind, row.key, row.body) for row in lasting))
-            except OSError:  # a full disk: the session goes on with what it has in memory
-                pass
-        super().submit(writes, done)
+    def remember(self, kind: int, key: bytes, body: bytes) -> None:
+        """Append a row; on a full disk the session goes on with what it has in memory."""
+        try:
+            os.write(self._file, _encode(kind, key, body))
+        except OSError:
+            return
 
 
 def read_memory(path: Path) -> dict[tuple[int, bytes], bytes]:

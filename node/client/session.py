@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from ...protocol.effects import Notify
 from ...protocol.events import Event, ListJobs, Settle, SubmitJob
 from ...protocol.mesh import Mesh, NodeProfile
 from ...protocol.records import JobSpec, MemberRecord, RecordKind
+from ...protocol.verification.deposition import deposition
+from ...protocol.verification.judging import TRUST_ROW
 from ..config import ClientConfig, load_client_config
 from ..driver import BlobsUnavailable, Driver, monotonic_us
 from ..jobfile import JobFile
@@ -31,10 +34,11 @@ from ..tasks import NodeBlobs
 from ..transport.addresses import split_peer_address
 from ..transport.links import LinkConfig, Links
 from .errors import ClientError, JobFailed, single_error
-from .job import Batches, Job, Listener, Notes, Results, open_notes
-from .memory import ClientStore
+from .job import Batches, Job, Listener, Notes, Results, SignedPart, open_notes
+from .memory import ClientMemory
 from .request import JobRequest, build_spec
 from .result import Result
+from .volatile import VolatileStore
 
 CONNECT_TIMEOUT_S = 15.0
 # Replicas are learned with the first exchange of tables; a small mesh may have fewer than wanted.
@@ -86,8 +90,9 @@ class Client:
             incarnation=time.time_ns() // 1_000,
             wall_offset_us=time.time_ns() // 1_000 - monotonic_us(),
         )
-        memory = ClientStore(folder.memory)
-        driver = Driver(mesh, memory)
+        memory = ClientMemory(folder.memory)
+        driver = Driver(mesh, VolatileStore())
+        driver.observers.append(partial(_remember, memory))
         store = BlobStore(folder.blobs, BLOB_QUOTA_BYTES)
         link_config = LinkConfig(listen=(), bootstrap=config.client.bootstrap, mdns=config.client.mdns)
         links = Links(membership.identity, membership.certificate_bytes, membership.policy, link_config, driver, store)
@@ -337,6 +342,12 @@ class Client:
                     return note
         raise ClientError(f"{problem} within {timeout_s:g} s")
 
+    def proofs(self, job_id: bytes, signed: Iterable[SignedPart]) -> tuple[bytes, list[bytes]]:
+        """See `Job.proofs`."""
+        mesh = self._driver.mesh
+        records = deposition(mesh.ctx.identity, mesh.submitter.jobs[job_id].state, signed)
+        return mesh.ctx.policy.mesh.to_bytes(), [record.raw for record in records]
+
     def checking(self, job_id: bytes) -> int:
         """Tasks of a followed job that are held until they are compared."""
         own = self._driver.mesh.submitter.jobs.get(job_id)
@@ -370,3 +381,8 @@ def raise_for_exit(job: Job, result: Result) -> None:
         tail = result.stderr.decode(errors="replace").strip().splitlines()
         why = f": {tail[-1]}" if tail else ""
         raise JobFailed(job.job_id, f"task {result.index} ended with exit code {result.exit_code}{why}")
+
+
+def _remember(memory: ClientMemory, note: Notify) -> None:
+    if note.name == "trust.learned":
+        memory.remember(TRUST_ROW, note.fields["key"], note.fields["body"])

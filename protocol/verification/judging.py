@@ -6,7 +6,6 @@ from hashlib import sha256
 
 from ...crypto.certificates import Role
 from ..context import Context
-from ..effects import Persist
 from ..jobs import JobState
 from ..membership import Membership
 from ..records import JobSpec, MemberRecord, Record, RecordKind, sign_record
@@ -66,10 +65,9 @@ class Judging:
         return [sign_record(self._ctx.identity, RecordKind.RECHECK, body) for body in requests]
 
     def take_rulings(self, referee: Referee) -> list[Ruling]:
-        """Also writes down what was learned of the workers."""
+        """Also tells what was learned of the workers: nothing that is sent has to wait for that to be written."""
         for row in referee.learned.values():
-            key = sha256(row.node + row.runtime.encode()).digest()
-            self._ctx.emit(Persist(b"", TRUST_ROW, key, row.to_bytes()))
+            self._ctx.notify("trust.learned", key=sha256(row.node + row.runtime.encode()).digest(), body=row.to_bytes())
         referee.learned.clear()
         for dispute in referee.disputes:
             self._ctx.notify(

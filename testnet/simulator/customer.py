@@ -28,7 +28,8 @@ SUBMIT_AGAIN_US = 2 * SECOND
 class Order:
     """A job of the customer's, and what it has of it: on its own disk, so that no crash takes it.
 
-    taken: by task, the batch that it came in.  wrong: tasks of which it was given something that is not the result.
+    taken: by task, the batch that it came in.  wrong: tasks of which it was given something that is not the
+    result, and by whom.  caught: workers that it found wrong, and when.
     """
 
     plan: JobPlan
@@ -41,6 +42,7 @@ class Order:
     taken: dict[int, bytes] = field(default_factory=dict)
     have: IntervalSet = field(default_factory=IntervalSet)
     wrong: dict[int, bytes] = field(default_factory=dict)
+    caught: dict[bytes, int] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -124,6 +126,8 @@ class Customer:
             self._world.engine.after(0, self._find, life, known)
         elif note.name == "job.results":
             self._take(life, known, fields)
+        elif note.name == "result.disputed":
+            known.caught.setdefault(fields["wrong"], self._world.engine.now_us)
 
     def _take(self, life: Life, order: Order, fields: dict[str, Any]) -> None:
         batch_id, batch = fields["header"].id, fields["batch"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -27,10 +28,15 @@ if TYPE_CHECKING:
     from .world import World
 
 REMEMBERED_MAX = 400
+# Three times what makes a worker believed.
+SLEEPS_TASKS = 30
 
 
 class Liar:
-    """The base of all: says what the machine says, and computes what a task computes."""
+    """The base of all: says what the machine says, and computes what a task computes.
+
+    lied_us: when it first put out something wrong, 0 if never.
+    """
 
     name = "honest"
 
@@ -38,11 +44,12 @@ class Liar:
         self.machine = machine
         self.world = world
         self.dice = dice
+        self.lied_us = 0
 
     def say(self, life: Life, peer: bytes, message: Message) -> None:
         self.world.network.send(life, peer, message)
 
-    def outputs(self, outputs: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    def outputs(self, run: Execute, outputs: tuple[bytes, ...]) -> tuple[bytes, ...]:
         return outputs
 
     def runs(self, run: Execute) -> bool:
@@ -89,12 +96,39 @@ class Equivocator(Liar):
 
 
 class WrongResults(Liar):
-    """Puts out something else. This version has no policy that would find out; nothing else may break by it."""
+    """Puts out something else, each liar its own."""
 
     name = "wrong results"
 
-    def outputs(self, outputs: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        return tuple(bytes(len(output)) for output in outputs)
+    def outputs(self, run: Execute, outputs: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        return tuple(sha256(self.machine.id + output).digest()[: len(output)] for output in outputs)
+
+
+class Accomplice(Liar):
+    """Puts out something else, the same as all its accomplices do: they vouch for each other."""
+
+    name = "accomplice"
+
+    def outputs(self, run: Execute, outputs: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        return tuple(sha256(b"agreed" + output).digest()[: len(output)] for output in outputs)
+
+
+class Sleeper(Accomplice):
+    """An accomplice that is honest until it has a name, and then lies in one batch of four."""
+
+    name = "sleeper"
+
+    def __init__(self, machine: Machine, world: World, dice: Stream) -> None:
+        super().__init__(machine, world, dice)
+        self._honest = 0
+
+    def outputs(self, run: Execute, outputs: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        batch = sha256(run.job_id + run.first.to_bytes(8, "big")).digest()[0]
+        # Of a copy it knows that it is a check, so its accomplices can count on it; else it has to be believed first.
+        if run.copy == 0 and (self._honest < SLEEPS_TASKS or batch % 4):
+            self._honest += len(outputs)
+            return outputs
+        return super().outputs(run, outputs) if batch % 4 == 0 else outputs
 
 
 class BadProof(Liar):
@@ -207,6 +241,8 @@ LIARS: dict[str, type[Liar]] = {
         Forger,
         Equivocator,
         WrongResults,
+        Accomplice,
+        Sleeper,
         BadProof,
         LyingDigests,
         Hoarder,

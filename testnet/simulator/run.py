@@ -117,21 +117,22 @@ def _play(world: World) -> int:
         return 0
     deadline_us = world.calm_us + plan.bound_us
     if plan.stops_early:
-        engine.run(deadline_us, lambda: bool(violations) or _all_done(world), check_every=64)
-        if not violations and _all_done(world):
+        engine.run(deadline_us, lambda: bool(violations) or all_done(world), check_every=64)
+        if not violations and all_done(world):
             quiet_us = engine.now_us + QUIET_US
             engine.run(quiet_us, lambda: bool(violations) or _alike(world), check_every=64)
     else:
         engine.run(deadline_us, lambda: bool(violations))
     if plan.settles_us and not violations:
         engine.run(engine.now_us + plan.settles_us, lambda: bool(violations))
-    converged_us = engine.now_us if _all_done(world) and _alike(world) else 0
+    converged_us = engine.now_us if all_done(world) and _alike(world) else 0
     if not violations:
         world.checkers.at_rest()
     return converged_us
 
 
-def _all_done(world: World) -> bool:
+def all_done(world: World) -> bool:
+    """Whether every job that was not cancelled is complete, and accepted at all who keep it."""
     for customer in world.customers:
         for order in customer.orders:
             if not order.cancelled and not (order.complete and all_accepted(world, order.job_id)):

@@ -1,0 +1,39 @@
+"""`hearth verify`: what a third party's check of a results folder found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from .errors import JOB_FAILED, SUCCESS
+from .output import energy, note, print_json, print_table, say
+from .verify_folder import verify_folder
+
+FAULTS_SHOWN_MAX = 20
+
+
+def verify(folder: Path, as_json: bool) -> int:
+    """Exit code 0 if all is good, 1 if anything was forged, edited or is missing. Raises UserError."""
+    report = verify_folder(folder)
+    code = SUCCESS if report.ok else JOB_FAILED
+    if as_json:
+        print_json({"ok": report.ok, **asdict(report)})
+        return code
+    for fault in report.faults[:FAULTS_SHOWN_MAX]:
+        say(f"{fault.file}: {fault.reason}")
+    if len(report.faults) > FAULTS_SHOWN_MAX:
+        say(f"and {len(report.faults) - FAULTS_SHOWN_MAX} more; --json lists all")
+    say(f"{report.name}  {report.job}")
+    say(f"mesh {report.mesh or 'unknown'}, submitted by {report.submitter or 'nobody'}, policy {report.policy or '-'}")
+    say(
+        f"{report.results} of {report.tasks} results, {report.accepted} accepted, "
+        f"{report.compared} found by more than one worker"
+    )
+    rows = [
+        (worker, each.tasks, f"{each.cpu_us / 1e6:.3f}", energy(each.energy_mj / 1000), energy(each.useful_mj / 1000))
+        for worker, each in sorted(report.receipts.items())
+    ]
+    print_table(("worker", ">tasks", ">CPU s", ">energy", ">wanted heat"), rows, empty="no result was good")
+    if not report.ok:
+        note(f"{len(report.faults)} faults: these results do not prove themselves")
+    return code

@@ -1,0 +1,215 @@
+"""`hearth verify`: a folder proves itself, and whatever was edited is named with its file and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from hearthmesh.crypto.certificates import Role, issue
+from hearthmesh.crypto.identity import Identity
+from hearthmesh.crypto.mesh import MeshDefinition
+from hearthmesh.node.cli.app import run
+from hearthmesh.node.cli.results_folder import ResultsFolder
+from hearthmesh.node.cli.verify_folder import Fault, verify_folder
+from hearthmesh.node.client import Result
+from hearthmesh.node.client.job import VerifiedBatch
+from hearthmesh.protocol.batches import Batch, encode_columns
+from hearthmesh.protocol.jobs import JobState
+from hearthmesh.protocol.records import (
+    BatchHeader,
+    Grant,
+    JobSpec,
+    Recheck,
+    Record,
+    RecordKind,
+    ReplicaSet,
+    sign_record,
+)
+from hearthmesh.protocol.verification.deposition import deposition
+
+AUTHORITY, KEEPER, OWNER, ONE, OTHER = (Identity.from_seed(bytes([n]) * 32) for n in range(1, 6))
+MESH = MeshDefinition("street", (AUTHORITY.node_id,))
+OUTPUTS = (b"zero", b"one", b"two")
+
+
+def certificate(worker: Identity, authority: Identity = AUTHORITY, roles: Role = Role.WORKER) -> bytes:
+    mesh = MESH if authority is AUTHORITY else MeshDefinition("street", (authority.node_id,))
+    return issue(authority, mesh, worker.node_id, roles, 0, 1 << 33, "w", bytes(16)).to_bytes()
+
+
+class Job:
+    """A finished job of three tasks, run by one worker and once more by another."""
+
+    def __init__(self, policy: str = "quorum(2)", second: tuple[bytes, ...] = OUTPUTS) -> None:
+        body = JobSpec(
+            1, MESH.mesh_id, b"", "job", "wasm", "function", bytes(32), 8, "", "f", (), 3, verification=policy
+        )
+        self.state = JobState(sign_record(OWNER, RecordKind.SPEC, body))
+        job_id = self.state.job_id
+        self.state.merge(sign_record(OWNER, RecordKind.REPLICA_SET, ReplicaSet(job_id, 0, (KEEPER.node_id,))))
+        self.state.merge(sign_record(OWNER, RecordKind.RECHECK, Recheck(job_id, 0, 3, 1, bytes(16), (ONE.node_id,))))
+        grant = sign_record(KEEPER, RecordKind.GRANT, Grant(job_id, 3, 6, 1, OTHER.node_id, 1))
+        self.first = self.batch(ONE, OUTPUTS)
+        self.second = self.batch(OTHER, second, copy=1, grant=grant.raw)
+
+    def batch(
+        self, worker: Identity, outputs: tuple[bytes, ...], copy: int = 0, grant: bytes = b"", admitted: bytes = b""
+    ) -> tuple[Record, Batch]:
+        columns = Batch(0, 1, (0, 0, 3), outputs, (7,) * 3, (5,) * 3, {}, {1: b"careful"})
+        certified = admitted or certificate(worker)
+        body = BatchHeader(
+            self.state.job_id, 0, 3, 1, columns.root(), 1, 15, 21, 300, 150, False, certified, copy, grant
+        )
+        return sign_record(worker, RecordKind.BATCH, body), columns
+
+    def keep(self, root: Path, evidence: bool = True) -> Path:
+        header, columns = self.first
+        others = ((self.second[0], encode_columns(self.second[1])),) if evidence else ()
+        taken = VerifiedBatch(header, columns, encode_columns(columns), ((0, 3),), ONE.node_id, others)
+        results = [
+            Result(i, columns.exits[i], columns.outputs[i], columns.stderrs.get(i, b""), 7, 5, "function", *self.first)
+            for i in range(3)
+        ]
+        folder = ResultsFolder(root, self.state.job_id, self.state.spec)
+        folder.add(taken, results)
+        signed = folder.signed()
+        assert signed == [(0, 3, header.id)]
+        folder.add_proofs(MESH.to_bytes(), [record.raw for record in deposition(OWNER, self.state, signed)])
+        return root
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return Job().keep(tmp_path / "out")
+
+
+def header_file(root: Path, job: Job) -> Path:
+    return root / "proofs" / f"{job.first[0].id.hex()}.header"
+
+
+def test_a_folder_proves_itself(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = verify_folder(root)
+    assert report.faults == []
+    assert (report.results, report.accepted, report.compared, report.tasks) == (3, 3, 3, 3)
+    (receipt,) = report.receipts.values()
+    assert (receipt.tasks, receipt.cpu_us, receipt.energy_mj, receipt.useful_mj) == (3, 15, 300, 150)
+    assert run(["verify", str(root)]) == 0
+    assert "3 of 3 results, 3 accepted, 3 found by more than one worker" in capsys.readouterr().out
+
+
+def edit_output(root: Path) -> None:
+    (root / "1.out").write_bytes(b"uno")
+
+
+def edit_stderr(root: Path) -> None:
+    (root / "1.err").unlink()
+
+
+def edit_line(root: Path) -> None:
+    journal = root / "results.jsonl"
+    journal.write_text(journal.read_text().replace('"exit": 3', '"exit": 0'))
+
+
+def edit_columns(root: Path) -> None:
+    path = next((root / "proofs").glob("*.columns"))
+    path.write_bytes(path.read_bytes().replace(b"zero", b"nero"))
+
+
+def edit_header(root: Path) -> None:
+    for path in (root / "proofs").glob("*.header"):
+        raw = bytearray(path.read_bytes())
+        raw[60] ^= 1
+        path.write_bytes(bytes(raw))
+
+
+def edit_mesh(root: Path) -> None:
+    (root / "proofs" / "mesh").write_bytes(MeshDefinition("street", (OTHER.node_id,)).to_bytes())
+
+
+def drop_acceptance(root: Path) -> None:
+    path = root / "proofs" / "records"
+    raws = msgspec.msgpack.decode(path.read_bytes())
+    path.write_bytes(msgspec.msgpack.encode(raws[:-1]))
+
+
+def drop_spec(root: Path) -> None:
+    path = root / "proofs" / "records"
+    path.write_bytes(msgspec.msgpack.encode(msgspec.msgpack.decode(path.read_bytes())[1:]))
+
+
+def add_file(root: Path) -> None:
+    (root / "9.out").write_bytes(b"nine")
+
+
+@pytest.mark.parametrize(
+    ("edit", "file", "reason"),
+    [
+        (edit_output, "1.out", "is not what the worker signed"),
+        (edit_stderr, "1.err", "is not what the worker signed"),
+        (edit_line, "results.jsonl", "task 2: exit is 0, and the worker signed 3"),
+        (edit_columns, ".columns", "the results do not hash to the signed root"),
+        (edit_header, ".header", "nobody signed this"),
+        (edit_mesh, "proofs/mesh", "is another mesh than the one that the job was submitted to"),
+        (drop_acceptance, "proofs/records", "task 0: the submitter has not accepted it"),
+        (drop_spec, "proofs/records", "the signed description of job"),
+        (add_file, "9.out", "belongs to no result"),
+    ],
+)
+def test_what_was_edited_is_named(
+    root: Path, edit: Callable[[Path], None], file: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(root)
+    faults = verify_folder(root).faults
+    assert any(fault.file.endswith(file) and fault.reason.startswith(reason) for fault in faults), faults
+    assert run(["verify", str(root), "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["ok"] is False and said["faults"]
+
+
+def test_a_quorum_without_the_second_worker_is_none(tmp_path: Path) -> None:
+    faults = verify_folder(Job().keep(tmp_path, evidence=False)).faults
+    assert Fault("proofs", "task 0: quorum(2) asks for 2 workers that agree, not so many do") in faults
+
+
+def test_workers_that_differ_prove_nothing(tmp_path: Path) -> None:
+    faults = verify_folder(Job("adaptive", second=(b"zero", b"ONE", b"two")).keep(tmp_path)).faults
+    assert [fault.reason for fault in faults] == [
+        "task 1: the workers' results differ, and no majority is for this one"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("authority", "roles", "reason"),
+    [
+        (OWNER, Role.WORKER, "its worker was admitted by no authority of the mesh"),
+        (AUTHORITY, Role.REPLICA, "its author was not admitted as a worker"),
+    ],
+)
+def test_a_worker_that_was_never_admitted_is_named(
+    tmp_path: Path, authority: Identity, roles: Role, reason: str
+) -> None:
+    job = Job()
+    job.first = job.batch(ONE, OUTPUTS, admitted=certificate(ONE, authority, roles))
+    assert Fault(str(header_file(Path(), job)), reason) in verify_folder(job.keep(tmp_path)).faults
+
+
+def test_a_copy_that_nobody_granted_does_not_count(tmp_path: Path) -> None:
+    job = Job()
+    stranger = sign_record(OTHER, RecordKind.GRANT, Grant(job.state.job_id, 3, 6, 1, OTHER.node_id, 1))
+    job.second = job.batch(OTHER, OUTPUTS, copy=1, grant=stranger.raw)
+    assert any(fault.reason == "not-a-replica" for fault in verify_folder(job.keep(tmp_path)).faults)
+
+
+@pytest.mark.parametrize("content", [None, b"{}", b"[]", b'{"job": "xyz"}', b"\xff"])
+def test_a_folder_that_holds_no_results_is_bad_input(
+    tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / "job.json").write_bytes(content)
+    assert run(["verify", str(tmp_path)]) == 2
+    assert run(["verify", str(tmp_path / "absent")]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
