@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from ..crypto.certificates import Role
 from .batches import BatchError, check_batch
 from .context import Context
@@ -402,6 +404,9 @@ class Submitter:
         if peer == own.source:
             own.heard_us = now_us
             own.status = message
+        if message.state == "done" and own.state.fully_accepted:
+            # It left the replica before the acceptance got there, and acceptance is this client's to say.
+            message = replace(message, state="accepted", accepted=message.tasks)
         self._ctx.notify("job.status", job_id=message.job_id, status=message, replica=peer)
 
     def on_delivery(self, peer: bytes, message: Delivery, header: Record, now_us: int) -> bool:

@@ -182,6 +182,22 @@ def test_who_asks_after_the_end_hears_that_all_is_accepted() -> None:
     assert client.noted("job.status")[-1]["status"].state == "accepted"
 
 
+def test_progress_that_left_before_the_acceptance_came_does_not_deny_it() -> None:
+    cluster = Cluster(task_us=1)
+    cluster.workers(3)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    cluster.feed(client, SubmitJob(cluster.spec(1), follow=True))
+    ((job_id, own),) = client.mesh.submitter.jobs.items()
+    cluster.run_until(lambda: own.status is not None and own.status.state == "done")
+    late, source = own.status, own.last_source
+    cluster.run_until(lambda: own.state.fully_accepted)
+    assert late is not None and source is not None
+    cluster.feed(client, Received(source, late))
+    status = client.noted("job.status")[-1]["status"]
+    assert (status.state, status.accepted) == ("accepted", 1)
+
+
 def test_results_that_are_asked_for_while_the_replica_fetches_blobs_come_when_it_has_them() -> None:
     cluster = Cluster()
     cluster.workers(3)
@@ -216,7 +232,7 @@ def _lost_acceptance(tasks: int) -> tuple[Cluster, SimNode, bytes, tuple[tuple[i
     for worker in workers:
         cluster.feed(worker, Received(workers[0].id, delivery))
         state = worker.mesh.replica.jobs[job_id].state
-        assert not state.accepted_tasks.total and state.canonical.get(0) == (0, rival)
+        assert not state.accepted_tasks.total and state.canonical.get(0) == (1, 0, rival)
     cluster.kill(client)
     cluster.blocked = lambda _a, _b, _m: False
     cluster.restart(client)
