@@ -128,6 +128,57 @@ def replay(
 
 
 @app.command()
+def liars(
+    nodes: Annotated[int, typer.Option("--nodes", min=5, max=1_000, help="Workers of each street.")] = 40,
+    seed: Seed = 1,
+    tasks: Annotated[int, typer.Option("--tasks", min=20, max=100_000, help="Of the measured job.")] = 2_400,
+    policy: Annotated[list[str] | None, typer.Option("--policy", help="Only this one; may be repeated.")] = None,
+    share: Annotated[list[float] | None, typer.Option("--share", help="Only this share of liars, up to 0.5.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write a plot, as SVG.")] = None,
+    table: Annotated[Path | None, typer.Option("--table", help="Write the table, as Markdown.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Liars against each policy: what they get accepted, what checking costs, how soon they are found.
+
+    Alone, as accomplices who give the same wrong answer, and as accomplices who are honest until they are believed.
+    --json: one object a street, as it ends. All of it takes minutes.
+
+    \b
+    Examples:
+      hearth sim liars --json
+      hearth sim liars --policy adaptive --share 0.2
+      hearth sim liars --plot liars.svg --table liars.md
+    """
+    from ...protocol.verification.policy import parse_policy
+    from .deceit import POLICIES, SHARES, observe, streets
+    from .liars_page import COLUMNS, markdown, svg, table_rows
+
+    for text in policy or ():
+        try:
+            parse_policy(text)
+        except ValueError as error:
+            raise UserError(f'--policy "{text}": {error}') from error
+    if any(not 0 < each <= 0.5 for each in share or ()):
+        raise UserError("--share: a number above 0, up to 0.5")
+    findings = []
+    for street in streets(nodes, tasks, seed, tuple(policy or POLICIES), tuple(share or SHARES)):
+        findings.append(observe(street).row())
+        if as_json:
+            print_json(findings[-1])
+        else:
+            note(f"{street.policy}, {street.liars} of {nodes}: {street.lie or 'nobody lies'}")
+    try:
+        if plot is not None:
+            plot.write_text(svg(findings), encoding="utf-8")
+        if table is not None:
+            table.write_text(markdown(findings), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from error
+    if not as_json:
+        print_table(COLUMNS, table_rows(findings), empty="nothing was asked for")
+
+
+@app.command()
 def mutants(as_json: Json = False) -> None:
     """Break the protocol in one place at a time, and show which checker notices.
 

@@ -19,7 +19,8 @@ from .run import all_done
 from .world import World
 
 NODES = 40
-WARM_TASKS, TASKS = 1_200, 2_400
+# The first job has half of that.
+TASKS = 2_400
 TASK_US = 100 * MS
 SHARES = (0.05, 0.1, 0.2)
 LIES = ("wrong results", "accomplice", "sleeper")
@@ -38,14 +39,15 @@ class Street:
     share: float = 0.0
     seed: int = 1
     nodes: int = NODES
+    tasks: int = TASKS
 
     @property
     def liars(self) -> int:
         return round(self.share * self.nodes) if self.lie else 0
 
     def plan(self) -> Plan:
-        warm = JobPlan(tasks=WARM_TASKS, task_us=TASK_US, verification=self.policy)
-        measured = JobPlan(at_us=WARM_US, tasks=TASKS, task_us=TASK_US, verification=self.policy)
+        warm = JobPlan(tasks=self.tasks // 2, task_us=TASK_US, verification=self.policy)
+        measured = JobPlan(at_us=WARM_US, tasks=self.tasks, task_us=TASK_US, verification=self.policy)
         return Plan(
             seed=self.seed,
             nodes=self.nodes,
@@ -96,13 +98,13 @@ class Finding:
         }
 
 
-def streets(nodes: int, seed: int, policies: Sequence[str] = POLICIES) -> Iterator[Street]:
-    """Honest ones first, then each lie at each share."""
+def streets(nodes: int, tasks: int, seed: int, policies: Sequence[str], shares: Sequence[float]) -> Iterator[Street]:
+    """For each policy an honest one first, then each lie at each share."""
     for policy in policies:
-        yield Street(policy, seed=seed, nodes=nodes)
+        yield Street(policy, seed=seed, nodes=nodes, tasks=tasks)
         for lie in LIES:
-            for share in SHARES:
-                yield Street(policy, lie, share, seed, nodes)
+            for share in shares:
+                yield Street(policy, lie, share, seed, nodes, tasks)
 
 
 def wrong_bound(policy: str, lie: str, share: float) -> float:
