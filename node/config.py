@@ -90,7 +90,8 @@ class NodeSettings:
     zone: Annotated[
         str,
         Key(
-            "Heat zone: nodes with the same zone heat one sink, and avoid holding the same job's state.",
+            "Heat zone: nodes with the same zone heat one sink, share its demand, and avoid holding the same job's "
+            "state.",
             length=64,
             check=check_printable,
         ),
@@ -196,6 +197,13 @@ class HeaterSettings:
             high=3600.0,
         ),
     ] = 30.0
+    share_zone: Annotated[
+        bool | None,
+        Key(
+            "Share the demand with the other nodes of `node.zone`, which heat the same sink.",
+            absent="true for `machine`, false for `simulated`",
+        ),
+    ] = None
     year_round: Annotated[bool, Key("The sink wants heat in summer too (hot water, a pool).")] = False
     time_scale: Annotated[
         float,
@@ -212,6 +220,11 @@ class HeaterSettings:
     def __post_init__(self) -> None:
         if self.kind == "machine" and not self.machine.sensor:
             raise Conflict("machine", "has no sensor", 'kind = "machine" needs sensor = "hwmon:NAME/temp1" or another')
+
+    @property
+    def shares_zone(self) -> bool:
+        """A simulated sink is a node's own unless its owner says otherwise."""
+        return self.kind == "machine" if self.share_zone is None else self.share_zone and self.kind != "none"
 
     @property
     def core_count(self) -> int:

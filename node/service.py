@@ -33,6 +33,7 @@ from .execution.pool import WasmPool
 from .execution.wasm_child import ChildConfig
 from .heating.choose import heater_of
 from .heating.commands import HeatCommands
+from .heating.control.zone import Member
 from .heating.guard import Guard
 from .heating.heater import Heater
 from .membership_files import Membership, load_membership
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 CONTROL_INTERVAL_S = 0.5
+# Within half of it news has gone around a zone; claims are told when they moved by this share of the capacity.
+ZONE_PERIOD_S = 10.0
+ZONE_LEAST_CHANGE = 0.005
 # How long a leaving node lets running tasks finish, and then its results be stored.
 DRAIN_RUNNING_S = 5.0
 DRAIN_RESULTS_S = 3.0
@@ -262,7 +266,19 @@ class Node:
     async def _heat_forever(self) -> None:
         """The control loop: measured CPU time in, wanted slots and duty out. It never waits for the mesh."""
         serves = bool(self.mesh.profile.roles & Role.WORKER)
+        thermostat = self.heater.thermostat
+        shares = thermostat is not None and self.config.heater.shares_zone and bool(self.config.node.zone)
+        if thermostat is not None and shares:
+            self.mesh.heat.least_change = ZONE_LEAST_CHANGE
+            thermostat.join_zone(self.membership.identity.node_id, ZONE_PERIOD_S * self.config.heater.time_scale)
         while True:
+            if shares:
+                self.heater.hear(
+                    [
+                        Member(mate.node, float(mate.capacity_w), max(0.0, mate.deficit_w))
+                        for mate in self.mesh.zone_mates()
+                    ]
+                )
             if self._guard is not None:
                 self._guard.beat(monotonic_us() / 1e6)
             used_us = self.usage.total_us() + (self.native.cpu_us if self.native else 0)

@@ -24,6 +24,8 @@ class HeatBoard:
         self._published_at_us = 0
         self.reading: HeatReading | None = None
         self.draining = False
+        # Of the capacity, how much the deficit moves before that is news; less for who shares a sink with others.
+        self.least_change = ctx.config.heat_min_change
 
     def publish(self, free_slots: int, queue_us: int, now_us: int) -> None:
         """Tell the cell, if there is something to tell."""
@@ -59,9 +61,8 @@ class HeatBoard:
             return True
         if abs(digest.temperature_mc - last.temperature_mc) >= 250:
             return True
-        step = self._ctx.config.heat_min_change
-        capacity = max(1, digest.capacity_w)
-        if abs(digest.deficit_w - last.deficit_w) >= step * capacity:
+        moved_w = abs(digest.deficit_w - last.deficit_w)
+        if moved_w and moved_w >= self.least_change * max(1, digest.capacity_w):
             return True
         # A queue that grew or shrank twofold changes whom others would rob.
         longer, shorter = max(digest.queue_us, last.queue_us), min(digest.queue_us, last.queue_us)

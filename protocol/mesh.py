@@ -76,7 +76,7 @@ from .messages import (
     Unsubscribe,
     Want,
 )
-from .records import MemberRecord, Record, RecordError, RecordKind, open_record, sign_record
+from .records import HeatDigest, MemberRecord, Record, RecordError, RecordKind, open_record, sign_record
 from .replica import Replica
 from .submitter import Submitter
 from .tables import Tables
@@ -146,6 +146,18 @@ class Mesh:
     def left(self) -> bool:
         """Drained, and said goodbye."""
         return self._left
+
+    def zone_mates(self) -> list[HeatDigest]:
+        """What the other workers said last that heat the same sink, and are alive and here to stay; by node."""
+        if not self.profile.zone:
+            return []
+        members: list[MemberRecord] = [record.body for record in self.tables.rows(RecordKind.MEMBER)]
+        mates = {each.node: None for each in members if each.zone == self.profile.zone}
+        return [
+            digest
+            for digest in self.heat.peers()
+            if digest.node in mates and not digest.draining and self.members.is_alive(digest.node)
+        ]
 
     # -- the one entry -------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from ...protocol.config import MINUTE
 from ...protocol.events import HeatReading
 from ..config import HeaterSettings
 from .control.thermostat import Decision, Inputs, Thermostat
+from .control.zone import Member
 
 HORIZON_US = 15 * MINUTE
 _US_PER_HOUR = 3_600_000_000
@@ -72,6 +74,10 @@ class Heater(Protocol):
         """What the thermostat sees now."""
         ...
 
+    def hear(self, others: Sequence[Member]) -> None:
+        """What the other heaters of the same sink said last."""
+        ...
+
     async def run(self) -> None:
         """What has to go on beside `advance`: reading sensors. Until cancelled."""
         ...
@@ -114,6 +120,9 @@ class NoHeater:
         self.meter = Meter()
 
     def inputs(self) -> None:
+        return None
+
+    def hear(self, others: Sequence[Member]) -> None:
         return None
 
     async def run(self) -> None:

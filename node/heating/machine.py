@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +15,7 @@ from ..config import HeaterSettings
 from .assembly import heat_reading, thermostat_settings
 from .control.power import PowerTable
 from .control.thermostat import Decision, Inputs, Thermostat
+from .control.zone import Member
 from .drivers.interface import DriverError, PowerActuator, PowerMeter
 from .drivers.polled import PolledSensor
 from .heater import HORIZON_US, Meter, UsageClock, energy_mj
@@ -78,12 +79,16 @@ class MachineHeater:
         self.measured = False
         self.meter = Meter()
         self._history = deque([_Mark(now_us, 0, 0, 0)], maxlen=HISTORY_STEPS)
+        self._others: tuple[Member, ...] = ()
         self.thermostat = Thermostat(thermostat_settings(settings, table, sensors=len(hardware.sensors)))
         self.decision: Decision = self.thermostat.update(self.inputs())
 
     @property
     def duty(self) -> float:
         return self.decision.work.duty
+
+    def hear(self, others: Sequence[Member]) -> None:
+        self._others = tuple(others)
 
     async def run(self) -> None:
         """Read the sensors until cancelled; then give the machine back as it was found."""
@@ -109,6 +114,7 @@ class MachineHeater:
             utc_offset_s=local.utc_offset_s,
             samples=tuple(sensor.latest() for sensor in hardware.sensors),
             power_w=self._power_w,
+            others=self._others,
             outside_c=_fresh(hardware.outside, now_s, OUTSIDE_AGE_MAX_S),
             surface_c=_fresh(hardware.surface, now_s, self._settings.sensors.lost_s),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import trio
@@ -13,6 +14,7 @@ from .assembly import heat_reading, thermostat_settings
 from .control.power import PowerTable
 from .control.sensor import Sample
 from .control.thermostat import Decision, Inputs, Thermostat
+from .control.zone import Member
 from .heater import HORIZON_US, Meter, UsageClock, energy_mj
 from .local_time import LocalTime
 from .sinks.room import Room1R1C
@@ -62,6 +64,7 @@ class SimulatedHeater:
         self._clock = UsageClock(now_us, cpu_us_total)
         self._history = deque([_Mark(now_us, 0, 0)], maxlen=HISTORY_STEPS)
         self._table = PowerTable.linear(settings.core_count, settings.watts_per_core)
+        self._others: tuple[Member, ...] = ()
         self.thermostat = Thermostat(thermostat_settings(settings, self._table, exact_sensor=True))
         self.decision: Decision = self.thermostat.update(self.inputs())
 
@@ -78,6 +81,9 @@ class SimulatedHeater:
         """Heat above this temperature is waste."""
         return self.decision.target.setpoint_c + self._settings.band_c
 
+    def hear(self, others: Sequence[Member]) -> None:
+        self._others = tuple(others)
+
     async def run(self) -> None:
         await trio.sleep_forever()
 
@@ -93,6 +99,7 @@ class SimulatedHeater:
             utc_offset_s=self._local.utc_offset_s,
             samples=(Sample(temperature_c, self._sink_s),),
             power_w=self._power_w,
+            others=self._others,
             outside_c=self.weather.outside_c,
         )
 

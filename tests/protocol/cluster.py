@@ -116,9 +116,9 @@ class Cluster:
 
     # -- building ------------------------------------------------------------------------------------------
 
-    def add(self, name: str, roles: Role = ALL_ROLES, heat: HeatReading | None = None) -> SimNode:
+    def add(self, name: str, roles: Role = ALL_ROLES, heat: HeatReading | None = None, *, zone: str = "") -> SimNode:
         identity = Identity.from_seed(sha256(name.encode()).digest())
-        node = SimNode(name, identity, self._machine(name, identity, roles))
+        node = SimNode(name, identity, self._machine(name, identity, roles, zone))
         self.nodes[node.id] = node
         self.feed(node, Started(()))
         self.feed(node, AddressesChanged((f"/memory/{name}",), ()))
@@ -129,7 +129,7 @@ class Cluster:
             self.feed(node, heat)
         return node
 
-    def _machine(self, name: str, identity: Identity, roles: Role) -> Mesh:
+    def _machine(self, name: str, identity: Identity, roles: Role, zone: str = "") -> Mesh:
         now_s = (self.now_us + WALL_OFFSET_US) // 1_000_000
         certificate = issue(
             self.authority,
@@ -147,7 +147,7 @@ class Cluster:
             random.Random(self.rng.getrandbits(64)),
             policy=MembershipPolicy(self.mesh_definition, ()),
             certificate=certificate.to_bytes(),
-            profile=NodeProfile(name, roles, "", False, 1, 1 << 30),
+            profile=NodeProfile(name, roles, zone, False, 1, 1 << 30),
             incarnation=self.now_us,
             wall_offset_us=WALL_OFFSET_US,
         )

@@ -116,9 +116,9 @@ class Thermostat:
         self._request_w = 0.0
 
     @property
-    def zone_member(self) -> Member | None:
-        """What to tell the others of the zone; None without one."""
-        return self._zone.own if self._zone is not None else None
+    def shares(self) -> bool:
+        """Whether the demand is shared with others of a zone."""
+        return self._zone is not None
 
     def join_zone(self, node: bytes, period_s: float) -> None:
         """From now on the demand is shared with the others that `Inputs.others` names."""
@@ -191,7 +191,7 @@ class Thermostat:
         self.mode = Mode.WARM
         if self._zone is not None:
             # What is given blindly is no claim on a demand that others may see.
-            self._zone.claim(0.0, 0.0)
+            self._zone.claim(0.0)
         if decision.believed.trust is not Trust.OPEN_LOOP or decision.blocked:
             return replace(decision, mode=self.mode)
         most_w = self.settings.open_loop_share * self.settings.pi.capacity_w
@@ -222,11 +222,11 @@ class Thermostat:
         if self._zone is not None:
             found = self._zone.update(inputs.now_s, request_w, inputs.others)
             self._request_w = found.demand_w
-            if found.demand_w != request_w:
-                # Another one integrates for this zone; follow, so that taking over one day makes no bump.
+            if found.follows:
+                # Another one integrates for this zone; be as it is, so that taking over one day makes no bump.
                 self._pi.track(error_k, feed_w, found.demand_w / scale)
             granted_w = min(found.claim_w, limit_w)
-            self._zone.claim(request_w, granted_w)
+            self._zone.claim(granted_w)
         excess_w = max(-capacity_w, min(0.0, self.settings.pi.gain_w_per_k * error_k))
         deficit_w = -capacity_w if decision.blocked else granted_w if granted_w > 0 else excess_w
         if decision.season is Season.SUMMER and not decision.blocked:
@@ -239,7 +239,7 @@ class Thermostat:
         wanted = work_for(load, self.settings.table.cores)
         ceiling = None
         heats = self.mode is Mode.HEATING and decision.believed.temperature_c is not None and not decision.blocked
-        if heats and not wanted.slots:
+        if heats and not wanted.slots and self._zone is None:
             wanted = work_for(DUTY_MIN, self.settings.table.cores) if decision.limit.limit_w > 0 else wanted
         if not heats or decision.limit.reason:
             ceiling = wanted.slots

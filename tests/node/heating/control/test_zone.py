@@ -7,7 +7,7 @@ from hearthmesh.node.heating.control.zone import MEMBERS_MAX, Member, ZoneShare,
 
 
 class Room:
-    """Members that each period hear what the others told last, act in any order, and tell.
+    """Members that twice a period hear what the others told last, act in any order, and tell.
 
     Whoever left is known to be gone to all that remain.
     """
@@ -28,12 +28,16 @@ class Room:
         self.told.pop(bytes([number]), None)
 
     def period(self, order: list[int]) -> None:
+        for _ in range(2):
+            self.round(order)
+
+    def round(self, order: list[int]) -> None:
         for name in sorted(self.members, key=lambda name: (order[name[0] % len(order)], name)):
             heard = [news for other, news in sorted(self.told.items()) if other != name]
             self.members[name].update(self.now_s, self.demand_w, heard)
             assert self.total_w() <= 1.05 * self.demand_w + 1e-9
         self.told = {name: member.own for name, member in self.members.items()}
-        self.now_s += 10.0
+        self.now_s += 5.0
 
     def total_w(self) -> float:
         return sum(each.own.claim_w for each in self.members.values())
@@ -93,24 +97,34 @@ def test_share_of_the_dead_is_taken_over_within_three_periods(
 def test_claims_never_exceed_the_demand_while_members_come_and_go(
     demand_w: float, capacities_w: list[float], story: list[tuple[list[int], int]]
 ) -> None:
-    """The bound is asserted after each member's step, in `Room.period`."""
+    """The bound is asserted after each member's step, in `Room.round`."""
     room = Room(demand_w, capacities_w)
     for order, change in story:
         room.leave(100 + abs(change))
         if change > 0:
             room.join(100 + change, 100.0 * change)
-        room.period(order)
+        room.round(order)
 
 
-def test_least_id_says_what_the_zone_wants() -> None:
-    low, high = Member(b"a", 500.0, 300.0, 0.0), Member(b"b", 500.0, 900.0, 0.0)
-    assert share(high, [low]).demand_w == share(low, [high]).demand_w == 300.0
+def test_least_id_that_claims_something_says_what_the_zone_wants() -> None:
+    low, high = Member(b"a", 500.0, 150.0), Member(b"b", 1000.0, 0.0)
+    found = share(high, 900.0, [low])
+    assert (found.demand_w, found.fair_w, found.follows) == (450.0, 300.0, True)
+    assert share(low, 600.0, [high]).demand_w == 600.0
+    assert share(high, 900.0, [Member(b"a", 500.0, 0.0)]).demand_w == 900.0
+
+
+def test_newcomer_with_the_least_id_follows_until_it_has_listened() -> None:
+    newcomer, old = Member(b"a", 500.0, 0.0), Member(b"b", 500.0, 400.0)
+    assert share(newcomer, 900.0, [old], listening=True).claim_w == 0.0
+    assert share(newcomer, 900.0, [old], listening=True).follows
+    assert share(newcomer, 900.0, [old]).follows is False
 
 
 def test_inventor_of_members_gains_nothing_beyond_the_bound() -> None:
-    own = Member(b"a", 500.0, 500.0, 0.0)
-    invented = [Member(b"b" + number.to_bytes(2, "big"), 1.0, 9e9, 0.0) for number in range(500)]
-    found = share(own, invented)
-    assert found.demand_w == 500.0
-    assert found.fair_w == 500.0 * 500.0 / (500.0 + MEMBERS_MAX - 1)
-    assert share(Member(b"z", 500.0, 500.0, 0.0), invented).claim_w == 0.0
+    own = Member(b"a", 500.0, 500.0)
+    invented = [Member(b"b" + number.to_bytes(2, "big"), 1.0, 0.0) for number in range(500)]
+    assert share(own, 500.0, invented).fair_w == 500.0 * 500.0 / (500.0 + MEMBERS_MAX - 1)
+    greedy = [Member(b"b", 1.0, 9e9)]
+    assert share(own, 500.0, greedy).claim_w == 0.0
+    assert share(Member(b"z", 500.0, 0.0), 500.0, greedy).demand_w == 501.0
