@@ -55,6 +55,7 @@ def test_commented_defaults_are_what_the_program_uses(hearth: Hearth, tmp_path: 
         "resistance_k_per_w = 1.0",
         "gain_w_per_k = 1.0",
         "overheat_c = 1.0",
+        "share_zone = false",
         "max_children = 1",
     ):
         kept = kept.replace(number, "")
