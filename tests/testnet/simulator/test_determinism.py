@@ -10,6 +10,7 @@ import pytest
 from hearthmesh.testnet.simulator.long_plan import long_plan
 from hearthmesh.testnet.simulator.plan import Plan, draw_plan
 from hearthmesh.testnet.simulator.run import play
+from tests.testnet.simulator.digests import RUNS, recorded
 
 PROGRAM = (
     "from hearthmesh.testnet.simulator.plan import draw_plan\n"
@@ -38,6 +39,12 @@ def test_a_plan_played_twice_is_the_same_run(plan: Plan) -> None:
         second.bytes,
         second.virtual_us,
     )
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_trace_is_the_same_under_every_python(name: str) -> None:
+    found = play(RUNS[name]()).trace_digest
+    assert found == recorded()[name], "the protocol or the simulator behaves otherwise; if it should: make digests"
 
 
 def test_a_run_does_not_depend_on_the_hash_seed() -> None:
