@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ from ...protocol.events import CancelJob, FollowJob, ListJobs, ResultsTaken, Sub
 from ...protocol.intervals import IntervalSet
 from ...protocol.records import JobSpec, RecordKind
 from .engine import MS, SECOND
-from .executor import output_of
 from .plan import JobPlan
 
 if TYPE_CHECKING:
@@ -29,17 +29,20 @@ class Order:
     """A job of the customer's, and what it has of it: on its own disk, so that no crash takes it.
 
     taken: by task, the batch that it came in.  wrong: tasks of which it was given something that is not the
-    result, and by whom.  caught: workers that it found wrong, and when.
+    result, and by whom.  caught: workers that it found wrong, and when.  outputs: of a real job, what its tasks put
+    out; None of a made-up one.  given: of a real job, what came for each task.
     """
 
     plan: JobPlan
     spec: JobSpec
+    outputs: Sequence[bytes] | None = None
     job_id: bytes = b""
     submitted_us: int = 0
     durable_us: int = 0
     finished_us: int = 0
     cancelled: bool = False
     taken: dict[int, bytes] = field(default_factory=dict)
+    given: dict[int, bytes] = field(default_factory=dict)
     have: IntervalSet = field(default_factory=IntervalSet)
     wrong: dict[int, bytes] = field(default_factory=dict)
     caught: dict[bytes, int] = field(default_factory=dict)
@@ -61,10 +64,13 @@ class Customer:
         self._world = world
         self.orders: list[Order] = []
 
-    def expect(self, plan: JobPlan, spec: JobSpec, at_us: int) -> None:
-        order = Order(plan, spec)
+    def expect(self, plan: JobPlan, spec: JobSpec, at_us: int, outputs: Sequence[bytes] | None = None) -> None:
+        order = Order(plan, spec, outputs)
         self.orders.append(order)
-        self._world.blobs.put(self.machine.index, spec.program, spec.program_bytes)
+        sizes = {ref.digest: ref.size_bytes for ref in (*spec.files, *spec.packs)}
+        sizes[spec.program] = spec.program_bytes
+        for blob in spec.blob_digests():
+            self._world.blobs.put(self.machine.index, blob, sizes[blob])
         self._world.engine.at(at_us, self._submit, order)
 
     def _submit(self, order: Order) -> None:
@@ -135,8 +141,11 @@ class Customer:
             order.have.add(lo, hi)
             for index in range(lo, hi):
                 order.taken[index] = batch_id
-                if batch.outputs[index - batch.first] != output_of(order.job_id, index):
+                output = batch.outputs[index - batch.first]
+                if output != self._world.output_of(order.job_id, index):
                     order.wrong[index] = fields["header"].author
+                if order.outputs is not None:
+                    order.given[index] = output
         if order.complete and not order.finished_us:
             order.finished_us = self._world.engine.now_us
         self._world.engine.after(TAKING_US, life.feed, ResultsTaken(order.job_id, batch_id))

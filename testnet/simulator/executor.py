@@ -107,7 +107,7 @@ class Executor:
         self.energy_uj += energy_mj * 1000
         self.told_uj += energy_mj * 1000
         useful = self._machine.sink is not None and self._machine.sink.useful
-        outputs = tuple(output_of(run.job_id, index) for index in range(run.first, run.first + run.count))
+        outputs = tuple(self._world.output_of(run.job_id, index) for index in range(run.first, run.first + run.count))
         if self._machine.liar is not None:
             told = self._machine.liar.outputs(run, outputs)
             if told != outputs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,17 +15,22 @@ from .engine import SECOND
 from .faults import Happened
 from .plan import Plan
 from .telling import Story
-from .world import World
+from .world import Work, World
 
 # After everything is accepted, records still have to meet: some rounds of reconciliation.
 QUIET_US = 15 * SECOND
 # New objects between two collections of the youngest.
 COLLECT_AFTER = 100_000
+# A name of its own: below, `bytes` is a count.
+Output = bytes
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run came to. `elapsed_s` and `cpu_s` are real time; all others are the simulation's."""
+    """What a run came to. `elapsed_s` and `cpu_s` are real time; all others are the simulation's.
+
+    results: by the job's name and the task's index, what the customer was given.
+    """
 
     plan: Plan
     events: int
@@ -46,6 +51,7 @@ class Outcome:
     false_alarms: int = 0
     finished_us: dict[str, int] = field(default_factory=dict)
     converged_us: int = 0
+    results: dict[str, dict[int, Output]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -89,10 +95,13 @@ class Outcome:
         }
 
 
-def play(plan: Plan, story: Story | None = None) -> Outcome:
-    """Run it, stop at the first violation, and check what is to be checked at the end."""
+def play(plan: Plan, story: Story | None = None, works: Sequence[Work] = ()) -> Outcome:
+    """Run it, stop at the first violation, and check what is to be checked at the end.
+
+    works: what the plan's first jobs are, instead of made-up ones.
+    """
     started, cpu_started = time.perf_counter(), time.process_time()
-    with _rare_collections(), World.opened(plan, story) as world:
+    with _rare_collections(), World.opened(plan, story, works) as world:
         converged_us = _play(world)
         spent_s = time.perf_counter() - started, time.process_time() - cpu_started
         return _outcome(world, spent_s, converged_us)
@@ -167,4 +176,5 @@ def _outcome(world: World, spent_s: tuple[float, float], converged_us: int) -> O
         false_alarms=world.faults.false_alarms,
         finished_us={order.spec.name: order.finished_us for order in orders},
         converged_us=converged_us,
+        results={order.spec.name: order.given for order in orders if order.outputs is not None},
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from ...crypto.certificates import MembershipPolicy, MeshDefinition, Role, issue
 from ...protocol.config import ProtocolConfig
@@ -19,7 +22,7 @@ from .clock import WALL_OFFSET_US, Clock
 from .customer import Customer, Order
 from .dice import machine_dice, stream
 from .engine import MS, SECOND, Engine
-from .executor import Executor
+from .executor import Executor, output_of
 from .faults import Faults
 from .liars import make_liar
 from .life import Life
@@ -44,11 +47,21 @@ YEAR_S = 365 * 86_400
 PROGRAM_BYTES = 100_000
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A real job. outputs: what its tasks put out, by index, wherever they run."""
+
+    spec: JobSpec
+    outputs: Sequence[bytes]
+
+
 class World:
     """Made from a plan; `opened` puts it into being and takes it away again."""
 
-    def __init__(self, plan: Plan, story: Story | None = None) -> None:
+    def __init__(self, plan: Plan, story: Story | None = None, works: Sequence[Work] = ()) -> None:
+        """works: what the first jobs of the plan are, instead of made-up ones of so many tasks."""
         self.plan = plan
+        self._works = works
         self.config: ProtocolConfig = plan.config
         self.engine = Engine(START_US)
         self.trace = Trace()
@@ -76,9 +89,9 @@ class World:
 
     @classmethod
     @contextmanager
-    def opened(cls, plan: Plan, story: Story | None = None) -> Iterator[World]:
+    def opened(cls, plan: Plan, story: Story | None = None, works: Sequence[Work] = ()) -> Iterator[World]:
         with remembering():
-            world = cls(plan, story)
+            world = cls(plan, story, works)
             world._open()
             yield world
 
@@ -134,7 +147,11 @@ class World:
             engine.after(self.plan.join_us + dice.below(SECOND), self.start, customer.machine)
         for number, job in enumerate(self.plan.jobs):
             customer = self.customers[job.client % len(self.customers)]
-            customer.expect(job, self._spec(number, job), self.settled_us + job.at_us)
+            spec, outputs = self._spec(number, job), None
+            if number < len(self._works):
+                work = self._works[number]
+                spec, outputs = replace(work.spec, mesh_id=self.definition.mesh_id), work.outputs
+            customer.expect(job, spec, self.settled_us + job.at_us, outputs)
         self.faults.plan(self.plan.faults, self.settled_us - self.plan.early_faults_us)
         for index in self.plan.broken:
             self.nodes[index].executor.broken = True
@@ -173,6 +190,11 @@ class World:
         mean_us = self.plan.sync_us
         slow = 10 if self._disk_dice.chance(0.02) else 1
         return slow * self._disk_dice.between(mean_us // 2 + 1, mean_us * 3 // 2 + 1)
+
+    def output_of(self, job_id: bytes, index: int) -> bytes:
+        """What every honest machine puts out for a task."""
+        order = self.orders.get(job_id)
+        return output_of(job_id, index) if order is None or order.outputs is None else order.outputs[index]
 
     def mean_task_us(self, job_id: bytes) -> int:
         order = self.orders.get(job_id)

@@ -14,7 +14,6 @@ from ....protocol.granter import KeptJob
 from ....protocol.intervals import IntervalSet
 from ....protocol.messages import Message, Records
 from ....protocol.records import RecordKind, open_record
-from ..executor import output_of
 from .base import Checker
 
 
@@ -108,7 +107,7 @@ class ProofValid(Checker):
         if worker is None or not worker.honest:
             return
         for offset, output in enumerate(batch.outputs):
-            if output != output_of(header.body.job_id, batch.first + offset):
+            if output != self.world.output_of(header.body.job_id, batch.first + offset):
                 self.fail(f"{worker} put out something else for task {batch.first + offset}")
 
 
