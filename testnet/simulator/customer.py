@@ -67,7 +67,8 @@ class Customer:
     def expect(self, plan: JobPlan, spec: JobSpec, at_us: int, outputs: Sequence[bytes] | None = None) -> None:
         order = Order(plan, spec, outputs)
         self.orders.append(order)
-        sizes = {ref.digest: ref.size_bytes for ref in (*spec.files, *spec.packs)}
+        sizes = {ref.digest: ref.size_bytes for ref in spec.files}
+        sizes |= {pack.digest: pack.size_bytes for pack in spec.packs}
         sizes[spec.program] = spec.program_bytes
         for blob in spec.blob_digests():
             self._world.blobs.put(self.machine.index, blob, sizes[blob])
