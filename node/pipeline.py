@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 import trio
 
-from ..protocol.messages import Message, rests_on_disk
+from ..protocol.messages import Message, keeps_its_place, rests_on_disk
 from .storage.errors import StorageError
 from .storage.records import Write
 
@@ -104,8 +104,8 @@ class Pipeline:
 
     def send(self, outgoing: Outgoing | OutgoingBatch) -> None:
         """Deliver it: now, or after the commit of all that was written before."""
-        rests = isinstance(outgoing, OutgoingBatch) or rests_on_disk(outgoing.message)
-        if rests and not self.idle:
+        waits = isinstance(outgoing, OutgoingBatch) or keeps_its_place(outgoing.message)
+        if waits and not self.idle:
             self._queue.append(outgoing)
             self._awaited = True
         elif self._may_leave(outgoing):

@@ -371,3 +371,8 @@ _RESTING = (Stored, Declined, Submitted, Granted, HandOn, Records, Reconcile, Re
 def rests_on_disk(message: Message) -> bool:
     """Whether the message may leave only once all that was persisted before it is durable."""
     return isinstance(message, _RESTING)
+
+
+def keeps_its_place(message: Message) -> bool:
+    """Whether it may overtake nothing that was sent before: what rests on the disk, and a goodbye."""
+    return isinstance(message, (*_RESTING, Leaving))

@@ -62,7 +62,7 @@ from ...protocol.events import (
     UnfollowJob,
 )
 from ...protocol.mesh import Mesh
-from ...protocol.messages import Announce, Delivery, Message, Revocations, rests_on_disk
+from ...protocol.messages import Announce, Delivery, Message, Revocations, keeps_its_place, rests_on_disk
 from ...protocol.records import RecordKind
 from ...protocol.replica import COLUMNS_ROW
 from .disk import Write
@@ -335,8 +335,8 @@ class Life:
     def _emit(self, outgoing: Outgoing | OutgoingBatch) -> None:
         if self._unwritten and not self._may_leave(outgoing, stored=False):
             return
-        rests = isinstance(outgoing, OutgoingBatch) or rests_on_disk(outgoing.message)
-        if rests and (self._pipeline or self._committing):
+        waits = isinstance(outgoing, OutgoingBatch) or keeps_its_place(outgoing.message)
+        if waits and (self._pipeline or self._committing):
             self._pipeline.append(outgoing)
             if not self._committing:
                 self._committing = True

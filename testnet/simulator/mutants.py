@@ -180,7 +180,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "send before persist, in the driver",
         ("persist-before-send",),
         replace(_CALM, sync_us=30 * MS),
-        lambda: [(life, "rests_on_disk", lambda _: False)],
+        lambda: [(life, "keeps_its_place", lambda _: False)],
     ),
     Mutant(
         "send before persist, in the machine",

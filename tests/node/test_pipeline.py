@@ -10,7 +10,7 @@ import trio.testing
 from hearthmesh.node.pipeline import LINGER_S, LINGERING_MAX, Outgoing, OutgoingBatch, Pipeline
 from hearthmesh.node.storage.errors import StorageError
 from hearthmesh.node.storage.records import Put, StoredRecord, Write
-from hearthmesh.protocol.messages import Ping, Stored
+from hearthmesh.protocol.messages import Leaving, Ping, Stored
 
 PEER, JOB, BATCH = b"p" * 32, b"j" * 32, b"b" * 32
 STORED = Outgoing(PEER, Stored(JOB, (BATCH,)))
@@ -100,3 +100,28 @@ async def test_a_commit_that_ends_after_the_node_tells_nobody(nursery: trio.Nurs
             scope.cancel()
     disk.end_one()
     assert delivered == [] and disk.commits == []
+
+
+async def test_a_goodbye_overtakes_nothing_that_was_said_before(nursery: trio.Nursery) -> None:
+    pipeline, disk, delivered = make()
+    nursery.start_soon(pipeline.run)
+    goodbye = Outgoing(PEER, Leaving(1))
+    pipeline.write(put(1))
+    pipeline.send(STORED)
+    pipeline.send(goodbye)
+    pipeline.send(Outgoing(PEER, Ping(1)))
+    pipeline.flush()
+    assert delivered == [Outgoing(PEER, Ping(1))]
+    disk.end_one()
+    assert delivered == [Outgoing(PEER, Ping(1)), STORED, goodbye]
+
+
+async def test_a_goodbye_leaves_although_the_disk_takes_nothing(nursery: trio.Nursery) -> None:
+    pipeline, disk, delivered = make()
+    nursery.start_soon(pipeline.run)
+    pipeline.write(put(1))
+    pipeline.send(STORED)
+    pipeline.send(Outgoing(PEER, Leaving(1)))
+    pipeline.flush()
+    disk.commits.pop(0)[1](StorageError("no space left"))
+    assert delivered == [Outgoing(PEER, Leaving(1))]
