@@ -397,9 +397,11 @@ async def run_node(
     folder.create()
     lock = folder.lock()
     try:
+        folder.make_control_folder()
         node = Node(config, folder, load_membership(config.mesh, folder))
         await node.run(stop, task_status=task_status)
     finally:
+        folder.remove_control_socket()
         lock.release()
 
 

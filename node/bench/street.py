@@ -183,7 +183,7 @@ class BenchMesh:
         deadline_s = trio.current_time() + TERM_PATIENCE_S
         for node in self.nodes.values():
             await node.wait_ended(deadline_s)
-            _remove_socket(node.state)
+            node.state.remove_control_socket()
 
 
 @asynccontextmanager
@@ -207,14 +207,3 @@ async def running(
 
 def _with_peer(address: str, peer_id: str) -> str:
     return address if "/p2p/" in address else f"{address}/p2p/{peer_id}"
-
-
-def _remove_socket(state: StateFolder) -> None:
-    """A killed node leaves its control socket behind, which may lie outside of the folder."""
-    path = state.control_socket
-    path.unlink(missing_ok=True)
-    if path.parent != state.root:
-        try:
-            path.parent.rmdir()
-        except OSError:
-            return

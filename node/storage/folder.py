@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,9 +88,21 @@ class StateFolder:
             self._create_root()
             for folder in (self.blobs, self.cache, self.checkpoints):
                 _make_private(folder)
-            if self.control_socket.parent != self.root.absolute():
-                _make_private(self.control_socket.parent)
             sync_folder(self.root)
+
+    def make_control_folder(self) -> None:
+        """Where the control socket goes, if that is not the folder itself. Raises StorageFailed."""
+        if self.control_socket.parent != self.root.absolute():
+            with typed_errors(self.control_socket.parent):
+                _make_private(self.control_socket.parent)
+
+    def remove_control_socket(self) -> None:
+        """What a node leaves behind that was killed; and, for a long path, the folder outside."""
+        path = self.control_socket
+        path.unlink(missing_ok=True)
+        if path.parent != self.root.absolute():
+            with suppress(OSError):
+                path.parent.rmdir()
 
     def lock(self) -> FileLock:
         """Take the folder until `release` or this process's death. Raises StorageLocked, StorageFailed."""

@@ -82,10 +82,16 @@ def test_the_control_socket_has_a_path_that_a_socket_can_have(tmp_path: Path) ->
     assert len(os.fsencode(deep.control_socket)) <= MAX_SOCKET_PATH_BYTES
     assert deep.control_socket == StateFolder(deep.root / ".." / deep.root.name).control_socket
     deep.create()
+    assert not deep.control_socket.parent.exists(), "a client's folder has no control socket"
+    deep.make_control_folder()
+    deep.make_control_folder()
     try:
         assert mode(deep.control_socket.parent) == 0o700
+        deep.control_socket.touch()
     finally:
-        deep.control_socket.parent.rmdir()
+        deep.remove_control_socket()
+    assert not deep.control_socket.parent.exists()
+    deep.remove_control_socket()
 
 
 def test_a_second_node_on_the_folder_is_told_who_has_it(tmp_path: Path) -> None:
