@@ -17,9 +17,17 @@ if TYPE_CHECKING:
 
     from .network import Testnet
 
-app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Many nodes on this machine, as real processes in one folder."
-)
+HELP = """Many nodes on this machine, as real processes in one folder. Each command has --json.
+
+\b
+Examples:
+  hearth testnet up -n 8 --detach
+  hearth testnet ps --json
+  hearth testnet freeze h3
+  hearth testnet partition "h1,h2|h4,h6"
+  hearth testnet down --wipe
+"""
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
 Folder = Annotated[Path, typer.Option(help="Where everything of it is.")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME…", help="Nodes, or `all`.")]
 DEFAULT_FOLDER = Path(".hearth")

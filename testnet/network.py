@@ -13,15 +13,12 @@ from typing import Any
 import msgspec
 import trio
 
-from ..node.settings.read import read_settings
-from ..node.storage.folder import StateFolder
-from ..node.toml import read_toml
 from .errors import TestnetError
-from .node import TERM_PATIENCE_S, TestnetNode, remove_control_socket
+from .node import TERM_PATIENCE_S, TestnetNode
 from .ports import ReservedPort
 from .process import spawn
-from .provision import client_settings_path, node_folder, provision, write_client_config, write_node_config
-from .registry import NodeEntry, Registry
+from .provision import addresses_of, client_settings_path, provision, write_client_config
+from .registry import Registry
 from .rooms import RoomPlan, plan_rooms
 
 ANSWER_TIMEOUT_S = 60.0
@@ -47,7 +44,6 @@ class Testnet:
         self._with_parent = False
         self.folder = folder
         self.client_config = client_settings_path(folder)
-        self._client_state = StateFolder(folder / "client" / "state")
         self._registry = Registry(folder)
         self.nodes = {name: TestnetNode(self, name, self._registry) for name in self._registry.nodes()}
 
@@ -109,8 +105,7 @@ class Testnet:
         if alive:
             raise TestnetError(f"{self.folder}: {', '.join(alive)} still run; take the network down first")
         for node in self.nodes.values():
-            remove_control_socket(node.state_folder)
-        remove_control_socket(self._client_state)
+            node.state_folder.remove_control_socket()
         _remove_known(self.folder)
 
     async def _end_all(self, patience_s: float) -> dict[str, str]:
@@ -122,7 +117,6 @@ class Testnet:
         async with trio.open_nursery() as nursery:
             for node in self.nodes.values():
                 nursery.start_soon(end, node)
-        remove_control_socket(self._client_state)
         return {name: how[name] for name in self.nodes}
 
     async def _start(self, names: Sequence[str], with_parent: bool, progress: Progress) -> None:
@@ -133,23 +127,18 @@ class Testnet:
             for name, reserved in ports.items():
                 entries[name] = msgspec.structs.replace(entries[name], port=reserved.port)
             self._registry.write(entries)
-            self._write_configs(entries)
+            write_client_config(self.folder, entries)
             for name in names:
-                self._spawn(name, with_parent)
+                self._spawn(name, addresses_of(name, entries), with_parent)
             await self._wait_answering(names, progress)
         finally:
             for reserved in ports.values():
                 reserved.release()
 
-    def _write_configs(self, entries: Mapping[str, NodeEntry]) -> None:
-        for name in entries:
-            plan = read_settings(read_toml(node_folder(self.folder, name) / "room.toml"), RoomPlan)
-            write_node_config(self.folder, name, entries, plan)
-        write_client_config(self.folder, entries)
-
-    def _spawn(self, name: str, with_parent: bool) -> None:
+    def _spawn(self, name: str, addresses: Sequence[str], with_parent: bool) -> None:
         node = self.nodes[name]
         command = [sys.executable, "-P", "-m", "hearthmesh.node", "node", "--config", os.fspath(node.config_path)]
+        command += addresses
         if with_parent:
             command += ["--with-parent", str(os.getpid())]
         try:

@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..node.control import ControlError, ask
@@ -151,7 +150,7 @@ class TestnetNode:
                     raise TestnetError(f"{self.name}: process {process.pid} does not end; end it by hand")
         elif process is not None:
             process.reap()
-        remove_control_socket(self.state_folder)
+        self.state_folder.remove_control_socket()
         self._registry.update(self.name, self.entry.with_process(None))
         return how
 
@@ -165,14 +164,3 @@ class TestnetNode:
         process = self.process
         if process is None or not process.send(number):
             raise TestnetError(f"{self.name}: it does not run ({self.state}); hearth testnet ps shows who does")
-
-
-def remove_control_socket(folder: StateFolder) -> None:
-    """A killed node leaves its control socket behind, and a long path a folder for it under the temporary one."""
-    path: Path = folder.control_socket
-    path.unlink(missing_ok=True)
-    if path.parent != folder.root.absolute():
-        try:
-            path.parent.rmdir()
-        except OSError:
-            return

@@ -1,14 +1,14 @@
 """A test network's folder: an authority of its own, a key and certificate for each node, and a client.
 
 mesh/            the authority
-nodes/NAME/      node.toml, state/, node.log
+nodes/NAME/      node.toml (written once, then the user's), state/, node.log
 client/          client.toml, state/
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from ..crypto.certificates import Role
@@ -23,8 +23,9 @@ from ..node.config import (
     NodeConfig,
     NodeSettings,
     StorageSettings,
+    load_client_config,
 )
-from ..node.settings.write import write_settings
+from ..node.settings.write import literal, replace_file, write_settings
 from ..node.storage.folder import StateFolder
 from .ports import HOST
 from .registry import NodeEntry
@@ -34,6 +35,11 @@ NODE_ROLES = Role.WORKER | Role.SUBMITTER | Role.REPLICA | Role.RELAY
 CERTIFICATE_DAYS = 365.0
 # Enough for one of them to be alive; more only make the files long.
 BOOTSTRAP_MAX = 4
+NODE_HEADING = """\
+A node of a test network; docs/config.md has every key. This file is written once, so change it as you like:
+hearth testnet restart NAME. Where it listens, and whom it dials, comes from the command line that starts it."""
+CLIENT_HEADING = """\
+The test network's client. What you change here stays, but for `bootstrap`: the nodes' addresses of today."""
 
 
 def node_folder(folder: Path, name: str) -> Path:
@@ -55,20 +61,19 @@ def provision(folder: Path, plans: Mapping[str, RoomPlan]) -> dict[str, NodeEntr
         entries[name] = NodeEntry(identity.peer_id)
     _admit(authorities, signer, folder / "client" / "state", "client", Role.SUBMITTER)
     for name, plan in plans.items():
-        write_settings(node_folder(folder, name) / "room.toml", plan)
+        path = node_folder(folder, name) / "node.toml"
+        write_settings(path, node_config(name, plan), heading=NODE_HEADING, defaults=False)
     return entries
 
 
-def node_config(folder: Path, name: str, entries: Mapping[str, NodeEntry], plan: RoomPlan) -> NodeConfig:
+def node_config(name: str, plan: RoomPlan) -> NodeConfig:
     """With paths that are relative to the node's folder, so that the whole can be moved."""
-    others = {other: entry for other, entry in entries.items() if other != name}
     return NodeConfig(
         mesh=MeshPaths(definition=Path("../../mesh/mesh.toml")),
         node=NodeSettings(
             name=name,
             state=Path("state"),
-            listen=(f"/ip4/{HOST}/tcp/{entries[name].port}",),
-            bootstrap=bootstrap(others),
+            listen=(f"/ip4/{HOST}/tcp/0",),
             preset="local",
             zone=plan.zone,
         ),
@@ -78,19 +83,31 @@ def node_config(folder: Path, name: str, entries: Mapping[str, NodeEntry], plan:
     )
 
 
-def write_node_config(folder: Path, name: str, entries: Mapping[str, NodeEntry], plan: RoomPlan) -> None:
-    config = node_config(folder, name, entries, plan)
-    if not config.node.bootstrap:
-        config = replace(config, node=replace(config.node, mdns=False))
-    write_settings(node_folder(folder, name) / "node.toml", config)
+def addresses_of(name: str, entries: Mapping[str, NodeEntry]) -> list[str]:
+    """What a node's command line says of where it listens and whom it dials; its settings stay as they are."""
+    others = {other: entry for other, entry in entries.items() if other != name}
+    arguments = ["--listen", f"/ip4/{HOST}/tcp/{entries[name].port}"]
+    for address in bootstrap(others):
+        arguments += ["--bootstrap", address]
+    return arguments
 
 
 def write_client_config(folder: Path, entries: Mapping[str, NodeEntry]) -> None:
-    config = ClientConfig(
-        mesh=MeshPaths(definition=Path("../mesh/mesh.toml")),
-        client=ClientSettings(state=Path("state"), bootstrap=bootstrap(entries, len(entries)), preset="local"),
-    )
-    write_settings(client_settings_path(folder), config)
+    """Of settings that are there, and may be the user's, only the addresses are changed, if they are others now.
+
+    Raises ConfigError, OSError.
+    """
+    path, addresses = client_settings_path(folder), bootstrap(entries, len(entries))
+    if not path.exists():
+        settings = ClientSettings(state=Path("state"), bootstrap=addresses, preset="local")
+        config = ClientConfig(mesh=MeshPaths(definition=Path("../mesh/mesh.toml")), client=settings)
+        write_settings(path, config, heading=CLIENT_HEADING, defaults=False)
+    elif load_client_config(path).client.bootstrap != addresses:
+        array = f"bootstrap = {literal(addresses)}"
+        text = re.sub(
+            r"(?m)^[ \t]*bootstrap\s*=\s*\[[^\]]*\]", lambda _: array, path.read_text(encoding="utf-8"), count=1
+        )
+        replace_file(path, text)
 
 
 def bootstrap(entries: Mapping[str, NodeEntry], most: int = BOOTSTRAP_MAX) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from .output import duration, energy, print_json, say
 from .running import run_async
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trio_typing import TaskStatus
 
     from ..config import NodeConfig
@@ -25,6 +27,12 @@ app = typer.Typer(rich_markup_mode=None)
 def node(
     context: typer.Context,
     config: Annotated[Path, typer.Option("--config", help="The node's settings.")] = Path("node.toml"),
+    listen: Annotated[
+        list[str] | None, typer.Option(help="Listen here, not where the settings say; may be repeated.")
+    ] = None,
+    bootstrap: Annotated[
+        list[str] | None, typer.Option(help="Dial these peers first, not the settings'; may be repeated.")
+    ] = None,
     with_parent: Annotated[int | None, typer.Option("--with-parent", hidden=True)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Log one JSON object a line.")] = False,
 ) -> None:
@@ -34,6 +42,7 @@ def node(
     Examples:
       hearth node init kitchen            a folder with a key and a commented node.toml
       hearth node --config kitchen/node.toml
+      hearth node --config kitchen/node.toml --listen /ip4/0.0.0.0/tcp/4002
       hearth node status --config kitchen/node.toml
     """
     if context.invoked_subcommand is not None:
@@ -43,9 +52,28 @@ def node(
     from ..config import load_node_config
     from ..logs import configure_logs
 
-    settings = load_node_config(config)
+    settings = _overridden(load_node_config(config), listen or [], bootstrap or [])
     configure_logs(settings.node.log_level, json_lines=as_json or settings.node.json_logs)
     raise typer.Exit(run_async(lambda: _serve(settings)))
+
+
+def _overridden(settings: NodeConfig, listen: list[str], bootstrap: list[str]) -> NodeConfig:
+    """With the command line's addresses. Raises UserError for a wrong one."""
+    from dataclasses import replace
+
+    from ..settings.checks import check_listen_address, check_peer_address
+
+    for option, addresses, check in (
+        ("--listen", listen, check_listen_address),
+        ("--bootstrap", bootstrap, check_peer_address),
+    ):
+        for address in addresses:
+            _check_address(option, address, check)
+    node = settings.node
+    return replace(
+        settings,
+        node=replace(node, listen=tuple(listen) or node.listen, bootstrap=tuple(bootstrap) or node.bootstrap),
+    )
 
 
 async def _serve(settings: NodeConfig) -> int:
@@ -103,11 +131,12 @@ def init(
       hearth node init --name bath --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…
     """
     from ..meshfile import load_mesh_file
+    from ..settings.checks import check_peer_address
     from ..storage.folder import StateFolder
     from .members import make_identity, write_mesh, write_node_settings
 
     for address in bootstrap or []:
-        _check_address(address)
+        _check_address("--bootstrap", address, check_peer_address)
     definition = load_mesh_file(mesh) if mesh is not None else None
     chosen = (name or folder.absolute().name)[:64]
     state = StateFolder(folder / "state")
@@ -130,13 +159,11 @@ def init(
     say(f"      hearth node --config {settings}")
 
 
-def _check_address(address: str) -> None:
-    from ..settings.checks import check_peer_address
-
+def _check_address(option: str, address: str, check: Callable[[str], None]) -> None:
     try:
-        check_peer_address(address)
+        check(address)
     except ValueError as error:
-        raise UserError(f"--bootstrap {address}: {error}") from error
+        raise UserError(f"{option} {address}: {error}") from error
 
 
 @app.command()

@@ -16,10 +16,19 @@ if TYPE_CHECKING:
     from .run import Outcome
     from .shrink import Reduction
 
+HELP = """Simulate a mesh: the real protocol, a made-up world, one seed. Each command has --json.
+
+\b
+Examples:
+  hearth sim run --seed 7
+  hearth sim run --nodes 100 --hours 1 --churn 0.1 --json
+  hearth sim replay 57 --trace --task 11
+  hearth sim soak --minutes 10
+"""
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Simulate a mesh: the real protocol, a made-up world, one seed.",
+    help=HELP,
 )
 SEEDS_MOST = 1 << 63
 NODES_MOST = 200_000

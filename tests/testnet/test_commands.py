@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,9 @@ import structlog
 import wasmtime
 
 from hearthmesh.node.cli.app import run
+from hearthmesh.node.config import load_client_config, load_node_config
 from hearthmesh.testnet.network import Testnet
+from tests.end_to_end.jobs import HASH
 
 from .leftovers import processes_of, sockets_of
 
@@ -202,6 +207,45 @@ def test_nodes_are_killed_frozen_and_started_again(street: Street) -> None:
     assert street.net("thaw", "h3") == {"thawed": ["h3"]}
     assert street.net("restart", "h2") == {"restarted": ["h2"]}
     assert [row["state"] for row in street.net("ps")["nodes"]] == ["running"] * 3
+
+
+def test_what_a_user_writes_into_settings_stays(street: Street) -> None:
+    """POV-Ray's table as its README has it; and where the nodes listen is not in the way of it."""
+    node = street.folder / "nodes" / "h2" / "node.toml"
+    with node.open("a") as settings:
+        settings.write("\n" + (ROOT / "examples" / "render" / "povray.toml").read_text())
+        settings.write("[limits]\ninbound_connections = 77\n")
+    client = street.folder / "client" / "client.toml"
+    client.write_text("# mine\n" + client.read_text())
+    written = node.read_text(), client.read_text()
+    before = {row["name"]: row["peer_id"] for row in street.net("ps")["nodes"]}
+    assert street.net("restart", "h2") == {"restarted": ["h2"]}
+    assert (node.read_text(), client.read_text()) == written
+    assert load_node_config(node).limits.inbound_connections == 77
+    assert load_node_config(node).native.commands["povray"].memory_mb == 512
+    status = street.json("node", "status", "--config", node)
+    assert status["peer_id"] == before["h2"] and status["links"]
+    assert status["addresses"] == [
+        address for address in load_client_config(client).client.bootstrap if before["h2"] in address
+    ]
+    node.write_text("[nod]\n")
+    broken = street.run("testnet", "restart", "h2", "--folder", street.folder, code=2).stderr
+    assert "h2 ended while it started" in broken and '"nod"' in broken
+    node.write_text(written[0])
+    street.net("restart", "h2")
+
+
+def test_the_readmes_python_runs_as_it_stands(street: Street) -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    place = street.folder / "client"
+    shutil.copy(HASH, place / "hash.wasm")
+    ran = subprocess.run([sys.executable, "-P", "-c", snippet], cwd=place, capture_output=True, text=True, timeout=120)
+    (place / "hash.wasm").unlink()
+    assert (ran.returncode, ran.stderr) == (0, "")
+    *lines, outputs = ran.stdout.splitlines()
+    digests = [sha256(text).digest() for text in (b"one", b"two")]
+    assert sorted(line.split()[0] for line in lines) == ["0", "1"]
+    assert outputs == str(digests)
 
 
 def test_a_network_is_parted_and_healed(street: Street) -> None:
