@@ -12,9 +12,16 @@ from .options import Json
 from .output import print_json, say
 from .running import run_async
 
-app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="The thermostat of the node on this machine: see it, set it."
-)
+HELP = """The thermostat of the node on this machine: see it, set it. Each command has --json.
+
+\b
+Examples:
+  hearth heat status --config kitchen/node.toml
+  hearth heat set 21.5
+  hearth heat limit 0 --for 2h --in 30m
+  hearth heat tempo red --tomorrow
+"""
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help=HELP)
 
 Config = Annotated[Path, typer.Option("--config", help="The node's settings.")]
 State = Annotated[Path | None, typer.Option(help="Its state folder, instead of its settings.")]

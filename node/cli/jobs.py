@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from .authority import file_name
 from .errors import BAD_INPUT, JOB_FAILED, SUCCESS, UserError
 from .fetching import fetch_results, peek
 from .ledger import Ledger, Submitted
-from .output import print_json, print_table, printable, say
+from .output import connecting, print_json, print_table, printable, say
 from .program_check import check_program
 from .progress import WORKER_COLUMNS, Rates, describe_status, live_progress, summary, worker_rows
 from .results_folder import ResultsFolder
@@ -62,7 +62,9 @@ def _settings(path: Path | None) -> tuple[ClientConfig, Ledger]:
 
 @asynccontextmanager
 async def _connected(config: ClientConfig, ledger: Ledger) -> AsyncIterator[Session]:
-    async with Client.connect(config) as mesh:
+    async with AsyncExitStack() as stack:
+        with connecting(len(config.client.bootstrap), mdns=config.client.mdns):
+            mesh = await stack.enter_async_context(Client.connect(config))
         yield Session(mesh, ledger)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..client.session import job_id_prefix
 from .authority import write_atomically
 from .errors import UserError
 
@@ -51,7 +52,10 @@ class Ledger:
         return next((held for held in self.entries() if held.job_id == job_id), None)
 
     def resolve(self, prefix: str | None, last: bool) -> str:
-        """The id to ask the mesh for: of the last one, the one that begins so, or the prefix as it is."""
+        """The id to ask the mesh for: of the last one, the one that begins so, or the prefix as it is.
+
+        Raises UserError, and ClientError for what cannot be a job's id.
+        """
         if (prefix is None) != last:
             raise UserError("name one job: its id or the beginning of it, or --last")
         entries = self.entries()
@@ -61,8 +65,9 @@ class Ledger:
                     f"{self._path}: nothing was submitted from here yet; hearth jobs lists what the mesh has"
                 )
             return entries[-1].job_id
-        matching = [held.job_id for held in entries if held.job_id.startswith(prefix.lower())]
-        return matching[0] if len(matching) == 1 else prefix
+        wanted = job_id_prefix(prefix)
+        matching = [held.job_id for held in entries if held.job_id.startswith(wanted)]
+        return matching[0] if len(matching) == 1 else wanted
 
 
 def _parse(line: str) -> Submitted | None:

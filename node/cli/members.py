@@ -15,9 +15,9 @@ from .errors import UserError
 from .template import settings_template
 
 NODE_HEADING = """A node of Hearthmesh. Start it: hearth node --config node.toml
-What is commented out is as if it were not there. Paths are relative to this file."""
+What is commented out stands at its default, or is an example and says so. Paths are relative to this file."""
 CLIENT_HEADING = """A client of Hearthmesh. Use it: export HEARTH_CLIENT=…/client.toml; hearth peers
-What is commented out is as if it were not there. Paths are relative to this file."""
+What is commented out stands at its default, or is an example and says so. Paths are relative to this file."""
 
 
 def make_identity(state: StateFolder, passphrase: str | None = None) -> Identity:

@@ -19,9 +19,16 @@ if TYPE_CHECKING:
 NODE_ROLES = "worker,submitter,replica,relay"
 CLIENT_ROLES = "submitter"
 
-app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Found a mesh, admit its members, take admissions back."
-)
+HELP = """Found a mesh, admit its members, take admissions back. Each command has --json.
+
+\b
+Examples:
+  hearth mesh init street             an authority's key and mesh.toml
+  hearth mesh invite 12D3Koo… --name kitchen
+  hearth mesh invite --new --client laptop
+  hearth mesh show --json
+"""
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
 Folder = Annotated[Path, typer.Option(help="The authority's folder: mesh.toml and the secret keys.")]
 Number = Annotated[int, typer.Option("--authority", help="Which of the folder's authority keys signs, from 1.")]
 

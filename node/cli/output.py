@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +31,25 @@ def note(text: str) -> None:
     """A line beside the result, on standard error."""
     sys.stderr.write(f"{printable(text)}\n")
     sys.stderr.flush()
+
+
+@contextmanager
+def connecting(addresses: int, *, mdns: bool) -> Iterator[None]:
+    """Says on standard error what is waited for, and takes it back; nothing where nobody looks."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    ways = [f"{addresses} address{'es' if addresses != 1 else ''}"] if addresses else []
+    if mdns:
+        ways.append("the local network")
+    text = f"connecting to the mesh by {' and '.join(ways) or 'no way'} …"
+    sys.stderr.write(text)
+    sys.stderr.flush()
+    try:
+        yield
+    finally:
+        sys.stderr.write("\r" + " " * len(text) + "\r")
+        sys.stderr.flush()
 
 
 def printable(text: str) -> str:

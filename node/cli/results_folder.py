@@ -5,6 +5,7 @@
     results.jsonl                one line a task: exit code, worker, digest, fuel, CPU time, batch
     proofs/                      what a third party needs to check all this (proof_files.py)
     job.json                     which job this is
+    .gitignore                   git leaves the folder alone
 
 A task's line is written after its files. Lines say the digests, so a run that resumes trusts no file that it
 has not hashed; whatever does not match is fetched again. The first line of a task names the batch that was, or will
@@ -181,6 +182,8 @@ class ResultsFolder:
         except ValueError:
             raise UserError(f"{path}: damaged; choose another --folder") from None
         if held is None:
+            # Results are no part of the project in whose folder somebody works; who wants them in it removes this.
+            self._put(self.root / ".gitignore", b"*\n")
             self._put(path, json.dumps(mine).encode() + b"\n", durable=True)
         elif not isinstance(held, dict) or held.get("job") != mine["job"]:
             raise UserError(f"{self.root}: holds the results of another job; choose another --folder")

@@ -1,13 +1,15 @@
-"""Settings files to begin with: every key is there, explained; what has no own value is commented out."""
+"""Settings files to begin with: every key is there, explained; what stands at its default is commented out."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ..settings.schema import Setting, allowed, settings_of
+from ..settings.write import literal
+
+# Behind a value that is not the default: the comment above says what holds while the line is one.
+EXAMPLE = "  # for example"
 
 
 def settings_template(cls: type[Any], values: Mapping[str, Mapping[str, Any]], heading: str) -> str:
@@ -36,7 +38,7 @@ def _table(cls: type[Any], path: str, text: str, values: Mapping[str, Mapping[st
         elif setting.is_table_of_tables:
             lines += ["", f"# {setting.key.help} One table a name:", f"#[{path}.{setting.name}.NAME]"]
             for entry in settings_of(setting.value_kind):
-                lines.append(f"#{entry.name} = {_example(entry)}  # {entry.key.help}")
+                lines.append(f"#{entry.name} = {_example(entry).removesuffix(EXAMPLE)}  # {entry.key.help}")
 
 
 def _range(setting: Setting) -> str:
@@ -46,19 +48,8 @@ def _range(setting: Setting) -> str:
 
 
 def _example(setting: Setting) -> str:
+    """The default; where there is none an example, and marked as one."""
     if setting.default is not None:
         return literal(setting.default)
-    return {bool: "false", int: "1", float: "1.0"}.get(setting.kind, '"…"')
-
-
-def literal(value: Any) -> str:
-    """A value as TOML writes it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str | Path):
-        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(name)} = {literal(entry)}" for name, entry in value.items()) + " }"
-    return "[" + ", ".join(literal(entry) for entry in value) + "]"
+    value = {bool: "false", int: "1", float: "1.0", tuple: "[]"}.get(setting.kind, '"…"')
+    return f"{value}{EXAMPLE}"

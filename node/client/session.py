@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -48,6 +49,14 @@ FIND_TIMEOUT_S = 5.0
 BLOB_QUOTA_BYTES = 64 << 30
 CONFIG_VARIABLE = "HEARTH_CLIENT"
 DEFAULT_CONFIG = Path("~/.config/hearth/client.toml")
+
+
+def job_id_prefix(text: str) -> str:
+    """A job's id or its beginning as people give it, in lower case. Raises ClientError."""
+    found = text.strip().lower()
+    if not re.fullmatch("[0-9a-f]{4,64}", found):
+        raise ClientError(f'"{text[:80]}" is no job id: give 4 to 64 hex digits of it; hearth jobs lists them')
+    return found
 
 
 def client_config_path(path: Path | str | None) -> Path:
@@ -123,8 +132,13 @@ class Client:
                 await self._driver.changed()
         if not mesh.connected:
             reasons = sorted({reason for _, reason in self._driver.rejections})
-            why = f"refused: {'; '.join(reasons)}" if reasons else "none of the bootstrap addresses answered"
             within = "" if self._is_refused_by_all(config) else f" within {CONNECT_TIMEOUT_S:g} s"
+            if reasons:
+                why = f"refused: {'; '.join(reasons)}"
+            elif config.bootstrap:
+                why = "none of the bootstrap addresses answered"
+            else:
+                why = "no peer was found on the local network, and the client's settings name none (client.bootstrap)"
             raise ClientError(f"cannot reach the mesh{within}: {why}")
         with trio.move_on_after(REPLICAS_TIMEOUT_S):
             while len(self._replica_members()) < mesh.ctx.config.replicas:
@@ -227,9 +241,7 @@ class Client:
 
     async def job(self, prefix: str) -> Job:
         """A job by its id or the beginning of it. Raises ClientError if there is none, or more than one."""
-        text = prefix.strip().lower()
-        if len(text) < 4 or any(letter not in "0123456789abcdef" for letter in text):
-            raise ClientError(f'"{prefix}" is no job id: give at least 4 hex digits of it; hearth jobs lists them')
+        text = job_id_prefix(prefix)
         matching = self._matching(text)
         if not matching:
             await self._find(bytes.fromhex(text) if len(text) == 64 else b"")

@@ -1,5 +1,8 @@
 """What is wrong with a job or a client's settings is said in one line, before anything is sent."""
 
+import io
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,3 +177,37 @@ def test_an_interruption_is_silent_and_has_its_code() -> None:
 def test_our_own_faults_are_owned_up_to() -> None:
     line, code = explain(ExceptionGroup("", [ClientError("x"), RuntimeError("oops")]))
     assert code == 70 and "internal error: RuntimeError('oops')" in line
+
+
+@pytest.mark.parametrize("command", ["status", "watch", "results", "logs", "cancel"])
+@pytest.mark.parametrize("job", ["abc", "xyzw", "", "12g4", "a" * 65, "../../etc"])
+def test_what_cannot_be_a_jobs_id_is_refused_before_anybody_is_asked(
+    hearth: Hearth, client: Path, command: str, job: str
+) -> None:
+    assert hearth(command, job).complaint == (
+        f'"{job}" is no job id: give 4 to 64 hex digits of it; hearth jobs lists them'
+    )
+
+
+def test_a_client_whose_settings_name_no_peer_is_told_so(hearth: Hearth, client: Path) -> None:
+    text = re.sub(r"(?m)^#?bootstrap = .*$", "bootstrap = []", client.read_text())
+    client.write_text(re.sub(r"(?m)^#?mdns = .*$", "mdns = false", text))
+    assert "client.bootstrap: empty, and mdns is off" in hearth("peers").complaint
+    client.write_text(client.read_text().replace("mdns = false", "mdns = true"))
+    assert "no peer was found on the local network" in hearth("peers").complaint
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_somebody_who_looks_is_told_what_is_waited_for(
+    hearth: Hearth, client: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    hearth("watch", "abcd")
+    said, *rest = screen.getvalue().split("\r")
+    assert said == "connecting to the mesh by 1 address …" and rest[0] == " " * len(said)
+    assert rest[1].startswith("hearth: cannot reach the mesh")

@@ -27,6 +27,13 @@ def test_each_command_has_help_with_examples_and_json(hearth: Hearth, command: s
     assert "Examples:" in ran.out and "--json" in ran.out
 
 
+@pytest.mark.parametrize("group", ["mesh", "node", "heat", "testnet", "sim"])
+def test_each_group_has_help_with_examples_and_json(hearth: Hearth, group: str) -> None:
+    ran = hearth(group, "--help")
+    assert (ran.code, ran.err) == (0, "")
+    assert "Examples:" in ran.out and f"  hearth {group} " in ran.out and "--json" in ran.out
+
+
 def test_the_program_lists_its_commands(hearth: Hearth) -> None:
     ran = hearth("--help")
     assert ran.code == 0

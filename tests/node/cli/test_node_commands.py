@@ -35,7 +35,15 @@ def test_init_never_replaces_settings_or_keys(hearth: Hearth) -> None:
 def test_every_setting_is_explained_in_the_new_file(hearth: Hearth) -> None:
     hearth("node", "init", "kitchen")
     text = Path("kitchen/node.toml").read_text()
-    for part in ("#sink = ", "[heater.room]", "#[native.commands.NAME]", "# Name for people.", "#tasks_per_job"):
+    for part in (
+        "#sink = ",
+        "#cores = 1  # for example\n",
+        '#preset = "lan"\n',
+        "[heater.room]",
+        "#[native.commands.NAME]",
+        "# Name for people.",
+        "#tasks_per_job",
+    ):
         assert part in text
 
 
@@ -60,6 +68,16 @@ def test_commented_defaults_are_what_the_program_uses(hearth: Hearth, tmp_path: 
     ):
         kept = kept.replace(number, "")
     Path("node.toml").write_text(kept)
+
+    text, examples, tables = [], 0, True
+    for line in Path("node.toml").read_text().splitlines():
+        tables = tables and "NAME" not in line
+        if line.startswith("#") and not line.startswith("# ") and tables:
+            examples += line.endswith("# for example")
+            line = "" if line.endswith("# for example") else line.removeprefix("#")
+        text.append(line)
+    Path("node.toml").write_text("\n".join(text))
+    assert examples > 3
     assert load_node_config(tmp_path / "node.toml") == as_written
 
 
@@ -106,3 +124,18 @@ def test_calibrating_without_a_meter_estimates_and_says_so(hearth: Hearth, tmp_p
     assert [step["watts"] for step in kept["steps"]] == pytest.approx(
         [step["watts"] for step in found["steps"]], abs=1e-3
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "address", "problem"),
+    [
+        ("--listen", "/ip4/127.0.0.1", "expected an address"),
+        ("--listen", "somewhere", "--listen somewhere: "),
+        ("--bootstrap", "/ip4/127.0.0.1/tcp/4001", "ending in /p2p/"),
+    ],
+)
+def test_a_wrong_address_on_the_command_line_is_named(hearth: Hearth, option: str, address: str, problem: str) -> None:
+    hearth("mesh", "init", "street", "--folder", "m")
+    hearth("node", "init", "kitchen", "--mesh", "m/mesh.toml")
+    complaint = hearth("node", "--config", "kitchen/node.toml", option, address).complaint
+    assert complaint.startswith(f"{option} {address}: ") and problem in complaint

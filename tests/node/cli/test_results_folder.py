@@ -1,6 +1,7 @@
 """The folder of results: complete, resumable, and no trust in what the disk says."""
 
 import json
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -183,3 +184,14 @@ def test_a_result_that_is_fetched_again_stays_signed_for_as_it_was(tmp_path: Pat
     assert folder.have() == [] and folder.signed() == [(0, 1, first[0].header.id)]
     folder.add(*other)
     assert ResultsFolder(tmp_path, JOB, spec(2)).signed() == [(0, 1, first[0].header.id)]
+
+
+def test_git_leaves_a_folder_of_results_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "job-1234"
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    ResultsFolder(folder, JOB, spec(2)).add(*batch([b"zero"]))
+    status = ["git", "-C", tmp_path, "status", "--porcelain", "--untracked-files=all"]
+    assert subprocess.run(status, check=True, capture_output=True).stdout == b""
+    (folder / ".gitignore").unlink()
+    ResultsFolder(folder, JOB, spec(2)).add(*batch([b"one"], first=1))
+    assert b"job-1234/0.out" in subprocess.run(status, check=True, capture_output=True).stdout
