@@ -316,7 +316,7 @@ class Submitter:
             # Somebody else here follows the results already, and hears of progress too: this one listens along.
             own.listeners += 1
             if own.status is not None:
-                self._ctx.notify("job.status", job_id=job_id, status=own.status, replica=own.source)
+                self._notify_status(own, own.status, own.source)
             return
         own.following, own.wants_results, own.listeners = True, results, own.listeners + 1
         own.verified, own.handed = have.copy(), have.copy()
@@ -404,10 +404,15 @@ class Submitter:
         if peer == own.source:
             own.heard_us = now_us
             own.status = message
-        if message.state == "done" and own.state.fully_accepted:
-            # It left the replica before the acceptance got there, and acceptance is this client's to say.
-            message = replace(message, state="accepted", accepted=message.tasks)
-        self._ctx.notify("job.status", job_id=message.job_id, status=message, replica=peer)
+        self._notify_status(own, message, peer)
+
+    def _notify_status(self, own: OwnJob, status: JobStatus, replica: bytes | None) -> None:
+        """Nobody but this client accepts, so what it has signed for counts, whether the replica has heard it or not."""
+        accepted = own.state.accepted_tasks.total
+        if accepted > status.accepted:
+            state = "accepted" if own.state.fully_accepted else status.state
+            status = replace(status, accepted=accepted, state=state)
+        self._ctx.notify("job.status", job_id=own.state.job_id, status=status, replica=replica)
 
     def on_delivery(self, peer: bytes, message: Delivery, header: Record, now_us: int) -> bool:
         """Check a batch of a followed job and hand it to the consumer; True if it was for this machine."""

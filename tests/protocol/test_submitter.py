@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from hearthmesh.protocol.batches import Batch, encode_columns
 from hearthmesh.protocol.config import LOCAL
@@ -306,3 +307,19 @@ def test_results_that_are_not_wanted_are_not_accepted() -> None:
     cluster.run_until(lambda: bool(client.results))
     cluster.run(10 * SECOND)
     assert list(client.results) == [5] and accepted_by(cluster, job_id) == {1}
+
+
+def test_status_that_a_replica_sent_before_it_heard_of_the_acceptance_says_accepted() -> None:
+    cluster = Cluster(task_us=1)
+    cluster.workers(3)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    cluster.feed(client, SubmitJob(cluster.spec(1), follow=True))
+    ((job_id, own),) = client.mesh.submitter.jobs.items()
+    cluster.run_until(lambda: own.verified.total == 1)
+    cluster.feed(client, Settle())
+    done = client.noted("job.status")[-1]["status"]
+    assert (done.state, done.accepted) == ("done", 0)
+    cluster.feed(client, Received(own.state.replicas[1], done))
+    told = client.noted("job.status")[-1]["status"]
+    assert told == structs.replace(done, state="accepted", accepted=1)
