@@ -23,7 +23,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 STORAGE_RETRY_S = 1.0
 # A crash loses what lingers. Nobody was told of it, and the other replicas have it: it costs one reconciliation.
-LINGER_S = 0.05
+# A little longer than `stored_delay_us`, so that results go to disk with the commit that acknowledges them.
+LINGER_S = 0.5
 # So many writes are a commit worth its while, whoever waits.
 LINGERING_MAX = 512
 

@@ -85,7 +85,7 @@ class ProtocolConfig:
     reconcile_ids_max: int = 32
     reconcile_fanout: int = 8
     # An unaccepted result that its submitter forgets in a crash is sent again, so this costs at most so much work.
-    accept_interval_us: int = 500 * MS
+    accept_interval_us: int = SECOND
     progress_interval_us: int = 500 * MS
     # A settled job keeps its results this long, then only a mark; of marks at most `jobs_max` are kept.
     forget_payload_us: int = 60 * MINUTE
@@ -99,8 +99,8 @@ class ProtocolConfig:
     # A result that no replica took in a week is of a job that is not kept any more.
     owed_ttl_us: int = 7 * 24 * 60 * MINUTE
     # A replica says "stored" this long after it took a batch, for all of that time at once: one commit and one message
-    # instead of many. A fifth of the shortest outbox_retry_us; outbox_max / this lets a worker make 2,500 batches/s.
-    stored_delay_us: int = 200 * MS
+    # instead of many. A fifth of the shortest outbox_retry_us; outbox_max / this lets a worker make 1,280 batches/s.
+    stored_delay_us: int = 400 * MS
     outbox_retry_us: int = 2 * SECOND
     # Batches on their way to one subscriber: 32 * 512 KiB of inline outputs at most.
     result_window: int = 32
@@ -129,7 +129,6 @@ LOCAL = replace(
     replica_grace_us=4 * SECOND,
     submit_timeout_us=2 * SECOND,
     reconcile_interval_us=2 * SECOND,
-    outbox_retry_us=SECOND,
     steal_timeout_us=SECOND,
     steal_idle_us=SECOND,
 )

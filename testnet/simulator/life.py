@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 
 # As in the driver of real nodes.
 STORAGE_RETRY_US = SECOND
-LINGER_US = 50 * MS
+LINGER_US = 500 * MS
 PENALTIES_MAX = 20
 PENALTY_WINDOW_US = 60 * SECOND
 # Numbers of events in the trace; a kind keeps its number.
