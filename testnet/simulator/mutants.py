@@ -14,6 +14,7 @@ from msgspec.structs import replace as replace_struct
 
 from ...protocol import granter, records, replica, submitter
 from ...protocol.granting import Ledger
+from ...protocol.holder import Holder
 from ...protocol.jobs import JobState
 from ...protocol.messages import Stored
 from ...protocol.outbox import Outbox
@@ -108,7 +109,7 @@ def _whole_job(members: Any, tasks: int, me: bytes, is_alive: Any) -> list[tuple
     return [(0, tasks)]
 
 
-def _take_again(self: Worker, *arguments: Any) -> int:
+def _take_again(self: Holder, *arguments: Any) -> int:
     self._taken.clear()
     return int(_TAKE_GRANT(self, *arguments))
 
@@ -147,7 +148,7 @@ def _raise(*_: Any) -> None:
 
 
 _STORE: Any = Replica._store
-_TAKE_GRANT: Any = Worker._take_grant
+_TAKE_GRANT: Any = Holder._take_grant
 _ON_HEAT: Any = Worker.on_heat
 _PERSIST: Any = Replica._persist
 
@@ -234,7 +235,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "take a grant twice",
         ("one-lease",),
         _FOUL,
-        lambda: [(Worker, "_take_grant", _take_again)],
+        lambda: [(Holder, "_take_grant", _take_again)],
     ),
     Mutant(
         "grant what was cancelled",

@@ -6,10 +6,10 @@ from typing import Any
 
 from ....protocol.effects import Execute, Reason
 from ....protocol.events import HeatReading, TaskFinished
+from ....protocol.holder import JOB_VIEWS_MAX
 from ....protocol.messages import Delivery, Message
 from ....protocol.records import open_record
 from ....protocol.replica import PENDING_MAX
-from ....protocol.worker import JOB_VIEWS_MAX
 from .base import Checker
 
 

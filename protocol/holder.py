@@ -1,0 +1,383 @@
+"""What a worker holds of others' jobs: what it was told of them, its leases, and to whom it gives of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from .context import Context
+from .effects import Reason
+from .heat import HeatBoard
+from .jobs import HAND_ON_DEPTH_MAX, JobState, RejectedRecord
+from .membership import Membership
+from .messages import (
+    FoundJobs,
+    Granted,
+    HandOn,
+    HeldJob,
+    HeldRange,
+    Records,
+    Renew,
+    Steal,
+)
+from .outbox import Outbox
+from .records import (
+    Grant,
+    JobSpec,
+    MemberRecord,
+    Record,
+    RecordError,
+    RecordKind,
+    Release,
+    open_record,
+    sign_record,
+)
+from .tables import Tables
+
+JOB_VIEWS_MAX = 1024
+GRANTS_A_MESSAGE_MAX = 64
+CONTEXT_A_MESSAGE_MAX = 128
+GRANTS_REMEMBERED_MAX = 4096
+
+
+@dataclass(slots=True)
+class HeldLease:
+    """Tasks [next, hi) of a grant are unstarted; [lo, next) run, ran or were given away.
+
+    left: how many the granter kept.
+    """
+
+    grant: Record
+    next: int
+    hi: int
+    left: int
+
+    @property
+    def body(self) -> Grant:
+        body: Grant = self.grant.body
+        return body
+
+    @property
+    def unstarted(self) -> int:
+        return self.hi - self.next
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """Tasks [first, first + count) that run now."""
+
+    execution_id: int
+    job_id: bytes
+    first: int
+    count: int
+    epoch: int
+    grant: Record
+
+
+class Holder:
+    """The layer below `worker`, which runs what is held here. slots is 0 in a room that is warm enough."""
+
+    def __init__(self, ctx: Context, members: Membership, tables: Tables, heat: HeatBoard) -> None:
+        self._ctx = ctx
+        self._members = members
+        self._tables = tables
+        self._heat = heat
+        self.outbox = Outbox(ctx, members)
+        self._views: dict[bytes, JobState] = {}
+        self._leases: list[HeldLease] = []
+        self._executions: dict[int, Execution] = {}
+        self._task_us: dict[bytes, int] = {}
+        self._unrunnable: dict[bytes, int] = {}
+        self._taken: dict[bytes, None] = {}
+        self._renewing = False
+        self.slots = 0
+        self.memory_bytes = 1 << 40
+        self.native_commands: tuple[str, ...] = ()
+        self.wasm = True
+
+    # -- what it holds -------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> int:
+        return len(self._executions)
+
+    @property
+    def unstarted(self) -> int:
+        return sum(lease.unstarted for lease in self._leases)
+
+    def queue_us(self) -> int:
+        """CPU time of what is unstarted; an unknown task counts as a quarter of a batch."""
+        unknown_us = self._ctx.config.batch_target_us // self._ctx.config.batch_tasks_first
+        return sum(lease.unstarted * (self.task_us(lease.body.job_id) or unknown_us) for lease in self._leases)
+
+    def task_us(self, job_id: bytes) -> int:
+        """This node's own measure of a job's task, else the submitter's estimate, else 0."""
+        known = self._task_us.get(job_id)
+        if known:
+            return known
+        view = self._views.get(job_id)
+        return view.spec.estimate_us if view else 0
+
+    def view(self, job_id: bytes) -> JobState | None:
+        """The job as this worker was told of it: spec and replica set, nothing of its progress."""
+        return self._views.get(job_id)
+
+    # -- what it knows of jobs -------------------------------------------------------------------------------
+
+    def _learn_context(self, peer: bytes, raw: bytes, now_us: int) -> None:
+        try:
+            record = open_record(raw)
+        except RecordError:
+            self._ctx.penalise(peer, Reason.BAD_SIGNATURE)
+            return
+        if record.kind is RecordKind.SPEC:
+            if record.body.mesh_id != self._ctx.policy.mesh.mesh_id:
+                self._ctx.penalise(peer, Reason.NOT_ADMITTED)
+                return
+            self._views.setdefault(record.id, JobState(record))
+            self._trim_views()
+            return
+        if record.kind is not RecordKind.REPLICA_SET:
+            self._ctx.penalise(peer, Reason.MALFORMED)
+            return
+        self.learn_replica_set(record, now_us)
+
+    def learn_replica_set(self, record: Record, now_us: int) -> None:
+        view = self._views.get(record.body.job_id)
+        if view is None:
+            return
+        try:
+            changed = view.merge(record)
+        except RejectedRecord:
+            return
+        if changed:
+            self.outbox.change_replicas(view.job_id, view.replicas, now_us)
+
+    def on_found(self, message: FoundJobs, now_us: int) -> None:
+        """Who keeps a job now of which results are owed here."""
+        for raw in message.context:
+            try:
+                record = open_record(raw)
+            except RecordError:
+                return
+            if record.kind is RecordKind.SPEC and self.outbox.owes(record.id):
+                self._views.setdefault(record.id, JobState(record))
+                self._trim_views()
+            elif record.kind is RecordKind.REPLICA_SET and self.outbox.owes(record.body.job_id):
+                self.learn_replica_set(record, now_us)
+
+    def _trim_views(self) -> None:
+        """Forget the oldest jobs of which nothing is held."""
+        if len(self._views) <= JOB_VIEWS_MAX:
+            return
+        held = {lease.body.job_id for lease in self._leases}
+        held |= {execution.job_id for execution in self._executions.values()}
+        for job_id in list(self._views):
+            if len(self._views) <= JOB_VIEWS_MAX:
+                return
+            if job_id not in held:
+                del self._views[job_id]
+
+    # -- leases ----------------------------------------------------------------------------------------------
+
+    def _take_grant(self, peer: bytes, raw: bytes, left: int, now_us: int) -> int:
+        """Tasks gained: 0 if the grant is not for this node, not valid, or not known to be anybody's."""
+        try:
+            record = open_record(raw)
+        except RecordError:
+            self._ctx.penalise(peer, Reason.BAD_SIGNATURE)
+            return 0
+        if record.kind is not RecordKind.GRANT or record.body.holder != self._ctx.node_id:
+            self._ctx.penalise(peer, Reason.MALFORMED)
+            return 0
+        grant: Grant = record.body
+        view = self._views.get(grant.job_id)
+        if view is None:
+            self._ctx.notify("lease.unknown-job", job_id=grant.job_id, granter=peer)
+            return 0
+        try:
+            view.check_grant(record)
+        except RejectedRecord as error:
+            if error.fault:
+                self._ctx.penalise(peer, Reason(error.reason))
+            return 0
+        if view.cancellation is not None:
+            return 0
+        if record.id in self._taken:
+            return 0
+        self._taken[record.id] = None
+        while len(self._taken) > GRANTS_REMEMBERED_MAX:
+            del self._taken[next(iter(self._taken))]
+        if grant.parent:
+            for node in view.replicas:
+                self._ctx.send(node, Records(grant.job_id, (raw,)))
+        if self._unrunnable.get(grant.job_id, 0) > now_us or not self._offers(view.spec):
+            self._release(record, grant.lo, grant.hi)
+            return 0
+        self._leases.append(HeldLease(record, grant.lo, grant.hi, left))
+        return grant.hi - grant.lo
+
+    def _offers(self, spec: JobSpec) -> bool:
+        """Whether this node's owner lets it run such a job."""
+        if spec.limits.memory_bytes > self.memory_bytes:
+            return False
+        return self.wasm if spec.runtime == "wasm" else spec.command in self.native_commands
+
+    def _arm_renewal(self, now_us: int) -> None:
+        if not self._renewing and (self._leases or self._executions):
+            self._renewing = True
+            self._ctx.set_timer(("renew", b""), now_us + self._ctx.config.lease_us // 3)
+
+    def _renew(self, now_us: int) -> None:
+        """All that is held, in one message to each replica."""
+        self._renewing = False
+        ranges: dict[bytes, list[HeldRange]] = {}
+        for lease in self._leases:
+            if lease.unstarted:
+                ranges.setdefault(lease.body.job_id, []).append(HeldRange(lease.next, lease.hi, lease.body.epoch))
+        for execution in self._executions.values():
+            ranges.setdefault(execution.job_id, []).append(
+                HeldRange(execution.first, execution.first + execution.count, execution.epoch)
+            )
+        by_replica: dict[bytes, list[HeldJob]] = {}
+        for job_id, held in ranges.items():
+            for node in self._views[job_id].replicas:
+                by_replica.setdefault(node, []).append(HeldJob(job_id, tuple(held[:1024])))
+        for node, jobs in by_replica.items():
+            self._ctx.send(node, Renew(tuple(jobs[:256])))
+        self._arm_renewal(now_us)
+
+    def _drop_unstarted(self, job_id: bytes, part: HeldRange) -> None:
+        kept = []
+        for lease in self._leases:
+            body = lease.body
+            if body.job_id != job_id or body.epoch > part.epoch:
+                kept.append(lease)
+                continue
+            if part.hi <= lease.next or lease.hi <= part.lo:
+                kept.append(lease)
+                continue
+            if lease.next < part.lo:
+                kept.append(HeldLease(lease.grant, lease.next, part.lo, lease.left))
+            if part.hi < lease.hi:
+                kept.append(HeldLease(lease.grant, part.hi, lease.hi, lease.left))
+        self._leases = kept
+
+    def _release(self, grant: Record, lo: int, hi: int) -> None:
+        if lo >= hi:
+            return
+        release = Release(grant.body.job_id, lo, hi, grant.raw)
+        record = sign_record(self._ctx.identity, RecordKind.RELEASE, release)
+        view = self._views.get(grant.body.job_id)
+        for node in view.replicas if view else ():
+            self._ctx.send(node, Records(grant.body.job_id, (record.raw,)))
+
+    def tell_grants_of(self, granter: bytes) -> None:
+        """The granter is in doubt: what is held of it is told to the other replicas, as it may not have done it itself.
+
+        So that whoever takes its section over does not grant the same under the same epoch.
+        """
+        held = [lease.grant for lease in self._leases] + [run.grant for run in self._executions.values()]
+        for grant in {record.id: record for record in held if record.author == granter}.values():
+            for node in self._views[grant.body.job_id].replicas:
+                if node != granter:
+                    self._ctx.send(node, Records(grant.body.job_id, (grant.raw,)))
+
+    # -- giving away -----------------------------------------------------------------------------------------
+
+    def give(self, thief: bytes, steal: Steal) -> Granted | None:
+        """A thief's share of the unstarted tasks: at most half, from the far end, under the next epoch."""
+        if self.queue_us() <= self.slots * self._ctx.config.queue_low_us:
+            return None
+        give_us = min(self.queue_us() // 2, steal.appetite_us)
+        grants, context = self._cut(thief, give_us, steal.can_run)
+        if not grants:
+            return None
+        return Granted(steal.request, grants, context, self.unstarted)
+
+    def _cut(
+        self, heir: bytes, give_us: int, can_run: Callable[[bytes, JobSpec], bool]
+    ) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+        """Delegate unstarted tasks worth `give_us`; returns (grants, context), and tells the replicas.
+
+        can_run(job_id, spec): whether the heir is able to.
+        """
+        unknown_us = self._ctx.config.batch_target_us // self._ctx.config.batch_tasks_first
+        grants: list[bytes] = []
+        context: dict[bytes, None] = {}
+        for lease in reversed(self._leases):
+            if give_us <= 0 or len(grants) >= GRANTS_A_MESSAGE_MAX:
+                break
+            view = self._views[lease.body.job_id]
+            if not lease.unstarted or not can_run(view.job_id, view.spec):
+                continue
+            if lease.body.lo >= view.spec.tasks:
+                continue  # who checks is not for who is checked with to say
+            if _depth(lease.grant) >= HAND_ON_DEPTH_MAX or lease.body.holder == heir:
+                continue
+            told = context | dict.fromkeys(view.context())
+            if len(told) > CONTEXT_A_MESSAGE_MAX:
+                continue
+            task_us = self.task_us(lease.body.job_id) or unknown_us
+            count = min(lease.unstarted, max(1, give_us // task_us))
+            body = Grant(
+                lease.body.job_id,
+                lease.hi - count,
+                lease.hi,
+                lease.body.epoch + 1,
+                heir,
+                self._ctx.config.lease_us,
+                lease.grant.raw,
+            )
+            record = sign_record(self._ctx.identity, RecordKind.GRANT, body)
+            if len(record.raw) > 4096:
+                continue
+            lease.hi -= count
+            give_us -= count * task_us
+            grants.append(record.raw)
+            context = told
+            for node in view.replicas:
+                self._ctx.send(node, Records(view.job_id, (record.raw,)))
+        self._leases = [lease for lease in self._leases if lease.unstarted]
+        return tuple(grants), tuple(context)
+
+    def hand_on(self, now_us: int) -> None:
+        """Warm: the coldest peers get the unstarted work, the replicas what nobody cold can take."""
+        for digest in self._heat.coldest()[:4]:
+            if not self._leases:
+                break
+            room_us = max(1, digest.free_slots) * self._ctx.config.queue_target_us - digest.queue_us
+            if room_us <= 0 or not self._members.is_alive(digest.node):
+                continue
+            heir = self._member(digest.node)
+            if heir is None:
+                continue
+            grants, context = self._cut(digest.node, room_us, partial(_can_run, heir))
+            if grants:
+                self._ctx.notify("worker.handed-on", heir=digest.node, grants=len(grants))
+                self._ctx.send(digest.node, HandOn(grants, context))
+        self.release_all()
+
+    def _member(self, node: bytes) -> MemberRecord | None:
+        row = self._tables.get(RecordKind.MEMBER, node)
+        return row.body if row is not None else None
+
+    def release_all(self) -> None:
+        """Give the unstarted back to the replicas."""
+        for lease in self._leases:
+            self._release(lease.grant, lease.next, lease.hi)
+        self._leases = []
+
+
+def _can_run(heir: MemberRecord, _job_id: bytes, spec: JobSpec) -> bool:
+    return heir.can_run(spec)
+
+
+def _depth(grant: Record) -> int:
+    """How often a grant was handed on."""
+    depth, body = 0, grant.body
+    while body.parent:
+        depth += 1
+        body = open_record(body.parent, check_signature=False).body
+    return depth
