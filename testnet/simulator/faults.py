@@ -203,5 +203,7 @@ class Faults:
             happened.seen_us.setdefault(life.machine.name, now_us - happened.began_us)
         else:
             machine = self._world.by_id.get(node)
-            if machine is not None and machine.well and not self._world.network.cuts and life.machine.honest:
+            # One that is starved lives, whether it stands still just now or not.
+            lives = machine is not None and machine.life is not None
+            if lives and not self._world.network.cuts and life.machine.honest:
                 self.false_alarms += 1
