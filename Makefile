@@ -67,7 +67,7 @@ $(STAMP): requirements.lock pyproject.toml
 # For maintainers: pin anew after a change of the dependencies.
 lock:
 	@"$(BIN)/uv" pip compile -q --universal --generate-hashes --no-header --no-emit-index-url \
-		--override overrides.txt --extra dev pyproject.toml -o requirements.lock
+		--override overrides.txt --extra dev --extra mqtt --extra modbus pyproject.toml -o requirements.lock
 
 clean:
 	@rm -rf "$(VENV)" .hearth .demo .bench .hypothesis .pytest_cache .determinism soak.log soak-50.log

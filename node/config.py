@@ -10,7 +10,15 @@ from typing import Annotated
 
 from ..protocol.config import PRESETS, ProtocolConfig
 from .execution.native_config import NativeCommand, NativeRuntimeConfig
-from .heating.control_settings import LimitTable, MachineTable, SafetyTable, ScheduleSettings, SensorTable, WindowTable
+from .heating.control_settings import (
+    LimitTable,
+    MachineTable,
+    MqttTable,
+    SafetyTable,
+    ScheduleSettings,
+    SensorTable,
+    WindowTable,
+)
 from .settings.checks import (
     check_absolute,
     check_environment_value,
@@ -216,6 +224,7 @@ class HeaterSettings:
     sensors: Annotated[SensorTable, Key("When a sensor is not believed.")] = SensorTable()
     safety: Annotated[SafetyTable, Key("Overheating and summer.")] = SafetyTable()
     limits: Annotated[LimitTable, Key("Power limits from outside.")] = LimitTable()
+    mqtt: Annotated[MqttTable, Key("A broker, for Home Assistant.")] = MqttTable()
 
     def __post_init__(self) -> None:
         if self.kind == "machine" and not self.machine.sensor:

@@ -36,6 +36,7 @@ from .heating.commands import HeatCommands
 from .heating.control.zone import Member
 from .heating.guard import Guard
 from .heating.heater import Heater
+from .heating.mqtt.start import run_bridge
 from .membership_files import Membership, load_membership
 from .storage.blobs import BlobStore
 from .storage.folder import StateFolder
@@ -172,6 +173,8 @@ class Node:
                 nursery.start_soon(self._follow_addresses)
                 nursery.start_soon(self.heater.run)
                 nursery.start_soon(self._heat_forever)
+                if self.config.heater.mqtt.host and self.heater.thermostat is not None:
+                    nursery.start_soon(self._bridge)
                 nursery.start_soon(self._provide_jobs)
                 nursery.start_soon(trio.to_thread.run_sync, remove_old_checkpoints, self.folder.checkpoints)
                 await nursery.start(ControlServer(self.folder.control_socket, self._handlers(stop)).run)
@@ -289,6 +292,11 @@ class Node:
             if serves and (self.wasm is not None or self.native is not None):
                 self.driver.feed(reading)
             await trio.sleep(CONTROL_INTERVAL_S)
+
+    async def _bridge(self) -> None:
+        device = self.membership.identity.node_id.hex()[:16]
+        name = self.mesh.profile.name
+        await run_bridge(self.config.heater, self.heater, self.heat, device=device, name=name)
 
     async def _provide_jobs(self) -> None:
         """Announce in the Kademlia table the jobs that are kept here; not those that are over before it pays."""

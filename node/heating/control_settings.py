@@ -4,6 +4,7 @@ of defaults fits a room, a tank and a pool.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -58,6 +59,30 @@ class MachineTable:
     cgroup: Annotated[
         str, Key("Control group (v2) whose CPU quota is set as well.", length=256, check=check_printable)
     ] = ""
+
+
+def _check_topic(text: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_\-]+(/[A-Za-z0-9_\-]+)*", text):
+        raise ValueError("expected a topic of letters, digits, - and _, its levels parted by /")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MqttTable:
+    """A broker at which the heater is a device of Home Assistant. Needs the extra `hearthmesh[mqtt]`."""
+
+    host: Annotated[str, Key("The broker.", length=253, check=check_printable, absent="no broker")] = ""
+    port: Annotated[int, Key("Its port.", low=1, high=65_535)] = 1883
+    username: Annotated[str, Key("Name to log in with.", length=256, check=check_printable)] = ""
+    password_file: Annotated[Path | None, Key("File whose first line is the password.", exists="file")] = None
+    tls: Annotated[bool, Key("Encrypt, and check the broker's certificate by the system's authorities.")] = False
+    discovery_prefix: Annotated[str, Key("Where Home Assistant looks for devices.", length=64, check=_check_topic)] = (
+        "homeassistant"
+    )
+    topic: Annotated[str, Key("What this heater's topics begin with.", length=64, check=_check_topic)] = "hearthmesh"
+
+    def __post_init__(self) -> None:
+        if self.password_file is not None and not self.username:
+            raise Conflict("password_file", "given without a username")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""A heater as a device of Home Assistant, over MQTT. Needs the extra `hearthmesh[mqtt]`."""

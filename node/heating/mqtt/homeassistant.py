@@ -1,0 +1,194 @@
+"""What Home Assistant is told of a heater, and what it may say: topics and payloads, no I/O.
+
+Source: Home Assistant, MQTT discovery (device form) and MQTT HVAC, as of 2026.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..commands import HeatCommands
+from ..control.setpoint import Wish
+
+PAYLOAD_BYTES_MAX = 256
+ONLINE, OFFLINE = "online", "offline"
+MODES = ("auto", "heat", "off")
+PRESETS = (Wish.COMFORT.value, Wish.ECO.value, Wish.AWAY.value, Wish.BOOST.value)
+# Home Assistant's own word for "no preset".
+NO_PRESET = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Of one heater. prefix: Home Assistant's for discovery.  base: ours.  device: letters, digits, - and _."""
+
+    prefix: str
+    base: str
+    device: str
+
+    @property
+    def discovery(self) -> str:
+        return f"{self.prefix}/device/{self.device}/config"
+
+    @property
+    def birth(self) -> str:
+        """Where Home Assistant says that it has started."""
+        return f"{self.prefix}/status"
+
+    @property
+    def availability(self) -> str:
+        return f"{self.base}/{self.device}/availability"
+
+    @property
+    def state(self) -> str:
+        return f"{self.base}/{self.device}/state"
+
+    def command(self, what: str) -> str:
+        """what: "mode", "temperature" or "preset"."""
+        return f"{self.base}/{self.device}/set/{what}"
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        return tuple(self.command(what) for what in ("mode", "temperature", "preset"))
+
+
+def discovery_payload(topics: Topics, name: str, version: str, low_c: float, high_c: float) -> str:
+    """The device with all its entities. low_c, high_c: what may be set."""
+    return json.dumps(
+        {
+            "device": {
+                "identifiers": [topics.device],
+                "name": name,
+                "manufacturer": "Hearthmesh",
+                "model": "heater",
+                "sw_version": version,
+            },
+            "origin": {"name": "hearthmesh", "sw_version": version},
+            "availability_topic": topics.availability,
+            "state_topic": topics.state,
+            "qos": 1,
+            "components": {"climate": _climate(topics, low_c, high_c)} | _sensors(topics),
+        }
+    )
+
+
+def _climate(topics: Topics, low_c: float, high_c: float) -> dict[str, Any]:
+    return {
+        "platform": "climate",
+        "unique_id": f"{topics.device}_climate",
+        "name": None,
+        "modes": list(MODES),
+        "mode_state_topic": topics.state,
+        "mode_state_template": "{{ value_json.mode }}",
+        "mode_command_topic": topics.command("mode"),
+        "temperature_state_topic": topics.state,
+        "temperature_state_template": "{{ value_json.setpoint_c }}",
+        "temperature_command_topic": topics.command("temperature"),
+        "current_temperature_topic": topics.state,
+        "current_temperature_template": "{{ value_json.temperature_c }}",
+        "action_topic": topics.state,
+        "action_template": "{{ value_json.action }}",
+        "preset_modes": list(PRESETS),
+        "preset_mode_state_topic": topics.state,
+        "preset_mode_value_template": "{{ value_json.preset }}",
+        "preset_mode_command_topic": topics.command("preset"),
+        "min_temp": low_c,
+        "max_temp": high_c,
+        "temp_step": 0.5,
+        "temperature_unit": "C",
+    }
+
+
+# key of the state: name, device class, unit, state class
+_SENSORS: Mapping[str, tuple[str, str | None, str | None, str | None]] = {
+    "temperature_c": ("Temperature", "temperature", "°C", "measurement"),
+    "setpoint_c": ("Setpoint", "temperature", "°C", "measurement"),
+    "granted_w": ("Heat granted", "power", "W", "measurement"),
+    "request_w": ("Heat requested", "power", "W", "measurement"),
+    "limit_w": ("Power limit", "power", "W", "measurement"),
+    "energy_kwh": ("Energy", "energy", "kWh", "total_increasing"),
+    "useful_kwh": ("Useful heat", "energy", "kWh", "total_increasing"),
+    "tasks": ("Tasks", None, None, "measurement"),
+    "reason": ("Setpoint by", None, None, None),
+    "goes_by": ("Goes by", None, None, None),
+    "season": ("Season", None, None, None),
+}
+_BINARY = {"problem": ("Alarm", "problem"), "window": ("Window", "window")}
+
+
+def _sensors(topics: Topics) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for key, (name, device_class, unit, state_class) in _SENSORS.items():
+        optional = {"device_class": device_class, "unit_of_measurement": unit, "state_class": state_class}
+        found[key] = {
+            "platform": "sensor",
+            "unique_id": f"{topics.device}_{key}",
+            "name": name,
+            "value_template": f"{{{{ value_json.{key} }}}}",
+        } | {option: value for option, value in optional.items() if value is not None}
+    for key, (name, device_class) in _BINARY.items():
+        found[key] = {
+            "platform": "binary_sensor",
+            "unique_id": f"{topics.device}_{key}",
+            "name": name,
+            "device_class": device_class,
+            "value_template": f"{{{{ value_json.{key} }}}}",
+        }
+    return found
+
+
+def state_payload(status: Mapping[str, Any], energy_uj: int, useful_uj: int) -> str:
+    """status: of `HeatCommands.status`, not empty."""
+    wish, granted_w = status["mode"], status["granted_w"]
+    mode = {Wish.OFF.value: "off", Wish.AUTO.value: "auto"}.get(wish, "heat")
+    return json.dumps(
+        {
+            "mode": mode,
+            "preset": wish if wish in PRESETS else NO_PRESET,
+            "action": "heating" if granted_w > 0 else "off" if mode == "off" else "idle",
+            "temperature_c": None if status["temperature_c"] is None else round(status["temperature_c"], 2),
+            "setpoint_c": status["setpoint_c"],
+            "granted_w": round(granted_w),
+            "request_w": round(status["request_w"]),
+            "limit_w": round(status["limit_w"]),
+            # In steps of a watt-hour, so that a heater at rest has nothing to tell.
+            "energy_kwh": round(energy_uj / 3.6e12, 3),
+            "useful_kwh": round(useful_uj / 3.6e12, 3),
+            "tasks": status["slots"],
+            "reason": status["reason"],
+            "goes_by": status["goes_by"],
+            "season": status["season"],
+            "problem": "ON" if status["alarms"] else "OFF",
+            "window": "ON" if status["window_open"] else "OFF",
+        }
+    )
+
+
+def obey(topics: Topics, commands: HeatCommands, topic: str, payload: bytes) -> None:
+    """Do what was said on a command topic. Raises ValueError for what makes no sense, with a line for the log."""
+    if len(payload) > PAYLOAD_BYTES_MAX:
+        raise ValueError(f"a command of {len(payload)} bytes")
+    text = payload.decode("utf-8", "replace").strip()
+    if topic == topics.command("mode"):
+        wishes = {"auto": Wish.AUTO, "heat": Wish.COMFORT, "off": Wish.OFF}
+        if text not in wishes:
+            raise ValueError(f"no mode {text[:40]!r}")
+        commands.wish(wishes[text].value)
+    elif topic == topics.command("preset"):
+        if text not in (*PRESETS, NO_PRESET):
+            raise ValueError(f"no preset {text[:40]!r}")
+        commands.wish(Wish.AUTO.value if text == NO_PRESET else text)
+    elif topic == topics.command("temperature"):
+        try:
+            setpoint_c = float(text)
+        except ValueError:
+            raise ValueError(f"no temperature {text[:40]!r}") from None
+        if not math.isfinite(setpoint_c):
+            raise ValueError(f"no temperature {text[:40]!r}")
+        commands.wish(Wish.MANUAL.value, setpoint_c)
+    else:
+        raise ValueError(f"no such topic: {topic[:80]}")

@@ -1,0 +1,70 @@
+"""What Home Assistant is told, and obeyed in: every entity has its place in the state, and nonsense is refused."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hearthmesh.node.config import HeaterSettings, RoomSettings
+from hearthmesh.node.heating.commands import HeatCommands
+from hearthmesh.node.heating.mqtt.homeassistant import MODES, PRESETS, Topics, discovery_payload, obey, state_payload
+from hearthmesh.node.heating.simulated import SimulatedHeater
+
+TOPICS = Topics("homeassistant", "hearthmesh", "abc123")
+SETTINGS = HeaterSettings(kind="simulated", cores=2, room=RoomSettings(start_c=20.2))
+
+
+def heated() -> tuple[SimulatedHeater, HeatCommands]:
+    heater = SimulatedHeater(SETTINGS, 0)
+    return heater, HeatCommands(heater)
+
+
+def state(heater: SimulatedHeater, commands: HeatCommands) -> dict[str, Any]:
+    heater.advance(0, 0)
+    found: dict[str, Any] = json.loads(state_payload(commands.status(), 7_200_000_000_000, 3_600_000_000_000))
+    return found
+
+
+def test_every_entity_finds_its_value_in_the_state() -> None:
+    told = json.loads(discovery_payload(TOPICS, "Kitchen", "1.0", 5.0, 25.0))
+    wanted = set(re.findall(r"value_json\.(\w+)", json.dumps(told["components"])))
+    assert wanted == set(state(*heated()))
+    identities = [component["unique_id"] for component in told["components"].values()]
+    assert len(set(identities)) == len(identities) == 14
+    assert told["components"]["climate"]["modes"] == list(MODES)
+    assert told["availability_topic"] == "hearthmesh/abc123/availability"
+
+
+@pytest.mark.parametrize(
+    ("what", "payload", "expected"),
+    [
+        ("mode", "off", {"mode": "off", "preset": "none", "action": "off", "setpoint_c": 7.0}),
+        ("mode", "heat", {"mode": "heat", "preset": "comfort", "setpoint_c": 20.0}),
+        ("mode", "auto", {"mode": "auto", "preset": "none", "action": "idle"}),
+        ("preset", "boost", {"mode": "heat", "preset": "boost", "action": "heating", "setpoint_c": 22.0}),
+        ("preset", "none", {"mode": "auto", "preset": "none"}),
+        ("temperature", "21.5", {"mode": "heat", "preset": "none", "action": "heating", "setpoint_c": 21.5}),
+        ("temperature", "99", {"setpoint_c": 25.0}),
+    ],
+)
+def test_command_shows_in_the_state_after_one_period(what: str, payload: str, expected: dict[str, Any]) -> None:
+    heater, commands = heated()
+    obey(TOPICS, commands, TOPICS.command(what), payload.encode())
+    found = state(heater, commands)
+    assert {key: found[key] for key in expected} == expected
+    assert (found["energy_kwh"], found["useful_kwh"]) == (2.0, 1.0)
+
+
+@given(st.sampled_from([*TOPICS.commands, "elsewhere"]), st.binary(max_size=300))
+def test_payload_of_anything_is_obeyed_or_refused(topic: str, payload: bytes) -> None:
+    heater, commands = heated()
+    try:
+        obey(TOPICS, commands, topic, payload)
+    except ValueError as error:
+        assert str(error)
+    found = state(heater, commands)
+    assert found["mode"] in MODES
+    assert found["preset"] in (*PRESETS, "none")

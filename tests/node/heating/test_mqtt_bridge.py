@@ -1,0 +1,161 @@
+"""The bridge at a real broker in a process of its own, with a client that stands in for Home Assistant."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+import trio
+from paho.mqtt.enums import CallbackAPIVersion
+
+from hearthmesh.node.config import HeaterSettings, RoomSettings
+from hearthmesh.node.driver import monotonic_us
+from hearthmesh.node.heating.commands import HeatCommands
+from hearthmesh.node.heating.mqtt.bridge import BrokerAddress, MqttBridge
+from hearthmesh.node.heating.mqtt.homeassistant import Topics
+from hearthmesh.node.heating.simulated import SimulatedHeater
+
+TOPICS = Topics("homeassistant", "hearthmesh", "abc123")
+SETTINGS = HeaterSettings(kind="simulated", cores=2, room=RoomSettings(start_c=20.2))
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def broker(port: int, folder: Path) -> Iterator[None]:
+    """Listens when this yields."""
+    config = folder / "broker.yaml"
+    config.write_text(
+        f"listeners: {{default: {{type: tcp, bind: '127.0.0.1:{port}'}}}}\n"
+        "plugins: {amqtt.plugins.authentication.AnonymousAuthPlugin: {allow_anonymous: true}}\n"
+    )
+    command = [sys.executable, "-c", "from amqtt.scripts.broker_script import main; main()", "-c", str(config)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            assert process.poll() is None
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                continue
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Home:
+    """Hears everything, says what it is told to. last: by topic.  heard: all of it, without what was retained."""
+
+    def __init__(self, port: int) -> None:
+        self.last: dict[str, str] = {}
+        self.heard: list[str] = []
+        self.client = paho.Client(CallbackAPIVersion.VERSION2)
+        self.client.on_connect = lambda client, *_: client.subscribe("#", 1)
+        self.client.on_message = self._hear
+        self.client.reconnect_delay_set(1, 1)
+        self.client.connect_async("127.0.0.1", port)
+        self.client.loop_start()
+
+    def _hear(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
+        self.last[message.topic] = message.payload.decode()
+        if not message.retain:
+            self.heard.append(message.topic)
+
+    def state(self, key: str) -> object:
+        return json.loads(self.last.get(TOPICS.state, "{}")).get(key)
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(120):
+        while not condition():
+            await trio.sleep(0.02)
+
+
+class Kitchen:
+    """A heater whose loop turns each 50 ms, with its bridge."""
+
+    def __init__(self, port: int) -> None:
+        self.heater = SimulatedHeater(SETTINGS, monotonic_us())
+        commands = HeatCommands(self.heater)
+        address = BrokerAddress("127.0.0.1", port)
+        self.bridge = MqttBridge(
+            address, TOPICS, "Kitchen", self.heater, commands, low_c=5.0, high_c=25.0, period_s=0.05
+        )
+        self.turns = 0
+
+    async def turn_forever(self) -> None:
+        while True:
+            self.heater.advance(monotonic_us(), 0)
+            self.turns += 1
+            await trio.sleep(0.05)
+
+
+async def test_home_finds_sets_and_loses_its_heater(port: int, tmp_path: Path) -> None:
+    kitchen = Kitchen(port)
+    with broker(port, tmp_path):
+        home = Home(port)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(kitchen.turn_forever)
+                nursery.start_soon(kitchen.bridge.run)
+                await until(lambda: home.last.get(TOPICS.availability) == "online")
+                await until(lambda: home.state("mode") == "auto")
+                told = json.loads(home.last[TOPICS.discovery])
+                assert told["components"]["climate"]["temperature_command_topic"] == TOPICS.command("temperature")
+                home.client.publish(TOPICS.command("temperature"), "22", qos=1)
+                await until(lambda: home.state("action") == "heating" and home.state("setpoint_c") == 22.0)
+                home.client.publish(TOPICS.command("mode"), "scorch", qos=1)
+                home.client.publish(TOPICS.command("mode"), "x" * 5000, qos=1)
+                home.client.publish(TOPICS.command("mode"), "off", qos=1)
+                await until(lambda: home.state("mode") == "off" and home.state("tasks") == 0)
+                home.heard.clear()
+                home.client.publish(TOPICS.birth, "online", qos=1)
+                await until(lambda: TOPICS.discovery in home.heard and TOPICS.state in home.heard)
+                nursery.cancel_scope.cancel()
+            await until(lambda: home.last.get(TOPICS.availability) == "offline")
+        finally:
+            home.close()
+
+
+async def test_heater_goes_on_without_a_broker_and_greets_it_when_it_is_back(port: int, tmp_path: Path) -> None:
+    kitchen = Kitchen(port)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(kitchen.turn_forever)
+        nursery.start_soon(kitchen.bridge.run)
+        await turned(kitchen, 10)
+        for _ in range(2):
+            # A new broker remembers nothing; what was told before is told again.
+            with broker(port, tmp_path):
+                await greeted(port)
+            await turned(kitchen, 10)
+        nursery.cancel_scope.cancel()
+
+
+async def greeted(port: int) -> None:
+    home = Home(port)
+    try:
+        await until(lambda: TOPICS.discovery in home.last and home.last.get(TOPICS.availability) == "online")
+    finally:
+        home.close()
+
+
+async def turned(kitchen: Kitchen, times: int) -> None:
+    wanted = kitchen.turns + times
+    await until(lambda: kitchen.turns >= wanted)
