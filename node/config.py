@@ -19,6 +19,7 @@ from .heating.control_settings import (
     SensorTable,
     WindowTable,
 )
+from .heating.sink_settings import ModelTable, WeatherTable
 from .settings.checks import (
     check_absolute,
     check_environment_value,
@@ -130,7 +131,7 @@ class NodeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoomSettings:
-    """The simulated room: one resistance, one capacity. Defaults: 28 m², time constant 64 h."""
+    """The simulated room of one resistance and one capacity (28 m², time constant 64 h), and where any sink begins."""
 
     resistance_k_per_w: Annotated[
         float | None,
@@ -163,7 +164,7 @@ class HeaterSettings:
     kind: Annotated[
         str,
         Key(
-            "`machine`: this machine, by its sensors. `simulated`: a room computed from the CPU's heat. "
+            "`machine`: this machine, by its sensors. `simulated`: a sink computed from the CPU's heat. "
             "`none`: nothing to heat.",
             choices=("machine", "simulated", "none"),
         ),
@@ -215,9 +216,11 @@ class HeaterSettings:
     year_round: Annotated[bool, Key("The sink wants heat in summer too (hot water, a pool).")] = False
     time_scale: Annotated[
         float,
-        Key("The simulated room's clock runs this many times faster than the wall's.", low=0.01, high=1e6),
+        Key("The simulated sink's clock runs this many times faster than the wall's.", low=0.01, high=1e6),
     ] = 1.0
     room: Annotated[RoomSettings, Key("The simulated room.")] = RoomSettings()
+    model: Annotated[ModelTable, Key("What a simulated sink is made of.")] = ModelTable()
+    weather: Annotated[WeatherTable, Key("Weather of a simulated sink.")] = WeatherTable()
     machine: Annotated[MachineTable, Key("The hardware, for the kind `machine`.")] = MachineTable()
     schedule: Annotated[ScheduleSettings, Key("Which temperature is wanted when.")] = ScheduleSettings()
     window: Annotated[WindowTable, Key("Open windows, told from the temperature.")] = WindowTable()

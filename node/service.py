@@ -397,7 +397,7 @@ async def run_node(
 ) -> None:
     """Run one node until `stop` is set.
 
-    Raises ConfigError, MembershipError, StorageError, DriverError, CalibrationError before it starts.
+    Raises ConfigError, MembershipError, StorageError, DriverError, CalibrationError, WeatherError before it starts.
     """
     # The journal's thread waits for the interpreter after each fsync: 5 ms, the default, would be most of a commit.
     sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -55,6 +55,7 @@ _KNOWN = {
     "node.execution.outcome": ("ExecutionError",),
     "node.heating.calibration": ("CalibrationError",),
     "node.heating.drivers.interface": ("DriverError",),
+    "node.heating.weather.files": ("WeatherError",),
     "node.membership_files": ("MembershipError",),
     "node.storage.errors": ("StorageError",),
     "testnet.errors": ("TestnetError",),

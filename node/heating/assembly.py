@@ -98,9 +98,12 @@ def thermostat_settings(
 
 
 def heat_reading(
-    decision: Decision, table: PowerTable, *, sink: str, temperature_c: float, band_k: float, horizon_wh: float
+    decision: Decision, table: PowerTable, *, sink: str, temperature_c: float, limit_c: float, horizon_wh: float
 ) -> HeatReading:
-    """What the machine is told. temperature_c: as good as it is known.  horizon_wh: of this heater's part."""
+    """What the machine is told. temperature_c: as good as it is known.  limit_c: heat beyond is waste.
+
+    horizon_wh: of this heater's part.
+    """
     wants = decision.deficit_w > 0
     return HeatReading(
         deficit_w=decision.deficit_w,
@@ -108,7 +111,7 @@ def heat_reading(
         slots=decision.work.slots,
         horizon_wh=horizon_wh if wants else 0.0,
         watts_per_slot=table.capacity_w / table.cores,
-        useful=decision.believed.temperature_c is not None and temperature_c <= decision.target.setpoint_c + band_k,
+        useful=decision.believed.temperature_c is not None and temperature_c <= limit_c,
         sink=sink,
         temperature_c=temperature_c,
     )

@@ -126,7 +126,7 @@ class MachineHeater:
             self._table,
             sink=self._settings.sink,
             temperature_c=0.0 if temperature_c is None else temperature_c,
-            band_k=self._settings.band_c,
+            limit_c=self.decision.target.setpoint_c + self._settings.band_c,
             horizon_wh=self._horizon_wh(),
         )
 

@@ -17,12 +17,12 @@ from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
 from .heater import HORIZON_US, Meter, UsageClock, energy_mj
 from .local_time import LocalTime
-from .sinks.room import Room1R1C
-from .sinks.sink import HeatSink
-from .weather.conditions import Weather
+from .simulation import second_of_year, sink_of, weather_of
 
 # Steps over which an execution's useful share can be told: 17 minutes at one a second.
 HISTORY_STEPS = 1024
+# How far over its band a sink seems to be that takes no heat.
+FULL_K = 1.0
 _SECOND_US = 1_000_000
 _JOULES_PER_WH = 3600.0
 
@@ -51,13 +51,14 @@ class SimulatedHeater:
     def __init__(
         self, settings: HeaterSettings, now_us: int, cpu_us_total: int = 0, *, local: LocalTime | None = None
     ) -> None:
-        """local: the time that the sink's clock begins with."""
+        """local: the time that the sink's clock begins with. Raises WeatherError for a weather file that is none."""
         self._settings = settings
         self._local = local or LocalTime()
         self._sink_s = 0.0
-        room = settings.room
-        self.sink = HeatSink(Room1R1C(room.conductance_w_per_k, room.capacity_j_per_k), room.start_c)
-        self.weather = Weather(room.outside_c)
+        self.sink = sink_of(settings)
+        self._weather_at = weather_of(settings)
+        self._begin_s = second_of_year(self._local.wall_s, self._local.utc_offset_s)
+        self.weather = self._weather_at(self._begin_s)
         self._power_w = settings.idle_watts
         self.meter = Meter()
         self.discomfort_k_s = 0.0
@@ -79,7 +80,22 @@ class SimulatedHeater:
     @property
     def limit_c(self) -> float:
         """Heat above this temperature is waste."""
-        return self.decision.target.setpoint_c + self._settings.band_c
+        return self.target_c + self._settings.band_c
+
+    @property
+    def target_c(self) -> float:
+        """What the sink is kept at: the thermostat's setpoint, or what the sink makes of it (a heating curve)."""
+        return self.sink.target_c(self.decision.target.setpoint_c, self.weather)
+
+    def _felt_c(self) -> float:
+        """What the thermostat feels: as far from its setpoint as the sink is from its own target.
+
+        A sink that is full, or never wants heat, feels warm whatever its temperature.
+        """
+        plain_c = self._settings.setpoint_c
+        felt_c = self.temperature_c - (self.sink.target_c(plain_c, self.weather) - plain_c)
+        takes_heat = self.sink.model.wants_heat and self.sink.limits(self.weather).power_max_w > 0
+        return felt_c if takes_heat else max(felt_c, plain_c + self._settings.band_c + FULL_K)
 
     def hear(self, others: Sequence[Member]) -> None:
         self._others = tuple(others)
@@ -92,12 +108,11 @@ class SimulatedHeater:
 
     def inputs(self) -> Inputs:
         """What the thermostat sees now; all its times are of the sink's clock."""
-        temperature_c = self.temperature_c
         return Inputs(
             now_s=self._sink_s,
             wall_s=self._local.wall_s + self._sink_s,
             utc_offset_s=self._local.utc_offset_s,
-            samples=(Sample(temperature_c, self._sink_s),),
+            samples=(Sample(self._felt_c(), self._sink_s),),
             power_w=self._power_w,
             others=self._others,
             outside_c=self.weather.outside_c,
@@ -109,7 +124,7 @@ class SimulatedHeater:
             self._table,
             sink=self._settings.sink,
             temperature_c=self.temperature_c,
-            band_k=self._settings.band_c,
+            limit_c=self.limit_c,
             horizon_wh=self._horizon_wh(),
         )
 
@@ -135,12 +150,12 @@ class SimulatedHeater:
         idle_uj = round(duration_us * self._settings.idle_watts)
         power_w = (work_uj + idle_uj) / duration_us
         sink_s = duration_us / _SECOND_US * self._settings.time_scale
-        weather, setpoint_c = self.weather, self.decision.target.setpoint_c
+        weather, setpoint_c = self.weather, self.target_c
         share = self.sink.seconds_below(self.limit_c, power_w, weather, sink_s) / sink_s
         self.discomfort_k_s += self.sink.discomfort_k_s(setpoint_c, power_w, weather, sink_s)
         self.sink.step(power_w, weather, sink_s)
-        self.weather, self._power_w = weather.later(sink_s), power_w
         self._sink_s += sink_s
+        self.weather, self._power_w = self._weather_at(self._begin_s + self._sink_s), power_w
         self.meter = Meter(
             work_uj=self.meter.work_uj + work_uj,
             work_useful_uj=self.meter.work_useful_uj + round(work_uj * share),
@@ -160,7 +175,7 @@ class SimulatedHeater:
 
     def _horizon_wh(self) -> float:
         """Energy, besides the idle machine's, that brings the sink to its setpoint within the horizon of the wall."""
-        settings, setpoint_c = self._settings, self.decision.target.setpoint_c
+        settings, setpoint_c = self._settings, self.target_c
         horizon_s = HORIZON_US / _SECOND_US
         most_w = self._table.capacity_w + settings.idle_watts
         sink_s = horizon_s * settings.time_scale

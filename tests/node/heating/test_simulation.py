@@ -1,0 +1,88 @@
+"""Simulated sinks from a config: every kind runs under the thermostat, sees its weather, and is told its demand."""
+
+from __future__ import annotations
+
+import calendar
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hearthmesh.node.config import HeaterSettings, RoomSettings
+from hearthmesh.node.heating.local_time import LocalTime
+from hearthmesh.node.heating.simulated import SimulatedHeater
+from hearthmesh.node.heating.simulation import model_of, second_of_year, weather_of
+from hearthmesh.node.heating.sink_settings import KINDS, ModelTable, TankTable, WeatherTable
+from hearthmesh.node.heating.weather.files import WeatherError
+from hearthmesh.node.heating.weather.generator import CLIMATES, generate_year
+
+SECOND_US = 1_000_000
+SETTINGS = HeaterSettings(kind="simulated", cores=4, watts_per_core=100.0, idle_watts=0.0, time_scale=60.0)
+STARTS = {"tank": 50.0, "tank-layers": 50.0, "pool": 27.0, "boiler-rack": 25.0, "district": 50.0}
+SETPOINTS = {"tank": 60.0, "tank-layers": 60.0, "pool": 28.0, "boiler-rack": 20.0, "district": 70.0}
+
+
+def heater_of_kind(kind: str) -> HeaterSettings:
+    room = RoomSettings(start_c=STARTS.get(kind, 15.0))
+    return replace(SETTINGS, setpoint_c=SETPOINTS.get(kind, 20.0), model=ModelTable(kind=kind), room=room)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_built_and_takes_heat_if_it_wants_any(kind: str) -> None:
+    settings = heater_of_kind(kind)
+    assert model_of(settings).kind == kind
+    heater = SimulatedHeater(settings, now_us=0)
+    first, before_c = heater.reading(), heater.temperature_c
+    for second in range(1, 61):
+        heater.advance(second * SECOND_US, second * 4 * SECOND_US)
+    assert heater.meter.total_uj == 60 * 400 * SECOND_US
+    if kind == "data-centre":
+        assert (first.slots, first.horizon_wh, first.deficit_w < 0) == (0, 0.0, True)
+        return
+    assert (first.slots, first.horizon_wh) == (4, pytest.approx(100.0)) and first.useful
+    idle = SimulatedHeater(settings, now_us=0)
+    for second in range(1, 61):
+        idle.advance(second * SECOND_US, 0)
+    assert heater.temperature_c > idle.temperature_c
+    assert before_c == idle.temperature_c or kind != "room-1r1c" or idle.temperature_c < before_c
+
+
+def test_rack_is_held_at_its_heating_curve() -> None:
+    heater = SimulatedHeater(replace(heater_of_kind("boiler-rack"), room=RoomSettings(start_c=20.0, outside_c=0.0)), 0)
+    assert heater.target_c == pytest.approx(47.8, abs=0.05)
+    assert heater.limit_c == pytest.approx(48.3, abs=0.05)
+    assert heater.reading().slots == 4
+
+
+def test_full_tank_asks_for_nothing_whatever_its_setpoint() -> None:
+    model = ModelTable(kind="tank", tank=TankTable(max_c=60.0))
+    settings = replace(SETTINGS, setpoint_c=80.0, model=model, room=RoomSettings(start_c=60.0))
+    reading = SimulatedHeater(settings, now_us=0).reading()
+    assert (reading.slots, reading.horizon_wh) == (0, 0.0)
+
+
+def test_weather_is_that_of_the_seed_at_the_local_time_of_the_year() -> None:
+    settings = replace(SETTINGS, weather=WeatherTable(climate="milan", seed=5))
+    begin_s = calendar.timegm((2025, 7, 10, 11, 0, 0))
+    heater = SimulatedHeater(settings, 0, local=LocalTime(float(begin_s), 3600.0))
+    year = generate_year(CLIMATES["milan"], 5)
+    assert heater.weather == year.at((190 * 24 + 12) * 3600.0)
+    heater.advance(60 * SECOND_US, 0)
+    assert heater.weather == year.at((190 * 24 + 13) * 3600.0)
+
+
+@pytest.mark.parametrize(
+    ("date", "day"), [((2025, 1, 1), 0), ((2025, 12, 31), 364), ((2024, 12, 31), 364), ((2024, 2, 29), 59)]
+)
+def test_second_of_the_year_counts_days_of_365(date: tuple[int, int, int], day: int) -> None:
+    noon_s = float(calendar.timegm((*date, 12, 0, 0)))
+    assert second_of_year(noon_s, 0.0) == day * 86_400 + 43_200
+    assert second_of_year(noon_s, -3600.0) == day * 86_400 + 39_600
+
+
+def test_weather_file_that_is_none_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.epw"
+    wrong.write_text("LOCATION\n")
+    with pytest.raises(WeatherError, match="wrong.epw: neither EPW nor TMY3"):
+        SimulatedHeater(replace(SETTINGS, weather=WeatherTable(file=wrong)), 0)
+    assert weather_of(SETTINGS)(7.0).outside_c == 5.0
