@@ -13,7 +13,7 @@ from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamEOF, Mu
 from .frames import INITIAL_WINDOW_BYTES, MAX_PAYLOAD_BYTES, MAX_SEND_WINDOW_BYTES, ProtocolViolation
 
 if TYPE_CHECKING:
-    from .muxer import YamuxConnection
+    from .intake import Intake
 
 
 def _nobody() -> None:
@@ -29,7 +29,7 @@ class YamuxStream(IMuxedStream):
     A write that is cancelled may have sent a part of its bytes; the stream is then only good for `reset`.
     """
 
-    def __init__(self, connection: YamuxConnection, stream_id: int, *, opened_here: bool) -> None:
+    def __init__(self, connection: Intake, stream_id: int, *, opened_here: bool) -> None:
         self.connection = connection
         self.muxed_conn = connection
         self.stream_id = stream_id
