@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test lint bench digests determinism docs soak soak-50 sim-10k clean lock
+.PHONY: demo test lint bench digests determinism docs soak soak-50 sim-day sim-10k sim-100k clean lock
 
 demo: $(STAMP)
 	@"$(BIN)/hearth" demo
@@ -31,10 +31,17 @@ RUNS ?= 10000
 soak-50: $(STAMP)
 	@"$(BIN)/hearth" sim soak --runs $(RUNS) --draw-nodes 50 --draw-faults 5 --seed 0 --log soak-50.log --resume
 
-# Ten thousand nodes; HOURS is virtual time.
-HOURS ?= 0.001
+# A day of a thousand nodes, of which a tenth dies an hour. HOURS is virtual time, for all three.
+sim-day: HOURS ?= 24
+sim-day: $(STAMP)
+	@"$(BIN)/hearth" sim run --nodes 1000 --hours $(HOURS) --churn 0.1 --preset slow --seed 1 --no-shrink --json
+
+sim-10k sim-100k: HOURS ?= 0.001
 sim-10k: $(STAMP)
 	@"$(BIN)/hearth" sim run --nodes 10000 --hours $(HOURS) --jobs 1 --seed 1 --no-shrink --json
+
+sim-100k: $(STAMP)
+	@"$(BIN)/hearth" sim run --nodes 100000 --hours $(HOURS) --jobs 1 --preset slow --seed 1 --no-shrink --json
 
 # What the traces of a few seeds are: recorded, and played under every Python that is found.
 digests: $(STAMP)

@@ -316,17 +316,23 @@ def scale(
     seed: Seed = 1,
     preset: Preset = "lan",
     memory: Annotated[bool, typer.Option("--memory", help="Measure memory as well, which is slow.")] = False,
+    report: Report = None,
     as_json: Json = False,
 ) -> None:
-    """What a node costs, in bytes and messages a second, as the mesh grows.
+    """What a node costs, in bytes and messages a second, as the mesh grows. Over all cores.
 
     \b
     Examples:
       hearth sim scale
+      hearth sim scale --memory --report scale.html
       hearth sim scale --nodes 100,1000,10000 --seconds 10 --json
     """
+    from functools import partial
+
+    from .cores import over_all_cores
     from .plan import SIMULATED_PRESETS
-    from .scale import measure
+    from .scale import measure_number
+    from .scale_page import write_scale
 
     sizes = _positions("--nodes", nodes) or ()
     if not sizes or not all(2 <= size <= NODES_MOST for size in sizes):
@@ -335,10 +341,14 @@ def scale(
         raise UserError(f"--seconds {seconds:g}: more than 0")
     if preset not in SIMULATED_PRESETS:
         raise UserError(f"--preset {preset}: there are {', '.join(SIMULATED_PRESETS)}")
-    costs = []
-    for size in sizes:
-        costs.append(measure(size, seconds, seed, preset=preset, memory=memory))
-        note(f"{size} nodes: {costs[-1].events:,} events, {costs[-1].events_per_s:,} a second")
+    costs = over_all_cores(partial(measure_number, sizes, seconds, seed, preset, memory), len(sizes))
+    for cost in costs:
+        note(f"{cost.nodes} nodes: {cost.events:,} events, {cost.events_per_cpu_s:,} a second of CPU")
+    if report is not None:
+        try:
+            write_scale(costs, report)
+        except OSError as error:
+            raise UserError(f"--report {report}: {error.strerror}") from None
     if as_json:
         print_json([cost.as_json() for cost in costs])
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .dice import stream
-from .engine import HOUR, MS, SECOND
+from .engine import HOUR, MINUTE, MS, SECOND
 from .plan import Fault, FaultKind, JobPlan, Plan
 
 JOBS_MOST = 48
@@ -40,7 +40,7 @@ def long_plan(
         active_us=active_us,
         access="mixed" if nodes > 8 else "lan",
         room_speed=0.0,
-        heat_step_us=SECOND if nodes <= 100 else 10 * SECOND,
+        heat_step_us=MINUTE if preset == "slow" else SECOND if nodes <= 100 else 10 * SECOND,
         drift_ppm=50,
         skew_us=SECOND // 2,
         stops_early=True,

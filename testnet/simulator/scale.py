@@ -28,7 +28,7 @@ class Cost:
     other_bytes: float
     memory_bytes: int
     events: int
-    events_per_s: int
+    events_per_cpu_s: int
     violations: int
 
     def as_json(self) -> dict[str, Any]:
@@ -70,6 +70,11 @@ def measure(nodes: int, seconds: float, seed: int, *, preset: str = "lan", memor
         other_bytes=rate(others),
         memory_bytes=used // nodes,
         events=outcome.events,
-        events_per_s=round(outcome.events_per_s),
+        events_per_cpu_s=round(outcome.events / outcome.cpu_s) if outcome.cpu_s else 0,
         violations=len(outcome.violations) - liveness,
     )
+
+
+def measure_number(sizes: tuple[int, ...], seconds: float, seed: int, preset: str, memory: bool, number: int) -> Cost:
+    """`measure` of one of several sizes, for a process of a pool."""
+    return measure(sizes[number], seconds, seed, preset=preset, memory=memory)
