@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .context import Context
 from .events import HeatReading
-from .records import UINT_MAX, HeatDigest, RecordKind, sign_record
+from .records import UINT_MAX, HeatDigest, Record, RecordKind, sign_record
 from .tables import Tables
 
 
@@ -24,6 +24,8 @@ class HeatBoard:
         self._published_at_us = 0
         self.reading: HeatReading | None = None
         self.draining = False
+        self._peers_of: list[Record] = []
+        self._peers: list[HeatDigest] = []
         # Of the capacity, how much the deficit moves before that is news; less for who shares a sink with others.
         self.least_change = ctx.config.heat_min_change
 
@@ -75,9 +77,14 @@ class HeatBoard:
         return (new.deficit_w > 0) != (old.deficit_w > 0) or new.draining != old.draining
 
     def peers(self) -> list[HeatDigest]:
-        """The others' digests, by node."""
-        rows = [record.body for record in self._tables.rows(RecordKind.HEAT)]
-        return [digest for digest in rows if digest.node != self._ctx.node_id]
+        """The others' digests, by node. Not to be changed."""
+        rows = self._tables.rows(RecordKind.HEAT)
+        # The table gives the same list until a digest changes; this is asked for each steal.
+        if rows is not self._peers_of:
+            me = self._ctx.node_id
+            self._peers_of = rows
+            self._peers = [record.body for record in rows if record.author != me]
+        return self._peers
 
     def coldest(self, exclude: bytes = b"") -> list[HeatDigest]:
         """Peers that want heat and have a free slot, the neediest (by share of their capacity) first."""

@@ -365,12 +365,12 @@ Message = (
 
 # What says that something was written down, or hands on what was: a node that forgot it in a crash would have lied.
 # All else is a question, a sign of life, a hint, or proves itself, and need not wait for anybody's disk.
-_RESTING = (Stored, Declined, Submitted, Granted, HandOn, Records, Reconcile, ReconcileIds)
+_RESTING = frozenset((Stored, Declined, Submitted, Granted, HandOn, Records, Reconcile, ReconcileIds))
 
 
 def rests_on_disk(message: Message) -> bool:
     """Whether the message may leave only once all that was persisted before it is durable."""
-    return isinstance(message, _RESTING)
+    return type(message) in _RESTING
 
 
 def keeps_its_place(message: Message) -> bool:

@@ -6,6 +6,7 @@ like any other. For as long as `remembering()` lasts, the protocol's modules loo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +19,7 @@ from ...crypto.identity import Identity
 from ...protocol import records as record_module
 
 ENTRIES_MAX = 1 << 17
+_PACKAGE = __name__.partition(".")[0] + "."
 
 
 class Remembered:
@@ -62,6 +64,16 @@ _certificate = Remembered(
 )
 
 
+_checked = Remembered(record_module.open_record)
+_unchecked = Remembered(partial(record_module.open_record, check_signature=False))
+
+
+def _open_record(raw: bytes, *, check_signature: bool = True) -> record_module.Record:
+    """One object for all machines that hold these bytes. What is refused is not remembered."""
+    found: record_module.Record = (_checked if check_signature else _unchecked)(raw)
+    return found
+
+
 def _decode_bounded(data: bytes, struct: Any, *, max_bytes: int) -> Any:
     return _decoded[max_bytes](data, struct)
 
@@ -94,7 +106,10 @@ _REPLACED: tuple[tuple[Any, str, Any, Any], ...] = (
 @contextmanager
 def remembering() -> Iterator[None]:
     """While it lasts the functions above are remembered. What somebody else has replaced stays as it is."""
-    replaced = [entry for entry in _REPLACED if getattr(entry[0], entry[1]) is entry[2]]
+    opening = record_module.open_record
+    users = [module for name, module in sorted(sys.modules.items()) if name.startswith(_PACKAGE)]
+    entries = [*_REPLACED, *((module, "open_record", opening, _open_record) for module in users)]
+    replaced = [entry for entry in entries if getattr(entry[0], entry[1], None) is entry[2]]
     for module, name, _, remembered in replaced:
         setattr(module, name, remembered)
     try:
@@ -102,7 +117,7 @@ def remembering() -> Iterator[None]:
     finally:
         for module, name, original, _ in replaced:
             setattr(module, name, original)
-        for each in (_verify, _digest, _certificate, *_decoded.values()):
+        for each in (_verify, _digest, _certificate, _checked, _unchecked, *_decoded.values()):
             each.forget()
 
 
