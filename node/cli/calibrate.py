@@ -13,6 +13,9 @@ from .options import Json
 from .output import print_json, say
 from .running import run_async
 
+# A meter that does not answer within this time is not there.
+METER_WAIT_S = 10.0
+
 
 def calibrate(
     config: Annotated[Path, typer.Option("--config", help="The node's settings.")] = Path("node.toml"),
@@ -49,20 +52,30 @@ def calibrate(
         raise UserError(f"calibrate: the node must not run meanwhile: {error}") from error
     load = SpinLoad()
     try:
-        meter = meter_of(heater)
-        found = run_async(
-            lambda: calibration.calibrate(
-                load,
-                meter,
-                cores=heater.core_count,
-                watts_per_core=heater.watts_per_core,
-                settle_s=settle,
-                measure_s=seconds,
-                now_s=time.monotonic,
-                wait=trio.sleep,
-                tell=lambda cores, watts: None if as_json else say(f"{cores:>4} cores  {watts:8.1f} W above idle"),
-            )
-        )
+        meter, background = meter_of(heater, time.monotonic)
+
+        async def measured() -> calibration.Calibration:
+            async with trio.open_nursery() as nursery:
+                for sensor in background:
+                    nursery.start_soon(sensor.run)
+                with trio.move_on_after(METER_WAIT_S):
+                    while any(sensor.latest() is None for sensor in background):
+                        await trio.sleep(0.05)
+                found = await calibration.calibrate(
+                    load,
+                    meter,
+                    cores=heater.core_count,
+                    watts_per_core=heater.watts_per_core,
+                    settle_s=settle,
+                    measure_s=seconds,
+                    now_s=time.monotonic,
+                    wait=trio.sleep,
+                    tell=lambda cores, watts: None if as_json else say(f"{cores:>4} cores  {watts:8.1f} W above idle"),
+                )
+                nursery.cancel_scope.cancel()
+            return found
+
+        found = run_async(measured)
         calibration.save_calibration(folder.calibration, found)
     except DriverError as error:
         raise UserError(str(error)) from error

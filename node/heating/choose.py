@@ -5,19 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..config import HeaterSettings
 from .calibration import power_table
+from .control_settings import MODBUS, MachineTable
 from .drivers.cgroup import CgroupQuota
 from .drivers.cpufreq import CpuFreqLimit
-from .drivers.interface import PowerActuator, PowerMeter
-from .drivers.polled import PolledSensor
+from .drivers.interface import DriverError, PowerActuator, PowerMeter
+from .drivers.polled import PolledSensor, Readable
+from .drivers.polled_meter import PolledMeter
 from .drivers.rapl import RaplLimit, RaplMeter
+from .drivers.register_map import RegisterMap, load_register_map
 from .drivers.sysfs import SysfsSensor
 from .heater import Heater, NoHeater
 from .local_time import local_time
 from .machine import Hardware, MachineHeater
 from .simulated import SimulatedHeater
+
+if TYPE_CHECKING:
+    from .drivers.modbus import ModbusDevice
+
+METER_PERIOD_S = 1.0
 
 
 def heater_of(
@@ -44,9 +53,13 @@ def hardware_of(settings: HeaterSettings, now_s: Callable[[], float]) -> Hardwar
     """
     machine = settings.machine
     root = machine.root
+    modbus = _Modbus(machine)
 
     def sensor(source: str) -> PolledSensor | None:
-        return PolledSensor(SysfsSensor(source, root), now_s, machine.poll_s) if source else None
+        if not source:
+            return None
+        device = modbus.value(source) if source.startswith(MODBUS) else SysfsSensor(source, root)
+        return PolledSensor(device, now_s, machine.poll_s)
 
     actuators: list[PowerActuator] = []
     if machine.rapl_limit:
@@ -55,15 +68,72 @@ def hardware_of(settings: HeaterSettings, now_s: Callable[[], float]) -> Hardwar
         actuators.append(CpuFreqLimit(root))
     if machine.cgroup:
         actuators.append(CgroupQuota(machine.cgroup, settings.core_count, root))
+    meter, background = _meter(machine, modbus, now_s)
     return Hardware(
         sensors=tuple(each for each in map(sensor, (machine.sensor, machine.second_sensor)) if each is not None),
         outside=sensor(machine.outside_sensor),
         surface=sensor(machine.surface_sensor),
-        meter=meter_of(settings),
+        meter=meter,
+        background=background,
+        close=modbus.close,
         actuators=tuple(actuators),
     )
 
 
-def meter_of(settings: HeaterSettings) -> PowerMeter | None:
-    """Raises DriverError for a meter that is not there."""
-    return RaplMeter(settings.machine.root) if settings.machine.meter == "rapl" else None
+def meter_of(
+    settings: HeaterSettings, now_s: Callable[[], float]
+) -> tuple[PowerMeter | None, tuple[PolledSensor, ...]]:
+    """The meter, and what has to be read in the background for it. Raises DriverError for one that is not there."""
+    return _meter(settings.machine, _Modbus(settings.machine), now_s)
+
+
+def _meter(
+    machine: MachineTable, modbus: _Modbus, now_s: Callable[[], float]
+) -> tuple[PowerMeter | None, tuple[PolledSensor, ...]]:
+    match machine.meter:
+        case "rapl":
+            return RaplMeter(machine.root), ()
+        case "modbus" | "sunspec":
+            source = modbus.sunspec() if machine.meter == "sunspec" else modbus.value(f"{MODBUS}power_w")
+            period_s = min(METER_PERIOD_S, machine.poll_s)
+            watts = PolledSensor(source, now_s, period_s)
+            return PolledMeter(watts, now_s, period_s), (watts,)
+        case _:
+            return None, ()
+
+
+class _Modbus:
+    """The one device of a config, made when something of it is wanted: its library may not be installed."""
+
+    def __init__(self, machine: MachineTable) -> None:
+        self._settings = machine.modbus
+        self._device: ModbusDevice | None = None
+        self._map: RegisterMap | None = None
+
+    def close(self) -> None:
+        if self._device is not None:
+            self._device.close()
+
+    def _connected(self) -> ModbusDevice:
+        if self._device is None:
+            try:
+                from .drivers.modbus import ModbusDevice
+            except ImportError as error:
+                problem = f"modbus needs a library that is not installed ({error.name}): pip install hearthmesh[modbus]"
+                raise DriverError(problem) from error
+            self._device = ModbusDevice(self._settings.host, self._settings.port, self._settings.unit)
+        return self._device
+
+    def value(self, source: str) -> Readable:
+        device = self._connected()
+        from .drivers.modbus import ModbusValue
+
+        if self._map is None:
+            self._map = load_register_map(self._settings.map)
+        return ModbusValue(device, self._map.quantity(source.removeprefix(MODBUS)), source)
+
+    def sunspec(self) -> Readable:
+        device = self._connected()
+        from .drivers.modbus import SunSpecMeter
+
+        return SunSpecMeter(device)

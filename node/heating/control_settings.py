@@ -14,9 +14,14 @@ from ..settings.schema import Conflict, Key
 from .control.schedule import ENTRIES_MAX, parse_changes
 from .drivers.sysfs import check_source
 
+MODBUS = "modbus:"
+
 
 def _check_optional_source(text: str) -> None:
-    if text:
+    if text.startswith(MODBUS):
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", text.removeprefix(MODBUS)):
+            raise ValueError("expected modbus:QUANTITY, with a quantity of the register map")
+    elif text:
         check_source(text)
 
 
@@ -24,7 +29,22 @@ def _check_entry(text: str) -> None:
     parse_changes(text)
 
 
-_SOURCE = "`hwmon:NAME/temp1`, `thermal:TYPE`, `w1:ID`, `iio:NAME/in_temp` or `file:PATH` (milli-degrees)"
+_SOURCE = (
+    "`hwmon:NAME/temp1`, `thermal:TYPE`, `w1:ID`, `iio:NAME/in_temp`, `modbus:QUANTITY` or `file:PATH` (milli-degrees)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModbusTable:
+    """A Modbus TCP device for sensors and the meter. Needs the extra `hearthmesh[modbus]`."""
+
+    host: Annotated[str, Key("The device.", length=253, check=check_printable, absent="none")] = ""
+    port: Annotated[int, Key("Its port.", low=1, high=65_535)] = 502
+    unit: Annotated[int, Key("Its unit.", low=0, high=255)] = 1
+    map: Annotated[
+        str,
+        Key("Register map: the name of a bundled one, or a file's absolute path.", length=1024, check=check_printable),
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +72,27 @@ class MachineTable:
     )
     poll_s: Annotated[float, Key("Time between two readings of a sensor, s.", low=0.05, high=600.0)] = 5.0
     meter: Annotated[
-        str, Key("`rapl`: the processor's own meter. `none`: power is estimated.", choices=("none", "rapl"))
+        str,
+        Key(
+            "`rapl`: the processor's own. `modbus`: `power_w` of the register map. `sunspec`: the first meter among a "
+            "Modbus device's models. `none`: power is estimated.",
+            choices=("none", "rapl", "modbus", "sunspec"),
+        ),
     ] = "none"
     rapl_limit: Annotated[bool, Key("Limit the power of the processor's packages as well.")] = False
     cpufreq_limit: Annotated[bool, Key("Limit the frequency as well.")] = False
+    modbus: Annotated[ModbusTable, Key("A Modbus TCP device.")] = ModbusTable()
     cgroup: Annotated[
         str, Key("Control group (v2) whose CPU quota is set as well.", length=256, check=check_printable)
     ] = ""
+
+    def __post_init__(self) -> None:
+        sources = (self.sensor, self.second_sensor, self.outside_sensor, self.surface_sensor)
+        named = self.meter == "modbus" or any(source.startswith(MODBUS) for source in sources)
+        if (named or self.meter == "sunspec") and not self.modbus.host:
+            raise Conflict("modbus", "has no host, and a sensor or the meter is there")
+        if named and not self.modbus.map:
+            raise Conflict("modbus", "has no map, and a sensor or the meter is named by it")
 
 
 def _check_topic(text: str) -> None:

@@ -33,13 +33,18 @@ _SECOND_US = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """sensors: of the sink, one or two.  The others are None where there is none."""
+    """sensors: of the sink, one or two.  The others are None where there is none.
+
+    background: what has to be read besides, for the meter.  close: lets connections go; may block for seconds.
+    """
 
     sensors: tuple[PolledSensor, ...]
     outside: PolledSensor | None = None
     surface: PolledSensor | None = None
     meter: PowerMeter | None = None
     actuators: tuple[PowerActuator, ...] = ()
+    background: tuple[PolledSensor, ...] = ()
+    close: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +100,14 @@ class MachineHeater:
         hardware = self._hardware
         try:
             async with trio.open_nursery() as nursery:
-                for sensor in (*hardware.sensors, hardware.outside, hardware.surface):
+                for sensor in (*hardware.sensors, *hardware.background, hardware.outside, hardware.surface):
                     if sensor is not None:
                         nursery.start_soon(sensor.run)
         finally:
             for actuator in hardware.actuators:
                 self._attempt(actuator.release)
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(hardware.close)
 
     def safe_writes(self) -> list[tuple[str, str]]:
         """Files, and what to write into them, that bring the power down: for the watchdog."""

@@ -12,10 +12,11 @@ from hearthmesh.node.config import HeaterSettings
 from hearthmesh.node.heating.choose import hardware_of
 from hearthmesh.node.heating.commands import HeatCommands
 from hearthmesh.node.heating.control.power import PowerTable
-from hearthmesh.node.heating.control_settings import MachineTable, SensorTable
+from hearthmesh.node.heating.control_settings import MachineTable, ModbusTable, SensorTable
 from hearthmesh.node.heating.local_time import LocalTime
 from hearthmesh.node.heating.machine import MachineHeater
 from tests.node.heating.drivers.fake_linux import FakeLinux
+from tests.node.heating.drivers.modbus_server import Server
 
 SECOND_US = 1_000_000
 SENSOR = "sys/class/hwmon/hwmon10/temp1_input"
@@ -83,7 +84,7 @@ async def running(linux: FakeLinux, chosen: HeaterSettings) -> AsyncIterator[Ben
 
 async def reread(bench: Bench, temperature_c: float) -> None:
     with trio.fail_after(60):
-        while (sample := bench.heater.inputs().samples[0]) is None or sample.value != temperature_c:
+        while (sample := bench.heater.inputs().samples[0]) is None or sample.value != pytest.approx(temperature_c):
             await trio.sleep(0.01)
 
 
@@ -154,3 +155,33 @@ async def test_actuator_that_fails_does_not_end_the_control(linux: FakeLinux) ->
         linux.path(LIMIT).unlink()
         await bench.second(3)
         assert bench.heater.reading().slots == 2
+
+
+async def test_loop_over_modbus_has_its_sensor_and_its_meter_there(linux: FakeLinux) -> None:
+    server = Server()
+    try:
+        server.write(0, [196])
+        server.write(40_000, [0x5375, 0x6E53, 203, 105])
+        server.write(40_004 + 16, [150, 0, 0, 0, 0])
+        machine = MachineTable(
+            sensor="modbus:supply_c",
+            poll_s=0.05,
+            meter="sunspec",
+            modbus=ModbusTable(host="127.0.0.1", port=server.port, map="plain-loop"),
+        )
+        chosen = replace(settings(linux), machine=machine)
+        bench = Bench(linux, chosen)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.heater.run)
+            await reread(bench, 19.6)
+            with trio.fail_after(60):
+                while not bench.heater.measured:
+                    await bench.second(busy=2)
+                    await trio.sleep(0.02)
+            before = bench.heater.meter.total_uj
+            await bench.second(busy=2)
+            assert bench.heater.meter.total_uj - before == 150_000_000
+            assert bench.heater.decision.believed.temperature_c == pytest.approx(19.6)
+            nursery.cancel_scope.cancel()
+    finally:
+        server.close()

@@ -1,0 +1,127 @@
+"""Modbus TCP, with pymodbus's blocking client in the threads that poll. Needs the extra `hearthmesh[modbus]`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from pymodbus.client import ModbusTcpClient
+from pymodbus.exceptions import ModbusException
+
+from .interface import DriverError
+from .register_map import Quantity
+
+TIMEOUT_S = 2.0
+RETRIES = 1
+READ_REGISTERS_MAX = 125
+
+
+class ModbusDevice:
+    """One unit behind one address. Methods block, at most some seconds, and may be called from several threads."""
+
+    def __init__(self, host: str, port: int, unit: int) -> None:
+        self._where = f"{host}:{port} unit {unit}"
+        self._client = ModbusTcpClient(host, port=port, timeout=TIMEOUT_S, retries=RETRIES)
+        self._unit = unit
+        self._lock = threading.Lock()
+
+    def read(self, table: str, register: int, count: int) -> list[int]:
+        """Registers of the "holding" or "input" table. Raises DriverError."""
+        assert 0 < count <= READ_REGISTERS_MAX
+        with self._lock:
+            try:
+                if not self._client.connected and not self._client.connect():  # type: ignore[no-untyped-call]
+                    raise DriverError(f"{self._where}: does not answer")
+                ask = self._client.read_input_registers if table == "input" else self._client.read_holding_registers
+                answer = ask(register, count=count, device_id=self._unit)
+            except (ModbusException, OSError) as error:
+                self._client.close()  # type: ignore[no-untyped-call]
+                raise DriverError(f"{self._where}: {error}") from error
+        if answer.isError() or len(answer.registers) != count:
+            raise DriverError(f"{self._where}: registers {register} to {register + count - 1} cannot be read")
+        return [int(word) for word in answer.registers]
+
+    def value(self, quantity: Quantity) -> float:
+        """Raises DriverError."""
+        return quantity.value(self.read(quantity.table, quantity.register, quantity.count))
+
+    def close(self) -> None:
+        with self._lock:
+            self._client.close()  # type: ignore[no-untyped-call]
+
+
+class ModbusValue:
+    """A quantity as something that a polled sensor or meter reads."""
+
+    def __init__(self, device: ModbusDevice, quantity: Quantity, source: str) -> None:
+        self.source = source
+        self._device = device
+        self._quantity = quantity
+
+    def read_c(self) -> float:
+        """Raises DriverError."""
+        return self._device.value(self._quantity)
+
+
+# Where SunSpec's devices may begin, and the marks of a begin ("SunS") and an end.
+SUNSPEC_BASES = (40_000, 50_000, 0)
+SUNSPEC_MARK = [0x5375, 0x6E53]
+SUNSPEC_END = 0xFFFF
+MODELS_MAX = 64
+# Meters with scaled integers, and with floats: where their total power stands, after the model's id and length.
+INTEGER_METERS, INTEGER_W, INTEGER_W_SCALE = range(201, 205), 16, 20
+FLOAT_METERS, FLOAT_W = range(211, 215), 26
+NOT_IMPLEMENTED = 0x8000
+
+
+class SunSpecMeter:
+    """The total power of the first meter among a device's models (201 to 204, 211 to 214), found once.
+
+    Source: SunSpec Alliance, Device Information Model specification, and its meter models.
+    """
+
+    def __init__(self, device: ModbusDevice, source: str = "sunspec") -> None:
+        self.source = source
+        self._device = device
+        self._read: Callable[[], float] | None = None
+
+    def read_c(self) -> float:
+        """Watts. Raises DriverError."""
+        if self._read is None:
+            self._read = self._find()
+        return self._read()
+
+    def _find(self) -> Callable[[], float]:
+        for base in SUNSPEC_BASES:
+            try:
+                mark = self._device.read("holding", base, 2)
+            except DriverError:
+                continue
+            if mark == SUNSPEC_MARK:
+                return self._among_models(base + 2)
+        raise DriverError("sunspec: the device has no SunSpec models")
+
+    def _among_models(self, register: int) -> Callable[[], float]:
+        for _ in range(MODELS_MAX):
+            model, length = self._device.read("holding", register, 2)
+            data = register + 2
+            if model in INTEGER_METERS:
+                return lambda: self._integer(data)
+            if model in FLOAT_METERS:
+                power = Quantity(register=data + FLOAT_W, type="float32")
+                return lambda: self._device.value(power)
+            register = data + length
+            if model == SUNSPEC_END or register > 65_533:
+                break
+        raise DriverError("sunspec: the device has no meter among its models")
+
+    def _integer(self, data: int) -> float:
+        words = self._device.read("holding", data + INTEGER_W, INTEGER_W_SCALE - INTEGER_W + 1)
+        power, scale = _signed(words[0]), _signed(words[-1])
+        if NOT_IMPLEMENTED in (words[0], words[-1]) or not -10 <= scale <= 10:
+            raise DriverError("sunspec: the meter tells no power")
+        return float(power * 10.0**scale)
+
+
+def _signed(word: int) -> int:
+    return word - 0x10000 if word & 0x8000 else word

@@ -1,0 +1,32 @@
+"""Energy of a meter that tells watts and is read in a thread: the last power holds until the next reading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .interface import DriverError
+from .polled import PolledSensor
+
+# Older readings than so many periods tell nothing.
+PERIODS_MAX = 3
+
+
+class PolledMeter:
+    """watts: the polled reading.  now_s: the clock of its samples."""
+
+    def __init__(self, watts: PolledSensor, now_s: Callable[[], float], period_s: float) -> None:
+        self._watts = watts
+        self._now_s = now_s
+        self._age_max_s = PERIODS_MAX * period_s + 2.0
+        self._energy_uj = 0.0
+        self._counted_s: float | None = None
+
+    def energy_uj(self) -> int:
+        """Never falls: power that flows back, as a meter of a whole house may tell, counts as none."""
+        now_s, sample = self._now_s(), self._watts.latest()
+        counted_s, self._counted_s = self._counted_s, now_s
+        if sample is None or now_s - sample.at_s > self._age_max_s:
+            raise DriverError("the meter has not answered for some time")
+        if counted_s is not None:
+            self._energy_uj += max(0.0, sample.value) * 1e6 * (now_s - counted_s)
+        return int(self._energy_uj)

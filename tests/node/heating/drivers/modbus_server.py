@@ -1,0 +1,43 @@
+"""A real Modbus server in a process of its own."""
+
+import socket
+import struct
+import subprocess
+import sys
+
+from pymodbus.client import ModbusTcpClient
+
+SERVER = """
+import asyncio, sys
+from pymodbus.server import StartAsyncTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+registers = SimData(0, values=[0] * 45000, datatype=DataType.REGISTERS)
+asyncio.run(StartAsyncTcpServer(SimDevice(1, simdata=[registers]), address=("127.0.0.1", int(sys.argv[1]))))
+"""
+
+
+class Server:
+    """Its registers are written over the wire, as a device's own maker would not."""
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        command = [sys.executable, "-c", SERVER, str(self.port)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.client = ModbusTcpClient("127.0.0.1", port=self.port, timeout=20)
+        while not self.client.connect():
+            assert self.process.poll() is None
+
+    def write(self, register: int, words: list[int]) -> None:
+        assert not self.client.write_registers(register, words, device_id=1).isError()
+
+    def close(self) -> None:
+        self.client.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def words(layout: str, value: float) -> list[int]:
+    data = struct.pack(f">{layout}", value)
+    return [int.from_bytes(data[place : place + 2], "big") for place in range(0, len(data), 2)]
