@@ -9,8 +9,8 @@ from enum import IntEnum, StrEnum
 
 from .mesh import Mesh
 from .outbox import Outbox
+from .own_job import OwnJob
 from .replica import Replica
-from .submitter import OwnJob
 
 
 class NodeState(IntEnum):

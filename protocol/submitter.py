@@ -1,12 +1,10 @@
 """A node as a client: it submits jobs, follows them, checks every result itself, and alone accepts.
 
-It may go away once `durable_replicas` hold the job, and come back as anybody with the same key.
+It may go away once `durable_replicas` hold the job, and come back as anybody with the same key. How it submits is in
+`submission`; here is what it does with the results.
 """
 
 from __future__ import annotations
-
-from collections import deque
-from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
@@ -14,7 +12,7 @@ from ..crypto.certificates import Role
 from .batches import BatchError, check_batch
 from .context import Context
 from .effects import Publish, Reason, TimerKey
-from .intervals import IntervalMap, IntervalSet
+from .intervals import IntervalSet
 from .jobs import JobState, RejectedRecord
 from .membership import Membership
 from .messages import (
@@ -26,188 +24,52 @@ from .messages import (
     JobStatus,
     Records,
     Rejected,
-    Submit,
-    Submitted,
     Subscribe,
     TaskRange,
     Unsubscribe,
 )
-from .placement import Candidate, candidates_from, choose_replicas, replacement
+from .own_job import OwnJob
 from .records import (
     Acceptance,
-    AcceptedBatch,
     Cancellation,
     JobSpec,
     Record,
     RecordError,
     RecordKind,
-    ReplicaSet,
-    job_id_of,
     open_record,
     sign_record,
 )
+from .submission import Submission
 from .tables import Tables
 from .verification.deposition import ACCEPTED_A_RECORD_MAX
-from .verification.judging import Judging, unknown_rules
-from .verification.referee import Exhibit, Referee, Ruling
+from .verification.judging import Judging
+from .verification.referee import Exhibit, Ruling
 from .verification.trust import TrustBook
 
 HAVE_RANGES_MAX = 4096
-SUBMIT_ATTEMPTS_MAX = 5
 # Members asked for a job: in a cell most are linked anyway, and each answers in one message.
 FIND_PEERS_MAX = 64
 
 
-@dataclass(slots=True)
-class OwnJob:
-    """A job of this client's. state: as far as it was told and has checked.
-
-    referee: judges its results; None where the policy is none.  rulings: what it let pass, and is not given yet.
-    verified: tasks whose result the consumer has taken, or does not want.  handed: those plus what it is being given.
-    bound: by task, the batch that this client signs for, in whatever life.  unsigned: those that this life has not.
-    received: batches being given: who sent each, and the parts meant.  pending: taken, but not yet in an acceptance.
-    status: the source's last word.  moved_us: when results were last asked for, or came.  told_us: when acceptances
-    were last told.  uncopied: replicas that are to get the submission a little later.  left: who is to be told, a
-    little later, that its results are followed no more.
-    """
-
-    state: JobState
-    requests: dict[int, bytes] = field(default_factory=dict)
-    stored_by: dict[bytes, None] = field(default_factory=dict)
-    durable: bool = False
-    attempts: int = 0
-    following: bool = False
-    wants_results: bool = False
-    listeners: int = 0
-    status: JobStatus | None = None
-    source: bytes | None = None
-    last_source: bytes | None = None
-    heard_us: int = 0
-    verified: IntervalSet = field(default_factory=IntervalSet)
-    handed: IntervalSet = field(default_factory=IntervalSet)
-    received: dict[bytes, tuple[bytes, tuple[tuple[int, int], ...]]] = field(default_factory=dict)
-    consumed: list[bytes] = field(default_factory=list)
-    bound: IntervalMap[bytes] = field(default_factory=IntervalMap)
-    unsigned: IntervalSet = field(default_factory=IntervalSet)
-    pending: list[AcceptedBatch] = field(default_factory=list)
-    suspects: dict[bytes, None] = field(default_factory=dict)
-    moved_us: int = 0
-    told_us: int = 0
-    uncopied: tuple[bytes, ...] = ()
-    left: bytes | None = None
-    referee: Referee | None = None
-    rulings: deque[Ruling] = field(default_factory=deque)
-
-    def bind(self, lo: int, hi: int, batch_id: bytes) -> None:
-        """The client has this batch's results of tasks [lo, hi): it signs for no other, if it is not bound already."""
-        for a, b, other in self.bound.pieces(lo, hi):
-            if other is None:
-                self.bound.assign(a, b, batch_id)
-                self.unsigned.add(a, b)
-
-    def sign(self, lo: int, hi: int) -> None:
-        """Put into the next acceptance what is bound in [lo, hi) and not in an earlier one of this life."""
-        for a, b in self.unsigned.overlap(lo, hi):
-            self.pending.extend(AcceptedBatch(bound, c, d) for c, d, bound in self.bound.pieces(a, b) if bound)
-        self.unsigned.discard(lo, hi)
-
-
-class Submitter:
+class Submitter(Submission):
     """Sub-machine; `Mesh` routes to it."""
 
     def __init__(self, ctx: Context, members: Membership, tables: Tables, book: TrustBook) -> None:
-        self._ctx = ctx
+        super().__init__(ctx, members, tables)
         self._judging = Judging(ctx, members, tables, book)
-        self._members = members
-        self._tables = tables
-        self.jobs: dict[bytes, OwnJob] = {}
         self._accept_armed = False
         self._watch_armed = False
-        self._put_off: dict[bytes, None] = {}
 
     # -- submitting ----------------------------------------------------------------------------------------
 
     def submit(self, spec: JobSpec, now_us: int, *, follow: bool = False) -> None:
         """Sign, place and send; ends in `Notify("job.submitted")` or `Notify("job.rejected")`.
 
-        follow: its results too, all of them.
+        follow: its results too, all of them. Who waits for those waits for the first replica alone.
         """
-        record = sign_record(self._ctx.identity, RecordKind.SPEC, spec)
-        job_id = job_id_of(record)
-        own = self.jobs.get(job_id)
-        if own is None:
-            own = OwnJob(JobState(record))
-            self.jobs[job_id] = own
-        self._ctx.notify("job.signed", job_id=job_id, raw=record.raw, spec=spec)
-        if own.durable:
-            self._notify_submitted(own)
-            if follow:
-                self.follow(job_id, IntervalSet(), True, (), now_us)
-            return
-        problem = unknown_rules(spec) or self._unfit(spec)
-        if problem:
-            self._reject(own, problem)
-            return
-        chosen = choose_replicas(job_id, self._candidates(now_us), self._ctx.config.replicas)
-        if not chosen:
-            self._reject(own, "no reachable node keeps jobs (role replica); is the mesh up?")
-            return
-        if own.state.replica_record is None:
-            self._place(own, tuple(chosen), ())
-        # Who waits for results waits for the first replica alone.
-        self._send_submission(own, own.state.replicas, now_us, at_once=1 if follow else None)
-        if follow:
-            self.follow(job_id, IntervalSet(), True, (), now_us)
-
-    def _unfit(self, spec: JobSpec) -> str:
-        """Why no known worker can run the job; empty if one can, or if none is known yet."""
-        rows = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
-        workers = [row for row in rows if row.roles & Role.WORKER]
-        if not workers or any(row.can_run(spec) for row in workers):
-            return ""
-        if spec.runtime == "native" and not any(spec.command in row.commands for row in workers):
-            offered = sorted({command for row in workers for command in row.commands})
-            return f'no node of {len(workers)} allows the command "{spec.command}"; allowed are: {offered or "none"}'
-        most = max(row.memory_bytes for row in workers)
-        return (
-            f"a task may need {spec.limits.memory_bytes >> 20} MiB, and no node of {len(workers)} gives more than "
-            f"{most >> 20} MiB; lower limits.memory_mb"
-        )
-
-    def _candidates(self, now_us: int) -> list[Candidate]:
-        rows = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
-        alive = [row for row in rows if self._members.is_alive(row.node)]
-        return list(candidates_from(alive, self._ctx.wall_us(now_us) // 1_000_000))
-
-    def _place(self, own: OwnJob, members: tuple[bytes, ...], former: tuple[bytes, ...]) -> None:
-        body = ReplicaSet(own.state.job_id, own.state.replica_epoch + 1, members, former)
-        own.state.merge(sign_record(self._ctx.identity, RecordKind.REPLICA_SET, body))
-
-    def _send_submission(self, own: OwnJob, nodes: tuple[bytes, ...], now_us: int, at_once: int | None = None) -> None:
-        """In the order of ranks; at the first attempt, those that nobody waits for a little later than the others.
-
-        at_once: how many are waited for, if not `durable_replicas`.
-        """
-        awaited = nodes if own.attempts else nodes[: at_once or self._ctx.config.durable_replicas]
-        own.attempts += 1
-        own.uncopied = nodes[len(awaited) :]
-        if own.uncopied:
-            self._do_later(own, now_us)
-        self._send_submit(own, awaited)
-        self._ctx.set_timer(("submit", own.state.job_id), now_us + self._ctx.config.submit_timeout_us)
-
-    def _send_submit(self, own: OwnJob, nodes: tuple[bytes, ...]) -> None:
-        assert own.state.replica_record is not None
-        for node in nodes:
-            request = self._ctx.next_request()
-            own.requests[request] = node
-            self._ctx.send(node, Submit(request, own.state.spec_record.raw, own.state.replica_record.raw))
-
-    def _do_later(self, own: OwnJob, now_us: int) -> None:
-        """What nobody waits for lets pass what somebody waits for."""
-        if not self._put_off:
-            self._ctx.set_timer(("later", b""), now_us + self._ctx.config.copy_delay_us)
-        self._put_off[own.state.job_id] = None
+        own = self._submit(spec, now_us, 1 if follow else self._ctx.config.durable_replicas)
+        if own is not None and follow:
+            self.follow(own.state.job_id, IntervalSet(), True, (), now_us)
 
     def settle(self, now_us: int) -> None:
         """Do what was put off."""
@@ -219,23 +81,6 @@ class Submitter:
             left, own.left = own.left, None
             if left is not None and left != own.source:
                 self._ctx.send(left, Unsubscribe(own.state.job_id))
-
-    def on_submitted(self, peer: bytes, message: Submitted, now_us: int) -> None:
-        own = self.jobs.get(message.job_id)
-        if own is None or own.requests.pop(message.request, None) != peer:
-            return
-        own.stored_by[peer] = None
-        held = [node for node in own.state.replicas if node in own.stored_by]
-        needed = min(self._ctx.config.durable_replicas, len(own.state.replicas))
-        if not own.durable and len(held) >= needed:
-            own.durable = True
-            self._notify_submitted(own)
-        if len(held) == len(own.state.replicas):
-            self._ctx.cancel_timer(("submit", message.job_id))
-
-    def _notify_submitted(self, own: OwnJob) -> None:
-        held = tuple(node for node in own.state.replicas if node in own.stored_by)
-        self._ctx.notify("job.submitted", job_id=own.state.job_id, replicas=own.state.replicas, stored_by=held)
 
     def on_rejected(self, peer: bytes, message: Rejected, now_us: int) -> None:
         """A replica that will not hold the job is replaced; when none is left, the reason is the user's."""
@@ -253,48 +98,6 @@ class Submitter:
                 self.find(own.state.job_id)
             else:
                 self._follow_other(own, now_us)
-
-    def _replace(self, own: OwnJob, node: bytes, reason: str, now_us: int) -> None:
-        members = own.state.replicas
-        if node not in members:
-            return
-        successor = None
-        if own.attempts < SUBMIT_ATTEMPTS_MAX:
-            own.suspects[node] = None
-            candidates = [c for c in self._candidates(now_us) if c.node not in own.suspects]
-            successor = replacement(own.state.job_id, members, node, candidates)
-        kept = tuple(member if member != node else successor for member in members if member != node or successor)
-        if successor is None and len(kept) < self._ctx.config.durable_replicas:
-            if not own.durable and not own.requests:
-                self._reject(own, reason)
-            return
-        # A member that does not keep the job must not control a section of it, even if nobody can take its place.
-        former = (*own.state.replica_record.body.former, node) if own.state.replica_record else (node,)
-        self._place(own, tuple(member for member in kept if member is not None), former)
-        self._send_submission(own, own.state.replicas, now_us)
-
-    def _reject(self, own: OwnJob, reason: str) -> None:
-        self._ctx.notify("job.rejected", job_id=own.state.job_id, reason=reason)
-        self._ctx.cancel_timer(("submit", own.state.job_id))
-        if not own.durable:
-            self.jobs.pop(own.state.job_id, None)
-
-    def _submission_timeout(self, job_id: bytes, now_us: int) -> None:
-        own = self.jobs.get(job_id)
-        if own is None:
-            return
-        silent = [node for node in own.state.replicas if node not in own.stored_by]
-        own.requests.clear()
-        if silent and own.attempts >= SUBMIT_ATTEMPTS_MAX and not own.durable:
-            self._reject(own, "the replicas did not answer in time")
-        elif silent and not own.durable:
-            # Uploads may take longer than the timeout: ask again, and replace only who is not alive.
-            gone = [node for node in silent if not self._members.is_alive(node)]
-            if gone:
-                self._replace(own, gone[0], "the replica is gone", now_us)
-            else:
-                self._send_submission(own, tuple(silent), now_us)
-                own.attempts -= 1
 
     # -- following -----------------------------------------------------------------------------------------
 
@@ -413,6 +216,8 @@ class Submitter:
             state = "accepted" if own.state.fully_accepted else status.state
             status = replace(status, accepted=accepted, state=state)
         self._ctx.notify("job.status", job_id=own.state.job_id, status=status, replica=replica)
+
+    # -- results, acceptance -------------------------------------------------------------------------------
 
     def on_delivery(self, peer: bytes, message: Delivery, header: Record, now_us: int) -> bool:
         """Check a batch of a followed job and hand it to the consumer; True if it was for this machine."""

@@ -1,0 +1,66 @@
+"""A job as the client that signed it sees it, from its submission to its acceptance."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from .intervals import IntervalMap, IntervalSet
+from .jobs import JobState
+from .messages import JobStatus
+from .records import AcceptedBatch
+from .verification.referee import Referee, Ruling
+
+
+@dataclass(slots=True)
+class OwnJob:
+    """A job of this client's. state: as far as it was told and has checked.
+
+    referee: judges its results; None where the policy is none.  rulings: what it let pass, and is not given yet.
+    verified: tasks whose result the consumer has taken, or does not want.  handed: those plus what it is being given.
+    bound: by task, the batch that this client signs for, in whatever life.  unsigned: those that this life has not.
+    received: batches being given: who sent each, and the parts meant.  pending: taken, but not yet in an acceptance.
+    status: the source's last word.  moved_us: when results were last asked for, or came.  told_us: when acceptances
+    were last told.  uncopied: replicas that are to get the submission a little later.  left: who is to be told, a
+    little later, that its results are followed no more.
+    """
+
+    state: JobState
+    requests: dict[int, bytes] = field(default_factory=dict)
+    stored_by: dict[bytes, None] = field(default_factory=dict)
+    durable: bool = False
+    attempts: int = 0
+    following: bool = False
+    wants_results: bool = False
+    listeners: int = 0
+    status: JobStatus | None = None
+    source: bytes | None = None
+    last_source: bytes | None = None
+    heard_us: int = 0
+    verified: IntervalSet = field(default_factory=IntervalSet)
+    handed: IntervalSet = field(default_factory=IntervalSet)
+    received: dict[bytes, tuple[bytes, tuple[tuple[int, int], ...]]] = field(default_factory=dict)
+    consumed: list[bytes] = field(default_factory=list)
+    bound: IntervalMap[bytes] = field(default_factory=IntervalMap)
+    unsigned: IntervalSet = field(default_factory=IntervalSet)
+    pending: list[AcceptedBatch] = field(default_factory=list)
+    suspects: dict[bytes, None] = field(default_factory=dict)
+    moved_us: int = 0
+    told_us: int = 0
+    uncopied: tuple[bytes, ...] = ()
+    left: bytes | None = None
+    referee: Referee | None = None
+    rulings: deque[Ruling] = field(default_factory=deque)
+
+    def bind(self, lo: int, hi: int, batch_id: bytes) -> None:
+        """The client has this batch's results of tasks [lo, hi): it signs for no other, if it is not bound already."""
+        for a, b, other in self.bound.pieces(lo, hi):
+            if other is None:
+                self.bound.assign(a, b, batch_id)
+                self.unsigned.add(a, b)
+
+    def sign(self, lo: int, hi: int) -> None:
+        """Put into the next acceptance what is bound in [lo, hi) and not in an earlier one of this life."""
+        for a, b in self.unsigned.overlap(lo, hi):
+            self.pending.extend(AcceptedBatch(bound, c, d) for c, d, bound in self.bound.pieces(a, b) if bound)
+        self.unsigned.discard(lo, hi)

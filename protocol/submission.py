@@ -1,0 +1,161 @@
+"""A client's submission of a job: signed, placed on replicas, sent, repeated, and given up with a reason.
+
+The layer below `submitter`.
+"""
+
+from __future__ import annotations
+
+from ..crypto.certificates import Role
+from .context import Context
+from .jobs import JobState
+from .membership import Membership
+from .messages import Submit, Submitted
+from .own_job import OwnJob
+from .placement import Candidate, candidates_from, choose_replicas, replacement
+from .records import JobSpec, RecordKind, ReplicaSet, job_id_of, sign_record
+from .tables import Tables
+from .verification.judging import unknown_rules
+
+SUBMIT_ATTEMPTS_MAX = 5
+
+
+class Submission:
+    """See the module. jobs: this client's, by id."""
+
+    def __init__(self, ctx: Context, members: Membership, tables: Tables) -> None:
+        self._ctx = ctx
+        self._members = members
+        self._tables = tables
+        self.jobs: dict[bytes, OwnJob] = {}
+        self._put_off: dict[bytes, None] = {}
+
+    def _submit(self, spec: JobSpec, now_us: int, at_once: int) -> OwnJob | None:
+        """Sign, place and send; None if it was rejected. at_once: replicas that are told before the others."""
+        record = sign_record(self._ctx.identity, RecordKind.SPEC, spec)
+        job_id = job_id_of(record)
+        own = self.jobs.get(job_id)
+        if own is None:
+            own = OwnJob(JobState(record))
+            self.jobs[job_id] = own
+        self._ctx.notify("job.signed", job_id=job_id, raw=record.raw, spec=spec)
+        if own.durable:
+            self._notify_submitted(own)
+            return own
+        problem = unknown_rules(spec) or self._unfit(spec)
+        if problem:
+            self._reject(own, problem)
+            return None
+        chosen = choose_replicas(job_id, self._candidates(now_us), self._ctx.config.replicas)
+        if not chosen:
+            self._reject(own, "no reachable node keeps jobs (role replica); is the mesh up?")
+            return None
+        if own.state.replica_record is None:
+            self._place(own, tuple(chosen), ())
+        self._send_submission(own, own.state.replicas, now_us, at_once)
+        return own
+
+    def _unfit(self, spec: JobSpec) -> str:
+        """Why no known worker can run the job; empty if one can, or if none is known yet."""
+        rows = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
+        workers = [row for row in rows if row.roles & Role.WORKER]
+        if not workers or any(row.can_run(spec) for row in workers):
+            return ""
+        if spec.runtime == "native" and not any(spec.command in row.commands for row in workers):
+            offered = sorted({command for row in workers for command in row.commands})
+            return f'no node of {len(workers)} allows the command "{spec.command}"; allowed are: {offered or "none"}'
+        most = max(row.memory_bytes for row in workers)
+        return (
+            f"a task may need {spec.limits.memory_bytes >> 20} MiB, and no node of {len(workers)} gives more than "
+            f"{most >> 20} MiB; lower limits.memory_mb"
+        )
+
+    def _candidates(self, now_us: int) -> list[Candidate]:
+        rows = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
+        alive = [row for row in rows if self._members.is_alive(row.node)]
+        return list(candidates_from(alive, self._ctx.wall_us(now_us) // 1_000_000))
+
+    def _place(self, own: OwnJob, members: tuple[bytes, ...], former: tuple[bytes, ...]) -> None:
+        body = ReplicaSet(own.state.job_id, own.state.replica_epoch + 1, members, former)
+        own.state.merge(sign_record(self._ctx.identity, RecordKind.REPLICA_SET, body))
+
+    def _send_submission(self, own: OwnJob, nodes: tuple[bytes, ...], now_us: int, at_once: int) -> None:
+        """In the order of ranks; at the first attempt, those beyond `at_once` a little later than the others."""
+        awaited = nodes if own.attempts else nodes[:at_once]
+        own.attempts += 1
+        own.uncopied = nodes[len(awaited) :]
+        if own.uncopied:
+            self._do_later(own, now_us)
+        self._send_submit(own, awaited)
+        self._ctx.set_timer(("submit", own.state.job_id), now_us + self._ctx.config.submit_timeout_us)
+
+    def _send_submit(self, own: OwnJob, nodes: tuple[bytes, ...]) -> None:
+        assert own.state.replica_record is not None
+        for node in nodes:
+            request = self._ctx.next_request()
+            own.requests[request] = node
+            self._ctx.send(node, Submit(request, own.state.spec_record.raw, own.state.replica_record.raw))
+
+    def _do_later(self, own: OwnJob, now_us: int) -> None:
+        """What nobody waits for lets pass what somebody waits for."""
+        if not self._put_off:
+            self._ctx.set_timer(("later", b""), now_us + self._ctx.config.copy_delay_us)
+        self._put_off[own.state.job_id] = None
+
+    def on_submitted(self, peer: bytes, message: Submitted, now_us: int) -> None:
+        own = self.jobs.get(message.job_id)
+        if own is None or own.requests.pop(message.request, None) != peer:
+            return
+        own.stored_by[peer] = None
+        held = [node for node in own.state.replicas if node in own.stored_by]
+        needed = min(self._ctx.config.durable_replicas, len(own.state.replicas))
+        if not own.durable and len(held) >= needed:
+            own.durable = True
+            self._notify_submitted(own)
+        if len(held) == len(own.state.replicas):
+            self._ctx.cancel_timer(("submit", message.job_id))
+
+    def _notify_submitted(self, own: OwnJob) -> None:
+        held = tuple(node for node in own.state.replicas if node in own.stored_by)
+        self._ctx.notify("job.submitted", job_id=own.state.job_id, replicas=own.state.replicas, stored_by=held)
+
+    def _replace(self, own: OwnJob, node: bytes, reason: str, now_us: int) -> None:
+        members = own.state.replicas
+        if node not in members:
+            return
+        successor = None
+        if own.attempts < SUBMIT_ATTEMPTS_MAX:
+            own.suspects[node] = None
+            candidates = [c for c in self._candidates(now_us) if c.node not in own.suspects]
+            successor = replacement(own.state.job_id, members, node, candidates)
+        kept = tuple(member if member != node else successor for member in members if member != node or successor)
+        if successor is None and len(kept) < self._ctx.config.durable_replicas:
+            if not own.durable and not own.requests:
+                self._reject(own, reason)
+            return
+        # A member that does not keep the job must not control a section of it, even if nobody can take its place.
+        former = (*own.state.replica_record.body.former, node) if own.state.replica_record else (node,)
+        self._place(own, tuple(member for member in kept if member is not None), former)
+        self._send_submission(own, own.state.replicas, now_us, len(own.state.replicas))
+
+    def _reject(self, own: OwnJob, reason: str) -> None:
+        self._ctx.notify("job.rejected", job_id=own.state.job_id, reason=reason)
+        self._ctx.cancel_timer(("submit", own.state.job_id))
+        if not own.durable:
+            self.jobs.pop(own.state.job_id, None)
+
+    def _submission_timeout(self, job_id: bytes, now_us: int) -> None:
+        own = self.jobs.get(job_id)
+        if own is None:
+            return
+        silent = [node for node in own.state.replicas if node not in own.stored_by]
+        own.requests.clear()
+        if silent and own.attempts >= SUBMIT_ATTEMPTS_MAX and not own.durable:
+            self._reject(own, "the replicas did not answer in time")
+        elif silent and not own.durable:
+            # Uploads may take longer than the timeout: ask again, and replace only who is not alive.
+            gone = [node for node in silent if not self._members.is_alive(node)]
+            if gone:
+                self._replace(own, gone[0], "the replica is gone", now_us)
+            else:
+                self._send_submission(own, tuple(silent), now_us, len(silent))
+                own.attempts -= 1
