@@ -188,6 +188,57 @@ def liars(
 
 
 @app.command()
+def sinks(
+    kind: Annotated[list[str] | None, typer.Option("--kind", help="Only this kind; may be repeated.")] = None,
+    climate: Annotated[str, typer.Option("--climate", help="Of the generated weather.")] = "paris",
+    seed: Seed = 1,
+    bench: Annotated[
+        bool, typer.Option("--bench", help="Measure how many are stepped in a second of CPU time.")
+    ] = False,
+    count: Annotated[int, typer.Option("--count", min=1, max=1_000_000, help="Sinks at once, with --bench.")] = 10_000,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write a plot, as SVG.")] = None,
+    as_json: Json = False,
+) -> None:
+    """A winter week of each kind of heat sink under an ideal heater; with --bench, how fast many are stepped.
+
+    Needs NumPy: pip install hearthmesh[heat].  --json: one object a kind.
+
+    \b
+    Examples:
+      hearth sim sinks
+      hearth sim sinks --kind pool --kind tank --climate stockholm --plot week.svg
+      hearth sim sinks --bench --count 10000 --json
+    """
+    try:
+        from .sink_page import COLUMNS, svg, table_rows
+        from .sink_week import all_kinds, steps_per_cpu_s, week_of
+    except ModuleNotFoundError as error:
+        raise UserError(f"this needs {error.name}: pip install hearthmesh[heat]") from error
+    from ...node.heating.weather.generator import CLIMATES
+
+    for each in kind or ():
+        if each not in all_kinds():
+            raise UserError(f'--kind "{each}": one of {", ".join(all_kinds())}')
+    if climate not in CLIMATES:
+        raise UserError(f'--climate "{climate}": one of {", ".join(CLIMATES)}')
+    weeks, rows = [], []
+    for each in kind or all_kinds():
+        weeks.append(week_of(each, climate, seed))
+        rows.append(weeks[-1].row())
+        if bench:
+            rows[-1]["sinks_per_cpu_s"] = round(steps_per_cpu_s(each, count, 20))
+        if as_json:
+            print_json(rows[-1])
+    if plot is not None:
+        try:
+            plot.write_text(svg(weeks, f"A week of January, {climate}, seed {seed}"), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{error.filename}: {error.strerror}") from error
+    if not as_json:
+        print_table(COLUMNS, table_rows(rows), empty="nothing was asked for")
+
+
+@app.command()
 def mutants(as_json: Json = False) -> None:
     """Break the protocol in one place at a time, and show which checker notices.
 

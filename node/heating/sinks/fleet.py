@@ -117,11 +117,9 @@ class _Group:
         self._controlled = np.array([sink.model.controlled for sink in self.sinks])
         self._shares = np.array([drive.heater_shares for drive in drives])
         self._integrals: dict[float, tuple[Floats, Floats]] = {}
-        # Sinks with one model are driven alike in one weather.
-        self._models = {id(sink.model): sink for sink in self.sinks}
 
     def inputs(self, weathers: Sequence[Weather], sites: NDArray[np.intp], powers_w: Floats) -> tuple[Floats, Floats]:
-        """Of each sink: boundary temperature and watts into each node, and its gains."""
+        """Of each sink: boundary temperature and watts into each node, and its gains; told once a model and weather."""
         drives: dict[tuple[int, int], tuple[float, Sequence[float]]] = {}
         boundaries, gains = [], []
         for index, sink in zip(self.indices_list, self.sinks, strict=True):
@@ -181,7 +179,9 @@ class _Group:
                 del self._integrals[next(iter(self._integrals))]
             size = self._x.shape[1]
             shape = (len(self.sinks), size, size)
-            pairs = [step_integrals(a, duration_s) for a in self._a] if size else []
+            # Sinks of one model share a circuit, and so its matrices.
+            by_circuit = {id(a): step_integrals(a, duration_s) for a in {id(a): a for a in self._a}.values()}
+            pairs = [by_circuit[id(a)] for a in self._a] if size else []
             first = np.array([pair[0] for pair in pairs], dtype=np.float64).reshape(shape)
             second = np.array([pair[1] for pair in pairs], dtype=np.float64).reshape(shape)
             found = self._integrals[duration_s] = (first, second)
