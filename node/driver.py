@@ -56,7 +56,7 @@ from ..protocol.events import (
     TimerFired,
 )
 from ..protocol.mesh import Mesh
-from ..protocol.messages import Announce, Delivery, Message, Revocations
+from ..protocol.messages import Accused, Announce, Delivery, Message, Revocations
 from ..protocol.outbox import OWED_COLUMNS_ROW
 from ..protocol.records import RecordKind
 from ..protocol.replica import COLUMNS_ROW
@@ -204,7 +204,7 @@ class Driver:
     def on_gossip(self, source: bytes, payload: bytes) -> None:
         """source: who signed it, maybe nobody that was ever admitted here: only signed news is heard from it."""
         message = self._decoded(source, payload)
-        if isinstance(message, Announce | Revocations):
+        if isinstance(message, Announce | Revocations | Accused):
             self._receive(source, message)
             self._handle_waiting()
         elif message is not None:

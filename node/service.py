@@ -218,7 +218,7 @@ class Node:
         return TaskRunner(
             nursery,
             self.driver.feed,
-            self.mesh.worker.view,
+            lambda job_id: self.mesh.worker.view(job_id) or self.mesh.court.view(job_id),
             self.blobs,
             executors,
             self.heater,
@@ -347,7 +347,12 @@ class Node:
         async def heat(request: dict[str, Any]) -> dict[str, Any]:
             return self.heat.run(request)
 
-        return {"status": status, "block": block, "stop": halt, "events": events, "heat": heat}
+        async def trust(request: dict[str, Any]) -> dict[str, Any]:
+            node = node_id_from_text(str(request["node"]))
+            raw = self.mesh.ctx.convicted.get(node)
+            return {"node": peer_id_text(node), "convicted": raw is not None, "proof": _proof(raw)}
+
+        return {"status": status, "trust": trust, "block": block, "stop": halt, "events": events, "heat": heat}
 
     def status(self) -> dict[str, Any]:
         """What `hearth node status` and the testnet show."""
@@ -426,6 +431,14 @@ def remove_old_checkpoints(root: Path, now_s: float | None = None) -> int:
             shutil.rmtree(job, ignore_errors=True)
             removed += 1
     return removed
+
+
+def _proof(raw: bytes | None) -> dict[str, Any] | None:
+    """The accusation that convicted a node, for people; whoever wants to check it gets it by gossip."""
+    if raw is None:
+        return None
+    record = open_record(raw, check_signature=False)
+    return {"job": record.body.job_id.hex(), "index": record.body.index, "accuser": peer_id_text(record.author)}
 
 
 def _resident_bytes() -> int:

@@ -45,6 +45,8 @@ class Context:
         self.wall_offset_us = wall_offset_us
         self.effects: list[Effect] = []
         self.loopback: deque[Message] = deque()
+        # Nodes that were found lying here, with the accusation that showed it.
+        self.convicted: dict[bytes, bytes] = {}
         self._request = 0
 
     def emit(self, effect: Effect) -> None:

@@ -43,6 +43,7 @@ from .heat import HeatBoard
 from .intervals import IntervalSet
 from .membership import Membership, Status
 from .messages import (
+    Accused,
     Ack,
     Announce,
     Consumed,
@@ -81,6 +82,7 @@ from .replica import Replica
 from .submitter import Submitter
 from .tables import Tables
 from .thief import Thief
+from .verification.court import CONVICTION_ROW, Court
 from .verification.judging import TRUST_ROW
 from .verification.trust import TrustBook
 from .worker import Worker
@@ -134,7 +136,8 @@ class Mesh:
         self.worker.native_commands = profile.native_commands
         self.worker.wasm = profile.wasm
         self.trust = TrustBook()
-        self.submitter = Submitter(self.ctx, self.members, self.tables, self.trust)
+        self.court = Court(self.ctx, can_run=profile.wasm and bool(profile.roles & Role.WORKER))
+        self.submitter = Submitter(self.ctx, self.members, self.tables, self.trust, self.court)
         self.connected: dict[bytes, Role] = {}
         self._member_sequence = 0
         self._addresses: tuple[str, ...] = ()
@@ -169,7 +172,19 @@ class Mesh:
         self._follow_membership(now_us)
         while self.ctx.loopback:
             self._on_message(self.ctx.node_id, self.ctx.loopback.popleft(), now_us)
+        if self.court.wanting:
+            self._hold_trials()
         return self.ctx.take_effects()
+
+    def _hold_trials(self) -> None:
+        """One slot is kept for trials while any wait: work never runs out of itself."""
+        self.worker.set_aside = min(1, self.worker.slots)
+        if not self.worker.draining:
+            self.court.pump(self.worker.slots - self.worker.running)
+
+    def _after_trial(self, now_us: int) -> None:
+        self.worker.set_aside = 1 if self.court.wanting else 0
+        self.worker.pump(now_us)
 
     def _dispatch(self, event: Event, now_us: int) -> None:
         match event:
@@ -178,9 +193,15 @@ class Mesh:
             case TimerFired():
                 self._on_timer(event.key, now_us)
             case TaskFinished():
-                self.worker.on_finished(event, now_us)
+                if self.court.on_ended(event):
+                    self._after_trial(now_us)
+                else:
+                    self.worker.on_finished(event, now_us)
             case ExecutionFailed():
-                self.worker.on_failed(event, now_us)
+                if self.court.on_ended(event):
+                    self._after_trial(now_us)
+                else:
+                    self.worker.on_failed(event, now_us)
             case HeatReading():
                 self.worker.on_heat(event, now_us)
             case PeerConnected():
@@ -190,9 +211,11 @@ class Mesh:
             case PeerUnreachable():
                 self.members.lost(event.peer, False, now_us)
             case BlobsFetched():
-                self.replica.on_blobs_fetched(event.token, now_us)
+                if not self.court.on_blobs_fetched(event.token):
+                    self.replica.on_blobs_fetched(event.token, now_us)
             case BlobsFailed():
-                self.replica.on_blobs_failed(event.token, event.reason)
+                if not self.court.on_blobs_failed(event.token):
+                    self.replica.on_blobs_failed(event.token, event.reason)
             case Started():
                 self._on_started(event.rows, now_us)
             case AddressesChanged():
@@ -233,6 +256,8 @@ class Mesh:
                 self._take_revocations(row.body, now_us)
             elif row.kind == TRUST_ROW:
                 self.trust.restore(row.body)
+            elif row.kind == CONVICTION_ROW:
+                self.court.restore(row)
         self.members.start(now_us)
         self.tables.start(now_us)
         self._publish_member(now_us)
@@ -303,6 +328,7 @@ class Mesh:
         # Gossip reaches who was there at that time; the others hear of it from their next peer.
         for held in self.ctx.policy.revocations:
             self.ctx.send(peer, Revocations(held.to_bytes()))
+        self.court.tell(peer)
         self.worker.pump(now_us)
 
     def _on_lost(self, peer: bytes, reset: bool, now_us: int) -> None:
@@ -396,6 +422,8 @@ class Mesh:
                 self._on_records(peer, message, now_us)
             case Announce():
                 self._on_announce(peer, message, now_us)
+            case Accused():
+                self.court.hear(peer, message, now_us)
             case Revocations():
                 if self._take_revocations(message.revocation_list, now_us):
                     self.ctx.emit(Publish(message))
@@ -469,6 +497,9 @@ class Mesh:
             if not self.connected[peer] & Role.WORKER:
                 self.ctx.penalise(peer, Reason.NOT_ADMITTED)
                 return
+        if peer in self.ctx.convicted:
+            self.ctx.send(peer, Refused(message.request))
+            return
         if self.replica.grant(peer, message, now_us):
             return
         given = self.worker.give(peer, message) if peer != self.ctx.node_id else None

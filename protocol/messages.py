@@ -329,6 +329,12 @@ class Revocations(MessageBase, frozen=True, tag=41):
     revocation_list: Annotated[bytes, Meta(max_length=512 * 1024)]
 
 
+class Accused(MessageBase, frozen=True, tag=42):
+    """Gossip, and to new neighbours: a proof of fraud, signed (verification/fraud.py)."""
+
+    accusation: RawRecord
+
+
 Message = (
     Ping
     | Ack
@@ -361,6 +367,7 @@ Message = (
     | JobStatus
     | Announce
     | Revocations
+    | Accused
 )
 
 # What says that something was written down, or hands on what was: a node that forgot it in a crash would have lied.

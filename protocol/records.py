@@ -25,6 +25,7 @@ Count = Annotated[int, Meta(ge=0, le=1 << 40)]
 Epoch = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
 ShortText = Annotated[str, Meta(max_length=256)]
 UINT_MAX = (1 << 63) - 1
+RECORD_BYTES_MAX = 1024 * 1024
 UInt = Annotated[int, Meta(ge=0, le=UINT_MAX)]
 
 
@@ -40,6 +41,7 @@ class RecordKind(IntEnum):
     HEAT = 9
     JOB_DIGEST = 10
     RECHECK = 11
+    ACCUSATION = 12
 
 
 class RecordBody(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -213,6 +215,31 @@ class Cancellation(RecordBody, frozen=True):
     job_id: JobId
 
 
+class SignedResult(RecordBody, frozen=True):
+    """One task's result under the root that its worker signed. header: the signed header.  path: in the Merkle tree."""
+
+    header: Annotated[bytes, Meta(max_length=8192)]
+    exit_code: Annotated[int, Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
+    output_digest: Bytes32
+    stderr_digest: Bytes32
+    fuel: UInt
+    cpu_us: Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
+    path: Annotated[tuple[Bytes32, ...], Meta(max_length=17)]
+
+
+class Accusation(RecordBody, frozen=True):
+    """Two results of task `index` that differ: whoever runs it knows which worker lied. The author says `named` did.
+
+    spec: the signed spec of the job.
+    """
+
+    job_id: JobId
+    spec: Annotated[bytes, Meta(max_length=RECORD_BYTES_MAX // 2)]
+    index: TaskIndex
+    named: SignedResult
+    other: SignedResult
+
+
 class MemberRecord(RecordBody, frozen=True):
     """A node about itself. The highest (incarnation, sequence) wins.
 
@@ -293,8 +320,8 @@ _BODIES: dict[RecordKind, tuple[Context, type[RecordBody]]] = {
     RecordKind.HEAT: (Context.DIGEST, HeatDigest),
     RecordKind.JOB_DIGEST: (Context.ANNOUNCEMENT, JobDigest),
     RecordKind.RECHECK: (Context.RECHECK, Recheck),
+    RecordKind.ACCUSATION: (Context.ACCUSATION, Accusation),
 }
-RECORD_BYTES_MAX = 1024 * 1024
 
 
 class _Envelope(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

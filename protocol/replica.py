@@ -339,6 +339,10 @@ class Replica(Upkeep):
         if header.id in kept.state.batches:
             self._ctx.send(peer, Stored(job_id, (header.id,)))
             return
+        if peer == header.author and peer in self._ctx.convicted:
+            # What other replicas took before stays: they all have to keep the same.
+            self._ctx.send(peer, Declined(job_id, header.id, Reason.NOT_ADMITTED))
+            return
         if self.storage_failed:
             self._ctx.send(peer, Declined(job_id, header.id, Reason.DISK_FULL))
             return

@@ -14,7 +14,7 @@ from .own_job import OwnJob
 from .placement import Candidate, candidates_from, choose_replicas, replacement
 from .records import JobSpec, RecordKind, ReplicaSet, job_id_of, sign_record
 from .tables import Tables
-from .verification.judging import unknown_rules
+from .verification.judging import Judging, unknown_rules
 
 SUBMIT_ATTEMPTS_MAX = 5
 
@@ -22,10 +22,11 @@ SUBMIT_ATTEMPTS_MAX = 5
 class Submission:
     """See the module. jobs: this client's, by id."""
 
-    def __init__(self, ctx: Context, members: Membership, tables: Tables) -> None:
+    def __init__(self, ctx: Context, members: Membership, tables: Tables, judging: Judging) -> None:
         self._ctx = ctx
         self._members = members
         self._tables = tables
+        self._judging = judging
         self.jobs: dict[bytes, OwnJob] = {}
         self._put_off: dict[bytes, None] = {}
 
@@ -71,7 +72,7 @@ class Submission:
 
     def _candidates(self, now_us: int) -> list[Candidate]:
         rows = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
-        alive = [row for row in rows if self._members.is_alive(row.node)]
+        alive = [row for row in rows if self._members.is_alive(row.node) and not self._judging.distrusts(row.node)]
         return list(candidates_from(alive, self._ctx.wall_us(now_us) // 1_000_000))
 
     def _place(self, own: OwnJob, members: tuple[bytes, ...], former: tuple[bytes, ...]) -> None:

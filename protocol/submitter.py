@@ -41,6 +41,7 @@ from .records import (
 )
 from .submission import Submission
 from .tables import Tables
+from .verification.court import Court
 from .verification.deposition import ACCEPTED_A_RECORD_MAX
 from .verification.judging import Judging
 from .verification.referee import Exhibit, Ruling
@@ -54,9 +55,8 @@ FIND_PEERS_MAX = 64
 class Submitter(Submission):
     """Sub-machine; `Mesh` routes to it."""
 
-    def __init__(self, ctx: Context, members: Membership, tables: Tables, book: TrustBook) -> None:
-        super().__init__(ctx, members, tables)
-        self._judging = Judging(ctx, members, tables, book)
+    def __init__(self, ctx: Context, members: Membership, tables: Tables, book: TrustBook, court: Court) -> None:
+        super().__init__(ctx, members, tables, Judging(ctx, members, tables, book, court))
         self._accept_armed = False
         self._watch_armed = False
 

@@ -54,6 +54,8 @@ class Worker(Holder):
         super().__init__(ctx, members, tables, heat)
         self._thief = thief
         self._next_execution = 0
+        # Slots that are left free for somebody else's runs here.
+        self.set_aside = 0
         self.tasks_done = 0
         self.draining = False
         self.storage_failed = ""
@@ -82,7 +84,7 @@ class Worker(Holder):
 
     def pump(self, now_us: int) -> None:
         """Start what may start, then steal if the queue runs low."""
-        while len(self._executions) < self.slots and self._may_start():
+        while len(self._executions) < self.slots - self.set_aside and self._may_start():
             lease = next((held for held in self._leases if held.unstarted), None)
             if lease is None:
                 break

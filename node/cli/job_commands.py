@@ -161,6 +161,37 @@ def verify(
     _end(verifying.verify(folder, as_json))
 
 
+def trust(
+    node: Annotated[str, typer.Argument(help="Peer id, or for a client a part of one.", show_default=False)],
+    client: ClientPath = None,
+    config: Annotated[
+        Path | None, typer.Option("--node", help="Ask this running node, by its settings.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Explain what is thought of a node: how often its results were compared and right, and what follows from it.
+
+    Only what this client compared itself counts. With --node: what that node has proved against it.
+
+    \b
+    Examples:
+      hearth trust 12D3KooWQdErqYDsLkW4G8D5Cs1xCUnp5xZ5LCnFJNJEtYuoS7ff
+      hearth trust YuoS7ff --json
+      hearth trust 12D3KooW… --node kitchen/node.toml
+    """
+    from . import trust as trusting
+
+    if config is None:
+        _end(trusting.trust(node, client, as_json))
+        return
+    from ..config import load_node_config
+    from ..storage.folder import StateFolder
+    from .running import run_async
+
+    control = StateFolder(load_node_config(config).node.state).control_socket
+    _end(run_async(lambda: trusting.node_trust(node, control, as_json)))
+
+
 def register(app: typer.Typer) -> None:
     """Add them to the program's commands, in the order of a job's life."""
     for name, command in (
@@ -173,6 +204,7 @@ def register(app: typer.Typer) -> None:
         ("jobs", list_jobs),
         ("peers", peers),
         ("verify", verify),
+        ("trust", trust),
     ):
         app.command(name)(command)
 

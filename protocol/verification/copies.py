@@ -107,6 +107,7 @@ class CopyDesk:
             for row in rows
             if row.roles & Role.WORKER
             and row.can_run(spec)
+            and row.node not in self._ctx.convicted
             and (row.node == self._ctx.node_id or self._members.is_alive(row.node))
             and (not kinds or row.machine in kinds)
         ]

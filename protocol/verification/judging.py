@@ -11,6 +11,7 @@ from ..membership import Membership
 from ..records import JobSpec, MemberRecord, Record, RecordKind, sign_record
 from ..tables import Tables
 from .comparators import EXACT, parse_comparator
+from .court import Court
 from .lanes import numbers_of
 from .policy import QUORUM_MAX, Policy, PolicyKind, parse_policy
 from .referee import Exhibit, Referee, Ruling
@@ -36,8 +37,9 @@ def unknown_rules(spec: JobSpec) -> str:
 class Judging:
     """One for all jobs of a submitter."""
 
-    def __init__(self, ctx: Context, members: Membership, tables: Tables, book: TrustBook) -> None:
+    def __init__(self, ctx: Context, members: Membership, tables: Tables, book: TrustBook, court: Court) -> None:
         self._ctx = ctx
+        self._court = court
         self._members = members
         self._tables = tables
         self._book = book
@@ -52,12 +54,19 @@ class Judging:
             policy, comparator = parse_policy(state.spec.verification), parse_comparator(state.spec.comparator)
         if policy.kind is PolicyKind.NONE:
             return None
-        return Referee(state, policy, comparator, self._book, self._ctx.rng, lambda: self._panel(state))
+        referee = Referee(state, policy, comparator, self._book, self._ctx.rng, lambda: self._panel(state))
+        referee.caught.update(dict.fromkeys(self._ctx.convicted))
+        return referee
+
+    def distrusts(self, node: bytes) -> bool:
+        """Whether it is not to keep a job of this submitter's: a replica has a say in who checks whom."""
+        return node in self._ctx.convicted or self._book.doubts(node)
 
     def _panel(self, state: JobState) -> list[bytes]:
         """Nodes that live and offer what the job's tasks need."""
         rows: list[MemberRecord] = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
         able = [row for row in rows if row.roles & Role.WORKER and row.can_run(state.spec)]
+        able = [row for row in able if row.node not in self._ctx.convicted]
         return [row.node for row in able if self._members.is_alive(row.node)]
 
     def take_requests(self, referee: Referee) -> list[Record]:
@@ -70,6 +79,7 @@ class Judging:
             self._ctx.notify("trust.learned", key=sha256(row.node + row.runtime.encode()).digest(), body=row.to_bytes())
         referee.learned.clear()
         for dispute in referee.disputes:
+            self._court.accuse(dispute, referee.state.spec_record, referee.state.replicas)
             self._ctx.notify(
                 "result.disputed",
                 job_id=referee.state.job_id,

@@ -96,7 +96,7 @@ class Referee:
     """See the module. What it decides is left in `rulings`, `requests`, `disputes`, `losers` (batches of which
     nothing counts) and `learned` for its owner to take.
 
-    panel: the nodes that could run a copy now.  caught: those that were found wrong in this job.
+    panel: the nodes that could run a copy now.  caught: those that were found wrong in this job, or lying before.
     """
 
     state: JobState
@@ -258,7 +258,8 @@ class Referee:
                 wanted.setdefault(case.copies, IntervalSet()).add(index, index + 1)
         for copy, tasks in wanted.items():
             for lo, hi in tasks:
-                nodes = dict.fromkeys(vote.node for index in range(lo, hi) for vote in self.cases[index].votes)
+                nodes = dict.fromkeys(node for node in self.panel() if self.book.doubts(node))
+                nodes |= dict.fromkeys(vote.node for index in range(lo, hi) for vote in self.cases[index].votes)
                 salt = self.rng.getrandbits(128).to_bytes(16, "big")
                 self.requests.append(Recheck(self.state.job_id, lo, hi, copy, salt, tuple(nodes)[-AVOID_MAX:]))
 
@@ -303,13 +304,6 @@ class Referee:
 
     def _learn(self, row: Standing) -> None:
         self.learned[row.node, row.runtime] = row
-
-    def distrust(self, node: bytes, now_us: int, now_s: int) -> None:
-        """It was convicted elsewhere: its word does not count here either."""
-        if node not in self.caught:
-            self.caught[node] = None
-            self._trials.pop(node, None)
-            self._finish(now_us, now_s)
 
     def _exhibit(self, batch_id: bytes) -> Exhibit | None:
         held = self.held.get(batch_id)

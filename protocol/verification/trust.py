@@ -20,6 +20,8 @@ HALF_LIFE_S = 30 * 86_400
 # (node, runtime) pairs that are remembered; those that were not heard of for longest are forgotten first.
 PAIRS_MAX = 16_384
 STREAK_MAX = 1_000_000
+# Right results that make up for a wrong one.
+WRONG_WEIGHS = 20
 
 
 class Standing(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -79,6 +81,14 @@ class TrustBook:
 
     def standing(self, node: bytes, runtime: str) -> Standing | None:
         return self._rows.get((node, runtime))
+
+    def doubts(self, node: bytes) -> bool:
+        """Whether it was found wrong too often to be asked to keep a job, or to check others.
+
+        What it computes is still compared, so it can earn its name again.
+        """
+        rows = [row for (known, _), row in self._rows.items() if known == node]
+        return any(row.wrong * WRONG_WEIGHS > row.right for row in rows)
 
     def found_right(self, node: bytes, runtime: str, count: int, now_s: int) -> Standing:
         """So many more results were compared and right. Returns the new row."""

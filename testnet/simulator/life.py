@@ -62,7 +62,7 @@ from ...protocol.events import (
     UnfollowJob,
 )
 from ...protocol.mesh import Mesh
-from ...protocol.messages import Announce, Delivery, Message, Revocations, keeps_its_place, rests_on_disk
+from ...protocol.messages import Accused, Announce, Delivery, Message, Revocations, keeps_its_place, rests_on_disk
 from ...protocol.records import RecordKind
 from ...protocol.replica import COLUMNS_ROW
 from .disk import Write
@@ -237,7 +237,7 @@ class Life:
         self._emit(OutgoingBatch(effect.peer, effect.job_id, effect.batch_id))
 
     def _publish(self, effect: Publish) -> None:
-        if isinstance(effect.message, Announce | Revocations):
+        if isinstance(effect.message, Announce | Revocations | Accused):
             self.world.network.publish(self, effect.message)
 
     def _set_timer(self, effect: SetTimer) -> None:

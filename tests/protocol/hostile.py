@@ -18,6 +18,7 @@ from hearthmesh.protocol.messages import Message
 from hearthmesh.protocol.records import (
     Acceptance,
     AcceptedBatch,
+    Accusation,
     BatchHeader,
     Cancellation,
     Grant,
@@ -29,6 +30,7 @@ from hearthmesh.protocol.records import (
     RecordKind,
     Release,
     ReplicaSet,
+    SignedResult,
     sign_record,
 )
 from tests.protocol.cluster import SimNode
@@ -85,7 +87,7 @@ class Liar:
         return max(least, min(most, number))
 
     def _bytes(self, info: inspect.BytesType, name: str) -> bytes:
-        if name in ("header", "spec", "replica_set", "grants", "context", "records", "rows"):
+        if name in ("header", "spec", "replica_set", "grants", "context", "records", "rows", "accusation"):
             return self.raw_record()
         if name == "columns":
             return self.dice.choice(self.columns)
@@ -143,6 +145,11 @@ class Liar:
             case RecordKind.HEAT:
                 sequence = self._number(0, (1 << 63) - 1)
                 body = HeatDigest(node, sequence, sequence, 1 << 31, sequence, 65_536, sequence, "room", 20_000)
+            case RecordKind.ACCUSATION:
+                result = SignedResult(
+                    self.raw_record()[:8192], 0, self.dice.randbytes(32), bytes(32), 1, 1, (self.dice.randbytes(32),)
+                )
+                body = Accusation(job_id, self.raw_record(), lo, result, replace(result, exit_code=1))
             case RecordKind.RECHECK:
                 body = Recheck(job_id, lo, hi, self._number(1, 15), self.dice.randbytes(16), (node,))
             case _:

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from hearthmesh.protocol.events import FollowJob, SubmitJob, UnfollowJob
+from hearthmesh.protocol.batches import Batch
+from hearthmesh.protocol.events import FollowJob, HeatReading, Received, SubmitJob, UnfollowJob
+from hearthmesh.protocol.messages import Accused
+from hearthmesh.protocol.records import BatchHeader, RecordKind, sign_record
+from hearthmesh.protocol.verification.fraud import accusation_of
+from hearthmesh.protocol.verification.referee import Dispute, Exhibit
 from tests.protocol.cluster import SECOND, Cluster, SimNode, output_of
 
 
@@ -103,3 +108,101 @@ def test_a_policy_that_nobody_knows_is_refused() -> None:
     cluster.feed(client, SubmitJob(cluster.spec(4, verification="quorum(99)")))
     (note,) = client.noted("job.rejected")
     assert note["reason"].startswith('verification "quorum(99)": expected')
+
+
+# -- fraud ---------------------------------------------------------------------------------------------------------
+
+
+def convicted_at(workers: list[SimNode]) -> list[set[bytes]]:
+    return [set(worker.mesh.ctx.convicted) for worker in workers]
+
+
+def test_a_liar_is_convicted_by_every_node_for_itself_and_gets_nothing_any_more() -> None:
+    cluster, workers, client = village()
+    liar = workers[0]
+    liar.lies = True
+    run_job(cluster, client, 60, "quorum(2)", nonce=b"first")
+    honest = workers[1:]
+    cluster.run_until(lambda: convicted_at(honest) == [{liar.id}] * len(honest))
+    assert not client.mesh.ctx.convicted, "who runs nothing convicts nobody"
+    ran = len(liar.executed)
+    run_job(cluster, client, 60, "quorum(2)", nonce=b"second")
+    assert len(liar.executed) == ran and right(client.results)
+
+
+def test_a_conviction_survives_a_restart_and_is_told_to_whoever_comes() -> None:
+    cluster, workers, client = village()
+    workers[0].lies = True
+    run_job(cluster, client, 60, "quorum(2)")
+    cluster.run_until(lambda: workers[0].id in workers[1].mesh.ctx.convicted)
+    cluster.kill(workers[1])
+    cluster.restart(workers[1])
+    assert set(workers[1].mesh.ctx.convicted) == {workers[0].id}
+    newcomer = cluster.add("newcomer", heat=workers[2].mesh.heat.reading)
+    cluster.run_until(lambda: set(newcomer.mesh.ctx.convicted) == {workers[0].id})
+
+
+def accusation(cluster: Cluster, accuser: SimNode, named: SimNode, other: SimNode, lie_of: SimNode) -> bytes:
+    """As a submitter would sign it, of a job of the accuser's."""
+    spec = sign_record(accuser.identity, RecordKind.SPEC, cluster.spec(3, nonce=named.id[:16] + other.id[:16]))
+
+    def exhibit(worker: SimNode) -> Exhibit:
+        outputs = tuple(output_of(i) if worker is not lie_of else b"lie" for i in range(3))
+        batch = Batch(0, 1, (0,) * 3, outputs, (1,) * 3, (1,) * 3, {}, {})
+        body = BatchHeader(spec.id, 0, 3, 1, batch.root(), 0, 3, 3, 0, 0, False, worker.mesh.ctx.certificate)
+        return Exhibit(sign_record(worker.identity, RecordKind.BATCH, body), batch, b"", b"")
+
+    body = accusation_of(Dispute(1, exhibit(other), exhibit(named)), spec)
+    assert body is not None
+    return sign_record(accuser.identity, RecordKind.ACCUSATION, body).raw
+
+
+def test_a_false_accusation_costs_the_accuser() -> None:
+    cluster, workers, _ = village()
+    judge, accuser, honest, liar = workers[:4]
+    raw = accusation(cluster, accuser, named=honest, other=liar, lie_of=liar)
+    cluster.feed(judge, Received(accuser.id, Accused(raw)))
+    cluster.run_until(lambda: bool(judge.mesh.ctx.convicted))
+    assert set(judge.mesh.ctx.convicted) == {liar.id}, "the one who lied, whoever was named"
+    assert [penalty.peer for penalty in judge.penalties] == [accuser.id]
+    for other in (workers[4], workers[5]):
+        raw = accusation(cluster, accuser, named=honest, other=other, lie_of=other)
+        cluster.feed(judge, Received(accuser.id, Accused(raw)))
+        cluster.run(5 * SECOND)
+    assert len(judge.penalties) == 3
+    again = accusation(cluster, accuser, named=honest, other=workers[4], lie_of=honest)
+    cluster.feed(judge, Received(accuser.id, Accused(again)))
+    cluster.run(5 * SECOND)
+    assert honest.id not in judge.mesh.ctx.convicted, "it is not heard any more"
+
+
+def test_what_proves_nothing_is_not_tried() -> None:
+    cluster, workers, client = village()
+    judge, accuser, one, two = workers[:4]
+    same = accusation(cluster, accuser, named=one, other=two, lie_of=judge)
+    cluster.feed(judge, Received(accuser.id, Accused(same)))
+    stranger = accusation(cluster, accuser, named=one, other=client, lie_of=one)
+    cluster.feed(judge, Received(accuser.id, Accused(stranger)))
+    damaged = bytearray(same)
+    damaged[100] ^= 1
+    cluster.feed(judge, Received(accuser.id, Accused(bytes(damaged))))
+    cluster.run(5 * SECOND)
+    assert not judge.mesh.ctx.convicted and len(judge.penalties) == 3
+    assert [note["reason"] for note in judge.noted("fraud.unproven")] == [
+        "the two results do not differ, or are of one worker",
+        "a result of somebody who is no worker here",
+    ]
+
+
+def test_one_accuser_can_make_a_node_run_few_tasks_at_a_time() -> None:
+    cluster, workers, _ = village()
+    judge, accuser = workers[:2]
+    cluster.feed(judge, HeatReading(0.0, 500.0, 0, 0.0, 50.0, False, "room", 23.0))
+    cluster.run(SECOND)
+    for liar in workers[2:]:
+        for other in workers[2:]:
+            if liar is not other:
+                raw = accusation(cluster, accuser, named=liar, other=other, lie_of=liar)
+                cluster.feed(judge, Received(accuser.id, Accused(raw)))
+    cluster.run(SECOND)
+    assert len(judge.mesh.court._trials) == 4 and not judge.executions

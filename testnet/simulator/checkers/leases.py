@@ -9,6 +9,7 @@ from ....protocol.granting import section
 from ....protocol.intervals import IntervalMap, IntervalSet
 from ....protocol.messages import Granted, Message, Superseded
 from ....protocol.records import Record, RecordKind, open_record
+from ....protocol.verification.court import FIRST_TRIAL
 from ....protocol.verification.lanes import numbers_of, tasks_of
 from ..memory import is_genuine
 from .base import Checker
@@ -43,6 +44,8 @@ class OneLease(Checker):
         machine, lo, hi = life.machine, run.first, run.first + run.count
         if not machine.honest:
             return
+        if run.execution_id > FIRST_TRIAL:
+            return  # to judge an accusation, under nobody's grant
         grant_id = life.mesh.worker._executions[run.execution_id].grant.id
         under_grant = self._by_grant.setdefault((machine.index, machine.lives, grant_id), IntervalSet())
         for a, b in under_grant.overlap(lo, hi):

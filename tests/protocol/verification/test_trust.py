@@ -25,6 +25,17 @@ def test_a_streak_halves_every_half_life() -> None:
     assert book.streak(NODE, "wasm", 1 << 50) == 0
 
 
+def test_a_wrong_result_is_made_up_for_by_many_right_ones() -> None:
+    book = TrustBook()
+    assert not book.doubts(NODE)
+    book.found_wrong(NODE, "wasm", 1)
+    assert book.doubts(NODE)
+    book.found_right(NODE, "wasm", 19, 1)
+    assert book.doubts(NODE)
+    book.found_right(NODE, "wasm", 1, 1)
+    assert not book.doubts(NODE)
+
+
 @given(st.binary(max_size=100))
 def test_a_damaged_row_is_left_out(data: bytes) -> None:
     book = TrustBook()

@@ -1,0 +1,125 @@
+"""Proofs of fraud: two signed results of one deterministic task that differ, and the task. Who runs it knows who lied.
+
+An accusation needs nothing else: no word of whom it came from, no state of the job, no majority.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..batches import TaskProof, check_task, prove_task
+from ..records import (
+    RECORD_BYTES_MAX,
+    Accusation,
+    BatchHeader,
+    JobSpec,
+    Record,
+    RecordError,
+    RecordKind,
+    SignedResult,
+    open_record,
+)
+from .referee import Dispute, Exhibit
+
+# What gossip carries, less its envelope.
+GOSSIP_BYTES_MAX = 60 * 1024
+
+Admits = Callable[[bytes, bytes], bool]
+
+
+class FraudError(Exception):
+    """An accusation that proves nothing. reason: for the log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A good accusation: one of the two results is wrong, and each is signed by its worker.
+
+    named: who is said to have lied.  other: who is said to be right.
+    """
+
+    record: Record
+    spec: Record
+    index: int
+    named: bytes
+    other: bytes
+    named_result: tuple[int, bytes]
+    other_result: tuple[int, bytes]
+
+    def liars(self, truth: tuple[int, bytes]) -> tuple[bytes, ...]:
+        """Who lied, given the task's true exit code and output digest: one of them, or both."""
+        said = ((self.named, self.named_result), (self.other, self.other_result))
+        return tuple(node for node, result in said if result != truth)
+
+
+def accusation_of(dispute: Dispute, spec: Record) -> Accusation | None:
+    """What the submitter can show to others; None if the task is not one that everybody can run, or is too large."""
+    if not is_deterministic(spec.body):
+        return None
+    index = dispute.index
+    body = Accusation(spec.id, spec.raw, index, _signed(dispute.wrong, index), _signed(dispute.right, index))
+    return body if len(spec.raw) <= RECORD_BYTES_MAX // 2 else None
+
+
+def _signed(exhibit: Exhibit, index: int) -> SignedResult:
+    proof = prove_task(exhibit.header, exhibit.batch, index)
+    return SignedResult(
+        proof.header, proof.exit_code, proof.output_digest, proof.stderr_digest, proof.fuel, proof.cpu_us, proof.path
+    )
+
+
+def is_deterministic(spec: JobSpec) -> bool:
+    """Whether every honest node gets the same bytes."""
+    return spec.runtime == "wasm"
+
+
+def check_accusation(record: Record, mesh_id: bytes, admits: Admits) -> Charge:
+    """The charge, if the accusation is one that a run of the task decides. Raises FraudError.
+
+    admits(certificate, node): whether the node is, or was, a worker of this mesh.
+    """
+    body: Accusation = record.body
+    try:
+        spec = open_record(body.spec)
+    except RecordError as error:
+        raise FraudError(f"the task: {error.reason}") from error
+    if spec.kind is not RecordKind.SPEC or spec.id != body.job_id or spec.body.mesh_id != mesh_id:
+        raise FraudError("the task is of another job or mesh")
+    if not is_deterministic(spec.body) or body.index >= spec.body.tasks:
+        raise FraudError("not a task that everybody can run")
+    named, named_result = _check_result(body.named, body, admits)
+    other, other_result = _check_result(body.other, body, admits)
+    if named == other or named_result == other_result:
+        raise FraudError("the two results do not differ, or are of one worker")
+    return Charge(record, spec, body.index, named, other, named_result, other_result)
+
+
+def _check_result(result: SignedResult, body: Accusation, admits: Admits) -> tuple[bytes, tuple[int, bytes]]:
+    """(author, (exit code, output digest)). Raises FraudError."""
+    try:
+        header = open_record(result.header)
+    except RecordError as error:
+        raise FraudError(f"a result: {error.reason}") from error
+    if header.kind is not RecordKind.BATCH or header.body.job_id != body.job_id:
+        raise FraudError("a result of another job")
+    signed: BatchHeader = header.body
+    proof = TaskProof(
+        result.header,
+        body.index,
+        result.exit_code,
+        result.output_digest,
+        result.stderr_digest,
+        result.fuel,
+        result.cpu_us,
+        result.path,
+    )
+    if not check_task(signed, proof):
+        raise FraudError("a result that its worker did not sign")
+    if not admits(signed.certificate, header.author):
+        raise FraudError("a result of somebody who is no worker here")
+    return header.author, (result.exit_code, result.output_digest)
