@@ -147,7 +147,7 @@ class TankTable:
     max_c: Annotated[float, Key("No more heat above this, °C.", low=20.0, high=110.0)] = 85.0
     layers: Annotated[int, Key("Layers of `tank-layers`.", low=2, high=LAYERS_MAX)] = 10
     height_m: Annotated[float, Key("Height of `tank-layers`, m.", low=0.1, high=50.0)] = 1.8
-    heater_percent: Annotated[float, Key("Height of the heat's inlet, %.", low=0.0, high=100.0)] = 25.0
+    heater_percent: Annotated[float, Key("Height of the heat's inlet, %.", low=0.0, high=100.0)] = 0.0
     sensor_percent: Annotated[float, Key("Height of the sensor, %.", low=0.0, high=100.0)] = 50.0
 
     def model(self, layered: bool) -> MixedTank | LayeredTank:
@@ -281,6 +281,13 @@ class ModelTable:
     tank: Annotated[TankTable, Key("For `tank` and `tank-layers`.")] = TankTable()
     pool: Annotated[PoolTable, Key("For `pool`.")] = PoolTable()
     loop: Annotated[LoopTable, Key("For `boiler-rack` and `district`.")] = LoopTable()
+
+    def __post_init__(self) -> None:
+        if self.kind == "tank-layers":
+            try:
+                self.tank.model(layered=True)
+            except ValueError as error:
+                raise Conflict("tank", str(error), "set heater_percent = 0") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,13 +94,15 @@ class MixedTank(Tank):
 class LayeredTank(Tank):
     """Equal layers, the first on top. Draws leave it and let cold water in at the bottom; heat enters one layer.
 
+    A disinfection needs the inlet of heat in the lowest layer.
+
     height_m.  layers: 2 to LAYERS_MAX.  heater_height, sensor_height: of the heat's inlet and of the sensor, as shares
     of the height.  conductivity_w_per_m_k: of water, and what walls and currents add.
     """
 
     height_m: float = 1.8
     layers: int = 10
-    heater_height: float = 0.25
+    heater_height: float = 0.0
     sensor_height: float = 0.5
     conductivity_w_per_m_k: float = 2 * WATER_W_PER_M_K
 
@@ -112,6 +114,8 @@ class LayeredTank(Tank):
             raise ValueError(f"a tank in layers has 2 to {LAYERS_MAX} of them and a height")
         if not (0 <= self.heater_height <= 1 and 0 <= self.sensor_height <= 1):
             raise ValueError("a height within the tank is a share from 0 to 1")
+        if self.disinfection is not None and self._layer_at(self.heater_height) != self.layers - 1:
+            raise ValueError("water below the heat's inlet never gets hot, so no disinfection would end")
 
     @property
     def names(self) -> tuple[str, ...]:

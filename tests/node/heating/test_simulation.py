@@ -15,6 +15,7 @@ from hearthmesh.node.heating.simulation import model_of, second_of_year, weather
 from hearthmesh.node.heating.sink_settings import KINDS, ModelTable, TankTable, WeatherTable
 from hearthmesh.node.heating.weather.files import WeatherError
 from hearthmesh.node.heating.weather.generator import CLIMATES, generate_year
+from hearthmesh.node.settings.schema import Conflict
 
 SECOND_US = 1_000_000
 SETTINGS = HeaterSettings(kind="simulated", cores=4, watts_per_core=100.0, idle_watts=0.0, time_scale=60.0)
@@ -59,6 +60,12 @@ def test_full_tank_asks_for_nothing_whatever_its_setpoint() -> None:
     settings = replace(SETTINGS, setpoint_c=80.0, model=model, room=RoomSettings(start_c=60.0))
     reading = SimulatedHeater(settings, now_us=0).reading()
     assert (reading.slots, reading.horizon_wh) == (0, 0.0)
+
+
+def test_disinfection_that_could_never_end_is_a_conflict_of_the_config() -> None:
+    with pytest.raises(Conflict, match="tank: water below .* set heater_percent = 0"):
+        ModelTable(kind="tank-layers", tank=TankTable(disinfect_c="60", heater_percent=50.0))
+    ModelTable(kind="tank", tank=TankTable(disinfect_c="60", heater_percent=50.0))
 
 
 def test_weather_is_that_of_the_seed_at_the_local_time_of_the_year() -> None:

@@ -72,9 +72,17 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
         litres=st.floats(50, 1e5),
         loss_w_per_k=st.floats(0.1, 50),
         draws=draws,
-        disinfection=disinfections,
         layers=st.integers(2, 12),
         heater_height=st.floats(0, 1),
+        sensor_height=st.floats(0, 1),
+    )
+    | st.builds(
+        LayeredTank,
+        litres=st.floats(50, 1e5),
+        loss_w_per_k=st.floats(0.1, 50),
+        draws=draws,
+        disinfection=disinfections,
+        layers=st.integers(2, 12),
         sensor_height=st.floats(0, 1),
     ),
     "pool": st.builds(

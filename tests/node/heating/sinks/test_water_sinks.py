@@ -114,6 +114,20 @@ def test_tank_asks_for_its_disinfection_each_day_and_then_for_the_setpoint_again
     assert max(ages_s[ends[0] + 1 :]) < DAY_S
 
 
+def test_layered_tank_is_disinfected_to_its_coldest_layer() -> None:
+    tank = LayeredTank(litres=500.0, loss_w_per_k=2.0, disinfection=Disinfection.at_level(60.0))
+    sink, weather = HeatSink(tank, 20.0), Weather(10.0)
+    while sink.target_c(50.0, weather) > 50.0 and weather.time_s < DAY_S:
+        power_w = 10_000.0 if min(sink.state.temperatures_c) < 62.0 else 0.0
+        sink.step(power_w, weather, 300.0)
+        weather = weather.later(300.0)
+    heated_s = 500 * J_PER_L_K * 40 / 10_000
+    assert heated_s + 3600 < weather.time_s < heated_s + 2 * 3600
+    assert min(sink.state.temperatures_c) >= 60.0
+    with pytest.raises(ValueError, match="never gets hot"):
+        LayeredTank(litres=500.0, loss_w_per_k=2.0, heater_height=0.5, disinfection=Disinfection.at_level(60.0))
+
+
 @pytest.mark.parametrize(("level_c", "held_s"), [(60.0, 3600.0), (65.0, 240.0), (70.0, 120.0)])
 def test_disinfection_takes_the_time_of_its_level(level_c: float, held_s: float) -> None:
     tank = MixedTank(litres=1e5, loss_w_per_k=0.0, disinfection=Disinfection.at_level(level_c))
