@@ -33,6 +33,7 @@ from .execution.pool import WasmPool
 from .execution.wasm_child import ChildConfig
 from .heating.choose import heater_of
 from .heating.commands import HeatCommands
+from .heating.control.loads import LoadMeter
 from .heating.control.zone import Member
 from .heating.guard import Guard
 from .heating.heater import Heater
@@ -80,6 +81,7 @@ class Node:
         )
         self.heater: Heater = heater_of(config.heater, monotonic_us(), calibration=folder.calibration)
         self.heat = HeatCommands(self.heater)
+        self.loads = LoadMeter()
         self.wasm, self.native = self._executors()
         self.usage = TaskUsage(self._task_pids)
         self.mesh = Mesh(
@@ -227,6 +229,7 @@ class Node:
             inline_output_bytes=protocol.inline_output_bytes,
             inline_batch_bytes=protocol.inline_batch_bytes,
             checkpoints=self.folder.checkpoints,
+            loads=self.loads,
         )
 
     def _stored_rows(self) -> tuple[StoredRow, ...]:
@@ -386,6 +389,8 @@ class Node:
                 "work_useful_j": meter.work_useful_uj / 1e6,
                 "useful_j": meter.useful_uj / 1e6,
                 "idle_j": meter.idle_uj / 1e6,
+                "paid_j": self.loads.paid_mj / 1e3,
+                "volunteer_j": self.loads.volunteer_mj / 1e3,
             },
             "draining": worker.draining,
             "storage_failed": worker.storage_failed,

@@ -18,6 +18,7 @@ from ..protocol.outbox import output_pin
 from ..protocol.records import JobSpec
 from .driver import BlobsUnavailable
 from .execution.outcome import BatchOutcome, BatchRequest, ExecutionError, Executor, Exit, Limits
+from .heating.control.loads import LoadMeter, load_of
 from .heating.heater import Heater
 from .storage.blobs import BlobStore
 from .storage.errors import StorageError, StorageFull
@@ -94,6 +95,7 @@ class TaskRunner:
         inline_output_bytes: int,
         inline_batch_bytes: int,
         checkpoints: Path,
+        loads: LoadMeter | None = None,
     ) -> None:
         self._nursery = nursery
         self._feed = feed
@@ -106,6 +108,7 @@ class TaskRunner:
         self._inline_output_bytes = inline_output_bytes
         self._inline_batch_bytes = inline_batch_bytes
         self._checkpoints = checkpoints
+        self.loads = loads if loads is not None else LoadMeter()
         self._scopes: dict[int, trio.CancelScope] = {}
         self._init_bytes: dict[bytes, bytes] = {}
 
@@ -144,7 +147,9 @@ class TaskRunner:
             sources = tuple(dict.fromkeys((*view.replicas, view.submitter)))
             request = await self._request(run, spec, sources)
             outcome = await executor.run(request)
-            return await self._finished(run, outcome, started_us)
+            finished = await self._finished(run, outcome, started_us)
+            self.loads.charge(load_of(spec.priority), finished.energy_mj)
+            return finished
         except StorageFull as error:
             self._disk_full(str(error))
             return ExecutionFailed(run.execution_id, str(error), False, 0)
@@ -219,7 +224,7 @@ class TaskRunner:
             inputs.extend(select(data, a - pack.first, b - a))
         return inputs
 
-    async def _finished(self, run: Execute, outcome: BatchOutcome, started_us: int) -> Event:
+    async def _finished(self, run: Execute, outcome: BatchOutcome, started_us: int) -> TaskFinished:
         """Outputs above the inline bounds go to the blob store; joules are attributed by CPU time."""
         # An executor that could not run a batch to its end marks what it did not run.
         ran = outcome.exits.index(Exit.CANCELLED) if Exit.CANCELLED in outcome.exits else len(outcome.exits)

@@ -85,7 +85,7 @@ class Worker(Holder):
     def pump(self, now_us: int) -> None:
         """Start what may start, then steal if the queue runs low."""
         while len(self._executions) < self.slots - self.set_aside and self._may_start():
-            lease = next((held for held in self._leases if held.unstarted), None)
+            lease = self._next_lease()
             if lease is None:
                 break
             self._start(lease)
@@ -93,6 +93,17 @@ class Worker(Holder):
         self._arm_renewal(now_us)
         self.publish_heat(now_us)
         self._maybe_steal(now_us)
+
+    def _next_lease(self) -> HeldLease | None:
+        """Paid work before volunteer work; else in the order in which it came."""
+        first: HeldLease | None = None
+        for held in self._leases:
+            if held.unstarted:
+                view = self._views.get(held.body.job_id)
+                if view is None or view.spec.priority > 0:
+                    return held
+                first = first or held
+        return first
 
     def _may_start(self) -> bool:
         return not (self.draining or self.storage_failed or self.outbox.full)

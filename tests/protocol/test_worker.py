@@ -108,6 +108,21 @@ def test_granted_tasks_start_at_once_in_a_cold_room() -> None:
     assert not penalties(effects) and shop.held == 20 - sum(hi - lo for lo, hi in runs(effects))
 
 
+def test_paid_work_starts_before_volunteer_work_that_came_first() -> None:
+    shop = Shop(slots=0)
+    volunteer = sign_record(shop.client.identity, RecordKind.SPEC, shop.cluster.spec(100, priority=0))
+    members = tuple(keeper.id for keeper in shop.keepers)
+    replicas = sign_record(shop.client.identity, RecordKind.REPLICA_SET, ReplicaSet(volunteer.id, 0, members))
+    shop.tell(cold(2))
+    given = shop.grant(0, 20, job_id=volunteer.id)
+    first = shop.say(shop.keepers[0], Granted(0, (given.raw,), (volunteer.raw, replicas.raw)))
+    second = shop.give(shop.grant(0, 20))
+    started = [effect for effect in (*first, *second) if isinstance(effect, Execute)]
+    assert [run.job_id for run in started[:2]] == [volunteer.id, volunteer.id]
+    after = shop.finish(started[0], started[0].count)
+    assert [effect.job_id for effect in after if isinstance(effect, Execute)] == [shop.spec.id]
+
+
 def test_grant_that_comes_twice_is_taken_once_even_when_it_was_run() -> None:
     shop = Shop()
     grant = shop.grant(0, 1)
