@@ -56,7 +56,7 @@ class Hall:
             )
             decision = self.decisions[node.id] = thermostat.update(inputs)
             reading = heat_reading(
-                decision, TABLE, sink="room", temperature_c=self.room.temperature_c, band_k=0.5, horizon_wh=10.0
+                decision, TABLE, sink="room", temperature_c=self.room.temperature_c, limit_c=20.5, horizon_wh=10.0
             )
             self.cluster.feed(node, reading)
         self.wanted_w.append(max(decision.request_w for decision in self.decisions.values()))
