@@ -20,6 +20,8 @@ class ProtocolConfig:
     # A lease outlives two lost renewals: lease_us = 3 * renew_us.
     lease_us: int = 9 * SECOND
     lease_sweep_us: int = 500 * MS
+    # A node's timers fire at least each second. One that handled nothing for half a lease has missed renewals.
+    stall_us: int = 4_500 * MS
     # Honest holders may be this much slower than a job's mean: at a tenth of the duty (below that a heater rather hands
     # on), on a machine half as fast. Who delivers more slowly loses its leases, see pace.py.
     slower_max: int = 20
@@ -121,6 +123,7 @@ LAN = ProtocolConfig()
 LOCAL = replace(
     LAN,
     lease_us=3 * SECOND,
+    stall_us=1_500 * MS,
     lease_sweep_us=250 * MS,
     probe_interval_us=500 * MS,
     probe_timeout_us=400 * MS,
@@ -135,6 +138,7 @@ LOCAL = replace(
 WAN = replace(
     LAN,
     lease_us=30 * SECOND,
+    stall_us=15 * SECOND,
     lease_sweep_us=SECOND,
     probe_interval_us=2 * SECOND,
     probe_timeout_us=1_500 * MS,

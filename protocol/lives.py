@@ -120,7 +120,7 @@ class KeptState(IntEnum):
 
     UNKNOWN = 0
     FETCHING = 1  # its blobs are on their way
-    BEHIND = 2  # came back, or took a dead one's seat: compares, and does not grant yet
+    BEHIND = 2  # came back, heard nothing for long, or took a dead one's seat: compares, and does not grant yet
     OPEN = 3
     COMPLETE = 4  # every task has a result
     SETTLED = 5  # accepted or cancelled
@@ -133,6 +133,7 @@ class KeptFinding(StrEnum):
     FETCHED_INVITED = "blobs here, others kept it before"
     UNFETCHABLE = "blobs failed"
     LEVEL = "compared equal, or nobody answers"
+    FELL_BEHIND = "there is room again, or it was frozen"
     COMPLETED = "last result"
     SETTLED = "accepted or cancelled"
     AGED = "an hour later"
@@ -146,6 +147,7 @@ KEPT_TRANSITIONS: dict[tuple[KeptState, KeptFinding], KeptState] = {
     (KeptState.BEHIND, KeptFinding.LEVEL): KeptState.OPEN,
     (KeptState.BEHIND, KeptFinding.COMPLETED): KeptState.COMPLETE,
     (KeptState.BEHIND, KeptFinding.SETTLED): KeptState.SETTLED,
+    (KeptState.OPEN, KeptFinding.FELL_BEHIND): KeptState.BEHIND,
     (KeptState.OPEN, KeptFinding.COMPLETED): KeptState.COMPLETE,
     (KeptState.OPEN, KeptFinding.SETTLED): KeptState.SETTLED,
     (KeptState.COMPLETE, KeptFinding.SETTLED): KeptState.SETTLED,

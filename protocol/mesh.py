@@ -144,6 +144,7 @@ class Mesh:
         self._relays: tuple[bytes, ...] = ()
         self._since_s = 0
         self._left = False
+        self._handled_us = 0
 
     @property
     def left(self) -> bool:
@@ -166,6 +167,7 @@ class Mesh:
 
     def handle(self, event: Event, now_us: int) -> list[Effect]:
         """Effects of one event, in the order in which they are to be performed."""
+        self._notice_stall(now_us)
         self._dispatch(event, now_us)
         while self.ctx.loopback:
             self._on_message(self.ctx.node_id, self.ctx.loopback.popleft(), now_us)
@@ -185,6 +187,13 @@ class Mesh:
     def _after_trial(self, now_us: int) -> None:
         self.worker.set_aside = 1 if self.court.wanting else 0
         self.worker.pump(now_us)
+
+    def _notice_stall(self, now_us: int) -> None:
+        """A process that was frozen, or got no processor: its timers are late, and what it knows of others is old."""
+        stalled = now_us - self._handled_us > self.ctx.config.stall_us
+        if stalled and self._handled_us:
+            self.replica.fall_behind(now_us)
+        self._handled_us = now_us
 
     def _dispatch(self, event: Event, now_us: int) -> None:
         match event:
@@ -296,6 +305,7 @@ class Mesh:
         if reason:
             self.worker.release_all()
         else:
+            self.replica.fall_behind(now_us)
             self.replica.serve_lifelines(now_us)
         self._publish_member(now_us)
         self.worker.pump(now_us)
@@ -324,6 +334,7 @@ class Mesh:
         self.members.learn(peer, 0, now_us, probed=_serves(roles))
         self.members.connected(peer, now_us)
         self.replica.on_peer_gone(peer)
+        self.submitter.on_connected(peer)
         self.tables.peer_connected(peer, now_us)
         # Gossip reaches who was there at that time; the others hear of it from their next peer.
         for held in self.ctx.policy.revocations:

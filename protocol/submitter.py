@@ -12,6 +12,7 @@ from ..crypto.certificates import Role
 from .batches import BatchError, check_batch
 from .context import Context
 from .effects import Publish, Reason, TimerKey
+from .granter import parts as in_messages
 from .intervals import IntervalSet
 from .jobs import JobState, RejectedRecord
 from .membership import Membership
@@ -350,9 +351,9 @@ class Submitter(Submission):
 
     def _accept(self, own: OwnJob, now_us: int) -> None:
         """Sign what was verified since the last time; tell all replicas."""
-        own.told_us = now_us
         self._open_window(own)
         while own.pending:
+            own.told_us = now_us
             part, own.pending = own.pending[:ACCEPTED_A_RECORD_MAX], own.pending[ACCEPTED_A_RECORD_MAX:]
             body = Acceptance(own.state.job_id, tuple(part))
             record = sign_record(self._ctx.identity, RecordKind.ACCEPTANCE, body)
@@ -440,6 +441,16 @@ class Submitter(Submission):
         unaccepted = behind and own.unsigned.total > 0
         if own.wants_results and (starved or unaccepted) and now_us - own.moved_us > patience_us:
             self._follow_other(own, now_us)
+
+    def on_connected(self, peer: bytes) -> None:
+        """What a replica was told may have been lost with its link, or with its process before it was on disk."""
+        for job_id, own in self.jobs.items():
+            if peer in own.state.replicas:
+                words = [record.raw for record in own.state.acceptances.values()]
+                if own.state.cancellation is not None:
+                    words.append(own.state.cancellation.raw)
+                for part in in_messages(words):
+                    self._ctx.send(peer, Records(job_id, part))
 
     def on_peer_gone(self, peer: bytes, now_us: int) -> None:
         for own in self.jobs.values():

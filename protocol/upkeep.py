@@ -78,6 +78,20 @@ class Upkeep(Granter):
         kept.reconciled[peer] = fingerprint
         self._ctx.send(peer, Reconcile(kept.state.job_id, ranges))
 
+    def fall_behind(self, now_us: int) -> None:
+        """Nothing was kept, or heard, for a while: as after a restart, leases live a term more, and nothing is granted
+        before it is known what went on meanwhile.
+        """
+        for job_id in list(self.open_jobs):
+            kept = self.jobs[job_id]
+            kept.level = kept.state.replicas == (self._ctx.node_id,)
+            kept.adopted_us = now_us
+            kept.ledger.rebuild(now_us, self._ctx.config.lease_us)
+            self._arm_sweep(kept, now_us)
+            kept.reconciled.clear()
+            self._reconcile(kept, now_us)
+            self._publish_digest(kept, now_us)
+
     def _level(self, kept: KeptJob, now_us: int) -> None:
         """It knows what another knows (or nobody answers): from now on it grants."""
         kept.level = True

@@ -210,7 +210,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "never let a lease expire",
         ("lease-expiry",),
-        _FROZEN,
+        replace(_FROZEN, faults=(Fault(FaultKind.WEATHER, 0, 8 * SECOND),)),
         lambda: [(Ledger, "expire", lambda *_: [])],
     ),
     Mutant(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hearthmesh.crypto.certificates import Role, revoke
 from hearthmesh.protocol.codec import decode_message, encode_message
 from hearthmesh.protocol.config import LOCAL
-from hearthmesh.protocol.events import CancelJob, FollowJob, Received, SubmitJob
+from hearthmesh.protocol.events import CancelJob, FollowJob, Received, StorageFailed, StorageRecovered, SubmitJob
 from hearthmesh.protocol.granter import parts
 from hearthmesh.protocol.granting import Ledger
 from hearthmesh.protocol.jobs import BatchInfo, JobState
@@ -252,3 +252,41 @@ def test_tasks_of_a_lease_that_ran_out_are_pushed_along_a_lifeline() -> None:
     cluster.log.clear()
     cluster.run_until(lambda: bool(second.executions))
     assert "second>r Steal" not in cluster.log[cluster.log.index("r>second Granted") - 3 :]
+
+
+def test_who_could_keep_nothing_for_a_while_hears_of_it_before_it_grants() -> None:
+    """Its leases ran out meanwhile, and the results went to the others: what they have is not run again."""
+    cluster = Cluster()
+    full, other, _ = [cluster.add(f"r{number}", Role.REPLICA) for number in range(3)]
+    worker = cluster.add("w", Role.WORKER, heat=cold())
+    job_id = submitted(cluster, cluster.client(), 300)
+    cluster.run_until(lambda: len(worker.executed) >= 30)
+    cluster.feed(full, StorageFailed("full"))
+    cluster.run_until(lambda: other.mesh.replica.jobs[job_id].state.complete)
+    cluster.run(2 * cluster.config.lease_us)
+    late = cluster.add("late", Role.WORKER, heat=cold())
+    cluster.run(SECOND)
+    cluster.feed(full, StorageRecovered())
+    cluster.run(10 * SECOND)
+    assert full.mesh.replica.jobs[job_id].state.complete
+    assert late.executed == []
+
+
+def test_who_was_frozen_hears_what_went_on_before_it_grants() -> None:
+    """To it all leases have run out at once; of the results it heard nothing, as others gave up its links."""
+    cluster = Cluster()
+    frozen, other, _ = [cluster.add(f"r{number}", Role.REPLICA | Role.WORKER) for number in range(3)]
+    worker = cluster.add("w", Role.WORKER, heat=cold())
+    job_id = submitted(cluster, cluster.client(), 300)
+    cluster.run_until(lambda: len(worker.executed) >= 30)
+    frozen.frozen = True
+    cluster.blocked = lambda _a, b, message: b is frozen and isinstance(message, Delivery | Records)
+    cluster.run_until(lambda: other.mesh.replica.jobs[job_id].state.complete)
+    cluster.run(SECOND)
+    cluster.blocked = lambda _a, _b, _message: False
+    frozen.frozen = False
+    cluster.feed(frozen, cold())
+    cluster.thaw(frozen)
+    cluster.run(10 * SECOND)
+    assert frozen.mesh.replica.jobs[job_id].state.complete
+    assert frozen.executed == []

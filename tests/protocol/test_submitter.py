@@ -323,3 +323,37 @@ def test_status_that_a_replica_sent_before_it_heard_of_the_acceptance_says_accep
     cluster.feed(client, Received(own.state.replicas[1], done))
     told = client.noted("job.status")[-1]["status"]
     assert told == structs.replace(done, state="accepted", accepted=1)
+
+
+def test_acceptances_that_died_with_the_replicas_are_told_again() -> None:
+    """All nodes are killed while the last acceptance is on its way; the client has all, and follows no more."""
+    cluster = Cluster()
+    workers = cluster.workers(4)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    job_id = submitted(cluster, client, 60)
+    cluster.feed(client, FollowJob(job_id, (), True))
+    cluster.run_until(lambda: bool(client.noted("job.accepted")))
+    for node in workers:
+        cluster.kill(node)
+    cluster.feed(client, UnfollowJob(job_id))
+    cluster.run(SECOND)
+    assert accepted_by(cluster, job_id) != {60}
+    for node in workers:
+        cluster.restart(node)
+    cluster.run(10 * SECOND)
+    assert accepted_by(cluster, job_id) == {60}
+
+
+def test_asking_for_progress_again_and_again_keeps_nothing_from_being_told_again() -> None:
+    cluster = Cluster()
+    cluster.workers(3)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    job_id = submitted(cluster, client, 20)
+    cluster.feed(client, FollowJob(job_id, (), True))
+    cluster.run_until(lambda: bool(client.noted("job.accepted")))
+    told_us = client.mesh.submitter.jobs[job_id].told_us
+    cluster.run(SECOND)
+    cluster.feed(client, UnfollowJob(job_id))
+    assert client.mesh.submitter.jobs[job_id].told_us == told_us
