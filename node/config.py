@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ..protocol.config import PRESETS, ProtocolConfig
+from .clock import OFFSET_MAX_S
 from .execution.native_config import NativeCommand, NativeRuntimeConfig
 from .heating.control_settings import (
     LimitTable,
@@ -115,6 +116,21 @@ class NodeSettings:
         ),
     ] = ()
     relay_service: Annotated[bool, Key("Carry connections for nodes behind NAT; needs the role `relay`.")] = False
+    history: Annotated[
+        Path | None,
+        Key(
+            "File to which the node appends what it granted, ran and stored, for an audit (docs/chaos.md).",
+            absent="none is kept",
+        ),
+    ] = None
+    clock_offset_s: Annotated[
+        float,
+        Key(
+            "For tests: the node takes the time to be so much later than the machine says, s.",
+            low=-OFFSET_MAX_S,
+            high=OFFSET_MAX_S,
+        ),
+    ] = 0.0
     log_level: Annotated[str, Key("Least level that is logged.", choices=("debug", "info", "warning", "error"))] = (
         "info"
     )
@@ -393,6 +409,10 @@ class ClientSettings:
     bootstrap: Bootstrap = ()
     mdns: Annotated[bool, Key("Find peers on the local network.")] = False
     preset: Preset = "lan"
+    history: Annotated[
+        Path | None,
+        Key("File to which the client appends what it submitted and accepted, for an audit.", absent="none is kept"),
+    ] = None
 
     def __post_init__(self) -> None:
         if not (self.bootstrap or self.mdns):

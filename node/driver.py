@@ -60,6 +60,7 @@ from ..protocol.messages import Accused, Announce, Delivery, Message, Revocation
 from ..protocol.outbox import OWED_COLUMNS_ROW
 from ..protocol.records import RecordKind
 from ..protocol.replica import COLUMNS_ROW
+from .clock import wall_us
 from .pipeline import STORAGE_RETRY_S, Outgoing, OutgoingBatch, Pipeline, RecordStore
 from .storage import errors as storage_errors
 from .storage.records import Delete, Put, StoredRecord
@@ -67,6 +68,8 @@ from .storage.records import Forget as ForgetWrite
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
+
+    from .history import History
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -130,8 +133,9 @@ def monotonic_us() -> int:
 class Driver:
     """Runs one machine; also the transport's handler. `feed` may be called from any trio task."""
 
-    def __init__(self, mesh: Mesh, store: RecordStore) -> None:
+    def __init__(self, mesh: Mesh, store: RecordStore, history: History | None = None) -> None:
         self.mesh = mesh
+        self._history = history
         self._store = store
         self._pipeline = Pipeline(
             store,
@@ -242,7 +246,7 @@ class Driver:
             nursery.start_soon(self._pipeline.run)
             nursery.start_soon(self._follow_wall_clock)
             try:
-                self._perform(self.mesh.handle(Started(rows), monotonic_us()))
+                self._tell(Started(rows), monotonic_us())
                 self._started = True
                 task_status.started()
                 await self._handle_forever()
@@ -292,12 +296,18 @@ class Driver:
             event = self._inbox.popleft()
             if isinstance(event, Received):
                 self._count_handled(event.peer)
-            self._perform(self.mesh.handle(event, now_us))
+            self._tell(event, now_us)
             handled += 1
         self._pipeline.flush()
         self._let_leave()
         if self._changed:
             self._changed.unpark_all()
+
+    def _tell(self, event: Event, now_us: int) -> None:
+        effects = self.mesh.handle(event, now_us)
+        if self._history is not None:
+            self._history.note(event, effects, now_us, self.mesh.worker)
+        self._perform(effects)
 
     def _count_handled(self, peer: bytes) -> None:
         left = self._waiting.get(peer, 0) - 1
@@ -331,13 +341,16 @@ class Driver:
             at_us, _, key = heappop(self._timer_heap)
             if self._timers.get(key) == at_us:
                 del self._timers[key]
-                self._perform(self.mesh.handle(TimerFired(key), now_us))
+                self._tell(TimerFired(key), now_us)
 
     async def _follow_wall_clock(self) -> None:
-        """Certificates are judged by the wall clock, which may be set; leases and timers never are."""
         while True:
-            self.mesh.ctx.wall_offset_us = time.time_ns() // 1_000 - monotonic_us()
+            self.follow_wall_clock()
             await trio.sleep(WALL_CLOCK_CHECK_S)
+
+    def follow_wall_clock(self) -> None:
+        """Certificates are judged by the wall clock, which may be set; leases and timers never are."""
+        self.mesh.ctx.wall_offset_us = wall_us() - monotonic_us()
 
     # -- effects out ---------------------------------------------------------------------------------------
 
@@ -499,6 +512,8 @@ class Driver:
 
     def _let_leave(self) -> None:
         self._encoded = (None, b"")
+        if self._history is not None:
+            self._history.flush()
         while self._leaving:
             leaving, self._leaving = self._leaving, {}
             for peer, payloads in leaving.items():

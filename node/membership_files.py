@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ..crypto.certificates import Certificate, CertificateError, MembershipPolic
 from ..crypto.identity import Identity
 from ..crypto.keyfile import IdentityError
 from ..crypto.revocations import RevocationList
+from .clock import wall_s
 from .config import MeshPaths
 from .meshfile import load_mesh_file
 from .storage.folder import StateFolder
@@ -45,7 +45,7 @@ def load_membership(paths: MeshPaths, folder: StateFolder) -> Membership:
         ) from error
     policy = MembershipPolicy(mesh, _revocations(paths.revocations))
     try:
-        certificate = policy.check(data, identity.node_id, int(time.time()))
+        certificate = policy.check(data, identity.node_id, wall_s())
     except CertificateError as error:
         raise MembershipError(
             f"{path}: {error}; ask the mesh's authority for another: hearth mesh invite {identity.peer_id}"

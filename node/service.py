@@ -24,6 +24,7 @@ from ..protocol.mesh import Mesh, NodeProfile
 from ..protocol.outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW, Outbox
 from ..protocol.records import RecordError, RecordKind, open_record
 from ..protocol.replica import COLUMNS_ROW
+from .clock import set_offset, wall_us
 from .config import NodeConfig
 from .control import ControlServer
 from .driver import LAZY_KINDS, Driver, monotonic_us
@@ -38,8 +39,10 @@ from .heating.control.zone import Member
 from .heating.guard import Guard
 from .heating.heater import Heater
 from .heating.mqtt.start import run_bridge
+from .history import History
 from .membership_files import Membership, load_membership
 from .storage.blobs import BlobStore
+from .storage.errors import StorageFailed
 from .storage.folder import StateFolder
 from .storage.journal import Journal
 from .tasks import NodeBlobs, TaskRunner
@@ -91,10 +94,11 @@ class Node:
             policy=membership.policy,
             certificate=membership.certificate_bytes,
             profile=self._profile(),
-            incarnation=time.time_ns() // 1_000,
-            wall_offset_us=time.time_ns() // 1_000 - monotonic_us(),
+            incarnation=wall_us(),
+            wall_offset_us=wall_us() - monotonic_us(),
         )
-        self.driver = Driver(self.mesh, self.journal)
+        self.history = self._open_history()
+        self.driver = Driver(self.mesh, self.journal, self.history)
         self.links = Links(
             membership.identity,
             membership.certificate_bytes,
@@ -112,6 +116,15 @@ class Node:
         self.driver.observers.append(self._observe)
         for notice in (*self.journal.notices, *self.store.notices):
             log.warning("storage.notice", notice=notice)
+
+    def _open_history(self) -> History | None:
+        path = self.config.node.history
+        if path is None:
+            return None
+        try:
+            return History(path, self.membership.identity.node_id, self.mesh.profile.name, monotonic_us())
+        except OSError as error:
+            raise StorageFailed(path, f"the history cannot be written: {error.strerror}") from error
 
     def _executors(self) -> tuple[WasmPool | None, NativeExecutor | None]:
         execution = self.config.execution
@@ -196,6 +209,8 @@ class Node:
         self.journal.close()
         if self._guard is not None:
             self._guard.leave()
+        if self.history is not None:
+            self.history.close()
 
     async def _leave(self) -> None:
         log.info("node.leaving")
@@ -289,6 +304,8 @@ class Node:
                 self._guard.beat(monotonic_us() / 1e6)
             used_us = self.usage.total_us() + (self.native.cpu_us if self.native else 0)
             reading = self.heater.advance(monotonic_us(), used_us)
+            if self.history is not None:
+                self.history.meter(self.heater.meter, monotonic_us())
             for executor in (self.wasm, self.native):
                 if executor is not None:
                     executor.set_duty(self.heater.duty)
@@ -316,11 +333,16 @@ class Node:
 
     # -- for the owner -------------------------------------------------------------------------------------
 
+    def set_clock(self, offset_s: float) -> None:
+        """The wall clock jumps: it is so much later than the machine says. Raises ValueError."""
+        set_offset(offset_s)
+        self.driver.follow_wall_clock()
+
     def _observe(self, note: Notify) -> None:
         if note.name == "node.drained":
             self._drained.set()
         self._event_count += 1
-        self._events.append((self._event_count, time.time(), note))
+        self._events.append((self._event_count, wall_us() / 1e6, note))
 
     def _events_after(self, number: int) -> list[dict[str, Any]]:
         return [
@@ -355,7 +377,12 @@ class Node:
             raw = self.mesh.ctx.convicted.get(node)
             return {"node": peer_id_text(node), "convicted": raw is not None, "proof": _proof(raw)}
 
-        return {"status": status, "trust": trust, "block": block, "stop": halt, "events": events, "heat": heat}
+        async def clock(request: dict[str, Any]) -> dict[str, Any]:
+            self.set_clock(float(request["offset_s"]))
+            return {"clock_offset_s": request["offset_s"]}
+
+        served = {"status": status, "block": block, "stop": halt, "events": events}
+        return {**served, "trust": trust, "heat": heat, "clock": clock}
 
     def status(self) -> dict[str, Any]:
         """What `hearth node status` and the testnet show."""
@@ -411,6 +438,7 @@ async def run_node(
     """
     # The journal's thread waits for the interpreter after each fsync: 5 ms, the default, would be most of a commit.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    set_offset(config.node.clock_offset_s)
     folder = StateFolder(config.node.state)
     folder.create()
     lock = folder.lock()

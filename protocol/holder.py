@@ -119,6 +119,10 @@ class Holder:
         view = self._views.get(job_id)
         return view.spec.estimate_us if view else 0
 
+    def took(self, grant_id: bytes) -> bool:
+        """Whether a grant was taken here, whatever became of it; of the last few thousand."""
+        return grant_id in self._taken
+
     def view(self, job_id: bytes) -> JobState | None:
         """The job as this worker was told of it: spec and replica set, nothing of its progress."""
         return self._views.get(job_id)

@@ -114,6 +114,11 @@ class Outbox:
                 self._ctx.set_timer(("copies", b""), now_us + self._ctx.config.copy_delay_us)
             self._uncopied[header.id] = first
 
+    def made(self, execution_id: int) -> Record | None:
+        """The batch that an execution ended in, if it was the last one and is not settled yet."""
+        last = next(reversed(self._owed.values()), None)
+        return last.header if last is not None and last.pin == output_pin(execution_id) else None
+
     def _reaches(self, node: bytes) -> bool:
         return node == self._ctx.node_id or self._members.is_alive(node)
 

@@ -60,6 +60,10 @@ class Worker(Holder):
         self.draining = False
         self.storage_failed = ""
 
+    def made(self, execution_id: int) -> Record | None:
+        """The batch that an execution has just ended in; None if it made none."""
+        return self.outbox.made(execution_id)
+
     def restore(self, rows: tuple[StoredRow, ...], now_us: int) -> None:
         """Results that the last life still owed."""
         columns = {row.key: row.body for row in rows if row.kind == OWED_COLUMNS_ROW}

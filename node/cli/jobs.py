@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from ...crypto.identity import peer_id_text
 from ...protocol.messages import JobStatus
 from ..client import Client, ClientError, Job, JobFailed, JobRequest
 from ..client.job import VerifiedBatch
+from ..clock import wall_us
 from ..config import ClientConfig, load_client_config
 from ..jobfile import load_job_file
 from ..logs import configure_logs
@@ -75,7 +75,7 @@ async def submit(file: Path, again: bool, follow: bool, folder: Path | None, cli
     state.create()
     await check_program(file, job_file, state.cache)
     async with _connected(config, ledger) as session:
-        request = JobRequest.from_file(job_file, now_us=time.time_ns() // 1_000, again=again)
+        request = JobRequest.from_file(job_file, now_us=wall_us(), again=again)
         try:
             job = await session.mesh.submit(request)
         except JobFailed as error:

@@ -33,6 +33,8 @@ def node(
     bootstrap: Annotated[
         list[str] | None, typer.Option(help="Dial these peers first, not the settings'; may be repeated.")
     ] = None,
+    relay_through: Annotated[list[str] | None, typer.Option("--relay-through", hidden=True)] = None,
+    clock_offset: Annotated[float | None, typer.Option("--clock-offset", hidden=True)] = None,
     with_parent: Annotated[int | None, typer.Option("--with-parent", hidden=True)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Log one JSON object a line.")] = False,
 ) -> None:
@@ -48,13 +50,26 @@ def node(
     if context.invoked_subcommand is not None:
         return
     if with_parent is not None:
-        _die_with(with_parent)
+        die_with(with_parent)
     from ..config import load_node_config
     from ..logs import configure_logs
 
     settings = _overridden(load_node_config(config), listen or [], bootstrap or [])
+    settings = _of_a_test(settings, relay_through or [], clock_offset)
     configure_logs(settings.node.log_level, json_lines=as_json or settings.node.json_logs)
     raise typer.Exit(run_async(lambda: _serve(settings)))
+
+
+def _of_a_test(settings: NodeConfig, relay_through: list[str], clock_offset_s: float | None) -> NodeConfig:
+    """As a test network wants it: reached through relays alone, or with a clock that is off."""
+    from dataclasses import replace
+
+    node = settings.node
+    if relay_through:
+        node = replace(node, listen=(), relay_through=tuple(relay_through))
+    if clock_offset_s is not None:
+        node = replace(node, clock_offset_s=clock_offset_s)
+    return replace(settings, node=node)
 
 
 def _overridden(settings: NodeConfig, listen: list[str], bootstrap: list[str]) -> NodeConfig:
@@ -102,7 +117,7 @@ async def _serve(settings: NodeConfig) -> int:
     return code
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """A test network's node must not outlive who runs it, however that one ends."""
     import ctypes
     import os

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -23,11 +22,13 @@ from ...protocol.mesh import Mesh, NodeProfile
 from ...protocol.records import JobSpec, MemberRecord, RecordKind
 from ...protocol.verification.deposition import deposition
 from ...protocol.verification.judging import TRUST_ROW
+from ..clock import wall_us
 from ..config import ClientConfig, load_client_config
 from ..driver import BlobsUnavailable, Driver, monotonic_us
+from ..history import History
 from ..jobfile import JobFile
 from ..logs import configure_logs
-from ..membership_files import load_membership
+from ..membership_files import Membership, load_membership
 from ..storage.blobs import BlobStore
 from ..storage.errors import StorageError
 from ..storage.folder import StateFolder
@@ -96,11 +97,12 @@ class Client:
             policy=membership.policy,
             certificate=membership.certificate_bytes,
             profile=profile,
-            incarnation=time.time_ns() // 1_000,
-            wall_offset_us=time.time_ns() // 1_000 - monotonic_us(),
+            incarnation=wall_us(),
+            wall_offset_us=wall_us() - monotonic_us(),
         )
+        history = _open_history(config, membership)
         memory = ClientMemory(folder.memory)
-        driver = Driver(mesh, VolatileStore())
+        driver = Driver(mesh, VolatileStore(), history)
         driver.observers.append(partial(_remember, memory))
         store = BlobStore(folder.blobs, BLOB_QUOTA_BYTES)
         link_config = LinkConfig(listen=(), bootstrap=config.client.bootstrap, mdns=config.client.mdns)
@@ -123,6 +125,8 @@ class Client:
             raise single_error(group) from None
         finally:
             memory.close()
+            if history is not None:
+                history.close()
 
     async def _reach_mesh(self, config: LinkConfig) -> None:
         """Wait for a link, then for the first tables; not where all who could be asked have refused us."""
@@ -166,7 +170,7 @@ class Client:
         Submitting the same again returns the same job. Raises JobFailed, ClientError.
         """
         if isinstance(request, JobFile):
-            request = JobRequest.from_file(request, now_us=time.time_ns() // 1_000)
+            request = JobRequest.from_file(request, now_us=wall_us())
         pin = _submission_pin()
         try:
             return await self._submit_spec(await self._build(request, pin))
@@ -398,3 +402,14 @@ def raise_for_exit(job: Job, result: Result) -> None:
 def _remember(memory: ClientMemory, note: Notify) -> None:
     if note.name == "trust.learned":
         memory.remember(TRUST_ROW, note.fields["key"], note.fields["body"])
+
+
+def _open_history(config: ClientConfig, membership: Membership) -> History | None:
+    """Raises ClientError."""
+    path = config.client.history
+    if path is None:
+        return None
+    try:
+        return History(path, membership.identity.node_id, "client", monotonic_us())
+    except OSError as error:
+        raise ClientError(f"{path}: the history cannot be written: {error.strerror}") from error

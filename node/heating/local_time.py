@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from ..clock import wall_us
+
 
 @dataclass(frozen=True, slots=True)
 class LocalTime:
@@ -15,6 +17,6 @@ class LocalTime:
 
 
 def local_time() -> LocalTime:
-    """As the machine's clock and time zone say."""
-    now_s = time.time()
+    """As the node's clock and the machine's time zone say."""
+    now_s = wall_us() / 1e6
     return LocalTime(now_s, float(time.localtime(now_s).tm_gmtoff))

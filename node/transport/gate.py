@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import trio
 from ...crypto.bounded import DecodeError
 from ...crypto.certificates import Certificate, MembershipPolicy
 from ...protocol.codec import WIRE_VERSION
+from ..clock import wall_s
 from .hello import (
     AGENT,
     HELLO_BYTES_MAX,
@@ -59,10 +59,6 @@ class Greeted:
     life: bytes
     agent: str
     frames: FrameBuffer
-
-
-def wall_s() -> int:
-    return int(time.time())
 
 
 class Gate:

@@ -20,6 +20,7 @@ from libp2p.transport.exceptions import OpenConnectionError
 from multiaddr import Multiaddr
 
 from ...crypto.identity import peer_id_text
+from ..clock import wall_s
 from .addresses import CIRCUIT, AddressError, split_peer_address, with_peer
 from .circuits import (
     CONTROL_S,
@@ -41,6 +42,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 30.0
 RENEW_MIN_S = 30.0
+# The relay's clock says until when, and it may be a day off: a reservation of an hour must be renewed all the same.
+RENEW_MAX_S = 900.0
 # Connections that relays brought and that are alive.
 CIRCUITS_INBOUND_MAX = 256
 
@@ -115,7 +118,7 @@ class RelayService:
             await _answer(raw, Status.RESERVATION_REFUSED)
             return
         self._expires_s[peer] = now_s + self._limits.reservation_s
-        expires = int(time.time()) + self._limits.reservation_s
+        expires = wall_s() + self._limits.reservation_s
         await write_control(
             raw,
             HopMessage(
@@ -316,7 +319,7 @@ class Reservations:
             await stream.reset()
         if answer.type != HopMessage.STATUS or answer.status != Status.OK:
             raise RelayError(f"the relay answers {_status_name(answer.status)}")
-        return max(RENEW_MIN_S, (answer.reservation.expire - time.time()) / 2)
+        return renewal_s(answer.reservation.expire, wall_s())
 
     def _hold(self, relay: bytes) -> None:
         if relay not in self._held:
@@ -338,6 +341,11 @@ class Reservations:
             for base in self._relays[relay]
         )
         self._on_change(addresses, tuple(held))
+
+
+def renewal_s(expires_s: float, now_s: float) -> float:
+    """Seconds until a reservation is renewed: half of what is left, within bounds that hold whatever the clocks say."""
+    return min(RENEW_MAX_S, max(RENEW_MIN_S, (expires_s - now_s) / 2))
 
 
 async def _answer(raw: ByteStream, status: Status.ValueType) -> None:

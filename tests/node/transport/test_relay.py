@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from hearthmesh.node.transport.circuits import HOP_PROTOCOL
-from hearthmesh.node.transport.relay import RelayLimits
+from hearthmesh.node.transport.relay import RENEW_MAX_S, RENEW_MIN_S, RelayLimits, renewal_s
 
 from .village import Village, Villager, eventually, village
 
@@ -136,3 +136,12 @@ async def test_garbage_on_the_hop_protocol_ends_its_stream_only() -> None:
             await stream.close()
         rude.links.send(relay.id, [b"sorry"])
         await relay.seen.until(lambda: (rude.id, b"sorry") in relay.seen.messages)
+
+
+@pytest.mark.parametrize(
+    ("left_s", "renewal"),
+    [(3600.0, RENEW_MAX_S), (600.0, 300.0), (-86_400.0, RENEW_MIN_S), (3600.0 + 86_400.0, RENEW_MAX_S)],
+)
+def test_a_reservation_is_renewed_in_time_whatever_the_clocks_say(left_s: float, renewal: float) -> None:
+    """With the relay's clock a day ahead, half of what seems left would be long after the reservation is gone."""
+    assert renewal_s(1_000_000.0 + left_s, 1_000_000.0) == renewal <= RelayLimits().reservation_s / 2

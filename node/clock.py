@@ -1,0 +1,32 @@
+"""The wall clock: the one place where a node or a client asks what time it is for people and certificates.
+
+Timers and leases never ask it; they have the monotonic clock (`driver.monotonic_us`). It can be told to be off, so that
+a test can set a node's clock without setting the machine's.
+"""
+
+from __future__ import annotations
+
+import time
+
+# A century either way.
+OFFSET_MAX_S = 3_155_760_000.0
+
+_offset_us = 0
+
+
+def wall_us() -> int:
+    """Microseconds since 1970; may jump, as any wall clock may."""
+    return time.time_ns() // 1_000 + _offset_us
+
+
+def wall_s() -> int:
+    """Whole seconds since 1970."""
+    return wall_us() // 1_000_000
+
+
+def set_offset(offset_s: float) -> None:
+    """From now on this process takes the time to be so much later than the machine says. Raises ValueError."""
+    global _offset_us
+    if not -OFFSET_MAX_S <= offset_s <= OFFSET_MAX_S:
+        raise ValueError(f"a clock can be off by {OFFSET_MAX_S:g} s at most")
+    _offset_us = round(offset_s * 1e6)
