@@ -1,0 +1,95 @@
+"""Whether the books balance: receipts against the workers' meters, and against what the replicas say of the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .lines import Line
+from .results import Results
+
+# A meter counts a process's CPU in ticks of 10 ms, tasks count theirs in microseconds.
+METER_SHARE = 0.05
+METER_SLACK_MJ = 50_000
+# A part of a batch counts as a share of it, rounded to the unit each time that another candidate takes some of it.
+ROUNDING = 8
+
+
+@dataclass(slots=True)
+class Books:
+    """Told the lines in order, and at last that there are no more. *_mj: sums over all lives."""
+
+    report: Callable[..., None]
+    receipts_mj: int = 0
+    metered_mj: int = 0
+    _receipts: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+    _meters: dict[tuple[str, int], Line] = field(default_factory=dict)
+    _told: dict[str, Line] = field(default_factory=dict)
+
+    def take(self, line: Line) -> None:
+        match line.event:
+            case "result":
+                sums = self._receipts.setdefault(line.who, [0, 0])
+                sums[0] += line["energy_mj"]
+                sums[1] += line["useful_mj"]
+                if line["useful_mj"] > line["energy_mj"]:
+                    self.report("books", "a receipt says that more heat was of use than there was", line)
+            case "meter":
+                self._meter(line)
+            case "books":
+                self._told[line["job"]] = line
+
+    def _meter(self, line: Line) -> None:
+        """All results so far were worked before the meter was read."""
+        before = self._meters.get(line.who)
+        if before is not None and before["work_uj"] > line["work_uj"]:
+            self.report("books", "a meter ran backwards", before, line)
+        self._meters[line.who] = line
+        energy_mj, _ = self._receipts.get(line.who, [0, 0])
+        metered_mj = line["work_uj"] // 1000
+        if energy_mj > metered_mj * (1 + METER_SHARE) + METER_SLACK_MJ:
+            text = f"receipts of {energy_mj / 1000:.1f} J, and {metered_mj / 1000:.1f} J on the meter"
+            self.report("books", text, line)
+
+    def end(self, results: Results) -> None:
+        self.receipts_mj = sum(energy_mj for energy_mj, _ in self._receipts.values())
+        self.metered_mj = sum(line["work_uj"] // 1000 for line in self._meters.values())
+        for job_id, line in self._told.items():
+            self._compare(job_id, line, results)
+
+    def _compare(self, job_id: str, line: Line, results: Results) -> None:
+        """What a replica says of each worker, against the receipts of what was accepted."""
+        job = results.jobs.get(job_id)
+        if job is None:
+            self.report("unknown-job", "books of a job that nobody submitted", line)
+            return
+        sums: dict[str, list[float]] = {}
+        rounding: dict[str, int] = {}
+        counts: dict[str, int] = {}
+        for batch_id, _ in job.accepted.values():
+            counts[batch_id] = counts.get(batch_id, 0) + 1
+        for batch_id, count in counts.items():
+            batch = results.batches.get(batch_id)
+            if batch is None:
+                continue
+            share = count / (batch["hi"] - batch["lo"])
+            row = sums.setdefault(batch.node, [0, 0.0, 0.0, 0.0])
+            rounding[batch.node] = rounding.get(batch.node, 0) + ROUNDING
+            row[0] += count
+            for at, key in enumerate(("cpu_us", "energy_mj", "useful_mj"), start=1):
+                row[at] += batch[key] * share
+        if sum(row[0] for row in line["workers"].values()) != len(job.accepted):
+            self.report("books", f"{len(job.accepted)} tasks are accepted, and the replica counts others", line)
+        twice = job.duplicates
+        for node in dict.fromkeys((*sums, *line["workers"])):
+            ours, theirs = sums.get(node, [0, 0.0, 0.0, 0.0]), line["workers"].get(node, [0, 0, 0, 0])
+            slack = rounding.get(node, 0)
+            differs = any(abs(a - b) > slack for a, b in zip(ours[1:], theirs[1:], strict=True))
+            # Of a task that ran twice the replica counts the canonical result, which need not be the accepted one.
+            if abs(ours[0] - theirs[0]) > twice or (differs and not twice):
+                text = f"worker {node[:16]}…: receipts of {_row(ours)}; the replica says {_row(theirs)}"
+                self.report("books", text, line)
+
+
+def _row(row: list[float]) -> str:
+    return f"{row[0]:.0f} tasks, {row[1] / 1e6:.3f} s of CPU, {row[2] / 1000:.3f} J ({row[3] / 1000:.3f} J of use)"
