@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test lint bench digests determinism docs soak soak-50 sim-day sim-10k sim-100k clean lock
+.PHONY: demo test lint bench digests determinism docs soak soak-50 sim-day sim-10k sim-100k chaos clean lock
 
 demo: $(STAMP)
 	@"$(BIN)/hearth" demo
@@ -56,6 +56,10 @@ determinism: $(STAMP)
 		"$(BIN)/uv" pip install -q --python "$$env/bin/python" --require-hashes --no-deps -r requirements.lock || exit 1; \
 		PYTHONPATH=.src:. PYTHONHASHSEED=random "$$env/bin/python" -m tests.testnet.simulator.digests || exit 1; \
 	done
+
+# Every disturbance of real processes, each a test; `hearth testnet chaos` does the same with longer pauses.
+chaos: $(STAMP)
+	@"$(BIN)/python" -m pytest -q tests/chaos -m "chaos or not chaos"
 
 docs: $(STAMP)
 	@"$(BIN)/python" -m tests.protocol.pages

@@ -11,6 +11,7 @@ from ..node.cli.errors import UserError
 from ..node.cli.options import Json
 from ..node.cli.output import print_json, print_table, say
 from ..node.cli.running import run_async
+from .chaos import commands as chaos_commands
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -39,6 +40,7 @@ def up(
     rooms: Annotated[Path | None, typer.Option(help="rooms.toml: one table [rooms.NAME] a node.")] = None,
     folder: Folder = DEFAULT_FOLDER,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is up, and leave it running.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Log what all do, for `hearth testnet history`.")] = False,
     as_json: Json = False,
 ) -> None:
     """Start a test network; it ends with Ctrl-C, or detached with `hearth testnet down`.
@@ -57,7 +59,7 @@ def up(
         net = Testnet(folder)
         _check_resumable(net, n, rooms)
     else:
-        net = Testnet.create(folder, n, rooms)
+        net = Testnet.create(folder, n, rooms, history=history)
     code = run_async(lambda: _up(net, detach, as_json))
     if code:
         raise typer.Exit(code)
@@ -345,3 +347,7 @@ def _done(what: str, names: list[str], as_json: bool) -> None:
 
 def _all(net: Testnet) -> list[tuple[str, Any]]:
     return list(net.nodes.items())
+
+
+app.command()(chaos_commands.chaos)
+app.command()(chaos_commands.history)

@@ -15,9 +15,9 @@ import trio
 
 from .errors import TestnetError
 from .node import TERM_PATIENCE_S, TestnetNode
-from .ports import ReservedPort
-from .process import spawn
-from .provision import addresses_of, client_settings_path, provision, write_client_config
+from .ports import HOST, ReservedPort
+from .process import inside, spawn
+from .provision import addresses_of, client_settings_path, history_folder, provision, write_client_config
 from .registry import Registry
 from .rooms import RoomPlan, plan_rooms
 
@@ -26,6 +26,7 @@ LINK_TIMEOUT_S = 60.0
 POLL_S = 0.1
 # A node is linked with this many links, or to everybody in a smaller network.
 LINKS_WANTED = 2
+NAMESPACE_PORT = 4001
 
 Progress = Callable[[str, int, int], None]
 
@@ -48,8 +49,18 @@ class Testnet:
         self.nodes = {name: TestnetNode(self, name, self._registry) for name in self._registry.nodes()}
 
     @classmethod
-    def create(cls, folder: Path, n: int | None = None, rooms: Mapping[str, RoomPlan] | Path | None = None) -> Testnet:
-        """Keys, certificates and rooms of a new network; nothing runs yet. Raises TestnetError, ConfigError."""
+    def create(
+        cls,
+        folder: Path,
+        n: int | None = None,
+        rooms: Mapping[str, RoomPlan] | Path | None = None,
+        *,
+        history: bool = False,
+    ) -> Testnet:
+        """Keys, certificates and rooms of a new network; nothing runs yet. Raises TestnetError, ConfigError.
+
+        history: nodes and the client log what they do, for `hearth testnet history`.
+        """
         plans = plan_rooms(n, rooms)
         registry = Registry(folder)
         if registry.exists():
@@ -58,6 +69,8 @@ class Testnet:
             if (folder / "mesh").exists():  # an earlier attempt ended half-way, before anything could run
                 _remove_known(folder)
             folder.mkdir(parents=True, exist_ok=True)
+            if history:
+                history_folder(folder).mkdir(exist_ok=True)
             with registry.changing():
                 registry.write(provision(folder, plans))
         except OSError as error:
@@ -122,7 +135,11 @@ class Testnet:
     async def _start(self, names: Sequence[str], with_parent: bool, progress: Progress) -> None:
         self._with_parent = with_parent
         entries = self._registry.nodes()
-        ports = {name: ReservedPort(entries[name].port) for name in names}
+        # A network of its own has all ports to itself.
+        apart = [name for name in names if entries[name].host != HOST and not entries[name].hidden]
+        entries |= {name: msgspec.structs.replace(entries[name], port=NAMESPACE_PORT) for name in apart}
+        here = [name for name in names if entries[name].host == HOST and not entries[name].hidden]
+        ports = {name: ReservedPort(entries[name].port) for name in here}
         try:
             for name, reserved in ports.items():
                 entries[name] = msgspec.structs.replace(entries[name], port=reserved.port)
@@ -141,6 +158,8 @@ class Testnet:
         command += addresses
         if with_parent:
             command += ["--with-parent", str(os.getpid())]
+        if node.entry.namespace:
+            command = inside(node.entry.namespace, command)
         try:
             process = spawn(command, node.log_path)
         except OSError as error:
@@ -243,6 +262,29 @@ class Testnet:
             raise TestnetError(f"nobody is left to be parted from; the nodes are {', '.join(self.nodes)}")
         return split
 
+    # -- places and clocks ---------------------------------------------------------------------------------
+
+    def move(
+        self, name: str, *, host: str | None = None, namespace: str | None = None, state: str | None = None
+    ) -> None:
+        """Where a node that does not run shall live from its next start on; see `NodeEntry`. Its state is not moved."""
+        changes = {"host": host, "namespace": namespace, "state": state}
+        self._change(name, **{key: value for key, value in changes.items() if value is not None})
+        self.nodes[name] = TestnetNode(self, name, self._registry)
+
+    async def set_clock(self, name: str, offset_s: float) -> None:
+        """A node's wall clock jumps: from now on, in later lives too, it is so much later than this machine's.
+
+        Raises ControlError.
+        """
+        self._change(name, clock_offset_s=offset_s)
+        if self.node(name).state == "running":
+            await self.node(name).set_clock(offset_s)
+
+    def _change(self, name: str, **changes: Any) -> None:
+        with self._registry.changing():
+            self._registry.update(name, msgspec.structs.replace(self.node(name).entry, **changes))
+
     def node(self, name: str) -> TestnetNode:
         """Raises TestnetError."""
         found = self.nodes.get(name)
@@ -290,7 +332,7 @@ def _reachable(links: Mapping[str, Iterable[str]]) -> dict[str, None]:
 
 def _remove_known(folder: Path) -> None:
     """Only what a test network makes; the folder itself if that was all."""
-    for name in ("nodes", "client", "mesh"):
+    for name in ("nodes", "client", "mesh", "history"):
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
     for name in ("testnet.json", "testnet.lock"):

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..node.control import ControlError, ask
@@ -36,7 +37,8 @@ class TestnetNode:
         self.folder = node_folder(net.folder, name)
         self.config_path = self.folder / "node.toml"
         self.log_path = self.folder / "node.log"
-        self.state_folder = StateFolder(self.folder / "state")
+        elsewhere = registry.nodes()[name].state
+        self.state_folder = StateFolder(Path(elsewhere) if elsewhere else self.folder / "state")
 
     @property
     def entry(self) -> NodeEntry:
@@ -92,6 +94,10 @@ class TestnetNode:
     async def block(self, peer_ids: Sequence[str] | None) -> None:
         """Drop and refuse links to these peers; None: to nobody. Raises ControlError."""
         await self.ask({"do": "block", "peers": None if peer_ids is None else list(peer_ids), "others": False})
+
+    async def set_clock(self, offset_s: float) -> None:
+        """See `Testnet.set_clock`."""
+        await self.ask({"do": "clock", "offset_s": offset_s})
 
     def log_tail(self, lines: int = 20) -> list[str]:
         """The last lines of its log."""

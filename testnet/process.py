@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
+import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,6 +100,14 @@ def spawn(command: Sequence[str], log: Path) -> Process:
     process = Process.of(pid)
     assert process is not None, "a child that nobody waited for has its entry"
     return process
+
+
+def inside(namespace: str, command: Sequence[str]) -> list[str]:
+    """The command, to be run in another namespace, as `--net=/proc/PID/ns/net`. Needs root and util-linux."""
+    nsenter = shutil.which("nsenter")
+    if nsenter is None:
+        raise FileNotFoundError(errno.ENOENT, "nsenter (util-linux) is not installed", "nsenter")
+    return [nsenter, namespace, "--", *command]
 
 
 def boot_id() -> str:

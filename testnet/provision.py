@@ -3,6 +3,7 @@
 mesh/            the authority
 nodes/NAME/      node.toml (written once, then the user's), state/, node.log
 client/          client.toml, state/
+history/         what they did, a file each, if it was asked for
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ NODE_ROLES = Role.WORKER | Role.SUBMITTER | Role.REPLICA | Role.RELAY
 CERTIFICATE_DAYS = 365.0
 # Enough for one of them to be alive; more only make the files long.
 BOOTSTRAP_MAX = 4
+RELAYS_MAX = 3
 NODE_HEADING = """\
 A node of a test network; docs/config.md has every key. This file is written once, so change it as you like:
 hearth testnet restart NAME. Where it listens, and whom it dials, comes from the command line that starts it."""
@@ -58,15 +60,20 @@ def provision(folder: Path, plans: Mapping[str, RoomPlan]) -> dict[str, NodeEntr
     entries = {}
     for name in plans:
         identity = _admit(authorities, signer, node_folder(folder, name) / "state", name, NODE_ROLES)
-        entries[name] = NodeEntry(identity.peer_id)
+        entries[name] = NodeEntry(identity.peer_id, relay=plans[name].relay, hidden=plans[name].hidden)
     _admit(authorities, signer, folder / "client" / "state", "client", Role.SUBMITTER)
     for name, plan in plans.items():
         path = node_folder(folder, name) / "node.toml"
-        write_settings(path, node_config(name, plan), heading=NODE_HEADING, defaults=False)
+        write_settings(path, node_config(folder, name, plan), heading=NODE_HEADING, defaults=False)
     return entries
 
 
-def node_config(name: str, plan: RoomPlan) -> NodeConfig:
+def history_folder(folder: Path) -> Path:
+    """Where nodes and the client append their histories, if it is there."""
+    return folder / "history"
+
+
+def node_config(folder: Path, name: str, plan: RoomPlan) -> NodeConfig:
     """With paths that are relative to the node's folder, so that the whole can be moved."""
     return NodeConfig(
         mesh=MeshPaths(definition=Path("../../mesh/mesh.toml")),
@@ -76,6 +83,8 @@ def node_config(name: str, plan: RoomPlan) -> NodeConfig:
             listen=(f"/ip4/{HOST}/tcp/0",),
             preset="local",
             zone=plan.zone,
+            relay_service=plan.relay,
+            history=Path(f"../../history/{name}.jsonl") if history_folder(folder).is_dir() else None,
         ),
         heater=plan.heater(),
         storage=StorageSettings(blob_quota_gb=4.0, min_free_gb=0.05),
@@ -85,8 +94,14 @@ def node_config(name: str, plan: RoomPlan) -> NodeConfig:
 
 def addresses_of(name: str, entries: Mapping[str, NodeEntry]) -> list[str]:
     """What a node's command line says of where it listens and whom it dials; its settings stay as they are."""
+    own = entries[name]
     others = {other: entry for other, entry in entries.items() if other != name}
-    arguments = ["--listen", f"/ip4/{HOST}/tcp/{entries[name].port}"]
+    relays = bootstrap({other: entry for other, entry in others.items() if entry.relay}, RELAYS_MAX)
+    arguments = [] if own.hidden else ["--listen", f"/ip4/{own.host}/tcp/{own.port}"]
+    for address in relays if own.hidden else ():
+        arguments += ["--relay-through", address]
+    if own.clock_offset_s:
+        arguments += ["--clock-offset", str(own.clock_offset_s)]
     for address in bootstrap(others):
         arguments += ["--bootstrap", address]
     return arguments
@@ -99,7 +114,8 @@ def write_client_config(folder: Path, entries: Mapping[str, NodeEntry]) -> None:
     """
     path, addresses = client_settings_path(folder), bootstrap(entries, len(entries))
     if not path.exists():
-        settings = ClientSettings(state=Path("state"), bootstrap=addresses, preset="local")
+        history = Path("../history/client.jsonl") if history_folder(folder).is_dir() else None
+        settings = ClientSettings(state=Path("state"), bootstrap=addresses, preset="local", history=history)
         config = ClientConfig(mesh=MeshPaths(definition=Path("../mesh/mesh.toml")), client=settings)
         write_settings(path, config, heading=CLIENT_HEADING, defaults=False)
     elif load_client_config(path).client.bootstrap != addresses:
@@ -113,7 +129,7 @@ def write_client_config(folder: Path, entries: Mapping[str, NodeEntry]) -> None:
 def bootstrap(entries: Mapping[str, NodeEntry], most: int = BOOTSTRAP_MAX) -> tuple[str, ...]:
     """Addresses of those that have a port."""
     known: Sequence[NodeEntry] = [entry for entry in entries.values() if entry.port]
-    return tuple(f"/ip4/{HOST}/tcp/{entry.port}/p2p/{entry.peer_id}" for entry in known[:most])
+    return tuple(f"/ip4/{entry.host}/tcp/{entry.port}/p2p/{entry.peer_id}" for entry in known[:most])
 
 
 def _admit(folder: AuthorityFolder, signer: Authority, state_path: Path, name: str, roles: Role) -> Identity:

@@ -13,19 +13,31 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .errors import TestnetError
+from .ports import HOST
 from .process import Process
 
 FILE_BYTES_MAX = 1 << 20
 
 
 class NodeEntry(Struct, frozen=True, forbid_unknown_fields=True):
-    """pid 0: it was not started, or stopped in order.  port: where it listened last, 0 if it never did."""
+    """pid 0: it was not started, or stopped in order.  port: where it listened last, 0 if it never did.
+
+    host: its address.  namespace: which it lives in, as nsenter's option (`--net=/proc/PID/ns/net`); empty: this one.
+    state: where its state folder is seen from here, if that is not in its own.  clock_offset_s: how far off it is.
+    relay, hidden: as its room says.
+    """
 
     peer_id: str
     port: Annotated[int, Meta(ge=0, le=65_535)] = 0
     pid: Annotated[int, Meta(ge=0)] = 0
     started_ticks: int = 0
     boot: str = ""
+    host: str = HOST
+    namespace: str = ""
+    state: str = ""
+    clock_offset_s: float = 0.0
+    relay: bool = False
+    hidden: bool = False
 
     @property
     def process(self) -> Process | None:

@@ -36,6 +36,8 @@ class RoomPlan:
     capacity_j_per_k: Annotated[float, Key("Thermal capacity, J/K.", low=1.0, high=1e13)] = 4.62e6
     time_scale: Annotated[float, Key("How many times faster the room's clock runs.", low=0.01, high=1e6)] = 60.0
     sink: Annotated[str, Key("What is heated.", choices=("room", "tank", "pool", "loop"))] = "room"
+    relay: Annotated[bool, Key("Carries connections for nodes that nobody can dial.")] = False
+    hidden: Annotated[bool, Key("Nobody can dial it: it listens nowhere, and is reached through the relays.")] = False
     year_round: Annotated[bool, Key("The sink wants heat in summer too.")] = False
     zone: Annotated[
         str, Key("Heat zone; nodes of one zone avoid holding the same job.", length=64, check=check_printable)
