@@ -197,8 +197,8 @@ class Granter:
         self._copies.members_changed()
 
     def _keeps(self, node: bytes) -> bool:
-        """Whether another replica can be relied on: it lives, and does not say that its disk is full."""
-        if not self._members.is_alive(node):
+        """Whether another replica can be relied on: it lives, never lied, and does not say that its disk is full."""
+        if not self._members.is_alive(node) or node in self._ctx.convicted:
             return False
         row = self._tables.get(RecordKind.MEMBER, node)
         return row is None or bool(row.body.roles & Role.REPLICA)

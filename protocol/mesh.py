@@ -186,6 +186,8 @@ class Mesh:
 
     def _after_trial(self, now_us: int) -> None:
         self.worker.set_aside = 1 if self.court.wanting else 0
+        # The sections of a replica that was convicted fall to the next.
+        self.replica.on_member(now_us)
         self.worker.pump(now_us)
 
     def _notice_stall(self, now_us: int) -> None:

@@ -116,6 +116,7 @@ class Referee:
     _copies: dict[bytes, Exhibit] = field(default_factory=dict)
     _trials: dict[bytes, int] = field(default_factory=dict)
     _judged: int = 0
+    _ruled: IntervalSet = field(default_factory=IntervalSet)
 
     # -- what comes in -------------------------------------------------------------------------------------
 
@@ -136,7 +137,7 @@ class Referee:
         copy, lo = exhibit.header.body.copy, exhibit.batch.first
         hi = lo + len(exhibit.batch)
         for index in range(lo, hi):
-            if index in self.state.accepted_tasks:
+            if index in self.state.accepted_tasks or index in self._ruled:
                 continue
             if index not in self.cases:
                 # Of an earlier life of this submitter: its first result is still to come.
@@ -370,6 +371,8 @@ class Referee:
             self.rulings.append(Ruling(winner, tuple(_ranges(indices)), others))
         if own not in won:
             self.losers.append(held.exhibit)
+        for lo, hi in held.parts:
+            self._ruled.add(lo, hi)
         del self.held[own]
         for index in held.tasks():
             self.cases.pop(index, None)

@@ -142,6 +142,24 @@ def test_a_conviction_survives_a_restart_and_is_told_to_whoever_comes() -> None:
     cluster.run_until(lambda: set(newcomer.mesh.ctx.convicted) == {workers[0].id})
 
 
+def test_the_section_of_a_convicted_replica_falls_to_the_next() -> None:
+    """It says that what it ran is done, and nobody takes that from it."""
+    cluster, workers, client = village(5)
+    for number in range(8):
+        nonce = bytes([number])
+        cluster.feed(client, SubmitJob(cluster.spec(20, nonce=nonce, verification="quorum(2)")))
+        cluster.run_until(lambda count=number + 1: len(client.noted("job.submitted")) == count)  # type: ignore[misc]
+    job_ids = [note["job_id"] for note in client.noted("job.submitted")]
+    kept = next(job_id for job_id in job_ids if workers[0].id in client.mesh.submitter.jobs[job_id].state.replicas)
+    for worker in workers[1:]:
+        worker.mesh.ctx.convicted[workers[0].id] = b""
+        worker.mesh.replica.on_member(cluster.now_us)
+    client.results.clear()
+    cluster.feed(client, FollowJob(kept, (), True))
+    cluster.run_until(lambda: len(client.results) == 20)
+    assert right(client.results)
+
+
 def accusation(cluster: Cluster, accuser: SimNode, named: SimNode, other: SimNode, lie_of: SimNode) -> bytes:
     """As a submitter would sign it, of a job of the accuser's."""
     spec = sign_record(accuser.identity, RecordKind.SPEC, cluster.spec(3, nonce=named.id[:16] + other.id[:16]))
