@@ -15,8 +15,10 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 30.0
-# With links, the rest of the list is tried again so often: a mesh that was split when it began meets there.
+# With links, the rest of the list is tried again so often: a mesh that was split when it began meets there. Each time
+# after twice as long, so that those in everybody's list are not dialled by the whole mesh all the time.
 REDIAL_S = 30.0
+REDIAL_MAX_S = 960.0
 
 
 class Dialler(Protocol):
@@ -50,15 +52,18 @@ class Bootstrap:
 
     async def run(self) -> None:
         """Until cancelled."""
-        delay_s = RETRY_FIRST_S
+        delay_s, redial_s = RETRY_FIRST_S, REDIAL_S
         while self._known:
             linked = self._links.peers_count() > 0
             if not linked:
                 self._dial_all()
-            with trio.move_on_after((REDIAL_S if linked else delay_s) * random.uniform(0.75, 1.25)) as waiting:
+            with trio.move_on_after((redial_s if linked else delay_s) * random.uniform(0.75, 1.25)) as waiting:
                 await self._links.links_changed()
             if linked and waiting.cancelled_caught:
                 self._dial_all()
+                redial_s = min(REDIAL_MAX_S, 2 * redial_s)
+            elif not linked:
+                redial_s = REDIAL_S
             delay_s = RETRY_FIRST_S if linked else min(RETRY_MAX_S, 1.5 * delay_s)
 
     def _dial_all(self) -> None:

@@ -102,7 +102,7 @@ async def test_the_bootstrap_list_is_dialled_again_and_again(
     await trio.sleep(10 * REDIAL_S)
     gaps_s = [after - before for before, after in pairwise([began_s, *links.dialled])]
     if count:
-        assert 7 <= len(gaps_s) <= 14 and min(gaps_s) >= REDIAL_S / 2
+        assert gaps_s[0] >= REDIAL_S / 2 and all(1.1 < b / a < 3.4 for a, b in pairwise(gaps_s))
     else:
         assert len(gaps_s) > 14 and gaps_s[0] == 0 and gaps_s[1] < REDIAL_S / 2
 
