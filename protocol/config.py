@@ -37,13 +37,28 @@ class ProtocolConfig:
     local_health_max: int = 8
     # Dead members are remembered so that stale rumours cannot resurrect them.
     dead_memory_us: int = 10 * MINUTE
-    # A cell: nodes whose digests a node keeps. 128 * ~250 B = 32 kB.
-    members_max: int = 256
+    # -- cells ----------------------------------------------------------------------------------------------
+    # A cell splits above this many nodes and merges below the other. A half of the one is twice the other, so that no
+    # cell swings between two depths.
+    cell_split: int = 192
+    cell_merge: int = 48
+    # A cell that is thin merges after so long; a newcomer takes the depth that it is told for as long.
+    cell_patience_us: int = MINUTE
+    # Known nodes of each sibling prefix, as in a Kademlia table: with 3, one of them lives after an hour of a churn of
+    # half an hour's mean life in 95 % of the levels, and each is looked at once in `cell_interval_us`.
+    contacts_a_level: int = 3
+    # What cells tell each other: aggregates, and the jobs with the most work.
+    cell_interval_us: int = 30 * SECOND
+    # 2 * cell_split (a cell about to split, and those that are gone), contacts_a_level * 20 levels, and visitors.
+    members_max: int = 512
+    # Links above this are closed when nobody needs them: the view, contacts, and as many again that others keep.
+    links_kept: int = 128
     # HyParView: log10(n) + 1 active; we keep more because links also carry steals.
     active_view_max: int = 16
     # -- tables (heat and job digests, member records) ------------------------------------------------------
     sync_interval_us: int = SECOND
-    table_entries_max: int = 1024
+    # 2 rows a member, and as many again for jobs: 4 * members_max, ~300 B each.
+    table_entries_max: int = 2048
     digest_ttl_us: int = 90 * SECOND
     heat_min_change: float = 0.10
     heat_refresh_us: int = 20 * SECOND

@@ -148,7 +148,7 @@ class Granter:
 
     def _tell_replicas(self, kept: KeptJob, records: tuple[bytes, ...]) -> None:
         for node in kept.state.replicas:
-            if node != self._ctx.node_id and self._members.is_alive(node):
+            if node != self._ctx.node_id and not self._members.is_gone(node):
                 self._ctx.send(node, Records(kept.state.job_id, records))
 
     def _after_change(self, kept: KeptJob, now_us: int) -> None:
@@ -197,8 +197,8 @@ class Granter:
         self._copies.members_changed()
 
     def _keeps(self, node: bytes) -> bool:
-        """Whether another replica can be relied on: it lives, never lied, and does not say that its disk is full."""
-        if not self._members.is_alive(node) or node in self._ctx.convicted:
+        """Whether another replica can be relied on: not gone, never lied, and does not say that its disk is full."""
+        if self._members.is_gone(node) or node in self._ctx.convicted:
             return False
         row = self._tables.get(RecordKind.MEMBER, node)
         return row is None or bool(row.body.roles & Role.REPLICA)

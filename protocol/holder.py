@@ -127,6 +127,13 @@ class Holder:
         """The job as this worker was told of it: spec and replica set, nothing of its progress."""
         return self._views.get(job_id)
 
+    def keepers(self) -> dict[bytes, None]:
+        """Replicas of the jobs that this node works for, or owes results of."""
+        job_ids = dict.fromkeys(lease.body.job_id for lease in self._leases)
+        job_ids.update(dict.fromkeys(execution.job_id for execution in self._executions.values()))
+        views = [self._views[job_id] for job_id in job_ids if job_id in self._views]
+        return {node: None for view in views for node in view.replicas} | self.outbox.keepers()
+
     # -- what it knows of jobs -------------------------------------------------------------------------------
 
     def _learn_context(self, peer: bytes, raw: bytes, now_us: int) -> None:

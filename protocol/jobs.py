@@ -252,10 +252,13 @@ class JobState:
         seen = dict.fromkeys(node for known in self.replica_sets.values() for node in known.body.members)
         return tuple(node for node in seen if node not in self.replicas)
 
-    def replica_path(self) -> tuple[Record, ...]:
-        """Sets from one that the submitter signed to the newest, each signed by a member of one before it."""
+    def replica_path(self, member: bytes = b"") -> tuple[Record, ...]:
+        """Sets from one that the submitter signed to the newest, each signed by a member of one before it.
+
+        member: to the first that it is in, which another line of sets may have overtaken; empty if there is none.
+        """
         path: list[Record] = []
-        step = self.replica_record
+        step = self._vouching(member) if member else self.replica_record
         while step is not None:
             path.append(step)
             step = None if step.author == self.submitter else self._vouching(step.author)

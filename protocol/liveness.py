@@ -12,12 +12,16 @@ LONG_AGO_US = -(1 << 62)
 
 
 class Status(IntEnum):
-    """Numbered as in `MemberState.state` on the wire."""
+    """Numbered as in `MemberState.state` on the wire, where nobody is unknown.
+
+    UNKNOWN: it has to be known here, and is not yet. That is no sign of death.
+    """
 
     ALIVE = 0
     SUSPECT = 1
     DEAD = 2
     LEFT = 3
+    UNKNOWN = 4
 
 
 class Finding(StrEnum):
@@ -30,6 +34,7 @@ class Finding(StrEnum):
     EXPIRED = "expired"  # it didn't clear itself in time
     BURIED = "buried"  # another declared it dead
     DEPARTED = "departed"  # it left in order
+    MISSED = "missed"  # time and again nobody knew it who should have
 
 
 TRANSITIONS: dict[tuple[Status, Finding], Status] = {
@@ -45,6 +50,9 @@ TRANSITIONS: dict[tuple[Status, Finding], Status] = {
     (Status.DEAD, Finding.RENEWED): Status.ALIVE,
     (Status.DEAD, Finding.DEPARTED): Status.LEFT,
     (Status.LEFT, Finding.RENEWED): Status.ALIVE,
+    (Status.UNKNOWN, Finding.ANSWERED): Status.ALIVE,
+    (Status.UNKNOWN, Finding.RENEWED): Status.ALIVE,
+    (Status.UNKNOWN, Finding.MISSED): Status.DEAD,
 }
 
 
@@ -76,6 +84,7 @@ class Member:
     view.
     told_us: when it was last told of a doubt.  accusers: of the suspicion, in the order in which they came.
     shortest: the evidence is strong, so the suspicion lasts `suspicion_min_us`.
+    misses: how often it was sought in vain.
     """
 
     node: bytes
@@ -90,6 +99,7 @@ class Member:
     suspected_us: int = 0
     deadline_us: int = 0
     shortest: bool = False
+    misses: int = 0
     accusers: dict[bytes, None] = field(default_factory=dict)
 
     @property

@@ -4,7 +4,8 @@ Every probe interval one member of the view is pinged, directly and then through
 suspect, and a suspect that doesn't speak up in time is dead. Any word from it clears it here; a higher
 incarnation, which only it gives out, clears it everywhere. Rumours ride on pings and acks. A rumour never
 adds a member: only `learn` (a verified record) and `connected` do. What a rumour says of a peer that can be
-asked directly is checked, not believed.
+asked directly is checked, not believed. Members are the nodes of the cell, contacts in the others, replicas of jobs
+that concern this node, and whoever has a link (`circle.py`).
 
 Sources: Das et al., SWIM (2002); Dadgar et al., Lifeguard (2017).
 """
@@ -13,8 +14,10 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+from .cells import Cell
+from .circle import Circle
 from .context import Context
-from .effects import Connect, TimerKey
+from .effects import Connect, Disconnect, TimerKey
 from .liveness import (
     LONG_AGO_US,
     TRANSITIONS,
@@ -37,14 +40,24 @@ INCARNATION_SLACK = 64
 ALARMS = 3
 # One interval in so many one of the dead is dialled, for as long as it is remembered.
 DEAD_EVERY = 8
+# One that is sought in vain so often, over the longest suspicion at least, is given up.
+MISSES_MAX = 3
+# One in so many members may be there because it is watched.
+WATCHED_SHARE = 4
+# Links that nobody used for so long may go when there are too many; sooner when there are twice as many.
+IDLE_LINK_US = 40_000_000
+IDLE_LINK_SHORT_US = 5_000_000
+LINKS_CLOSED_AT_ONCE = 16
 
 
 class Membership:
     """One node's opinion of the others. Bounded by `members_max`."""
 
-    def __init__(self, ctx: Context, incarnation: int) -> None:
+    def __init__(self, ctx: Context, incarnation: int, cell: Cell | None = None) -> None:
         """incarnation: higher than in any earlier life of this node."""
         self._ctx = ctx
+        self.cell = cell or Cell(ctx.node_id, ctx.config)
+        self.circle = Circle(self.cell, ctx.config)
         self.incarnation = incarnation
         self._refuted_count = 0
         self._members: dict[bytes, Member] = {}
@@ -52,7 +65,10 @@ class Membership:
         self._rumours = Rumours()
         self._probes = Probes(ctx, self)
         self._changes: list[tuple[bytes, Status]] = []
+        self._dropped: list[bytes] = []
         self._round: list[bytes] = []
+        self._far_round: list[bytes] = []
+        self._probes_due = 0
         self._view: list[bytes] = []
         self._view_stale = False
         self._live_count = 1
@@ -74,6 +90,11 @@ class Membership:
         status = self.status(node)
         return status is Status.ALIVE or status is Status.SUSPECT
 
+    def is_gone(self, node: bytes) -> bool:
+        """DEAD or LEFT. A node that nobody told us of is neither alive nor gone."""
+        status = self.status(node)
+        return status is Status.DEAD or status is Status.LEFT
+
     def alive(self) -> list[bytes]:
         """Members that are ALIVE or SUSPECT, without this node, sorted."""
         return sorted(member.node for member in self._members.values() if member.here)
@@ -82,6 +103,20 @@ class Membership:
         """Changes of others' status since the last call, in order; a new member is a change to ALIVE."""
         changes, self._changes = self._changes, []
         return changes
+
+    def take_dropped(self) -> list[bytes]:
+        """Members that live, as far as we know, and are no concern of this node any more, since the last call."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
+
+    @property
+    def cell_nodes(self) -> int:
+        """Living nodes of the own cell, this one included."""
+        return 1 + sum(member.here and self.cell.holds(member.node) for member in self._members.values())
+
+    def unknown(self) -> list[bytes]:
+        """Nodes that are watched and that nobody has told us of yet, in the order in which they came."""
+        return [node for node in self.circle.watched if self._members[node].status is Status.UNKNOWN]
 
     @property
     def health(self) -> int:
@@ -95,7 +130,7 @@ class Membership:
 
     @property
     def view(self) -> list[bytes]:
-        """The members that this node watches, at most `active_view_max`, sorted."""
+        """The members that this node probes, sorted: at most `active_view_max` of the cell, contacts, and replicas."""
         return list(self._view)
 
     # -- life ---------------------------------------------------------------------------------------------
@@ -125,11 +160,15 @@ class Membership:
             return
         member = self._members.get(node)
         if member is None:
+            if not (node in self._connected or self.circle.welcomes(node, probed)):
+                return
             member = self._admit(node, incarnation, now_us)
             if member is None:
                 return
         elif incarnation > member.incarnation:
             self._renew(member, incarnation, now_us)
+        elif member.status is Status.UNKNOWN:
+            self._change(member, Finding.ANSWERED, now_us)
         if not member.here:
             return
         if probed != member.probed:
@@ -137,6 +176,46 @@ class Membership:
             self._view_stale = True
         if self._running and len(self._view) < self._ctx.config.active_view_max:
             self._refresh_view()
+
+    def watch(self, nodes: dict[bytes, None], now_us: int) -> None:
+        """The replicas that concern this node, all of them: known or not, they are members from now on, and probed."""
+        most = self._ctx.config.members_max // WATCHED_SHARE
+        wanted = dict.fromkeys([node for node in nodes if node != self._ctx.node_id][:most])
+        if wanted.keys() == self.circle.watched.keys():
+            return
+        for node in [node for node in self.circle.watched if node not in wanted]:
+            if self._members[node].status is Status.UNKNOWN:
+                self._forget(self._members[node])
+        self.circle.watched = {}
+        for node in wanted:
+            if node not in self._members:
+                member = self._admit(node, 0, now_us, Status.UNKNOWN)
+                if member is None:
+                    continue
+            self.circle.watched[node] = None
+        self._view_stale = True
+        self._refresh_view()
+
+    def missed(self, node: bytes, now_us: int) -> None:
+        """Nobody knew it whom we asked, and they should have."""
+        member = self._members.get(node)
+        if member is None or member.status is not Status.UNKNOWN:
+            return
+        member.misses += 1
+        if member.misses >= MISSES_MAX and now_us - member.changed_us >= self._ctx.config.suspicion_max_us:
+            self._change(member, Finding.MISSED, now_us)
+
+    def review(self, depths: list[tuple[int, int]], now_us: int) -> bool:
+        """Whether the own cell is another one from now on. depths: (level, depth) of linked peers."""
+        half = 1 + sum(
+            member.here and self.cell.level(member.node) > self.cell.depth for member in self._members.values()
+        )
+        if not self.cell.review(self.cell_nodes, half, depths, now_us):
+            return False
+        self._view_stale = True
+        self._refresh_view()
+        self._let_go()
+        return True
 
     def connected(self, peer: bytes, now_us: int) -> None:
         """An admitted peer has a link."""
@@ -170,6 +249,9 @@ class Membership:
         member.heard_us = now_us
         if member.status is Status.ALIVE:
             return
+        if member.status is Status.UNKNOWN:
+            self._change(member, Finding.ANSWERED, now_us)
+            return
         doubt = _state_of(member)
         self._change(member, Finding.ANSWERED, now_us)
         # Others go on doubting it until it says so itself, under a new incarnation.
@@ -185,7 +267,7 @@ class Membership:
         known = member.incarnation
         if known < incarnation <= (INCARNATION_MAX if direct else known + INCARNATION_SLACK):
             self._renew(member, incarnation, now_us)
-        elif member.status is Status.SUSPECT:
+        elif member.status in (Status.SUSPECT, Status.UNKNOWN):
             self._change(member, Finding.ANSWERED, now_us)
 
     def silent(self, target: bytes, since_us: int, now_us: int) -> None:
@@ -233,8 +315,10 @@ class Membership:
         doubt: what it must hear, by default what this node itself doubts of it.
         """
         member = self._members.get(peer)
-        if doubt is None and member is not None and member.status is not Status.ALIVE:
+        if doubt is None and member is not None and member.status not in (Status.ALIVE, Status.UNKNOWN):
             doubt = _state_of(member)
+        if not self.cell.holds(peer):
+            return (doubt,) if doubt else ()
         return self._rumours.take(self._live_count, doubt)
 
     def _absorb(self, peer: bytes, rumours: tuple[MemberState, ...], now_us: int) -> None:
@@ -244,7 +328,7 @@ class Membership:
             member = self._members.get(rumour.node)
             if rumour.node == self._ctx.node_id:
                 self._refute(rumour, now_us)
-            elif member is not None:
+            elif member is not None and member.status is not Status.UNKNOWN:
                 known = member.incarnation
                 if known <= rumour.incarnation <= min(known + INCARNATION_SLACK, INCARNATION_MAX):
                     self._weigh(member, rumour, peer, now_us)
@@ -304,8 +388,10 @@ class Membership:
             self._ctx.send(peer, Ping(self._ctx.next_request(), self.rumours_for(peer, _state_of(suspect))))
 
     def helpers_beside(self, target: bytes) -> list[bytes]:
-        """Watched members with a link, that could help to reach another."""
+        """Watched members with a link, that could help to reach another: one of the cell nobody outside knows."""
         linked = [self._members[peer] for peer in self._connected if peer in self._members]
+        if self.cell.holds(target):
+            linked = [member for member in linked if self.cell.holds(member.node)]
         return [each.node for each in linked if each.node != target and each.probed and each.status is Status.ALIVE]
 
     # -- timers -------------------------------------------------------------------------------------------
@@ -336,6 +422,9 @@ class Membership:
         self._schedule_probe(now_us + self._ctx.config.probe_interval_us * (1 + self.health))
         self._forget_old(now_us)
         self._refresh_view()
+        if self.cell.depth:
+            self._let_go()
+        self._close_idle_links(now_us)
         target = self._next_target(now_us)
         if target is not None:
             self._probes.start(target, now_us)
@@ -353,20 +442,51 @@ class Membership:
         self._ctx.set_timer(("probe", b""), at_us)
 
     def _next_target(self, now_us: int) -> bytes | None:
-        """Round-robin through the view, in a new order each round. Who has just spoken need not be asked."""
+        """Round-robin through the view, in a new order each round. Who has just spoken need not be asked.
+
+        Every other time it is the turn of those outside of the cell, whom nobody else may watch.
+        """
+        self._probes_due += 1
+        if self._probes_due % 2:
+            far = self._next_of(self._far_round, [node for node in self._view if not self.cell.holds(node)], now_us)
+            if far is not None:
+                return far
+        return self._next_of(self._round, [node for node in self._view if self.cell.holds(node)], now_us)
+
+    def _next_of(self, waiting: list[bytes], view: list[bytes], now_us: int) -> bytes | None:
         for _ in range(2):
-            while self._round:
-                node = self._round.pop()
+            while waiting:
+                node = waiting.pop()
                 if self.is_alive(node) and not self._need_not_ask(self._members[node], now_us):
                     return node
-            self._round = self._ctx.sample(self._view, len(self._view))
+            waiting.extend(self._ctx.sample(view, len(view)))
         return None
 
     def _need_not_ask(self, member: Member, now_us: int) -> bool:
         """A member that sent anything within the interval lives; but probes also carry rumours, and show that this
-        node itself is well again."""
-        spoke = member.status is Status.ALIVE and now_us - member.heard_us < self._ctx.config.probe_interval_us
+        node itself is well again. Contacts are asked by what cells tell each other, and only if that failed."""
+        config = self._ctx.config
+        silent_us = now_us - member.heard_us
+        if member.status is Status.ALIVE and self.circle.is_contact(member.node):
+            return silent_us < 2 * config.cell_interval_us
+        spoke = member.status is Status.ALIVE and silent_us < config.probe_interval_us
         return spoke and member.node in self._connected and not self._rumours and not self.health
+
+    def _close_idle_links(self, now_us: int) -> None:
+        """Too many links: those go first that nobody has used for longest, and that this node has no need of."""
+        surplus = len(self._connected) - self._ctx.config.links_kept
+        if surplus <= 0:
+            return
+        idle_us = IDLE_LINK_SHORT_US if surplus > self._ctx.config.links_kept else IDLE_LINK_US
+        needed = dict.fromkeys(self._view)
+        idle = [
+            member
+            for member in (self._members[peer] for peer in self._connected if peer in self._members)
+            if member.node not in needed and now_us - member.heard_us >= idle_us
+        ]
+        idle.sort(key=lambda member: (member.heard_us, member.node))
+        for member in idle[: min(surplus, LINKS_CLOSED_AT_ONCE)]:
+            self._ctx.emit(Disconnect(member.node, "no use for this link"))
 
     def _overslept(self, due_us: int, now_us: int) -> bool:
         """Whether this node itself was frozen or starved; then nobody else is to blame for silence.
@@ -385,26 +505,32 @@ class Membership:
 
     # -- changes ------------------------------------------------------------------------------------------
 
-    def _admit(self, node: bytes, incarnation: int, now_us: int) -> Member | None:
+    def _admit(self, node: bytes, incarnation: int, now_us: int, status: Status = Status.ALIVE) -> Member | None:
         """A new member; None if the table is full of living ones."""
-        if incarnation > INCARNATION_MAX or not self._make_room():
+        if incarnation > INCARNATION_MAX or not self._make_room(node):
             return None
         own_place = sha256(self._ctx.node_id + node).digest()
-        member = Member(node, incarnation, sha256(node).digest(), own_place, heard_us=now_us, changed_us=now_us)
+        member = Member(node, incarnation, sha256(node).digest(), own_place, status, heard_us=now_us, changed_us=now_us)
         self._members[node] = member
-        self._changes.append((node, Status.ALIVE))
+        if status is Status.ALIVE:
+            self._changes.append((node, status))
         self._view_stale = True
         return member
 
-    def _make_room(self) -> bool:
-        """If the table is full, evict the one that is gone longest, else the client that was silent
-        longest."""
+    def _make_room(self, node: bytes) -> bool:
+        """If the table is full, evict the one that is gone longest, else the client that was silent longest.
+
+        For one that is kept in mind a visitor makes room, who is a member for its link alone.
+        """
         if len(self._members) < self._ctx.config.members_max:
             return True
-        members = self._members.values()
+        members = [each for each in self._members.values() if each.node not in self.circle.watched]
         gone = [each for each in members if not each.here]
         silent = [each for each in members if not each.probed and each.node not in self._connected]
-        evicted = min(gone or silent, key=lambda each: (each.changed_us, each.node), default=None)
+        visitors: list[Member] = []
+        if self.circle.concerns(node):
+            visitors = [each for each in members if not self.circle.concerns(each.node)]
+        evicted = min(gone or silent or visitors, key=lambda each: (each.changed_us, each.node), default=None)
         if evicted is None:
             return False
         self._forget(evicted)
@@ -414,17 +540,28 @@ class Membership:
         """Members that are gone, and clients that were not heard of, for `dead_memory_us`."""
         before_us = now_us - self._ctx.config.dead_memory_us
         for member in list(self._members.values()):
-            if member.node in self._connected:
+            if member.node in self._connected or member.node in self.circle.watched:
                 continue
             gone = not member.here and member.changed_us < before_us
             if gone or (not member.probed and member.heard_us < before_us):
                 self._forget(member)
 
+    def _let_go(self) -> None:
+        """Drop whom this node has no reason to keep in mind, unless it has to be found out first whether it lives."""
+        for member in list(self._members.values()):
+            settled = member.status is not Status.SUSPECT and member.node not in self._connected
+            if settled and not self.circle.concerns(member.node):
+                del self._members[member.node]
+                self._rumours.forget(member.node)
+                self._dropped.append(member.node)
+
     def _forget(self, member: Member) -> None:
         if member.status is Status.SUSPECT:
             self._ctx.cancel_timer(("suspicion", member.node))
-        if member.here:
+        if member.here and self.circle.concerns(member.node):
             self._changes.append((member.node, Status.LEFT))
+        else:
+            self._dropped.append(member.node)
         del self._members[member.node]
         self._rumours.forget(member.node)
         self._view_stale = True
@@ -440,7 +577,7 @@ class Membership:
             return
         if len(member.accusers) <= self._ctx.config.suspicion_accusers:
             member.accusers[accuser] = None
-            self._rumours.add(MemberState(member.node, member.incarnation, int(Status.SUSPECT), accuser))
+            self._spread(MemberState(member.node, member.incarnation, int(Status.SUSPECT), accuser))
             self._set_deadline(member, now_us)
 
     def _set_deadline(self, member: Member, now_us: int) -> None:
@@ -456,7 +593,7 @@ class Membership:
         if incarnation > INCARNATION_MAX:
             return
         member.incarnation = incarnation
-        self._rumours.add(MemberState(member.node, incarnation, int(Status.ALIVE)))
+        self._spread(MemberState(member.node, incarnation, int(Status.ALIVE)))
         self._change(member, Finding.RENEWED, now_us)
 
     def _change(self, member: Member, finding: Finding, now_us: int) -> None:
@@ -473,20 +610,30 @@ class Membership:
         member.changed_us = now_us
         self._changes.append((member.node, status))
         self._view_stale = True
-        if not member.here:
-            self._rumours.add(MemberState(member.node, member.incarnation, int(status)))
+        if not member.here and finding is not Finding.MISSED:
+            self._spread(MemberState(member.node, member.incarnation, int(status)))
+
+    def _spread(self, rumour: MemberState) -> None:
+        """Tell the cell of one of its own; of others it knows nothing."""
+        if self.cell.holds(rumour.node):
+            self._rumours.add(rumour)
 
     def _refresh_view(self) -> None:
         """Choose whom to watch, and ask for links to those that are new."""
         if not self._view_stale:
             return
         self._view_stale = False
-        watched = [member for member in self._members.values() if member.probed and member.here]
-        self._live_count = 1 + len(watched)
+        serving = [member for member in self._members.values() if member.probed and member.here]
+        self.circle.choose_contacts(serving, self._connected)
+        mates = [member for member in serving if self.cell.holds(member.node)]
+        self._live_count = 1 + len(mates)
         here = sha256(self._ctx.node_id).digest()
-        chosen = choose_view(watched, here, self._ctx.config.active_view_max)
+        chosen = choose_view(mates, here, self._ctx.config.active_view_max)
         before = dict.fromkeys(self._view)
-        self._view = sorted(member.node for member in chosen)
+        view = dict.fromkeys(member.node for member in chosen)
+        view.update(dict.fromkeys(self.circle.contacts))
+        view.update(dict.fromkeys(member.node for member in serving if member.node in self.circle.watched))
+        self._view = sorted(view)
         for node in self._view:
             if node not in before and node not in self._connected:
                 self._ctx.emit(Connect(node))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from ..crypto.certificates import CertificateError, MembershipPolicy, Role
 from ..crypto.identity import Identity
+from .aggregates import Aggregates
+from .cells import Cell
 from .config import ProtocolConfig
 from .context import Context, Randomness
 from .effects import Disconnect, Effect, LearnAddress, Persist, Publish, Reason, TimerKey
@@ -46,11 +48,14 @@ from .messages import (
     Accused,
     Ack,
     Announce,
+    CellDigest,
     Consumed,
     Declined,
     Delivery,
     FindJob,
+    FindNodes,
     FoundJobs,
+    FoundNodes,
     Granted,
     HandOn,
     IndirectAck,
@@ -77,8 +82,18 @@ from .messages import (
     Unsubscribe,
     Want,
 )
-from .records import HeatDigest, MemberRecord, Record, RecordError, RecordKind, open_record, sign_record
+from .records import (
+    HeatDigest,
+    JobDigest,
+    MemberRecord,
+    Record,
+    RecordError,
+    RecordKind,
+    open_record,
+    sign_record,
+)
 from .replica import Replica
+from .seeking import Seeker
 from .submitter import Submitter
 from .tables import Tables
 from .thief import Thief
@@ -126,8 +141,9 @@ class Mesh:
         self.ctx = Context(identity, config, rng, policy=policy, certificate=certificate, wall_offset_us=wall_offset_us)
         self.profile = profile
         self.incarnation = incarnation
-        self.members = Membership(self.ctx, incarnation)
-        self.tables = Tables(self.ctx, self._on_row, self._admits_row)
+        self.cell = Cell(self.ctx.node_id, config)
+        self.members = Membership(self.ctx, incarnation, self.cell)
+        self.tables = Tables(self.ctx, self._on_row, self._admits_row, self._wants_row, self.cell)
         self.heat = HeatBoard(self.ctx, self.tables, incarnation)
         self.replica = Replica(self.ctx, self.members, self.tables, incarnation)
         self.thief = Thief(self.ctx, self.members, self.tables, self.heat)
@@ -138,6 +154,10 @@ class Mesh:
         self.trust = TrustBook()
         self.court = Court(self.ctx, can_run=profile.wasm and bool(profile.roles & Role.WORKER))
         self.submitter = Submitter(self.ctx, self.members, self.tables, self.trust, self.court)
+        self.seeker = Seeker(self.ctx, self.members, self.tables)
+        self.seeker.on_reached = self._on_reached
+        self.aggregates = Aggregates(self.ctx, self.members, self.tables, self.heat)
+        self.thief.far = _FarWork(self.aggregates, self.seeker)
         self.connected: dict[bytes, Role] = {}
         self._member_sequence = 0
         self._addresses: tuple[str, ...] = ()
@@ -338,6 +358,8 @@ class Mesh:
         self.replica.on_peer_gone(peer)
         self.submitter.on_connected(peer)
         self.tables.peer_connected(peer, now_us)
+        if not self.tables.shares_rows(peer):
+            self.aggregates.ask(peer, now_us)
         # Gossip reaches who was there at that time; the others hear of it from their next peer.
         for held in self.ctx.policy.revocations:
             self.ctx.send(peer, Revocations(held.to_bytes()))
@@ -347,6 +369,8 @@ class Mesh:
     def _on_lost(self, peer: bytes, reset: bool, now_us: int) -> None:
         self.connected.pop(peer, None)
         self.tables.peer_lost(peer)
+        self.seeker.peer_lost(peer)
+        self.aggregates.peer_lost(peer)
         self.replica.on_peer_gone(peer)
         self.thief.on_peer_gone(peer)
         self.members.lost(peer, reset, now_us)
@@ -374,6 +398,33 @@ class Mesh:
             elif status is Status.ALIVE:
                 self.worker.outbox.on_alive(node, now_us)
                 self.worker.pump(now_us)
+        for node in self.members.take_dropped():
+            self.tables.drop_node(node)
+
+    def _tick(self, now_us: int) -> None:
+        """With each tick of the tables: who matters to this node, and what it does about those that it lacks."""
+        watched = self.replica.seats | self.worker.keepers() | self.submitter.keepers()
+        self.members.watch(watched, now_us)
+        if self.members.review(self.tables.depths(), now_us):
+            self.tables.prune()
+            self.ctx.notify("cell.changed", depth=self.cell.depth, nodes=self.members.cell_nodes)
+        self.seeker.tick(now_us)
+        if self.cell.depth:
+            self.aggregates.tick(now_us)
+
+    def _wants_row(self, record: Record) -> bool:
+        """Rows of this cell; of others the member records of those that are kept in mind."""
+        if self.cell.holds(record.author):
+            return True
+        if record.kind is not RecordKind.MEMBER:
+            return False
+        known = self.members.status(record.author) is not None
+        return known or self.members.circle.welcomes(record.author, _serves(Role(record.body.roles)))
+
+    def _on_reached(self, node: bytes, now_us: int) -> None:
+        """Where a far replica is, that has work."""
+        self.thief.on_news()
+        self.worker.pump(now_us)
 
     def _admits_row(self, record: Record, now_us: int) -> bool:
         """A member record must show a certificate that grants the roles it claims; nobody can invent members."""
@@ -390,9 +441,11 @@ class Mesh:
             probed = _serves(Role(member.roles))
             self.members.learn(member.node, member.incarnation, now_us, probed=probed)
             self.replica.on_member(now_us)
-        elif record.kind is RecordKind.JOB_DIGEST and record.body.free_tasks:
-            self.thief.on_news()
-            self.worker.pump(now_us)
+        elif record.kind is RecordKind.JOB_DIGEST:
+            self.replica.on_digest(record.body)
+            if record.body.free_tasks:
+                self.thief.on_news()
+                self.worker.pump(now_us)
 
     # -- timers --------------------------------------------------------------------------------------------
 
@@ -402,6 +455,7 @@ class Mesh:
             self.members.on_timer(key, now_us)
         elif name == "sync":
             self.tables.on_timer(key, now_us)
+            self._tick(now_us)
             self.worker.publish_heat(now_us)
         else:
             handled = (
@@ -423,6 +477,15 @@ class Mesh:
                 self.members.on_message(peer, message, now_us)
             case TableSync() | TableRows():
                 self.tables.on_message(peer, message, now_us)
+                if isinstance(message, TableSync) and peer in self.connected and not self.tables.shares_rows(peer):
+                    self.aggregates.ask(peer, now_us)
+            case FindNodes():
+                if peer in self.connected:
+                    self.seeker.on_find(peer, message, now_us)
+            case FoundNodes():
+                self.seeker.on_found(peer, message, now_us)
+            case CellDigest():
+                self._on_cell_digest(peer, message, now_us)
             case Delivery():
                 self._on_delivery(peer, message, now_us)
             case Stored() | Declined() | Granted() | Refused() | HandOn() | Superseded():
@@ -444,6 +507,11 @@ class Mesh:
                 self._on_replica_message(peer, message, now_us)
         if self.worker.draining:
             self._leave_if_drained(now_us)
+
+    def _on_cell_digest(self, peer: bytes, message: CellDigest, now_us: int) -> None:
+        if peer in self.connected and self.aggregates.on_message(peer, message, now_us):
+            self.thief.on_news()
+            self.worker.pump(now_us)
 
     def _on_worker_message(self, peer: bytes, message: Message, now_us: int) -> None:
         match message:
@@ -561,8 +629,12 @@ class Mesh:
             except RecordError:
                 self.ctx.penalise(peer, Reason.BAD_SIGNATURE)
                 return
-            if record.kind is RecordKind.JOB_DIGEST:
+            if record.kind is RecordKind.JOB_DIGEST and self.cell.holds(record.author):
                 self.tables.merge(raw, peer, now_us)
+            elif record.kind is RecordKind.JOB_DIGEST:
+                if self.aggregates.take(raw, 0, peer, now_us):
+                    self.thief.on_news()
+                    self.worker.pump(now_us)
             elif record.kind is RecordKind.CANCELLATION:
                 self._on_records(peer, Records(record.body.job_id, (raw,)), now_us)
 
@@ -577,6 +649,26 @@ class Mesh:
                 self.ctx.emit(Persist(b"", REVOCATION_ROW, held.issuer, held.to_bytes()))
             self.ctx.notify("mesh.revocations")
         return news
+
+
+@dataclass(frozen=True, slots=True)
+class _FarWork:
+    """What a thief needs of two machines."""
+
+    aggregates: Aggregates
+    seeker: Seeker
+
+    def far_jobs(self, now_us: int) -> list[JobDigest]:
+        return self.aggregates.far_jobs(now_us)
+
+    def mesh_nodes(self) -> int:
+        return self.aggregates.mesh_nodes()
+
+    def can_reach(self, node: bytes) -> bool:
+        return self.seeker.can_reach(node)
+
+    def reach(self, node: bytes) -> None:
+        self.seeker.reach(node)
 
 
 def _serves(roles: Role) -> bool:

@@ -62,32 +62,93 @@ class IndirectAck(MessageBase, frozen=True, tag=4):
     reached: bool
 
 
-class TableVersion(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """One row that the sender has. key: first 12 bytes of the row's key digest. version: see tables.py."""
+RowKey = Annotated[bytes, Meta(min_length=12, max_length=12)]
+# Bits that the places of all nodes of a cell share (cells.py).
+Depth = Annotated[int, Meta(ge=0, le=20)]
 
-    key: Annotated[bytes, Meta(min_length=12, max_length=12)]
+
+class TableVersion(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One row that the sender has. key: first 12 bytes of the row's key digest. version: see rows.py."""
+
+    key: RowKey
     version: Annotated[tuple[UInt, UInt], Meta()]
 
 
+Versions = Annotated[tuple[TableVersion, ...], Meta(max_length=1024)]
+
+
 class TableSync(MessageBase, frozen=True, tag=5):
-    """Push-pull, first half: what I have. The answer is `TableRows` with what I lack."""
+    """Push-pull, first half. The answer is `TableRows` with what the sender lacks, and what the other does.
+
+    depth: of the sender's cell.  scope: of the smaller of the two cells, of which rows are compared.
+    ranges: fingerprints of equal parts of the key space, a power of two of them, of all rows; or empty, and
+    versions: of the rows that changed since the last exchange.
+    """
 
     request: RequestId
-    versions: Annotated[tuple[TableVersion, ...], Meta(max_length=2048)]
+    depth: Depth
+    scope: Depth
+    ranges: Annotated[tuple[Annotated[bytes, Meta(min_length=8, max_length=8)], ...], Meta(max_length=256)]
+    versions: Versions
 
 
 class TableRows(MessageBase, frozen=True, tag=6):
-    """Rows that the recipient lacks, and the keys of those that the sender wants in turn."""
+    """Rows that the recipient lacks, keys of those that the sender wants in turn, and what else the sender has.
+
+    request: the exchange's, by the number of who began it; 0 for rows that are pushed.  answers: the recipient began
+    it.  differing: parts of the key space in which the two sides differ, of which `versions` are all.
+    """
 
     request: RequestId
+    answers: bool
     rows: Annotated[tuple[RawRecord, ...], Meta(max_length=1024)]
-    wanted: Annotated[tuple[Annotated[bytes, Meta(min_length=12, max_length=12)], ...], Meta(max_length=1024)]
+    wanted: Annotated[tuple[RowKey, ...], Meta(max_length=1024)]
+    versions: Versions
+    differing: Annotated[tuple[Annotated[int, Meta(ge=0, le=255)], ...], Meta(max_length=256)]
 
 
 class Leaving(MessageBase, frozen=True, tag=7):
     """The sender leaves in order; it is not to be suspected, and holds no lease any more."""
 
     incarnation: UInt
+
+
+class FindNodes(MessageBase, frozen=True, tag=8):
+    """Whom do you know that is close to this place (cells.py)? Answered by `FoundNodes`."""
+
+    request: RequestId
+    place: Annotated[bytes, Meta(min_length=8, max_length=8)]
+
+
+class FoundNodes(MessageBase, frozen=True, tag=9):
+    """Member records, the closest first."""
+
+    request: RequestId
+    rows: Annotated[tuple[RawRecord, ...], Meta(max_length=8)]
+
+
+class FarJob(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A signed job digest of any cell, and how long ago its replica said it."""
+
+    record: RawRecord
+    age_s: Annotated[int, Meta(ge=0, le=86_400)]
+
+
+class CellDigest(MessageBase, frozen=True, tag=16):
+    """The sender's cell, in sums, and the jobs with the most work that it knows of.
+
+    request: 0 in an answer.  depth: of the cell.  nodes: living ones.  deficit_w: of those that want heat.
+    work_us: CPU time of the free tasks.
+    """
+
+    request: RequestId
+    depth: Depth
+    nodes: Annotated[int, Meta(ge=0, le=1 << 20)]
+    deficit_w: UInt
+    capacity_w: UInt
+    free_slots: Annotated[int, Meta(ge=0, le=1 << 32)]
+    work_us: UInt
+    jobs: Annotated[tuple[FarJob, ...], Meta(max_length=8)]
 
 
 class Steal(MessageBase, frozen=True, tag=10):
@@ -343,6 +404,9 @@ Message = (
     | TableSync
     | TableRows
     | Leaving
+    | FindNodes
+    | FoundNodes
+    | CellDigest
     | Steal
     | Granted
     | Refused

@@ -235,15 +235,19 @@ class Outbox:
         if self._owed:
             self._arm(now_us)
 
+    def keepers(self) -> dict[bytes, None]:
+        """Replicas that are owed results."""
+        return {node: None for owed in self._owed.values() for node in owed.replicas}
+
     def _send_again(self, owed: Owed) -> int:
         """Returns how many replicas there are of which something can be hoped."""
         hopeful = 0
         for node in owed.replicas:
             if node in owed.acknowledged or owed.declined.get(node) in FINAL_REASONS:
                 continue
-            if node == self._ctx.node_id or self._members.is_alive(node):
+            if not self._members.is_gone(node):
                 self._ctx.send(node, owed.delivery)
-                hopeful += owed.declined.get(node) != "unknown-job"
+                hopeful += self._members.is_alive(node) and owed.declined.get(node) != "unknown-job"
         return hopeful
 
     def _find(self, job_id: bytes) -> None:

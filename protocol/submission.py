@@ -154,7 +154,7 @@ class Submission:
             self._reject(own, "the replicas did not answer in time")
         elif silent and not own.durable:
             # Uploads may take longer than the timeout: ask again, and replace only who is not alive.
-            gone = [node for node in silent if not self._members.is_alive(node)]
+            gone = [node for node in silent if self._members.is_gone(node)]
             if gone:
                 self._replace(own, gone[0], "the replica is gone", now_us)
             else:

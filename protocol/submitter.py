@@ -72,6 +72,11 @@ class Submitter(Submission):
         if own is not None and follow:
             self.follow(own.state.job_id, IntervalSet(), True, (), now_us)
 
+    def keepers(self) -> dict[bytes, None]:
+        """Replicas of the jobs that are being submitted or followed."""
+        current = [own for own in self.jobs.values() if own.following or not own.durable]
+        return {node: None for own in current if own.state.replica_record for node in own.state.replicas}
+
     def settle(self, now_us: int) -> None:
         """Do what was put off."""
         put_off, self._put_off = self._put_off, {}
@@ -150,7 +155,7 @@ class Submitter(Submission):
 
     def _follow_other(self, own: OwnJob, now_us: int) -> None:
         """Subscribe at the living replica that is next after the last source."""
-        nodes = [node for node in own.state.replicas if self._members.is_alive(node)]
+        nodes = [node for node in own.state.replicas if not self._members.is_gone(node)]
         good = [node for node in nodes if node not in own.suspects] or nodes
         if not good:
             # Others may have taken their seats meanwhile.
@@ -364,7 +369,7 @@ class Submitter(Submission):
 
     def _tell_replicas(self, own: OwnJob, record: Record) -> None:
         for node in own.state.replicas:
-            if self._members.is_alive(node):
+            if not self._members.is_gone(node):
                 self._ctx.send(node, Records(own.state.job_id, (record.raw,)))
 
     def cancel(self, job_id: bytes) -> None:

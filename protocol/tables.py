@@ -1,115 +1,97 @@
-"""Rows that every node of a cell keeps: member records, heat digests, job digests. The last writer wins.
+"""How the rows of a cell spread: push-pull between peers, at a cost that goes with what differs.
 
-A row is a record that its node signed about itself, so any peer may pass it on. Tables are merged by
-push-pull: one side tells which versions it has (`TableSync`), the other sends what is newer and names what it
-lacks (`TableRows`), and gets that. Nothing is said while nothing changes, but for one exchange in ten, in
-case something was lost.
+An exchange tells only which rows changed since the last one with the same peer (`TableSync.versions`); the other side
+names those that it lacks, tells its own in turn, and gets what it names (`TableRows`, at most twice each way). A new
+peer, and now and then any, is compared with by fingerprints of parts of the key space first (`TableSync.ranges`), so
+that nothing stays different for long. Nothing is said while nothing changes, but for that.
 
-A row that expired stays buried for a while: a peer that still holds it can't bring it back.
+Rows travel when they are asked for, or are younger than an interval: what does not fit is not sent again and again.
+What two peers compare is the smaller of their two cells (`cells.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from .budget import Budget
+from .cells import Cell
 from .context import Context
 from .effects import Reason, TimerKey
 from .messages import TableRows, TableSync, TableVersion
-from .records import Record, RecordError, RecordKind, open_record
+from .records import Record
+from .rows import STAMP_BITS, WANTED_MAX, Rows, Scope, bucket_of, row_key, wire_key
 
-Version = tuple[int, int]
+__all__ = ["Tables", "row_key", "wire_key"]
 
-ROW_KINDS = (RecordKind.MEMBER, RecordKind.HEAT, RecordKind.JOB_DIGEST)
-# The longest: a member record with 8 addresses of 256 bytes and a certificate of 1 KiB.
-ROW_BYTES_MAX = 8 * 1024
-# Rows in one message: far under `message_bytes_max`, the rest follows with the next exchange.
-ANSWER_BYTES_MAX = 256 * 1024
-WANTED_MAX = 1024
+# Changed rows that one exchange tells; if there are more, parts of the key space are compared instead.
+NEWS_MAX = 512
+VERSIONS_MAX = 1024
+# Parts of the key space: a quarter of the rows, at most so many.
+BUCKETS_MAX = 64
+# New rows that a full table asks for in one exchange.
+STRANGE_WANTED = 4
 # Peers that an urgent row is pushed to; they don't push it on, their exchanges spread it.
 URGENT_PUSHES = 4
 FULL_SYNC_EVERY = 10
 # Exchanges that one peer may start: a burst of 8, then 4 an interval.
 SYNCS_BURST = 8
 SYNCS_AN_INTERVAL = 4
-
-
-def row_key(record: Record) -> bytes:
-    """The row's key among those of its kind: the node's id, and the job's after it in a job digest."""
-    if record.kind is RecordKind.JOB_DIGEST:
-        return bytes(record.body.replica + record.body.job_id)
-    return bytes(record.body.node)
-
-
-def wire_key(kind: RecordKind, key: bytes) -> bytes:
-    """12 bytes that stand for (kind, key) in versions on the wire."""
-    return sha256(b"hearthmesh/row" + bytes([kind]) + key).digest()[:12]
+# Among many peers a node exchanges with few for a while, since what two tell each other goes with the time between.
+PARTNERS = 4
+MANY_PEERS = 8
+PARTNER_TICKS = 8
+# Messages that an exchange allows each side to answer.
+TURNS = 2
 
 
 @dataclass(slots=True)
-class _Row:
-    record: Record
-    key: bytes
-    version: Version
-    since_us: int
+class _Exchange:
+    """One that is on its way. request: its number, 0 for none.  at: our changes when we told ours.
+
+    turns: messages of the peer's that we still answer.  buckets: parts of the key space that were compared.
+    complete: whether all was told.
+    """
+
+    request: int = 0
+    at: int = -1
+    turns: int = 0
+    buckets: int = 0
+    complete: bool = True
 
 
 @dataclass(slots=True)
 class _Peer:
-    """seen: how many changes of ours the peer surely has.  request, asked_at: the exchange on its way."""
+    """seen: how many changes of ours the peer surely was told of, -1 if it has to be compared with.
+
+    depth: of its cell, as it last said.  awaited: rows that we asked for and that did not come yet.
+    """
 
     syncs: Budget
     rows: Budget
+    depth: int | None = None
     seen: int = -1
-    request: int = 0
-    asked_at: int = -1
+    awaited: int = 0
+    asked: _Exchange = field(default_factory=_Exchange)
+    answered: _Exchange = field(default_factory=_Exchange)
 
 
-class Tables:
-    """One node's rows. Bounded by `table_entries_max`, its own rows apart."""
+class Tables(Rows):
+    """See the module. Bounded by `table_entries_max` rows."""
 
     def __init__(
         self,
         ctx: Context,
         on_row: Callable[[Record, int], None],
         admits: Callable[[Record, int], bool] = lambda _record, _now_us: True,
+        wants: Callable[[Record], bool] = lambda _record: True,
+        cell: Cell | None = None,
     ) -> None:
-        """on_row: told of each row that another node wrote and that is news, with the time.
-
-        admits: whether a row with a good signature may be here at all.
-        """
-        self._ctx = ctx
-        self._on_row = on_row
-        self._admits = admits
-        self._rows: dict[bytes, _Row] = {}
-        self._buried: dict[bytes, tuple[Version, int]] = {}
-        self._sorted: dict[RecordKind, list[Record]] = {}
-        self._rows_by_author: dict[bytes, int] = {}
+        super().__init__(ctx, on_row, admits, wants)
+        self._cell = cell or Cell(ctx.node_id, ctx.config)
         self._peers: dict[bytes, _Peer] = {}
-        self._changes = 0
+        self._partners: list[bytes] = []
         self._ticks = 0
-        self._swept_us = 0
-
-    # -- questions ---------------------------------------------------------------------------------------
-
-    def rows(self, kind: RecordKind) -> list[Record]:
-        """All rows of a kind, this node's own included, in the order of their keys. Not to be changed."""
-        found = self._sorted.get(kind)
-        if found is None:
-            rows = [row for row in self._rows.values() if row.record.kind is kind]
-            found = [row.record for row in sorted(rows, key=lambda row: row.key)]
-            self._sorted[kind] = found
-        return found
-
-    def get(self, kind: RecordKind, key: bytes) -> Record | None:
-        """key: as `row_key` says."""
-        row = self._rows.get(wire_key(kind, key))
-        return row.record if row else None
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     # -- life ---------------------------------------------------------------------------------------------
 
@@ -124,87 +106,78 @@ class Tables:
     def peer_connected(self, peer: bytes, now_us: int) -> None:
         """A new peer may lack all that we have, and have all that we lack."""
         entries, interval_us = self._ctx.config.table_entries_max, self._ctx.config.sync_interval_us
-        self._peers[peer] = _Peer(
+        known = self._peers[peer] = _Peer(
             Budget(SYNCS_BURST, SYNCS_AN_INTERVAL, interval_us, now_us),
             Budget(2 * entries, max(1, entries // 2), interval_us, now_us),
         )
-        self._sync_with(peer)
+        scope = self._scope(peer, known)
+        if scope is not None:
+            self._compare_with(peer, known, scope)
 
     def peer_lost(self, peer: bytes) -> None:
         self._peers.pop(peer, None)
+        if peer in self._partners:
+            self._partners.remove(peer)
+
+    def heard_depth(self, peer: bytes, depth: int) -> None:
+        """A linked peer said how deep its cell is."""
+        known = self._peers.get(peer)
+        if known is not None:
+            known.depth = depth
+
+    def depths(self) -> list[tuple[int, int]]:
+        """(level, depth) of linked peers that said it."""
+        return [(self._cell.level(peer), known.depth) for peer, known in self._peers.items() if known.depth is not None]
+
+    def shares_rows(self, peer: bytes) -> bool:
+        """Whether a linked peer's cell and this one's overlap, as far as is known."""
+        known = self._peers.get(peer)
+        return known is not None and self._scope(peer, known) is not None
 
     def publish(self, record: Record, now_us: int, urgent: bool) -> None:
         """Put a row of this node's own; it replaces the one before.
 
         urgent: a few connected peers get it at once; else it goes along with the next exchanges.
         """
-        assert record.author == self._ctx.node_id and record.kind in ROW_KINDS
-        self._put(record, row_key(record), _version(record), now_us)
+        self.put_own(record, now_us)
         if urgent:
-            for peer in self._ctx.sample(list(self._peers), URGENT_PUSHES):
-                self._ctx.send(peer, TableRows(0, (record.raw,), ()))
+            mates = [peer for peer in self._peers if self.shares_rows(peer)]
+            for peer in self._ctx.sample(mates, URGENT_PUSHES):
+                self._ctx.send(peer, TableRows(0, False, (record.raw,), (), (), ()))
 
-    def forget_node(self, node: bytes, now_us: int = 0) -> None:
-        """Drop and bury all rows of a node that is gone. now_us: from when on they stay buried.
+    def _scope(self, peer: bytes, known: _Peer) -> Scope | None:
+        depth = self._cell.depth if known.depth is None else known.depth
+        return self._cell.common(peer, depth)
 
-        A later version, as of the node's next life, is taken again.
-        """
-        if node == self._ctx.node_id:
+    # -- beginning an exchange -----------------------------------------------------------------------------
+
+    def _compare_with(self, peer: bytes, known: _Peer, scope: Scope) -> None:
+        """By fingerprints of parts of the key space."""
+        buckets = 1
+        while buckets < BUCKETS_MAX and 4 * buckets < len(self):
+            buckets *= 2
+        ranges = tuple(part.to_bytes(STAMP_BITS // 8, "big") for part in self.fingerprints(scope, buckets))
+        self._ask(peer, known, scope, ranges, ())
+
+    def _tell_news(self, peer: bytes, known: _Peer, scope: Scope) -> None:
+        """By versions of what changed since the last time; nothing if that is nothing."""
+        changed = self.changed_since(known.seen, scope, NEWS_MAX)
+        if changed is None:
+            self._compare_with(peer, known, scope)
             return
-        for wire, row in list(self._rows.items()):
-            if row.record.author == node:
-                self._bury(wire, row, max(now_us, self._swept_us))
+        news = tuple(TableVersion(wire, row.version) for wire, row in changed if row.source != peer)
+        if news:
+            self._ask(peer, known, scope, (), news)
+        else:
+            known.seen = self._changes
 
-    # -- merging ------------------------------------------------------------------------------------------
+    def _ask(
+        self, peer: bytes, known: _Peer, scope: Scope, ranges: tuple[bytes, ...], news: tuple[TableVersion, ...]
+    ) -> None:
+        known.asked = _Exchange(self._ctx.next_request(), self._changes, TURNS, len(ranges))
+        self._ctx.send(peer, TableSync(known.asked.request, self._cell.depth, scope[0], ranges, news))
 
-    def merge(self, raw: bytes, from_peer: bytes, now_us: int) -> bool:
-        """Take a row from a peer if it is good and news. False: the peer broke a rule, and is penalised.
-
-        A row that is known, older, of this node itself or one too many of its author is no offence.
-        """
-        reason = self._take(raw, now_us)
-        if reason is not None:
-            self._ctx.penalise(from_peer, reason)
-        return reason is None
-
-    def _take(self, raw: bytes, now_us: int) -> Reason | None:
-        if len(raw) > ROW_BYTES_MAX:
-            return Reason.TOO_BIG
-        try:
-            claimed = open_record(raw, check_signature=False)
-            if claimed.kind not in ROW_KINDS:
-                return Reason.MALFORMED
-            key, version = row_key(claimed), _version(claimed)
-            if claimed.author != key[:32]:
-                return Reason.WRONG_AUTHOR
-            if not self._is_news(claimed, key, version):
-                return None
-            record = open_record(raw)
-        except RecordError as error:
-            return Reason.BAD_SIGNATURE if error.reason == "bad-signature" else Reason.MALFORMED
-        if not self._admits(record, now_us):
-            return Reason.NOT_ADMITTED
-        self._put(record, key, version, now_us)
-        self._on_row(record, now_us)
-        return None
-
-    def _is_news(self, claimed: Record, key: bytes, version: Version) -> bool:
-        """Decided before the signature is checked, which costs 50 times as much."""
-        if claimed.author == self._ctx.node_id:
-            return False
-        wire = wire_key(claimed.kind, key)
-        row = self._rows.get(wire)
-        if row is not None:
-            return row.key == key and row.version < version
-        buried = self._buried.get(wire)
-        if buried is not None and version <= buried[0]:
-            return False
-        return self._rows_by_author.get(claimed.author, 0) < self._rows_an_author()
-
-    def _rows_an_author(self) -> int:
-        return max(2, self._ctx.config.table_entries_max // 4)
-
-    # -- exchange -----------------------------------------------------------------------------------------
+    # -- answering -----------------------------------------------------------------------------------------
 
     def on_message(self, peer: bytes, message: TableSync | TableRows, now_us: int) -> None:
         known = self._peers.get(peer)
@@ -219,22 +192,72 @@ class Tables:
         if not known.syncs.spend(1, now_us):
             self._ctx.penalise(peer, Reason.TOO_MANY)
             return
+        buckets = len(message.ranges)
+        if buckets & (buckets - 1):
+            self._ctx.penalise(peer, Reason.MALFORMED)
+            return
+        known.depth = message.depth
+        scope = self._scope(peer, known)
+        if scope is None:
+            # Whoever owns these tables tells the peer how deep the own cell is.
+            return
+        known.answered = _Exchange(message.request, self._changes, TURNS)
+        if scope[0] != message.scope:
+            # One of us has split or merged meanwhile: this one knows both depths, and asks anew.
+            self._compare_with(peer, known, scope)
+        elif buckets:
+            self._answer_ranges(peer, known, message, scope)
+        else:
+            self._answer_news(peer, known, message, scope, now_us)
+
+    def _answer_ranges(self, peer: bytes, known: _Peer, message: TableSync, scope: Scope) -> None:
+        buckets = len(message.ranges)
+        sums = self.fingerprints(scope, buckets)
+        differing = [at for at, part in enumerate(message.ranges) if int.from_bytes(part, "big") != sums[at]]
+        by_bucket: dict[int, list[TableVersion]] = {at: [] for at in differing}
+        for wire, row in self.within(scope):
+            at = bucket_of(wire, buckets)
+            if at in by_bucket:
+                by_bucket[at].append(TableVersion(wire, row.version))
+        versions: list[TableVersion] = []
+        told: list[int] = []
+        for at, part in by_bucket.items():
+            if len(versions) + len(part) > VERSIONS_MAX:
+                break
+            versions.extend(part)
+            told.append(at)
+        known.answered.complete = len(told) == len(differing)
+        self._ctx.send(peer, TableRows(message.request, True, (), (), tuple(versions), tuple(told)))
+        if not differing:
+            known.seen = self._changes
+
+    def _answer_news(self, peer: bytes, known: _Peer, message: TableSync, scope: Scope, now_us: int) -> None:
         theirs = {each.key: each.version for each in message.versions}
-        newer = [wire for wire, row in self._rows.items() if theirs.get(wire, (-1, -1)) < row.version]
-        rows, complete = self._raw_rows(newer)
-        wanted = [wire for wire, version in theirs.items() if self._lacks(wire, version)]
-        self._ctx.send(peer, TableRows(message.request, rows, tuple(wanted[:WANTED_MAX])))
-        if complete:
+        newer = [wire for wire in theirs if wire in self._rows and theirs[wire] < self._rows[wire].version]
+        wanted = self._wanted(known, message.versions)
+        versions: list[TableVersion] = []
+        changed = self.changed_since(known.seen, scope, NEWS_MAX) if known.seen >= 0 else None
+        for wire, row in changed or ():
+            if wire in theirs or row.source == peer:
+                continue
+            # What is brand-new the peer surely lacks.
+            if now_us - row.since_us < self._ctx.config.sync_interval_us:
+                newer.append(wire)
+            else:
+                versions.append(TableVersion(wire, row.version))
+        rows, complete = self.raw_rows(newer)
+        known.answered.complete = complete and changed is not None
+        self._ctx.send(peer, TableRows(message.request, True, rows, wanted, tuple(versions), ()))
+        if not versions and known.answered.complete:
             known.seen = self._changes
 
     def _on_rows(self, peer: bytes, known: _Peer, message: TableRows, now_us: int) -> None:
-        if not known.rows.spend(len(message.rows), now_us):
+        expected = min(known.awaited, len(message.rows))
+        known.awaited -= expected
+        if not known.rows.spend(len(message.rows) - expected, now_us):
             self._ctx.penalise(peer, Reason.TOO_MANY)
             return
-        answer = message.request != 0 and message.request == known.request
-        if answer:
-            known.request = 0
-            known.seen = max(known.seen, known.asked_at)
+        exchange = self._exchange_of(known, message)
         # What the peer itself brings is no news for it.
         up_to_date = known.seen == self._changes
         for raw in message.rows:
@@ -242,39 +265,52 @@ class Tables:
                 return
         if up_to_date:
             known.seen = self._changes
-        if answer and message.wanted:
-            rows, complete = self._raw_rows(message.wanted)
-            self._ctx.send(peer, TableRows(message.request, rows, ()))
-            if not complete:
-                known.seen = -1
+        if exchange is None:
+            return
+        mine = exchange is known.asked
+        first = exchange.turns == TURNS
+        exchange.turns -= 1
+        if first and exchange.complete:
+            known.seen = max(known.seen, exchange.at)
+        versions = self._versions_in(known, peer, message) if mine and first and message.differing else ()
+        rows, complete = self.raw_rows(message.wanted)
+        wanted = self._wanted(known, message.versions)
+        if not complete:
+            known.seen = -1
+        # Who told versions hears that they came.
+        if rows or wanted or versions or (mine and first and message.versions):
+            self._ctx.send(peer, TableRows(message.request, not mine, rows, wanted, versions, ()))
 
-    def _lacks(self, wire: bytes, version: Version) -> bool:
-        row = self._rows.get(wire)
-        if row is not None:
-            return row.version < version and row.record.author != self._ctx.node_id
-        buried = self._buried.get(wire)
-        return buried is None or buried[0] < version
+    @staticmethod
+    def _exchange_of(known: _Peer, message: TableRows) -> _Exchange | None:
+        """The exchange that a message goes on with; None if it is pushed, late, or one too many."""
+        exchange = known.asked if message.answers else known.answered
+        return exchange if message.request and exchange.request == message.request and exchange.turns else None
 
-    def _raw_rows(self, wires: Iterable[bytes]) -> tuple[tuple[bytes, ...], bool]:
-        """Rows up to the bound of one message, and whether that was all."""
-        rows: list[bytes] = []
-        size_bytes = 0
-        for wire in wires:
-            row = self._rows.get(wire)
-            if row is None:
-                continue
-            size_bytes += len(row.record.raw)
-            if size_bytes > ANSWER_BYTES_MAX or len(rows) == WANTED_MAX:
-                return tuple(rows), False
-            rows.append(row.record.raw)
-        return tuple(rows), True
+    def _versions_in(self, known: _Peer, peer: bytes, message: TableRows) -> tuple[TableVersion, ...]:
+        """What the peer lacks in the parts in which we differ."""
+        scope = self._scope(peer, known)
+        buckets = known.asked.buckets
+        if scope is None or not buckets:
+            return ()
+        theirs = {each.key: each.version for each in message.versions}
+        parts = dict.fromkeys(message.differing)
+        found = [
+            TableVersion(wire, row.version)
+            for wire, row in self.within(scope)
+            if bucket_of(wire, buckets) in parts and theirs.get(wire, (-1, -1)) < row.version
+        ]
+        return tuple(found[:VERSIONS_MAX])
 
-    def _sync_with(self, peer: bytes) -> None:
-        known = self._peers[peer]
-        known.request = self._ctx.next_request()
-        known.asked_at = self._changes
-        versions = tuple(TableVersion(wire, row.version) for wire, row in self._rows.items())
-        self._ctx.send(peer, TableSync(known.request, versions))
+    def _wanted(self, known: _Peer, versions: tuple[TableVersion, ...]) -> tuple[bytes, ...]:
+        lacking = [each.key for each in versions if self.lacks(each.key, each.version)]
+        if self.full:
+            # Most would find no room. Of some the author may be due a share.
+            strange = [key for key in lacking if key not in self._rows]
+            lacking = [key for key in lacking if key in self._rows] + strange[:STRANGE_WANTED]
+        wanted = tuple(lacking[:WANTED_MAX])
+        known.awaited += len(wanted)
+        return wanted
 
     # -- time ---------------------------------------------------------------------------------------------
 
@@ -283,61 +319,32 @@ class Tables:
         if key[0] != "sync":
             return
         self._ctx.set_timer(("sync", b""), now_us + self._ctx.config.sync_interval_us)
-        self._sweep(now_us)
+        self.sweep(now_us)
         self._ticks += 1
-        peers = list(self._peers)
-        if not peers:
+        peer = self._next_partner()
+        if peer is None:
             return
-        peer = peers[self._ctx.rng.randrange(len(peers))]
-        if self._peers[peer].seen != self._changes or self._ticks % FULL_SYNC_EVERY == 0:
-            self._sync_with(peer)
-
-    def _sweep(self, now_us: int) -> None:
-        """Bury what was not renewed in time; member records stay as long as their node does."""
-        ttl_us = self._ctx.config.digest_ttl_us
-        if now_us - self._swept_us < ttl_us // 16:
+        known = self._peers[peer]
+        scope = self._scope(peer, known)
+        if scope is None:
             return
-        self._swept_us = now_us
-        for wire, row in list(self._rows.items()):
-            if row.record.kind is not RecordKind.MEMBER and now_us - row.since_us >= ttl_us:
-                self._bury(wire, row, now_us)
-        for wire, (_, until_us) in list(self._buried.items()):
-            if until_us <= now_us:
-                del self._buried[wire]
+        if known.seen < 0 or self._ticks % FULL_SYNC_EVERY == 0:
+            self._compare_with(peer, known, scope)
+        elif known.seen != self._changes:
+            self._tell_news(peer, known, scope)
 
-    # -- rows ---------------------------------------------------------------------------------------------
-
-    def _put(self, record: Record, key: bytes, version: Version, now_us: int) -> None:
-        wire = wire_key(record.kind, key)
-        if wire not in self._rows:
-            self._rows_by_author[record.author] = self._rows_by_author.get(record.author, 0) + 1
-            self._buried.pop(wire, None)
-        self._rows[wire] = _Row(record, key, version, now_us)
-        self._sorted.pop(record.kind, None)
-        self._changes += 1
-        if len(self._rows) > self._ctx.config.table_entries_max:
-            self._evict(now_us)
-
-    def _evict(self, now_us: int) -> None:
-        """Bury the oldest row, of strangers first: rows of connected peers are of nodes that surely exist."""
-        others = [item for item in self._rows.items() if item[1].record.author != self._ctx.node_id]
-        if others:
-            wire, row = min(others, key=lambda item: (item[1].record.author in self._peers, item[1].since_us))
-            self._bury(wire, row, now_us)
-
-    def _bury(self, wire: bytes, row: _Row, now_us: int) -> None:
-        del self._rows[wire]
-        self._sorted.pop(row.record.kind, None)
-        left = self._rows_by_author[row.record.author] - 1
-        if left:
-            self._rows_by_author[row.record.author] = left
-        else:
-            del self._rows_by_author[row.record.author]
-        memory_us = max(2 * self._ctx.config.digest_ttl_us, self._ctx.config.dead_memory_us)
-        self._buried[wire] = (row.version, now_us + memory_us)
-        if len(self._buried) > self._ctx.config.table_entries_max:
-            del self._buried[next(iter(self._buried))]
-
-
-def _version(record: Record) -> Version:
-    return (record.body.incarnation, record.body.sequence)
+    def _next_partner(self) -> bytes | None:
+        """Any of a few peers; of many those that this node keeps to for a while, one of them a new one now and then."""
+        mates = [peer for peer in self._peers if self.shares_rows(peer)]
+        if not mates:
+            return None
+        rng = self._ctx.rng
+        if len(mates) <= MANY_PEERS:
+            return mates[rng.randrange(len(mates))]
+        self._partners = [peer for peer in self._partners if peer in mates]
+        if self._ticks % PARTNER_TICKS == 0 and self._partners:
+            self._partners.pop(0)
+        if len(self._partners) < PARTNERS:
+            others = [peer for peer in mates if peer not in self._partners]
+            self._partners.extend(self._ctx.sample(others, PARTNERS - len(self._partners)))
+        return self._partners[rng.randrange(len(self._partners))]

@@ -7,6 +7,7 @@ lost reply costs `steal_timeout_us`, nothing more.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -16,12 +17,26 @@ from .effects import TimerKey
 from .heat import HeatBoard
 from .membership import Membership
 from .messages import Refused, Steal
-from .records import RecordKind
+from .records import JobDigest, RecordKind
 from .tables import Tables
 
 # After a refusal a victim is left alone this long, unless its digest says that it has more.
 REFUSED_US = 500_000
 IDLE_BACKOFF_MAX = 4
+# Of the idle nodes of other cells so many a free task try their luck at a job, not all of them.
+TRIES_A_TASK = 4
+
+
+class FarWork(Protocol):
+    """Work of other cells, and the way to it."""
+
+    def far_jobs(self, now_us: int) -> list[JobDigest]: ...
+
+    def mesh_nodes(self) -> int: ...
+
+    def can_reach(self, node: bytes) -> bool: ...
+
+    def reach(self, node: bytes) -> None: ...
 
 
 @dataclass(slots=True)
@@ -50,6 +65,7 @@ class Thief:
         self.steals = 0
         self.granted = 0
         self.stolen_from: dict[bytes, int] = {}
+        self.far: FarWork | None = None
 
     def want(self, hunger: Steal, *, idle: bool, now_us: int) -> None:
         """Steal, unless a steal is on its way or the last round found nothing and the wait is not over.
@@ -79,6 +95,7 @@ class Thief:
     def _choose(self, hunger: Steal, now_us: int) -> bytes | None:
         """Power of two choices among those that seem to have work."""
         victims = [v for v in self._victims(hunger) if self._refused_until.get(v.node, 0) <= now_us]
+        victims = victims or self._far_victims(hunger, now_us)
         if not victims:
             return None
         first = victims[self._ctx.rng.randrange(len(victims))]
@@ -92,8 +109,7 @@ class Thief:
             digest = record.body
             if digest.finished or digest.free_tasks == 0:
                 continue
-            runs = hunger.wasm if digest.runtime == "wasm" else digest.command in hunger.native
-            if not runs or digest.job_id in hunger.excluded:
+            if not _runs(hunger, digest):
                 continue
             known = work_us.get(digest.replica, 0)
             work_us[digest.replica] = known + digest.free_tasks * (digest.task_us or unknown_us)
@@ -105,6 +121,26 @@ class Thief:
             for node, work in sorted(work_us.items())
             if node == self._ctx.node_id or self._members.is_alive(node)
         ]
+
+    def _far_victims(self, hunger: Steal, now_us: int) -> list[Victim]:
+        """Replicas of other cells, when this one has nothing: each with a chance that goes with its free tasks, so
+        that not the whole mesh comes. Where one is that is no member is asked first."""
+        if self.far is None:
+            return []
+        found: list[Victim] = []
+        nodes = 0
+        for digest in self.far.far_jobs(now_us):
+            if digest.finished or not _runs(hunger, digest) or self._refused_until.get(digest.replica, 0) > now_us:
+                continue
+            nodes = nodes or self.far.mesh_nodes()
+            if self._ctx.rng.randrange(nodes) >= TRIES_A_TASK * digest.free_tasks:
+                continue
+            if self.far.can_reach(digest.replica):
+                task_us = digest.task_us or self._ctx.config.batch_target_us
+                found.append(Victim(digest.replica, digest.free_tasks * task_us))
+            else:
+                self.far.reach(digest.replica)
+        return found
 
     def _register_lifelines(self, hunger: Steal, now_us: int) -> None:
         """Park at replicas of this cell, some of which the next job will have; this node counts too."""
@@ -190,3 +226,9 @@ class Thief:
         self._outstanding = None
         self._ctx.cancel_timer(("steal", b""))
         self._ctx.cancel_timer(("steal-idle", b""))
+
+
+def _runs(hunger: Steal, digest: JobDigest) -> bool:
+    """Whether tasks of the job are of any use to the thief, as far as its digest says."""
+    runs = hunger.wasm if digest.runtime == "wasm" else digest.command in hunger.native
+    return runs and digest.job_id not in hunger.excluded

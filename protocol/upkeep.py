@@ -15,6 +15,7 @@ from .messages import (
 from .placement import candidates_from, replacement
 from .reconcile import answers, opening, respond, respond_ids
 from .records import (
+    JobDigest,
     RecordKind,
     ReplicaSet,
     sign_record,
@@ -37,6 +38,8 @@ class Upkeep(Granter):
         self._forgotten: dict[bytes, None] = {}
         self._replacing: dict[bytes, None] = {}
         self._reconcile_cursor = 0
+        # Members of the sets of jobs that are not over, as of the last look.
+        self.seats: dict[bytes, None] = {}
 
     def has_forgotten(self, job_id: bytes) -> bool:
         return job_id in self._forgotten
@@ -97,6 +100,16 @@ class Upkeep(Granter):
         kept.level = True
         self._after_freeing(kept, now_us)
 
+    def on_digest(self, digest: JobDigest) -> None:
+        """Another says that it keeps a job of this node's, and is in no set of which we know: tell it of ours.
+
+        Two lives of a client may have placed one job twice; whoever has learnt of the other's set compares with it.
+        """
+        kept = self.jobs.get(digest.job_id)
+        if kept is not None and not kept.state.was_replica(digest.replica):
+            path = tuple(record.raw for record in kept.state.replica_path())
+            self._ctx.send(digest.replica, Records(digest.job_id, path))
+
     def on_reconcile(self, peer: bytes, message: Reconcile, now_us: int) -> None:
         """Answer for the ranges that differ."""
         job_id = message.job_id
@@ -147,6 +160,9 @@ class Upkeep(Granter):
                 continue
             if record.kind in (RecordKind.SPEC, RecordKind.REPLICA_SET):
                 small.update(dict.fromkeys(kept.state.context()))
+                # Why this node is one of them, where the newest set does not say it.
+                own = kept.state.replica_path(self._ctx.node_id)
+                small.update(dict.fromkeys(part.raw for part in own))
             else:
                 small[record.raw] = None
         raws = tuple(small)
@@ -191,13 +207,10 @@ class Upkeep(Granter):
 
     def _watch_seats(self, now_us: int) -> None:
         """Each member that is not there is replaced after the grace time; if nobody could take its seat, later."""
-        empty = dict.fromkeys(
-            node
-            for kept in self.jobs.values()
-            if kept.settled_us is None
-            for node in kept.state.replicas
-            if node != self._ctx.node_id and node not in self._replacing and not self._members.is_alive(node)
+        self.seats = dict.fromkeys(
+            node for kept in self.jobs.values() if kept.settled_us is None for node in kept.state.replicas
         )
+        empty = [node for node in self.seats if node not in self._replacing and self._members.is_gone(node)]
         for node in empty:
             self._replacing[node] = None
             self._ctx.set_timer(("replace", node), now_us + self._ctx.config.replica_grace_us)
@@ -205,7 +218,7 @@ class Upkeep(Granter):
     def _replace(self, dead: bytes, now_us: int) -> None:
         """Put the next in rendezvous order in a dead member's place, where this node is the first alive."""
         self._replacing.pop(dead, None)
-        if self._members.is_alive(dead):
+        if not self._members.is_gone(dead):
             return
         rows = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
         alive = [row for row in rows if self._members.is_alive(row.node) or row.node == self._ctx.node_id]
@@ -214,7 +227,7 @@ class Upkeep(Granter):
             members = kept.state.replicas
             if dead not in members or kept.settled_us is not None:
                 continue
-            first = next((n for n in members if n == self._ctx.node_id or self._members.is_alive(n)), None)
+            first = next((n for n in members if not self._members.is_gone(n)), None)
             if first != self._ctx.node_id:
                 continue
             successor = replacement(kept.state.job_id, members, dead, candidates)

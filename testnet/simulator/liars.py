@@ -151,7 +151,7 @@ class LyingDigests(Liar):
 
     def say(self, life: Life, peer: bytes, message: Message) -> None:
         if isinstance(message, TableRows):
-            message = TableRows(message.request, tuple(map(self._exaggerate, message.rows)), message.wanted)
+            message = replace(message, rows=tuple(map(self._exaggerate, message.rows)))
         super().say(life, peer, message)
 
     def _exaggerate(self, raw: bytes) -> bytes:
@@ -212,7 +212,7 @@ class Flooder(Liar):
     def say(self, life: Life, peer: bytes, message: Message) -> None:
         super().say(life, peer, message)
         for number in range(20):
-            useless: Message = TableSync(number, ()) if number % 2 else Ping(number, ())
+            useless: Message = TableSync(number, 0, 0, (), ()) if number % 2 else Ping(number, ())
             self.world.engine.after(self.dice.below(100 * MS), self._more, life, peer, useless)
 
     def _more(self, life: Life, peer: bytes, message: Message) -> None:

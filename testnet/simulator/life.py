@@ -293,7 +293,7 @@ class Life:
     def _disconnect(self, effect: Disconnect) -> None:
         peer = self.world.by_id.get(effect.peer)
         if peer is not None and peer.index in self.links:
-            self.world.network.close(self, peer.index)
+            self.world.network.close(self, peer.index, reset=False)
             self.lost(peer, False)
 
     def _on_penalise(self, effect: Penalise) -> None:

@@ -92,6 +92,10 @@ def _nothing(*_: Any, **__: Any) -> None:
     return None
 
 
+def _always(*_: Any, **__: Any) -> bool:
+    return True
+
+
 def _acknowledge_first(self: Replica, header: Any, message: Any, peer: bytes, now_us: int) -> None:
     """The worker hears that its batch is on disk before anything is written."""
     self._ctx.send(header.author, Stored(header.body.job_id, (header.id,)))
@@ -291,8 +295,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "keep every row",
         ("bounds",),
-        replace(_CALM, preset="few rows", nodes=6),
-        lambda: [(Tables, "_evict", _nothing)],
+        replace(_CALM, preset="few rows", nodes=12),
+        lambda: [(Tables, "_has_room", _always), (Tables, "_evict", _nothing)],
     ),
     Mutant(
         "penalise a peer for its first exchange",

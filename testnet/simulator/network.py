@@ -293,15 +293,18 @@ class Network:
             return False
         return life.banned_until_us.get(other.index, 0) <= self._engine.now_us
 
-    def close(self, life: Life, peer_index: int, *, silently: bool = False) -> None:
-        """This end closes the link. The other end hears of it, or silently has to find out by its keepalive."""
+    def close(self, life: Life, peer_index: int, *, silently: bool = False, reset: bool = True) -> None:
+        """This end closes the link. The other end hears of it, or silently has to find out by its keepalive.
+
+        reset: as a process's end does it; else it says goodbye.
+        """
         link = life.links.pop(peer_index, None)
         if link is None:
             return
         side = link.side(life)
         link.open[side] = False
         delay_us = self._keepalive_us() if silently else link.latency_us
-        self._engine.after(delay_us, self._end, link, 1 - side, not silently)
+        self._engine.after(delay_us, self._end, link, 1 - side, reset and not silently)
 
     def _end(self, link: Link, side: int, reset: bool) -> None:
         if not link.open[side]:

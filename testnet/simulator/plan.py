@@ -143,9 +143,21 @@ SLOW = replace(
     steal_idle_us=30 * SECOND,
     lifeline_ttl_us=600 * SECOND,
 )
-# Bounds that a handful of machines reaches: of tables alone, and of what a node knows of the mesh.
+# Bounds that a handful of machines reaches: a table too small for its cell, as nothing but a fault makes it; and cells
+# of a few nodes, with all other bounds by the formulas of the real ones.
 FEW_ROWS = replace(PRESETS["local"], table_entries_max=14)
-SMALL_CELL = replace(PRESETS["local"], members_max=6, table_entries_max=64, active_view_max=4)
+SMALL_CELL = replace(
+    PRESETS["local"],
+    cell_split=8,
+    cell_merge=2,
+    cell_patience_us=20 * SECOND,
+    cell_interval_us=3 * SECOND,
+    contacts_a_level=2,
+    members_max=28,
+    table_entries_max=112,
+    active_view_max=4,
+    links_kept=24,
+)
 SIMULATED_PRESETS = {**PRESETS, "slow": SLOW, "few rows": FEW_ROWS, "small cell": SMALL_CELL}
 
 

@@ -42,6 +42,7 @@ BOOTSTRAPS = 3
 BOOTSTRAP_POOL = 8
 BOOTSTRAP_AGAIN_US = 5 * SECOND
 REDIAL_US = 30 * SECOND
+REDIAL_MOST_US = 960 * SECOND
 NODE_ROLES = Role.WORKER | Role.REPLICA | Role.SUBMITTER
 YEAR_S = 365 * 86_400
 PROGRAM_BYTES = 100_000
@@ -247,14 +248,17 @@ class World:
         public = [m.index for m in self.nodes[:BOOTSTRAP_POOL] if not m.behind_nat and m is not machine]
         return self._boot_dice.some(public, BOOTSTRAPS)
 
-    def _bootstrap(self, life: Life, known: list[int]) -> None:
-        """Soon again while there is no link; now and then in any case."""
+    def _bootstrap(self, life: Life, known: list[int], redial_us: int = REDIAL_US) -> None:
+        """Soon again while there is no link; in any case after twice as long each time, as real nodes do."""
         if not life.runs:
             return
         for index in known:
             life.book[index] = None
             self.network.dial(life, self.machines[index])
-        self.engine.after(REDIAL_US if life.links else BOOTSTRAP_AGAIN_US, self._bootstrap, life, known)
+        if life.links:
+            self.engine.after(redial_us, self._bootstrap, life, known, min(REDIAL_MOST_US, 2 * redial_us))
+        else:
+            self.engine.after(BOOTSTRAP_AGAIN_US, self._bootstrap, life, known)
 
     def _step_heat(self, life: Life) -> None:
         if not life.runs:

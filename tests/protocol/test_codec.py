@@ -173,7 +173,7 @@ def test_nothing_is_no_message() -> None:
 
 def test_message_over_the_limit_is_refused_whatever_it_says() -> None:
     rows = (b"r" * (1024 * 1024),) * 5
-    raw = encode_message(TableRows(1, rows, ()))
+    raw = encode_message(TableRows(1, True, rows, (), (), ()))
     assert len(raw) > MESSAGE_BYTES_MAX
     with pytest.raises(DecodeError):
         decode_message(raw)

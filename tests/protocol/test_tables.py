@@ -22,7 +22,8 @@ from hearthmesh.protocol.records import (
     RecordKind,
     sign_record,
 )
-from hearthmesh.protocol.tables import SYNCS_BURST, Tables, row_key, wire_key
+from hearthmesh.protocol.rows import bucket_of
+from hearthmesh.protocol.tables import SYNCS_BURST, TURNS, Tables, row_key, wire_key
 from tests.protocol.arena import Arena, Node, arena_of, context, identity
 
 ALICE, BOB, CAROL = (identity(number).node_id for number in (1, 2, 3))
@@ -245,7 +246,7 @@ def test_bad_row_is_refused_and_its_bringer_penalised(raw: bytes, reason: Reason
 
 def test_rows_after_a_bad_one_are_not_looked_at() -> None:
     tables, ctx, news = table()
-    tables.on_message(BOB, TableRows(0, (heat(2).raw, heat(3, about=2).raw, heat(3).raw), ()), 0)
+    tables.on_message(BOB, TableRows(0, False, (heat(2).raw, heat(3, about=2).raw, heat(3).raw), (), (), ()), 0)
     assert ctx.take_effects() == [Penalise(BOB, Reason.WRONG_AUTHOR)]
     assert news == [heat(2)]
 
@@ -265,33 +266,54 @@ def test_author_has_a_bounded_share_of_the_table() -> None:
     assert len(tables.rows(RecordKind.JOB_DIGEST)) == 4
 
 
-def test_full_table_drops_the_oldest_rows_of_strangers_and_never_its_own() -> None:
-    config = replace(LAN, table_entries_max=4)
-    tables, _, _ = table(config)
+def test_full_table_keeps_what_it_has_and_takes_from_who_has_most() -> None:
+    config = replace(LAN, table_entries_max=8)
+    tables, ctx, _ = table(config)
     tables.publish(heat(1), 0, False)
-    tables.merge(heat(2).raw, BOB, 1)
+    for record in (member(2), job(2, bytes(32)), heat(3), heat(4), heat(5), heat(6), heat(7)):
+        assert tables.merge(record.raw, BOB, 1)
+    for number in range(10, 20):
+        assert tables.merge(heat(number).raw, BOB, number)
+    assert len(tables) == 8 and ctx.take_effects() == [], "no room, and nobody's fault"
+    tables.merge(job(2, bytes([1]) * 32).raw, BOB, 30)
+    assert len(tables.rows(RecordKind.JOB_DIGEST)) == 1, "a share of two rows an author"
+    assert tables.get(RecordKind.HEAT, identity(7).node_id) == heat(7)
+    crowd, _, _ = table(replace(LAN, table_entries_max=12))
+    for record in (member(2), job(2, bytes(32)), job(2, bytes([1]) * 32), *map(heat, range(3, 12))):
+        crowd.merge(record.raw, BOB, 1)
+    crowd.merge(heat(20).raw, BOB, 2)
+    assert crowd.get(RecordKind.HEAT, identity(20).node_id) == heat(20)
+    assert crowd.rows(RecordKind.JOB_DIGEST) == [job(2, bytes([1]) * 32)], "the oldest of who has most went"
+    assert crowd.rows(RecordKind.MEMBER) == [member(2)]
+
+
+def test_own_rows_are_in_the_table_however_full_it_is() -> None:
+    tables, _, _ = table(replace(LAN, table_entries_max=4))
     for number in range(10, 20):
         tables.merge(heat(number).raw, BOB, number)
-    kept = [record.body.node for record in tables.rows(RecordKind.HEAT)]
-    assert sorted(kept) == sorted([ALICE, BOB, identity(18).node_id, identity(19).node_id])
+    tables.publish(heat(1), 20, False)
+    assert tables.get(RecordKind.HEAT, ALICE) == heat(1) and len(tables) == 4
 
 
-def test_wanted_rows_are_given_only_in_answer_to_a_question_of_ours() -> None:
+def test_wanted_rows_are_given_only_in_an_exchange_and_so_often() -> None:
     tables, ctx, _ = table()
     tables.publish(heat(1), 0, False)
     wanted = (wire_key(RecordKind.HEAT, ALICE),)
-    tables.on_message(BOB, TableRows(999, (), wanted), 0)
+    for answers in (True, False):
+        tables.on_message(BOB, TableRows(999, answers, (), wanted, (), ()), 0)
     assert ctx.take_effects() == []
     tables.peer_connected(BOB, 0)
     [sync] = ctx.take_effects()
     assert isinstance(sync, Send) and isinstance(sync.message, TableSync)
-    tables.on_message(BOB, TableRows(sync.message.request, (), wanted), 0)
-    assert ctx.take_effects() == [Send(BOB, TableRows(sync.message.request, (heat(1).raw,), ()))]
-    tables.on_message(BOB, TableRows(sync.message.request, (), wanted), 0)
-    assert ctx.take_effects() == [], "answered once"
+    request = sync.message.request
+    for _ in range(TURNS):
+        tables.on_message(BOB, TableRows(request, True, (), wanted, (), ()), 0)
+        assert ctx.take_effects() == [Send(BOB, TableRows(request, False, (heat(1).raw,), (), (), ()))]
+    tables.on_message(BOB, TableRows(request, True, (), wanted, (), ()), 0)
+    assert ctx.take_effects() == []
 
 
-def test_sync_is_answered_with_what_the_peer_lacks_and_what_we_do() -> None:
+def test_news_is_answered_with_what_is_newer_and_what_is_lacking() -> None:
     tables, ctx, _ = table()
     for record in (heat(2, 3), heat(3, 3), member(3)):
         tables.merge(record.raw, CAROL, 0)
@@ -302,21 +324,87 @@ def test_sync_is_answered_with_what_the_peer_lacks_and_what_we_do() -> None:
         TableVersion(keys[3], (1, 4)),
         TableVersion(keys[4], (1, 1)),
     )
-    tables.on_message(BOB, TableSync(5, versions), 0)
+    tables.on_message(BOB, TableSync(5, 0, 0, (), versions), 0)
+    answer = TableRows(5, True, (heat(2, 3).raw,), (keys[1], keys[3], keys[4]), (), ())
+    assert ctx.take_effects() == [Send(BOB, answer)]
+
+
+def test_parts_that_differ_are_listed_and_no_others() -> None:
+    tables, ctx, _ = table()
+    for number in range(2, 30):
+        tables.merge(heat(number).raw, CAROL, 0)
+    sums = tables.fingerprints((0, 0), 8)
+    sums[3] ^= 1
+    tables.on_message(BOB, TableSync(5, 0, 0, tuple(part.to_bytes(8, "big") for part in sums), ()), 0)
     [answer] = ctx.take_effects()
     assert isinstance(answer, Send) and isinstance(answer.message, TableRows)
-    assert sorted(answer.message.rows) == sorted([heat(2, 3).raw, member(3).raw])
-    assert answer.message.wanted == (keys[1], keys[3], keys[4])
+    listed = sorted(version.key for version in answer.message.versions)
+    keys = [wire_key(RecordKind.HEAT, identity(number).node_id) for number in range(2, 30)]
+    assert answer.message.differing == (3,) and answer.message.rows == ()
+    assert listed == sorted(key for key in keys if bucket_of(key, 8) == 3)
+
+
+def test_number_of_parts_that_is_no_power_of_two_is_a_fault() -> None:
+    tables, ctx, _ = table()
+    tables.on_message(BOB, TableSync(5, 0, 0, (bytes(8),) * 3, ()), 0)
+    assert ctx.take_effects() == [Penalise(BOB, Reason.MALFORMED)]
+
+
+# -- cost ---------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 120), st.booleans())
+def test_two_tables_become_equal_at_a_cost_that_goes_with_the_difference(
+    here: int, there: int, common: int, linked_before: bool
+) -> None:
+    arena = arena_of(2, LAN)
+    one, other = arena.nodes.values()
+    shared = [heat(number) for number in range(200, 200 + common)]
+    mine = [heat(number) for number in range(10, 10 + here)]
+    yours = [heat(number) for number in range(100, 100 + there)]
+    for node in (one, other):
+        for record in shared:
+            node.tables.merge(record.raw, CAROL, 0)
+    if linked_before:
+        arena.start_tables()
+        arena.run_for(20 * SECOND)
+    arena.sent_bytes = 0
+    for node, records in ((one, mine), (other, yours)):
+        for record in records:
+            node.tables.merge(record.raw, CAROL, arena.now_us)
+    if not linked_before:
+        arena.start_tables()
+    assert arena.run_until(all_equal(arena), 3 * SECOND)
+    row_bytes = len(heat(10).raw) + 60
+    # Two fingerprints of all parts each way, then what differs with its neighbours in the same part.
+    assert arena.sent_bytes <= 2 * 64 * 10 + 500 + (here + there) * (2 * row_bytes + 4 * 2 * 30)
+    assert one.penalties == other.penalties == []
+
+
+def test_rows_that_do_not_fit_are_not_sent_again_and_again() -> None:
+    arena = arena_of(4, replace(LAN, table_entries_max=20))
+    nodes = list(arena.nodes.values())
+    for at, node in enumerate(nodes):
+        for number in range(10 + 15 * at, 25 + 15 * at):
+            node.tables.merge(heat(number).raw, CAROL, 0)
+    arena.start_tables()
+    arena.run_for(20 * SECOND)
+    arena.sent_bytes = 0
+    arena.run_for(20 * SECOND)
+    assert arena.sent_bytes < 20 * 4 * 300, "some keys a second, no rows"
+    assert all(node.penalties == [] for node in nodes)
+    assert [len(node.tables) for node in nodes] == [20] * 4
 
 
 def test_peer_that_syncs_all_the_time_is_penalised() -> None:
     tables, ctx, _ = table()
     for request in range(SYNCS_BURST):
-        tables.on_message(BOB, TableSync(request, ()), 0)
+        tables.on_message(BOB, TableSync(request, 0, 0, (), ()), 0)
     assert [type(each) for each in ctx.take_effects()] == [Send] * SYNCS_BURST
-    tables.on_message(BOB, TableSync(99, ()), 0)
+    tables.on_message(BOB, TableSync(99, 0, 0, (), ()), 0)
     assert ctx.take_effects() == [Penalise(BOB, Reason.TOO_MANY)]
-    tables.on_message(BOB, TableSync(100, ()), SECOND)
+    tables.on_message(BOB, TableSync(100, 0, 0, (), ()), SECOND)
     assert [type(each) for each in ctx.take_effects()] == [Send]
 
 
@@ -333,6 +421,6 @@ def test_one_message_carries_a_bounded_answer_and_the_rest_follows() -> None:
 def test_messages_of_peers_without_link_are_ignored() -> None:
     tables, ctx, news = table()
     tables.peer_lost(BOB)
-    tables.on_message(BOB, TableSync(1, ()), 0)
-    tables.on_message(BOB, TableRows(0, (heat(2).raw,), ()), 0)
+    tables.on_message(BOB, TableSync(1, 0, 0, (), ()), 0)
+    tables.on_message(BOB, TableRows(0, False, (heat(2).raw,), (), (), ()), 0)
     assert ctx.take_effects() == [] and news == []

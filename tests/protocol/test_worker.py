@@ -359,11 +359,11 @@ def test_a_worker_steals_when_its_queue_is_low_and_not_before() -> None:
     assert shop.held > low
     digest = JobDigest(shop.spec.id, shop.keepers[0].id, 1, 1, 50, 50 * MS, "wasm", "", 5, False)
     record = sign_record(shop.keepers[0].identity, RecordKind.JOB_DIGEST, digest)
-    assert steals(shop.say(shop.keepers[0], TableRows(0, (record.raw,), ()))) == []
+    assert steals(shop.say(shop.keepers[0], TableRows(0, False, (record.raw,), (), (), ()))) == []
     shop.say(shop.keepers[0], Superseded((HeldJob(shop.spec.id, (HeldRange(0, 40, 1),)),)))
     assert shop.held == 0
     later = digest.__class__(shop.spec.id, shop.keepers[0].id, 1, 2, 50, 50 * MS, "wasm", "", 5, False)
     again = sign_record(shop.keepers[0].identity, RecordKind.JOB_DIGEST, later)
-    hunger = steals(shop.say(shop.keepers[0], TableRows(0, (again.raw,), ())))
+    hunger = steals(shop.say(shop.keepers[0], TableRows(0, False, (again.raw,), (), (), ())))
     assert [steal.appetite_us for steal in hunger] in ([], [shop.cluster.config.queue_target_us])
     assert shop.worker.mesh.thief.steals == 1

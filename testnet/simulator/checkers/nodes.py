@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ....protocol.aggregates import FAR_JOBS_MAX
 from ....protocol.effects import Execute, Reason
 from ....protocol.events import HeatReading, TaskFinished
 from ....protocol.holder import JOB_VIEWS_MAX
 from ....protocol.messages import Delivery, Message
 from ....protocol.records import open_record
 from ....protocol.replica import PENDING_MAX
+from ....protocol.seeking import SEARCHES_MAX
 from .base import Checker
 
 
@@ -81,6 +83,7 @@ class Bounded(Checker):
     def sampled(self, life: Any) -> None:
         mesh, config = life.mesh, self.world.config
         worker, replica, members, tables = mesh.worker, mesh.replica, mesh.members, mesh.tables
+        circle = members.circle
         rows = len(tables)
         if rows > config.table_entries_max:
             rows -= own_rows(life)
@@ -90,7 +93,10 @@ class Bounded(Checker):
             ("rows", rows, config.table_entries_max),
             ("buried rows", len(tables._buried), config.table_entries_max),
             ("members", len(members._members), config.members_max),
-            ("view", len(members._view), config.active_view_max),
+            ("view", len(members._view), config.active_view_max + len(circle.contacts) + len(circle.watched)),
+            ("contacts", len(circle.contacts), config.contacts_a_level * mesh.cell.depth),
+            ("far jobs", len(mesh.aggregates._jobs), FAR_JOBS_MAX),
+            ("searches", len(mesh.seeker._searches), SEARCHES_MAX),
             ("lifelines", len(replica._lifelines), config.lifelines_held_max),
             ("submissions", len(replica._pending), PENDING_MAX),
             ("batches that wait for outputs", len(replica._pending_batches), PENDING_MAX),
@@ -121,19 +127,21 @@ class FairToTheHonest(Checker):
 
 
 class ViewsAgree(Checker):
-    """At the end of a run that had time to settle, all who are well know each other to be alive."""
+    """At the end of a run that had time to settle, all who are well and of one cell know each other to be alive."""
 
     name = "views-agree"
 
     def at_rest(self) -> None:
         well = [machine for machine in self.world.nodes if machine.well]
-        if not self.world.plan.settles_us or len(well) > self.world.config.members_max:
+        if not self.world.plan.settles_us:
             return
         for machine in well:
             if machine.life is None:
                 continue
-            known = dict.fromkeys(machine.life.mesh.members.alive())
-            missing = [other.name for other in well if other is not machine and other.id not in known]
+            mesh = machine.life.mesh
+            known = dict.fromkeys(mesh.members.alive())
+            mates = [other for other in well if other is not machine and mesh.cell.holds(other.id)]
+            missing = [other.name for other in mates if other.id not in known]
             if missing:
                 self.fail(f"{machine} does not know that {', '.join(missing)} live")
 

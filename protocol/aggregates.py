@@ -1,0 +1,181 @@
+"""What cells tell each other: how many they are, how cold, and which jobs have the most work.
+
+Each node asks its contacts, one in every sibling prefix and a few more, once in `cell_interval_us`. The sums are the
+word of who says them, and are used as a hint only. Job digests are signed by their replicas; they come with their age,
+so that nothing goes round for ever, and a few of those with the most work go on from contact to contact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .budget import Budget
+from .context import Context
+from .effects import Reason
+from .heat import HeatBoard
+from .membership import Membership
+from .messages import CellDigest, FarJob
+from .records import UINT_MAX, JobDigest, Record, RecordError, RecordKind, open_record
+from .rows import ROW_BYTES_MAX, version_of
+from .tables import Tables
+
+FAR_JOBS_MAX = 32
+FAR_JOBS_TOLD = 4
+SECOND_US = 1_000_000
+# Digests of one peer that are taken, and answered: a burst, then so many an interval.
+DIGESTS_BURST = 8
+DIGESTS_AN_INTERVAL = 8
+
+
+@dataclass(slots=True)
+class _Heard:
+    """A contact's word, and when."""
+
+    digest: CellDigest
+    at_us: int
+
+
+@dataclass(slots=True)
+class _FarJob:
+    """made_us: when its replica said it, as far as those who passed it on say the truth."""
+
+    record: Record
+    made_us: int
+
+    @property
+    def body(self) -> JobDigest:
+        body: JobDigest = self.record.body
+        return body
+
+
+class Aggregates:
+    """Bounded by contacts, and by `FAR_JOBS_MAX`."""
+
+    def __init__(self, ctx: Context, members: Membership, tables: Tables, heat: HeatBoard) -> None:
+        self._ctx = ctx
+        self._members = members
+        self._tables = tables
+        self._heat = heat
+        self._cells: dict[bytes, _Heard] = {}
+        self._jobs: dict[bytes, _FarJob] = {}
+        self._asked_us: dict[bytes, int] = {}
+        self._budgets: dict[bytes, Budget] = {}
+
+    # -- questions ---------------------------------------------------------------------------------------
+
+    def mesh_nodes(self) -> int:
+        """An estimate of how many nodes the mesh has: the middle of what the known cells' sizes and depths say."""
+        cell = self._members.cell
+        told = [heard.digest.nodes << heard.digest.depth for heard in self._cells.values()]
+        told.append(self._members.cell_nodes << cell.depth)
+        return max(1, sorted(told)[len(told) // 2])
+
+    def far_jobs(self, now_us: int) -> list[JobDigest]:
+        """Jobs of other cells that have free tasks, the most work first."""
+        ttl_us = self._ctx.config.digest_ttl_us
+        alive = [job.body for job in self._jobs.values() if now_us - job.made_us < ttl_us and job.body.free_tasks]
+        return sorted(alive, key=lambda body: (-self._work_us(body), body.replica, body.job_id))
+
+    def _work_us(self, digest: JobDigest) -> int:
+        return digest.free_tasks * (digest.task_us or self._ctx.config.batch_target_us)
+
+    # -- telling -----------------------------------------------------------------------------------------
+
+    def tick(self, now_us: int) -> None:
+        """Ask each contact once an interval; what nobody renews is forgotten."""
+        config = self._ctx.config
+        contacts = self._members.circle.contacts
+        for heard in [node for node in self._cells if node not in contacts]:
+            del self._cells[heard]
+        self._asked_us = {node: at_us for node, at_us in self._asked_us.items() if node in contacts}
+        for node in contacts:
+            if now_us - self._asked_us.get(node, -config.cell_interval_us) >= config.cell_interval_us:
+                self.ask(node, now_us)
+        for key, job in list(self._jobs.items()):
+            if now_us - job.made_us >= config.digest_ttl_us:
+                del self._jobs[key]
+
+    def ask(self, peer: bytes, now_us: int) -> None:
+        self._asked_us[peer] = now_us
+        self._ctx.send(peer, self._digest(self._ctx.next_request(), now_us))
+
+    def peer_lost(self, peer: bytes) -> None:
+        self._budgets.pop(peer, None)
+
+    def _digest(self, request: int, now_us: int) -> CellDigest:
+        cell = self._members.cell
+        heats = [record.body for record in self._tables.rows(RecordKind.HEAT) if cell.holds(record.author)]
+        jobs = self._best_jobs(now_us)
+        near = [record for record in self._tables.rows(RecordKind.JOB_DIGEST) if cell.holds(record.author)]
+        return CellDigest(
+            request=request,
+            depth=cell.depth,
+            nodes=self._members.cell_nodes,
+            deficit_w=min(UINT_MAX, sum(max(0, heat.deficit_w) for heat in heats)),
+            capacity_w=min(UINT_MAX, sum(heat.capacity_w for heat in heats)),
+            free_slots=sum(heat.free_slots for heat in heats),
+            work_us=min(UINT_MAX, sum(self._work_us(record.body) for record in near)),
+            jobs=jobs,
+        )
+
+    def _best_jobs(self, now_us: int) -> tuple[FarJob, ...]:
+        """Of this cell and of others, those with the most work."""
+        ttl_us = self._ctx.config.digest_ttl_us
+        found = [(job.body, job.record.raw, now_us - job.made_us) for job in self._jobs.values()]
+        for record, age_us in self._tables.aged(RecordKind.JOB_DIGEST, now_us):
+            found.append((record.body, record.raw, age_us))
+        live = [each for each in found if each[0].free_tasks and not each[0].finished and each[2] < ttl_us]
+        live.sort(key=lambda each: (-self._work_us(each[0]), each[0].replica, each[0].job_id))
+        return tuple(FarJob(raw, age_us // SECOND_US) for _, raw, age_us in live[:FAR_JOBS_TOLD])
+
+    # -- hearing -----------------------------------------------------------------------------------------
+
+    def on_message(self, peer: bytes, message: CellDigest, now_us: int) -> bool:
+        """True if a far job is news that has free tasks."""
+        budget = self._budgets.get(peer)
+        if budget is None:
+            interval_us = self._ctx.config.cell_interval_us
+            budget = self._budgets[peer] = Budget(DIGESTS_BURST, DIGESTS_AN_INTERVAL, interval_us, now_us)
+        if not budget.spend(1, now_us):
+            return False
+        self._tables.heard_depth(peer, message.depth)
+        if self._members.circle.is_contact(peer):
+            self._cells[peer] = _Heard(message, now_us)
+        news = False
+        for job in message.jobs:
+            news |= self.take(job.record, job.age_s * SECOND_US, peer, now_us)
+        if message.request:
+            self._ctx.send(peer, self._digest(0, now_us))
+        return news
+
+    def take(self, raw: bytes, age_us: int, peer: bytes, now_us: int) -> bool:
+        """A job digest of another cell's node. True if it is news and has free tasks."""
+        if len(raw) > ROW_BYTES_MAX:
+            self._ctx.penalise(peer, Reason.TOO_BIG)
+            return False
+        try:
+            claimed = open_record(raw, check_signature=False)
+            if claimed.kind is not RecordKind.JOB_DIGEST or claimed.author != claimed.body.replica:
+                self._ctx.penalise(peer, Reason.WRONG_AUTHOR)
+                return False
+            if self._members.cell.holds(claimed.author) or age_us >= self._ctx.config.digest_ttl_us:
+                return False
+            key = claimed.author + claimed.body.job_id
+            known = self._jobs.get(key)
+            if known is not None and version_of(known.record) >= version_of(claimed):
+                return False
+            record = open_record(raw)
+        except RecordError as error:
+            bad = error.reason == "bad-signature"
+            self._ctx.penalise(peer, Reason.BAD_SIGNATURE if bad else Reason.MALFORMED)
+            return False
+        # One that has nothing left is kept as well: older word of it is no news.
+        self._jobs[key] = _FarJob(record, now_us - age_us)
+        if len(self._jobs) > FAR_JOBS_MAX:
+            self._evict()
+        return key in self._jobs and bool(record.body.free_tasks)
+
+    def _evict(self) -> None:
+        """The one with the least work goes, the oldest of equals."""
+        least = min(self._jobs, key=lambda key: (self._work_us(self._jobs[key].body), self._jobs[key].made_us, key))
+        del self._jobs[least]

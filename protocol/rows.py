@@ -1,0 +1,327 @@
+"""Rows that the nodes of a cell keep: member records, heat digests, job digests. The last writer wins.
+
+A row is a record that its node signed about itself, so any peer may pass it on. A row that expired stays buried for a
+while, so that a peer that still holds it can't bring it back; so does one for which there is no room, so that nobody
+asks for it again before it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from .cells import place_of, shared_bits
+from .context import Context
+from .effects import Reason
+from .records import Record, RecordError, RecordKind, open_record
+
+Version = tuple[int, int]
+# A cell that two peers have in common: its depth, and a place in it.
+Scope = tuple[int, int]
+
+ROW_KINDS = (RecordKind.MEMBER, RecordKind.HEAT, RecordKind.JOB_DIGEST)
+# The longest: a member record with 8 addresses of 256 bytes and a certificate of 1 KiB.
+ROW_BYTES_MAX = 8 * 1024
+# Rows in one message: far under `message_bytes_max`, the rest follows with the next exchange.
+ANSWER_BYTES_MAX = 256 * 1024
+WANTED_MAX = 1024
+STAMP_BITS = 64
+
+
+def row_key(record: Record) -> bytes:
+    """The row's key among those of its kind: the node's id, and the job's after it in a job digest."""
+    if record.kind is RecordKind.JOB_DIGEST:
+        return bytes(record.body.replica + record.body.job_id)
+    return bytes(record.body.node)
+
+
+def wire_key(kind: RecordKind, key: bytes) -> bytes:
+    """12 bytes that stand for (kind, key) in versions on the wire."""
+    return sha256(b"hearthmesh/row" + bytes([kind]) + key).digest()[:12]
+
+
+def version_of(record: Record) -> Version:
+    return (record.body.incarnation, record.body.sequence)
+
+
+def stamp_of(wire: bytes, version: Version) -> int:
+    """What one row adds to a fingerprint."""
+    incarnation, sequence = version
+    encoded = wire + incarnation.to_bytes(8, "big") + sequence.to_bytes(8, "big")
+    return int.from_bytes(sha256(encoded).digest()[:8], "big")
+
+
+@dataclass(slots=True)
+class Row:
+    """source: the peer that brought it.  changed: its number among all changes of these tables."""
+
+    record: Record
+    key: bytes
+    version: Version
+    since_us: int
+    source: bytes
+    changed: int
+    place: int
+    stamp: int
+
+
+class Rows:
+    """One node's rows. Bounded by `table_entries_max`, its own rows apart."""
+
+    def __init__(
+        self,
+        ctx: Context,
+        on_row: Callable[[Record, int], None],
+        admits: Callable[[Record, int], bool] = lambda _record, _now_us: True,
+        wants: Callable[[Record], bool] = lambda _record: True,
+    ) -> None:
+        """on_row: told of each row that another node wrote and that is news, with the time.
+
+        admits: whether a row with a good signature may be here at all.  wants: whether this node has a use for it.
+        """
+        self._ctx = ctx
+        self._on_row = on_row
+        self._admits = admits
+        self._wants = wants
+        # In the order of their last change.
+        self._rows: dict[bytes, Row] = {}
+        self._buried: dict[bytes, tuple[Version, int]] = {}
+        self._sorted: dict[RecordKind, list[Record]] = {}
+        self._rows_by_author: dict[bytes, int] = {}
+        self._changes = 0
+        self._swept_us = 0
+
+    # -- questions ---------------------------------------------------------------------------------------
+
+    def rows(self, kind: RecordKind) -> list[Record]:
+        """All rows of a kind, this node's own included, in the order of their keys. Not to be changed."""
+        found = self._sorted.get(kind)
+        if found is None:
+            rows = [row for row in self._rows.values() if row.record.kind is kind]
+            found = [row.record for row in sorted(rows, key=lambda row: row.key)]
+            self._sorted[kind] = found
+        return found
+
+    def get(self, kind: RecordKind, key: bytes) -> Record | None:
+        """key: as `row_key` says."""
+        row = self._rows.get(wire_key(kind, key))
+        return row.record if row else None
+
+    def aged(self, kind: RecordKind, now_us: int) -> list[tuple[Record, int]]:
+        """All rows of a kind, with the time since they came, in the order in which they changed."""
+        return [(row.record, now_us - row.since_us) for row in self._rows.values() if row.record.kind is kind]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def changes(self) -> int:
+        """How often any row changed so far."""
+        return self._changes
+
+    # -- own rows ------------------------------------------------------------------------------------------
+
+    def put_own(self, record: Record, now_us: int) -> None:
+        assert record.author == self._ctx.node_id and record.kind in ROW_KINDS
+        self._put(record, row_key(record), version_of(record), now_us, self._ctx.node_id)
+
+    # -- others' rows --------------------------------------------------------------------------------------
+
+    def merge(self, raw: bytes, from_peer: bytes, now_us: int) -> bool:
+        """Take a row from a peer if it is good and news. False: the peer broke a rule, and is penalised.
+
+        A row that is known, older, of this node itself, of no use here or one too many is no offence.
+        """
+        reason = self._take(raw, from_peer, now_us)
+        if reason is not None:
+            self._ctx.penalise(from_peer, reason)
+        return reason is None
+
+    def _take(self, raw: bytes, source: bytes, now_us: int) -> Reason | None:
+        if len(raw) > ROW_BYTES_MAX:
+            return Reason.TOO_BIG
+        try:
+            claimed = open_record(raw, check_signature=False)
+            if claimed.kind not in ROW_KINDS:
+                return Reason.MALFORMED
+            key, version = row_key(claimed), version_of(claimed)
+            if claimed.author != key[:32]:
+                return Reason.WRONG_AUTHOR
+            if not self._is_news(claimed, key, version) or not self._wants(claimed):
+                return None
+            record = open_record(raw)
+        except RecordError as error:
+            return Reason.BAD_SIGNATURE if error.reason == "bad-signature" else Reason.MALFORMED
+        if not self._admits(record, now_us):
+            return Reason.NOT_ADMITTED
+        if not self._has_room(record, key):
+            self._remember(wire_key(record.kind, key), version, now_us)
+            return None
+        self._put(record, key, version, now_us, source)
+        self._on_row(record, now_us)
+        return None
+
+    def _is_news(self, claimed: Record, key: bytes, version: Version) -> bool:
+        """Decided before the signature is checked, which costs 50 times as much."""
+        if claimed.author == self._ctx.node_id:
+            return False
+        wire = wire_key(claimed.kind, key)
+        row = self._rows.get(wire)
+        if row is not None:
+            return row.key == key and row.version < version
+        buried = self._buried.get(wire)
+        return buried is None or version > buried[0]
+
+    def lacks(self, wire: bytes, version: Version) -> bool:
+        """Whether a row of this version would be news."""
+        row = self._rows.get(wire)
+        if row is not None:
+            return row.version < version and row.record.author != self._ctx.node_id
+        buried = self._buried.get(wire)
+        return buried is None or buried[0] < version
+
+    @property
+    def full(self) -> bool:
+        return len(self._rows) >= self._ctx.config.table_entries_max
+
+    def _has_room(self, record: Record, key: bytes) -> bool:
+        """A full table is shared evenly: a new row stays out, unless another author has three rows more."""
+        own = self._rows_by_author.get(record.author, 0)
+        if wire_key(record.kind, key) in self._rows:
+            return True
+        if own >= max(2, self._ctx.config.table_entries_max // 4):
+            return False
+        return not self.full or own + 2 < max(self._rows_by_author.values(), default=0)
+
+    def _put(self, record: Record, key: bytes, version: Version, now_us: int, source: bytes) -> None:
+        wire = wire_key(record.kind, key)
+        if self._rows.pop(wire, None) is None:
+            self._rows_by_author[record.author] = self._rows_by_author.get(record.author, 0) + 1
+            self._buried.pop(wire, None)
+        self._changes += 1
+        place, stamp = place_of(record.author), stamp_of(wire, version)
+        self._rows[wire] = Row(record, key, version, now_us, source, self._changes, place, stamp)
+        self._sorted.pop(record.kind, None)
+        if len(self._rows) > self._ctx.config.table_entries_max:
+            self._evict(now_us)
+
+    def _evict(self, now_us: int) -> None:
+        """Bury the oldest row of the author that has most, this node itself apart."""
+        me = self._ctx.node_id
+        others = [(count, author) for author, count in self._rows_by_author.items() if author != me]
+        if others:
+            _, heaviest = max(others)
+            # Job digests first: without its member record a node's other rows are of no use.
+            own = [item for item in self._rows.items() if item[1].record.author == heaviest]
+            wire, row = min(own, key=lambda item: (item[1].record.kind is RecordKind.MEMBER, item[1].changed))
+            self._bury(wire, row, now_us)
+
+    # -- forgetting ----------------------------------------------------------------------------------------
+
+    def forget_node(self, node: bytes, now_us: int = 0) -> None:
+        """Drop and bury all rows of a node that is gone. now_us: from when on they stay buried.
+
+        A later version, as of the node's next life, is taken again.
+        """
+        for wire, row in self._rows_of(node):
+            self._bury(wire, row, max(now_us, self._swept_us))
+
+    def drop_node(self, node: bytes) -> None:
+        """Drop the rows of a node that is no concern of this one any more, as if it had never heard of them."""
+        for wire, row in self._rows_of(node):
+            self._remove(wire, row)
+
+    def prune(self) -> None:
+        """Drop what is of no use here any more: the cell is another one."""
+        for wire, row in list(self._rows.items()):
+            if row.record.author != self._ctx.node_id and not self._wants(row.record):
+                self._remove(wire, row)
+
+    def _rows_of(self, node: bytes) -> list[tuple[bytes, Row]]:
+        if node == self._ctx.node_id or node not in self._rows_by_author:
+            return []
+        return [(wire, row) for wire, row in self._rows.items() if row.record.author == node]
+
+    def sweep(self, now_us: int) -> None:
+        """Bury what was not renewed in time; member records stay as long as their node does."""
+        ttl_us = self._ctx.config.digest_ttl_us
+        if now_us - self._swept_us < ttl_us // 16:
+            return
+        self._swept_us = now_us
+        for wire, row in list(self._rows.items()):
+            if row.record.kind is not RecordKind.MEMBER and now_us - row.since_us >= ttl_us:
+                self._bury(wire, row, now_us)
+        for wire, (_, until_us) in list(self._buried.items()):
+            if until_us <= now_us:
+                del self._buried[wire]
+
+    def _remove(self, wire: bytes, row: Row) -> None:
+        del self._rows[wire]
+        self._sorted.pop(row.record.kind, None)
+        left = self._rows_by_author[row.record.author] - 1
+        if left:
+            self._rows_by_author[row.record.author] = left
+        else:
+            del self._rows_by_author[row.record.author]
+
+    def _bury(self, wire: bytes, row: Row, now_us: int) -> None:
+        self._remove(wire, row)
+        self._remember(wire, row.version, now_us)
+
+    def _remember(self, wire: bytes, version: Version, now_us: int) -> None:
+        memory_us = max(2 * self._ctx.config.digest_ttl_us, self._ctx.config.dead_memory_us)
+        self._buried.pop(wire, None)
+        self._buried[wire] = (version, now_us + memory_us)
+        if len(self._buried) > self._ctx.config.table_entries_max:
+            del self._buried[next(iter(self._buried))]
+
+    # -- comparing -----------------------------------------------------------------------------------------
+
+    def within(self, scope: Scope) -> list[tuple[bytes, Row]]:
+        """Rows whose authors are in a cell."""
+        depth, place = scope
+        if depth == 0:
+            return list(self._rows.items())
+        return [item for item in self._rows.items() if shared_bits(item[1].place, place) >= depth]
+
+    def changed_since(self, seen: int, scope: Scope, limit: int) -> list[tuple[bytes, Row]] | None:
+        """Rows of a cell that changed after the change of that number, newest first; None if more than `limit`."""
+        depth, place = scope
+        found: list[tuple[bytes, Row]] = []
+        for wire in reversed(self._rows):
+            row = self._rows[wire]
+            if row.changed <= seen:
+                break
+            if depth == 0 or shared_bits(row.place, place) >= depth:
+                found.append((wire, row))
+                if len(found) > limit:
+                    return None
+        return found
+
+    def fingerprints(self, scope: Scope, buckets: int) -> list[int]:
+        """Sums of the stamps in each of `buckets` equal parts of the keys. buckets: a power of two, <= 256."""
+        sums = [0] * buckets
+        for wire, row in self.within(scope):
+            at = bucket_of(wire, buckets)
+            sums[at] = (sums[at] + row.stamp) % (1 << STAMP_BITS)
+        return sums
+
+    def raw_rows(self, wires: Iterable[bytes]) -> tuple[tuple[bytes, ...], bool]:
+        """Rows up to the bound of one message, and whether that was all."""
+        rows: list[bytes] = []
+        size_bytes = 0
+        for wire in wires:
+            row = self._rows.get(wire)
+            if row is None:
+                continue
+            size_bytes += len(row.record.raw)
+            if size_bytes > ANSWER_BYTES_MAX or len(rows) == WANTED_MAX:
+                return tuple(rows), False
+            rows.append(row.record.raw)
+        return tuple(rows), True
+
+
+def bucket_of(wire: bytes, buckets: int) -> int:
+    """Which part of the keys a key is in. buckets: a power of two, <= 256."""
+    return wire[0] * buckets >> 8

@@ -1,0 +1,223 @@
+"""Finding nodes: the replicas that a job depends on, the neighbours of a newcomer, contacts in sibling prefixes.
+
+Whoever is asked answers with the member records it has that are closest to a place; the closest of those are asked in
+turn, until nobody closer is left. In a mesh of N nodes that takes log2(N / cell) rounds, since each node knows its own
+cell and contacts in every sibling prefix. What is found is a signed record; who lies can only waste a question.
+
+Source: the lookup of Maymounkov and Mazieres, Kademlia (2002).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import nsmallest
+
+from ..crypto.certificates import Role
+from .budget import Budget
+from .cells import PLACE_BITS, place_of
+from .context import Context
+from .effects import LearnAddress
+from .membership import Membership, Status
+from .messages import FindNodes, FoundNodes
+from .records import MemberRecord, Record, RecordError, RecordKind, open_record
+from .rows import ROW_BYTES_MAX
+from .tables import Tables
+
+SEARCHES_MAX = 8
+# Asked at once, in one search; and in all of it.
+ASKED_AT_ONCE = 3
+ASKED_MAX = 24
+CANDIDATES_MAX = 16
+ROWS_AN_ANSWER = 4
+# Questions of one peer that are answered: a burst, then so many an interval.
+ANSWERS_BURST = 32
+ANSWERS_AN_INTERVAL = 8
+# Nodes whose address was found for a steal; the last ones.
+REACHED_MAX = 64
+
+
+@dataclass(slots=True)
+class _Search:
+    """node: which is sought; None if all that are close to the place are of interest.  asked: until when we wait."""
+
+    place: int
+    node: bytes | None
+    candidates: dict[bytes, None]
+    asked: dict[bytes, int] = field(default_factory=dict)
+    answered: int = 0
+
+    def closest(self) -> list[bytes]:
+        return nsmallest(CANDIDATES_MAX, self.candidates, key=lambda node: (place_of(node) ^ self.place, node))
+
+
+class Seeker:
+    """Bounded by `SEARCHES_MAX` searches."""
+
+    def __init__(self, ctx: Context, members: Membership, tables: Tables) -> None:
+        self._ctx = ctx
+        self._members = members
+        self._tables = tables
+        self._searches: dict[bytes, _Search] = {}
+        self._requests: dict[int, tuple[bytes, bytes]] = {}
+        self._budgets: dict[bytes, Budget] = {}
+        self._due_us: dict[bytes, int] = {}
+        self._around_us = 0
+        self._reached: dict[bytes, None] = {}
+        self.on_reached: Callable[[bytes, int], None] = lambda _node, _now_us: None
+
+    # -- questions ---------------------------------------------------------------------------------------
+
+    def can_reach(self, node: bytes) -> bool:
+        """Whether a message to it would be delivered, as far as is known."""
+        return node in self._reached or self._members.is_alive(node)
+
+    def reach(self, node: bytes) -> None:
+        """Find out where a node is that is no member; ends in `on_reached`, or in nothing."""
+        if not self.can_reach(node):
+            self._begin(node, place_of(node), node)
+
+    def peer_lost(self, peer: bytes) -> None:
+        self._budgets.pop(peer, None)
+        self._reached.pop(peer, None)
+
+    # -- time --------------------------------------------------------------------------------------------
+
+    def tick(self, now_us: int) -> None:
+        """Once an interval of the tables'."""
+        for node in self._members.unknown():
+            if self._due_us.get(node, 0) <= now_us:
+                self._due_us[node] = now_us + self._ctx.config.suspicion_max_us // 2
+                self._begin(node, place_of(node), node)
+        while len(self._due_us) > self._ctx.config.members_max:
+            del self._due_us[next(iter(self._due_us))]
+        deeper = any(depth for _, depth in self._tables.depths())
+        if (self._members.cell.depth or deeper) and now_us >= self._around_us:
+            self._look_around(now_us)
+        for key in list(self._searches):
+            self._go_on(key, now_us)
+
+    def _look_around(self, now_us: int) -> None:
+        """For neighbours while there are few, else for contacts, a level at a time."""
+        cell, config = self._members.cell, self._ctx.config
+        lonely = self._members.cell_nodes < config.cell_merge
+        thin = self._members.circle.thin_levels()
+        hurry = lonely or bool(thin)
+        self._around_us = now_us + (config.probe_interval_us * 4 if hurry else config.cell_interval_us)
+        if lonely:
+            self._begin(b"neighbours", cell.place, None)
+        if cell.depth == 0:
+            return
+        rng = self._ctx.rng
+        level = thin[rng.randrange(len(thin))] if thin else rng.randrange(cell.depth + 1)
+        rest = PLACE_BITS - level - (level < cell.depth)
+        # The first bits as here, the next one not, and the rest at random: somewhere in that sibling prefix. Or, where
+        # neighbours have split and this node has not, somewhere in its own cell.
+        place = ((cell.place >> rest) ^ (level < cell.depth)) << rest | rng.getrandbits(rest)
+        self._begin(b"contacts", place, None)
+
+    # -- searching ---------------------------------------------------------------------------------------
+
+    def _begin(self, key: bytes, place: int, node: bytes | None) -> None:
+        if key in self._searches or len(self._searches) >= SEARCHES_MAX:
+            return
+        known = [record.author for record in self._nearest(place, CANDIDATES_MAX)]
+        # Those who keep the same jobs know each other.
+        others = [each for each in self._members.circle.watched if self._members.is_alive(each)]
+        known.extend(self._ctx.sample(others, ASKED_AT_ONCE))
+        self._searches[key] = _Search(place, node, dict.fromkeys(known))
+
+    def _go_on(self, key: bytes, now_us: int) -> None:
+        """Ask the closest that were not asked; at the end, say what came of it."""
+        search = self._searches[key]
+        if search.node is not None and self._found(search.node, now_us):
+            del self._searches[key]
+            return
+        waiting = [node for node, until_us in search.asked.items() if until_us > now_us]
+        # Who is not among the closest any more need not be asked.
+        fresh = [node for node in search.closest()[:ROWS_AN_ANSWER] if node not in search.asked]
+        for node in fresh[: ASKED_AT_ONCE - len(waiting)]:
+            if len(search.asked) >= ASKED_MAX:
+                break
+            request = self._ctx.next_request()
+            self._requests[request] = (key, node)
+            search.asked[node] = now_us + self._ctx.config.steal_timeout_us
+            waiting.append(node)
+            self._ctx.send(node, FindNodes(request, search.place.to_bytes(PLACE_BITS // 8, "big")))
+        while len(self._requests) > SEARCHES_MAX * ASKED_MAX:
+            del self._requests[next(iter(self._requests))]
+        if not waiting:
+            del self._searches[key]
+            if search.node is not None and search.answered:
+                self._members.missed(search.node, now_us)
+
+    def _found(self, node: bytes, now_us: int) -> bool:
+        status = self._members.status(node)
+        return node in self._reached or (status is not None and status is not Status.UNKNOWN)
+
+    def _nearest(self, place: int, count: int) -> list[Record]:
+        """Living members with a record, closest first, this node itself apart."""
+        me = self._ctx.node_id
+        rows = [
+            record
+            for record in self._tables.rows(RecordKind.MEMBER)
+            if record.author != me and self._members.is_alive(record.author)
+        ]
+        return nsmallest(count, rows, key=lambda record: place_of(record.author) ^ place)
+
+    # -- messages ----------------------------------------------------------------------------------------
+
+    def on_find(self, peer: bytes, message: FindNodes, now_us: int) -> None:
+        budget = self._budgets.get(peer)
+        if budget is None:
+            interval_us = self._ctx.config.sync_interval_us
+            budget = self._budgets[peer] = Budget(ANSWERS_BURST, ANSWERS_AN_INTERVAL, interval_us, now_us)
+        if not budget.spend(1, now_us):
+            return
+        place = int.from_bytes(message.place, "big")
+        near = [record for record in self._nearest(place, ROWS_AN_ANSWER + 1) if record.author != peer]
+        own = self._tables.get(RecordKind.MEMBER, self._ctx.node_id)
+        if own is not None:
+            near.append(own)
+            near.sort(key=lambda record: place_of(record.author) ^ place)
+        self._ctx.send(peer, FoundNodes(message.request, tuple(record.raw for record in near[:ROWS_AN_ANSWER])))
+
+    def on_found(self, peer: bytes, message: FoundNodes, now_us: int) -> None:
+        key, asked = self._requests.pop(message.request, (b"", b""))
+        search = self._searches.get(key)
+        if search is None or asked != peer:
+            return
+        search.asked[peer] = 0
+        search.answered += 1
+        for raw in message.rows:
+            if not self._learn(search, raw, peer, now_us):
+                return
+        self._go_on(key, now_us)
+
+    def _learn(self, search: _Search, raw: bytes, peer: bytes, now_us: int) -> bool:
+        """False: the peer broke a rule, and is penalised."""
+        if not self._tables.merge(raw, peer, now_us):
+            return False
+        try:
+            record = open_record(raw, check_signature=False)
+            if record.kind is not RecordKind.MEMBER or record.author in search.candidates or len(raw) > ROW_BYTES_MAX:
+                return True
+            record = open_record(raw)
+        except RecordError:
+            return True
+        body: MemberRecord = record.body
+        if record.author != body.node or body.node == self._ctx.node_id:
+            return True
+        if not self._ctx.admitted(body.certificate, body.node, Role(body.roles), now_us):
+            return True
+        if not self._members.is_alive(body.node):
+            self._ctx.emit(LearnAddress(body.node, body.addresses, body.relays))
+        search.candidates[body.node] = None
+        if search.node == body.node and not self.can_reach(body.node):
+            self._reached[body.node] = None
+            while len(self._reached) > REACHED_MAX:
+                del self._reached[next(iter(self._reached))]
+            self.on_reached(body.node, now_us)
+        while len(search.candidates) > 2 * CANDIDATES_MAX:
+            search.candidates = dict.fromkeys(search.closest())
+        return True

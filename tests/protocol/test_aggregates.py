@@ -1,0 +1,119 @@
+"""What cells tell each other: far jobs that grow old, estimates that no single liar moves."""
+
+from __future__ import annotations
+
+from hearthmesh.protocol.aggregates import FAR_JOBS_MAX, FAR_JOBS_TOLD, Aggregates
+from hearthmesh.protocol.config import LAN, SECOND
+from hearthmesh.protocol.context import Context
+from hearthmesh.protocol.effects import Penalise, Reason, Send
+from hearthmesh.protocol.heat import HeatBoard
+from hearthmesh.protocol.membership import Membership
+from hearthmesh.protocol.messages import CellDigest, FarJob
+from hearthmesh.protocol.records import JobDigest, Record, RecordKind, sign_record
+from hearthmesh.protocol.tables import Tables
+from tests.protocol.arena import context, identity
+
+DEPTH = 3
+
+
+def parts() -> tuple[Aggregates, Membership, Context]:
+    """Node 1 in a cell of depth 3, which knows contacts at all levels."""
+    ctx = context(1, LAN)
+    members = Membership(ctx, 1)
+    members.cell.depth = DEPTH
+    tables = Tables(ctx, lambda record, now_us: None, cell=members.cell)
+    members.start(0)
+    for number in range(2, 60):
+        members.learn(identity(number).node_id, 1, 0)
+    members.on_timer(("probe", b""), 2 * SECOND)
+    ctx.take_effects()
+    return Aggregates(ctx, members, tables, HeatBoard(ctx, tables, 1)), members, ctx
+
+
+def job_of(number: int, free: int = 10, sequence: int = 1, job: int = 0) -> Record:
+    node = identity(number).node_id
+    body = JobDigest(bytes([job]) * 32, node, 1, sequence, free, 1000, "wasm", "", 5, False)
+    return sign_record(identity(number), RecordKind.JOB_DIGEST, body)
+
+
+def far(members: Membership, count: int = 1) -> list[int]:
+    """Numbers of nodes outside of the cell."""
+    return [number for number in range(2, 400) if not members.cell.holds(identity(number).node_id)][:count]
+
+
+def digest(*jobs: FarJob, request: int = 0, nodes: int = 100, depth: int = DEPTH) -> CellDigest:
+    return CellDigest(request, depth, nodes, 0, 0, 0, 0, jobs)
+
+
+def test_each_contact_is_asked_once_an_interval() -> None:
+    aggregates, members, ctx = parts()
+    contacts = members.circle.contacts
+    assert len(contacts) == DEPTH * LAN.contacts_a_level
+    asked: list[bytes] = []
+    for second in range(3, 3 + 2 * LAN.cell_interval_us // SECOND):
+        aggregates.tick(second * SECOND)
+        asked += [effect.peer for effect in ctx.take_effects() if isinstance(effect, Send)]
+    assert sorted(asked) == sorted(contacts * 2)
+
+
+def test_question_is_answered_once_and_an_answer_is_not() -> None:
+    aggregates, members, ctx = parts()
+    peer = members.circle.contacts[0]
+    aggregates.on_message(peer, digest(request=5), SECOND)
+    [answer] = ctx.take_effects()
+    assert isinstance(answer, Send) and isinstance(answer.message, CellDigest) and answer.message.request == 0
+    aggregates.on_message(peer, answer.message, SECOND)
+    assert ctx.take_effects() == []
+
+
+def test_far_job_grows_old_on_its_way_and_is_gone_in_the_end() -> None:
+    aggregates, members, _ = parts()
+    peer, [number] = members.circle.contacts[0], far(members)
+    record = job_of(number)
+    assert aggregates.on_message(peer, digest(FarJob(record.raw, 60)), 0)
+    assert aggregates.far_jobs(0) == [record.body]
+    told = aggregates._best_jobs(20 * SECOND)
+    assert told == (FarJob(record.raw, 80),)
+    assert not aggregates.on_message(peer, digest(told[0]), 20 * SECOND), "no news, and no younger by coming back"
+    assert aggregates.far_jobs(30 * SECOND) == [] and aggregates._best_jobs(30 * SECOND) == ()
+    assert not aggregates.on_message(peer, digest(FarJob(record.raw, 90)), 0)
+
+
+def test_later_word_that_nothing_is_left_silences_earlier_word() -> None:
+    aggregates, members, _ = parts()
+    peer, [number] = members.circle.contacts[0], far(members)
+    assert aggregates.take(job_of(number).raw, 0, peer, 0)
+    assert not aggregates.take(job_of(number, 0, 2).raw, 0, peer, 1)
+    assert not aggregates.take(job_of(number).raw, 0, peer, 2)
+    assert aggregates.far_jobs(3) == []
+
+
+def test_far_jobs_are_bounded_and_those_with_most_work_stay_and_are_told() -> None:
+    aggregates, members, _ = parts()
+    peer = members.circle.contacts[0]
+    for free, number in enumerate(far(members, FAR_JOBS_MAX + 10), 1):
+        aggregates.take(job_of(number, free).raw, 0, peer, 0)
+    frees = [body.free_tasks for body in aggregates.far_jobs(0)]
+    assert frees == list(range(FAR_JOBS_MAX + 10, 10, -1))
+    assert len(aggregates._best_jobs(0)) == FAR_JOBS_TOLD
+
+
+def test_forged_job_is_a_fault_and_one_of_the_own_cell_is_none() -> None:
+    aggregates, members, ctx = parts()
+    peer, [number] = members.circle.contacts[0], far(members)
+    raw = bytearray(job_of(number).raw)
+    raw[-1] ^= 1
+    assert not aggregates.take(bytes(raw), 0, peer, 0)
+    assert ctx.take_effects() == [Penalise(peer, Reason.BAD_SIGNATURE)]
+    mate = next(number for number in range(2, 60) if members.cell.holds(identity(number).node_id))
+    assert not aggregates.take(job_of(mate).raw, 0, peer, 0)
+    assert ctx.take_effects() == []
+
+
+def test_one_who_exaggerates_does_not_move_the_estimate() -> None:
+    aggregates, members, _ = parts()
+    first, *others = members.circle.contacts
+    for peer in others:
+        aggregates.on_message(peer, digest(nodes=100), 0)
+    aggregates.on_message(first, digest(nodes=1 << 20, depth=20), 0)
+    assert aggregates.mesh_nodes() == 100 << DEPTH

@@ -1,0 +1,134 @@
+"""Cells: how deep they get, that they do not swing, and what two of different depths have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hearthmesh.protocol.cells import DEPTH_MAX, PLACE_BITS, Cell, place_of, shared_bits
+from hearthmesh.protocol.config import LAN, PRESETS, ProtocolConfig
+
+SMALL = replace(LAN, cell_split=24, cell_merge=6)
+PATIENCE_US = LAN.cell_patience_us
+NODES = st.binary(min_size=32, max_size=32)
+DEPTHS = st.integers(0, 6)
+
+
+def nodes(count: int, seed: int) -> list[bytes]:
+    return [sha256(b"%d/%d" % (seed, number)).digest() for number in range(count)]
+
+
+def cell_of(node: bytes, depth: int, config: ProtocolConfig = LAN) -> Cell:
+    cell = Cell(node, config)
+    cell.depth = depth
+    return cell
+
+
+@given(NODES, DEPTHS, NODES, DEPTHS)
+def test_two_nodes_agree_on_what_their_cells_have_in_common(one: bytes, a: int, other: bytes, b: int) -> None:
+    here, there = cell_of(one, a).common(other, b), cell_of(other, b).common(one, a)
+    assert (here is None) == (there is None)
+    if here is not None and there is not None:
+        assert here[0] == there[0] == max(a, b)
+        assert shared_bits(here[1], there[1]) >= here[0]
+
+
+@given(NODES, DEPTHS, NODES, DEPTHS, NODES)
+def test_what_is_in_common_lies_in_both_cells(one: bytes, a: int, other: bytes, b: int, third: bytes) -> None:
+    scope = cell_of(one, a).common(other, b)
+    if scope is not None and shared_bits(place_of(third), scope[1]) >= scope[0]:
+        assert cell_of(one, a).holds(third) and cell_of(other, b).holds(third)
+
+
+@given(NODES)
+def test_place_shares_all_bits_with_itself_alone(node: bytes) -> None:
+    assert shared_bits(place_of(node), place_of(node)) == PLACE_BITS
+    assert shared_bits(place_of(node), place_of(node) ^ 1) == PLACE_BITS - 1
+
+
+def settle(ids: list[bytes], config: ProtocolConfig, rounds: int, cells: list[Cell], from_us: int = 0) -> int:
+    """Let all look at their cells, of which they know everything, once a third of the patience; how often one moved."""
+    moved = 0
+    for cell in cells:
+        levels = Counter(cell.level(node) for node in ids)
+        for turn in range(rounds):
+            inside = sum(count for level, count in levels.items() if level >= cell.depth)
+            half = sum(count for level, count in levels.items() if level > cell.depth)
+            moved += cell.review(inside, half, [], from_us + turn * PATIENCE_US // 3)
+    return moved
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 150), st.integers(0, 1_000))
+def test_cells_come_to_rest_within_their_bounds(count: int, seed: int) -> None:
+    ids = nodes(count, seed)
+    cells = [Cell(node, SMALL) for node in ids]
+    settle(ids, SMALL, 60, cells)
+    assert settle(ids, SMALL, 12, cells, 60 * PATIENCE_US) == 0, "a cell swings"
+    for cell in cells:
+        inside = sum(cell.holds(node) for node in ids)
+        assert inside <= SMALL.cell_split
+        assert inside >= SMALL.cell_merge or cell.depth == 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(60, 150), st.integers(1, 20), st.integers(0, 1_000))
+def test_cells_merge_again_when_most_are_gone(count: int, left: int, seed: int) -> None:
+    ids = nodes(count, seed)
+    cells = [Cell(node, SMALL) for node in ids]
+    settle(ids, SMALL, 60, cells)
+    few, their_cells = ids[:left], cells[:left]
+    settle(few, SMALL, 60, their_cells, 60 * PATIENCE_US)
+    assert all(sum(cell.holds(node) for node in few) >= min(left, SMALL.cell_merge) for cell in their_cells)
+
+
+def test_newcomer_takes_the_middle_of_the_depths_that_it_is_told() -> None:
+    cell = Cell(bytes(32), LAN)
+    assert cell.review(1, 1, [(2, 9), (3, 8), (0, 20)], 0)
+    assert cell.depth == 9
+    assert cell.review(1, 1, [(2, 8), (3, 8), (0, 0)], 1) and cell.depth == 8
+
+
+def test_who_knows_a_cell_full_of_nodes_believes_no_depth() -> None:
+    cell = Cell(bytes(32), LAN)
+    assert not cell.review(LAN.cell_merge, 24, [(0, 20)] * 50, 0)
+    assert cell.depth == 0
+
+
+def test_node_follows_neighbours_that_have_split() -> None:
+    cell = Cell(bytes(32), LAN)
+    cell.review(LAN.cell_merge, 1, [], 0)
+    half = LAN.cell_merge * 3 // 2
+    assert not cell.review(150, half - 1, [(1, 1)] * 5, 1), "too few to stay split"
+    assert not cell.review(150, half, [(1, 1)] * 2, 1), "too few to follow"
+    assert not cell.review(150, half, [(0, 1)] * 9, 1), "those are on the other side"
+    assert cell.review(150, half, [(1, 1)] * 5 + [(4, 0)] * 4, 1) and cell.depth == 1
+
+
+def test_thin_cell_merges_after_its_patience_one_step_at_a_time() -> None:
+    cell = cell_of(bytes(32), 5)
+    cell.review(LAN.cell_merge, 1, [], 0)
+    assert cell.depth == 5
+    assert not cell.review(LAN.cell_merge - 1, 1, [], 1)
+    assert not cell.review(LAN.cell_merge - 1, 1, [], PATIENCE_US)
+    assert cell.review(LAN.cell_merge - 1, 1, [], PATIENCE_US + 1) and cell.depth == 4
+    assert not cell.review(LAN.cell_merge - 1, 1, [], PATIENCE_US + 2)
+
+
+def test_depth_has_an_end() -> None:
+    cell = cell_of(bytes(32), DEPTH_MAX)
+    assert not cell.review(1 << 20, 1 << 19, [], 0)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_bounds_of_each_preset_follow_from_the_size_of_a_cell(name: str) -> None:
+    config = PRESETS[name]
+    assert config.cell_split >= 4 * config.cell_merge
+    assert config.members_max >= 2 * config.cell_split + config.contacts_a_level * DEPTH_MAX
+    assert config.table_entries_max >= 4 * config.members_max
+    assert config.links_kept >= 2 * (config.active_view_max + config.contacts_a_level * 10)
