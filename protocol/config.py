@@ -44,8 +44,9 @@ class ProtocolConfig:
     cell_merge: int = 48
     # A cell that is thin merges after so long; a newcomer takes the depth that it is told for as long.
     cell_patience_us: int = MINUTE
-    # Known nodes of each sibling prefix, as in a Kademlia table: with 3, one of them lives after an hour of a churn of
-    # half an hour's mean life in 95 % of the levels, and each is looked at once in `cell_interval_us`.
+    # Known nodes of each sibling prefix, as in a Kademlia table. Each is looked at once in `cell_interval_us`; with a
+    # mean life of half an hour all 3 of a level are gone by the next look in (1 - exp(-30 s / 1800 s))^3 = 5 of a
+    # million cases.
     contacts_a_level: int = 3
     # What cells tell each other: aggregates, and the jobs with the most work.
     cell_interval_us: int = 30 * SECOND
