@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from ...protocol.verification.judging import TRUST_ROW
 from ...protocol.verification.policy import PROVEN_AFTER, Policy, PolicyKind
 from ...protocol.verification.trust import HALF_LIFE_S, Standing, TrustBook
 from ..client.memory import read_memory
+from ..clock import wall_s
 from ..config import load_client_config
 from ..control import ask
 from ..storage.folder import StateFolder
@@ -29,7 +29,7 @@ def trust(node: str, client: Path | None, as_json: bool) -> int:
     for (kind, _), body in read_memory(StateFolder(config.client.state).memory).items():
         if kind == TRUST_ROW:
             book.restore(body)
-    now_s = int(time.time())
+    now_s = wall_s()
     wanted = _resolve(node, {row.node for row in book})
     rows = [_explain(row, now_s) for row in book if row.node == wanted]
     if as_json:

@@ -23,6 +23,10 @@ from .simulation import second_of_year, sink_of, weather_of
 HISTORY_STEPS = 1024
 # How far over its band a sink seems to be that takes no heat.
 FULL_K = 1.0
+# What a sink wants within the horizon is worked out anew when it moved by so much, or after such a share of the
+# horizon: that of a tank in ten layers takes a tenth of a second, at each reading.
+FORECAST_K = 0.05
+FORECAST_SHARE = 1 / 60
 _SECOND_US = 1_000_000
 _JOULES_PER_WH = 3600.0
 
@@ -34,6 +38,20 @@ class _Mark:
     at_us: int
     work_uj: int
     work_useful_uj: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Forecast:
+    """What was wanted within the horizon, as of a temperature, and until when that is good enough."""
+
+    setpoint_c: float
+    temperature_c: float
+    until_s: float
+    horizon_wh: float
+
+    def holds(self, setpoint_c: float, temperature_c: float, now_s: float) -> bool:
+        same = setpoint_c == self.setpoint_c and abs(temperature_c - self.temperature_c) <= FORECAST_K
+        return same and now_s < self.until_s
 
 
 class SimulatedHeater:
@@ -66,6 +84,7 @@ class SimulatedHeater:
         self._history = deque([_Mark(now_us, 0, 0)], maxlen=HISTORY_STEPS)
         self._table = PowerTable.linear(settings.core_count, settings.watts_per_core)
         self._others: tuple[Member, ...] = ()
+        self._forecast: _Forecast | None = None
         self.thermostat = Thermostat(thermostat_settings(settings, self._table, exact_sensor=True))
         self.decision: Decision = self.thermostat.update(self.inputs())
 
@@ -176,8 +195,13 @@ class SimulatedHeater:
     def _horizon_wh(self) -> float:
         """Energy, besides the idle machine's, that brings the sink to its setpoint within the horizon of the wall."""
         settings, setpoint_c = self._settings, self.target_c
+        known = self._forecast
+        if known is not None and known.holds(setpoint_c, self.temperature_c, self._sink_s):
+            return known.horizon_wh
         horizon_s = HORIZON_US / _SECOND_US
         most_w = self._table.capacity_w + settings.idle_watts
         sink_s = horizon_s * settings.time_scale
         wanted_w = self.sink.wanted_j(setpoint_c, self.weather, sink_s, most_w) / sink_s
-        return max(0.0, wanted_w - settings.idle_watts) * horizon_s / _JOULES_PER_WH
+        horizon_wh = max(0.0, wanted_w - settings.idle_watts) * horizon_s / _JOULES_PER_WH
+        self._forecast = _Forecast(setpoint_c, self.temperature_c, self._sink_s + sink_s * FORECAST_SHARE, horizon_wh)
+        return horizon_wh

@@ -18,11 +18,8 @@ from hearthmesh.testnet.chaos.scene import Settings
 from tests.testnet.leftovers import processes_of
 
 QUICK = (
-    "kill-client",
     "kill-all",
     "kill-two-replicas",
-    "freeze-worker",
-    "partition-switch",
     "partition",
     "disk-full",
     "database-truncated",

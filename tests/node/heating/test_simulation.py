@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hearthmesh.node.config import HeaterSettings, RoomSettings
+from hearthmesh.node.heating.control.setpoint import Wish
 from hearthmesh.node.heating.local_time import LocalTime
 from hearthmesh.node.heating.simulated import SimulatedHeater
 from hearthmesh.node.heating.simulation import model_of, second_of_year, weather_of
@@ -93,3 +94,13 @@ def test_weather_file_that_is_none_is_refused_before_anything_runs(tmp_path: Pat
     with pytest.raises(WeatherError, match="wrong.epw: neither EPW nor TMY3"):
         SimulatedHeater(replace(SETTINGS, weather=WeatherTable(file=wrong)), 0)
     assert weather_of(SETTINGS)(7.0).outside_c == 5.0
+
+
+def test_a_new_setpoint_is_worked_out_at_once_and_the_same_one_not_again() -> None:
+    heater = SimulatedHeater(replace(heater_of_kind("room-1r1c"), setpoint_c=15.5), now_us=0)
+    before = heater.reading().horizon_wh
+    forecast = heater._forecast
+    assert heater.advance(SECOND_US // 10, 0).horizon_wh == before
+    assert heater._forecast is forecast
+    heater.thermostat.wish(Wish.MANUAL, heater.inputs(), 17.0)
+    assert heater.advance(2 * SECOND_US // 10, 0).horizon_wh > before
