@@ -20,7 +20,6 @@ from tests.testnet.leftovers import processes_of
 QUICK = (
     "kill-all",
     "kill-two-replicas",
-    "partition",
     "disk-full",
     "database-truncated",
     "blob-flipped",
