@@ -20,8 +20,9 @@ from ..crypto.identity import node_id_from_text, peer_id_text
 from ..protocol.batches import BatchError, decode_columns
 from ..protocol.effects import Notify
 from ..protocol.events import AddressesChanged, Drain, StoredRow
-from ..protocol.mesh import Mesh, NodeProfile
+from ..protocol.mesh import Mesh
 from ..protocol.outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW, Outbox
+from ..protocol.presence import NodeProfile
 from ..protocol.records import RecordError, RecordKind, open_record
 from ..protocol.replica import COLUMNS_ROW
 from .clock import set_offset, wall_us

@@ -12,28 +12,25 @@ Sources: Das et al., SWIM (2002); Dadgar et al., Lifeguard (2017).
 
 from __future__ import annotations
 
-from hashlib import sha256
+from functools import partial
 
 from .cells import Cell
-from .circle import Circle
 from .context import Context
-from .effects import Connect, Disconnect, TimerKey
+from .effects import Connect, TimerKey
 from .liveness import (
     LONG_AGO_US,
     TRANSITIONS,
     Finding,
     Member,
     Status,
-    choose_view,
     suspicion_timeout_us,
 )
 from .messages import Ack, IndirectAck, Leaving, MemberState, Ping, PingRequest
 from .probing import Probes
-from .rumours import Rumours
+from .roster import INCARNATION_MAX, Roster
 
 __all__ = ["TRANSITIONS", "Finding", "Membership", "Status", "suspicion_timeout_us"]
 
-INCARNATION_MAX = 1 << 62
 # How far a rumour may raise what we know of another's incarnation; its own word has no such bound.
 INCARNATION_SLACK = 64
 # Suspicions that we found ourselves are told to so many at once, instead of with the next pings.
@@ -44,79 +41,22 @@ DEAD_EVERY = 8
 MISSES_MAX = 3
 # One in so many members may be there because it is watched.
 WATCHED_SHARE = 4
-# Links that nobody used for so long may go when there are too many; sooner when there are twice as many.
-IDLE_LINK_US = 40_000_000
-IDLE_LINK_SHORT_US = 5_000_000
-LINKS_CLOSED_AT_ONCE = 16
 
 
-class Membership:
-    """One node's opinion of the others. Bounded by `members_max`."""
+class Membership(Roster):
+    """One node's opinion of the others."""
 
     def __init__(self, ctx: Context, incarnation: int, cell: Cell | None = None) -> None:
         """incarnation: higher than in any earlier life of this node."""
-        self._ctx = ctx
-        self.cell = cell or Cell(ctx.node_id, ctx.config)
-        self.circle = Circle(self.cell, ctx.config)
+        super().__init__(ctx, cell or Cell(ctx.node_id, ctx.config))
         self.incarnation = incarnation
         self._refuted_count = 0
-        self._members: dict[bytes, Member] = {}
-        self._connected: dict[bytes, None] = {}
-        self._rumours = Rumours()
         self._probes = Probes(ctx, self)
-        self._changes: list[tuple[bytes, Status]] = []
-        self._dropped: list[bytes] = []
-        self._round: list[bytes] = []
-        self._far_round: list[bytes] = []
-        self._probes_due = 0
-        self._view: list[bytes] = []
-        self._view_stale = False
-        self._live_count = 1
         self._next_probe_us = 0
         self._blamed_us = LONG_AGO_US
         self._running = False
 
     # -- questions ---------------------------------------------------------------------------------------
-
-    def status(self, node: bytes) -> Status | None:
-        """None: not a member that this node knows of. This node itself is ALIVE."""
-        if node == self._ctx.node_id:
-            return Status.ALIVE
-        member = self._members.get(node)
-        return member.status if member else None
-
-    def is_alive(self, node: bytes) -> bool:
-        """ALIVE or SUSPECT: not given up."""
-        status = self.status(node)
-        return status is Status.ALIVE or status is Status.SUSPECT
-
-    def is_gone(self, node: bytes) -> bool:
-        """DEAD or LEFT. A node that nobody told us of is neither alive nor gone."""
-        status = self.status(node)
-        return status is Status.DEAD or status is Status.LEFT
-
-    def alive(self) -> list[bytes]:
-        """Members that are ALIVE or SUSPECT, without this node, sorted."""
-        return sorted(member.node for member in self._members.values() if member.here)
-
-    def take_changes(self) -> list[tuple[bytes, Status]]:
-        """Changes of others' status since the last call, in order; a new member is a change to ALIVE."""
-        changes, self._changes = self._changes, []
-        return changes
-
-    def take_dropped(self) -> list[bytes]:
-        """Members that live, as far as we know, and are no concern of this node any more, since the last call."""
-        dropped, self._dropped = self._dropped, []
-        return dropped
-
-    @property
-    def cell_nodes(self) -> int:
-        """Living nodes of the own cell, this one included."""
-        return 1 + sum(member.here and self.cell.holds(member.node) for member in self._members.values())
-
-    def unknown(self) -> list[bytes]:
-        """Nodes that are watched and that nobody has told us of yet, in the order in which they came."""
-        return [node for node in self.circle.watched if self._members[node].status is Status.UNKNOWN]
 
     @property
     def health(self) -> int:
@@ -131,7 +71,7 @@ class Membership:
     @property
     def view(self) -> list[bytes]:
         """The members that this node probes, sorted: at most `active_view_max` of the cell, contacts, and replicas."""
-        return list(self._view)
+        return list(self._view.nodes)
 
     # -- life ---------------------------------------------------------------------------------------------
 
@@ -173,9 +113,9 @@ class Membership:
             return
         if probed != member.probed:
             member.probed = probed
-            self._view_stale = True
-        if self._running and len(self._view) < self._ctx.config.active_view_max:
-            self._refresh_view()
+            self._view.stale = True
+        if self._running and len(self._view.nodes) < self._ctx.config.active_view_max:
+            self._view.refresh()
 
     def watch(self, nodes: dict[bytes, None], now_us: int) -> None:
         """The replicas that concern this node, all of them: known or not, they are members from now on, and probed."""
@@ -193,8 +133,8 @@ class Membership:
                 if member is None:
                     continue
             self.circle.watched[node] = None
-        self._view_stale = True
-        self._refresh_view()
+        self._view.stale = True
+        self._view.refresh()
 
     def missed(self, node: bytes, now_us: int) -> None:
         """Nobody knew it whom we asked, and they should have."""
@@ -212,8 +152,8 @@ class Membership:
         )
         if not self.cell.review(self.cell_nodes, half, depths, now_us):
             return False
-        self._view_stale = True
-        self._refresh_view()
+        self._view.stale = True
+        self._view.refresh()
         self._let_go()
         return True
 
@@ -319,7 +259,7 @@ class Membership:
             doubt = _state_of(member)
         if not self.cell.holds(peer):
             return (doubt,) if doubt else ()
-        return self._rumours.take(self._live_count, doubt)
+        return self._rumours.take(self._view.live_count, doubt)
 
     def _absorb(self, peer: bytes, rumours: tuple[MemberState, ...], now_us: int) -> None:
         if not self._running:
@@ -360,7 +300,7 @@ class Membership:
         news = member.status is Status.ALIVE
         accuser = rumour.accuser if self.is_alive(rumour.accuser) else peer
         self._suspect(member, accuser, now_us, shortest=rumour.state != Status.SUSPECT)
-        if news and (member.node in self._connected or member.node in self._view):
+        if news and (member.node in self._connected or member.node in self._view.nodes):
             self._probes.start(member.node, now_us)
 
     def _refute(self, rumour: MemberState, now_us: int) -> None:
@@ -421,11 +361,11 @@ class Membership:
         self._overslept(self._next_probe_us, now_us)
         self._schedule_probe(now_us + self._ctx.config.probe_interval_us * (1 + self.health))
         self._forget_old(now_us)
-        self._refresh_view()
+        self._view.refresh()
         if self.cell.depth:
             self._let_go()
-        self._close_idle_links(now_us)
-        target = self._next_target(now_us)
+        self._view.close_idle_links(now_us)
+        target = self._view.next_target(partial(self._is_worth_asking, now_us))
         if target is not None:
             self._probes.start(target, now_us)
         self._look_for_the_dead()
@@ -441,26 +381,8 @@ class Membership:
         self._next_probe_us = at_us
         self._ctx.set_timer(("probe", b""), at_us)
 
-    def _next_target(self, now_us: int) -> bytes | None:
-        """Round-robin through the view, in a new order each round. Who has just spoken need not be asked.
-
-        Every other time it is the turn of those outside of the cell, whom nobody else may watch.
-        """
-        self._probes_due += 1
-        if self._probes_due % 2:
-            far = self._next_of(self._far_round, [node for node in self._view if not self.cell.holds(node)], now_us)
-            if far is not None:
-                return far
-        return self._next_of(self._round, [node for node in self._view if self.cell.holds(node)], now_us)
-
-    def _next_of(self, waiting: list[bytes], view: list[bytes], now_us: int) -> bytes | None:
-        for _ in range(2):
-            while waiting:
-                node = waiting.pop()
-                if self.is_alive(node) and not self._need_not_ask(self._members[node], now_us):
-                    return node
-            waiting.extend(self._ctx.sample(view, len(view)))
-        return None
+    def _is_worth_asking(self, now_us: int, node: bytes) -> bool:
+        return self.is_alive(node) and not self._need_not_ask(self._members[node], now_us)
 
     def _need_not_ask(self, member: Member, now_us: int) -> bool:
         """A member that sent anything within the interval lives; but probes also carry rumours, and show that this
@@ -471,22 +393,6 @@ class Membership:
             return silent_us < 2 * config.cell_interval_us
         spoke = member.status is Status.ALIVE and silent_us < config.probe_interval_us
         return spoke and member.node in self._connected and not self._rumours and not self.health
-
-    def _close_idle_links(self, now_us: int) -> None:
-        """Too many links: those go first that nobody has used for longest, and that this node has no need of."""
-        surplus = len(self._connected) - self._ctx.config.links_kept
-        if surplus <= 0:
-            return
-        idle_us = IDLE_LINK_SHORT_US if surplus > self._ctx.config.links_kept else IDLE_LINK_US
-        needed = dict.fromkeys(self._view)
-        idle = [
-            member
-            for member in (self._members[peer] for peer in self._connected if peer in self._members)
-            if member.node not in needed and now_us - member.heard_us >= idle_us
-        ]
-        idle.sort(key=lambda member: (member.heard_us, member.node))
-        for member in idle[: min(surplus, LINKS_CLOSED_AT_ONCE)]:
-            self._ctx.emit(Disconnect(member.node, "no use for this link"))
 
     def _overslept(self, due_us: int, now_us: int) -> bool:
         """Whether this node itself was frozen or starved; then nobody else is to blame for silence.
@@ -505,67 +411,6 @@ class Membership:
 
     # -- changes ------------------------------------------------------------------------------------------
 
-    def _admit(self, node: bytes, incarnation: int, now_us: int, status: Status = Status.ALIVE) -> Member | None:
-        """A new member; None if the table is full of living ones."""
-        if incarnation > INCARNATION_MAX or not self._make_room(node):
-            return None
-        own_place = sha256(self._ctx.node_id + node).digest()
-        member = Member(node, incarnation, sha256(node).digest(), own_place, status, heard_us=now_us, changed_us=now_us)
-        self._members[node] = member
-        if status is Status.ALIVE:
-            self._changes.append((node, status))
-        self._view_stale = True
-        return member
-
-    def _make_room(self, node: bytes) -> bool:
-        """If the table is full, evict the one that is gone longest, else the client that was silent longest.
-
-        For one that is kept in mind a visitor makes room, who is a member for its link alone.
-        """
-        if len(self._members) < self._ctx.config.members_max:
-            return True
-        members = [each for each in self._members.values() if each.node not in self.circle.watched]
-        gone = [each for each in members if not each.here]
-        silent = [each for each in members if not each.probed and each.node not in self._connected]
-        visitors: list[Member] = []
-        if self.circle.concerns(node):
-            visitors = [each for each in members if not self.circle.concerns(each.node)]
-        evicted = min(gone or silent or visitors, key=lambda each: (each.changed_us, each.node), default=None)
-        if evicted is None:
-            return False
-        self._forget(evicted)
-        return True
-
-    def _forget_old(self, now_us: int) -> None:
-        """Members that are gone, and clients that were not heard of, for `dead_memory_us`."""
-        before_us = now_us - self._ctx.config.dead_memory_us
-        for member in list(self._members.values()):
-            if member.node in self._connected or member.node in self.circle.watched:
-                continue
-            gone = not member.here and member.changed_us < before_us
-            if gone or (not member.probed and member.heard_us < before_us):
-                self._forget(member)
-
-    def _let_go(self) -> None:
-        """Drop whom this node has no reason to keep in mind, unless it has to be found out first whether it lives."""
-        for member in list(self._members.values()):
-            settled = member.status is not Status.SUSPECT and member.node not in self._connected
-            if settled and not self.circle.concerns(member.node):
-                del self._members[member.node]
-                self._rumours.forget(member.node)
-                self._dropped.append(member.node)
-
-    def _forget(self, member: Member) -> None:
-        if member.status is Status.SUSPECT:
-            self._ctx.cancel_timer(("suspicion", member.node))
-        if member.here and self.circle.concerns(member.node):
-            self._changes.append((member.node, Status.LEFT))
-        else:
-            self._dropped.append(member.node)
-        del self._members[member.node]
-        self._rumours.forget(member.node)
-        self._view_stale = True
-
     def _suspect(self, member: Member, accuser: bytes, now_us: int, *, shortest: bool = False) -> None:
         """shortest: the evidence is strong, so wait no longer than one must."""
         if member.status is Status.ALIVE:
@@ -582,7 +427,7 @@ class Membership:
 
     def _set_deadline(self, member: Member, now_us: int) -> None:
         config = self._ctx.config
-        timeout_us = suspicion_timeout_us(self._live_count, len(member.accusers) - 1, config)
+        timeout_us = suspicion_timeout_us(self._view.live_count, len(member.accusers) - 1, config)
         if member.shortest:
             timeout_us = config.suspicion_min_us
         member.deadline_us = max(now_us, member.suspected_us + timeout_us)
@@ -609,7 +454,7 @@ class Membership:
         member.status = status
         member.changed_us = now_us
         self._changes.append((member.node, status))
-        self._view_stale = True
+        self._view.stale = True
         if not member.here and finding is not Finding.MISSED:
             self._spread(MemberState(member.node, member.incarnation, int(status)))
 
@@ -617,26 +462,6 @@ class Membership:
         """Tell the cell of one of its own; of others it knows nothing."""
         if self.cell.holds(rumour.node):
             self._rumours.add(rumour)
-
-    def _refresh_view(self) -> None:
-        """Choose whom to watch, and ask for links to those that are new."""
-        if not self._view_stale:
-            return
-        self._view_stale = False
-        serving = [member for member in self._members.values() if member.probed and member.here]
-        self.circle.choose_contacts(serving, self._connected)
-        mates = [member for member in serving if self.cell.holds(member.node)]
-        self._live_count = 1 + len(mates)
-        here = sha256(self._ctx.node_id).digest()
-        chosen = choose_view(mates, here, self._ctx.config.active_view_max)
-        before = dict.fromkeys(self._view)
-        view = dict.fromkeys(member.node for member in chosen)
-        view.update(dict.fromkeys(self.circle.contacts))
-        view.update(dict.fromkeys(member.node for member in serving if member.node in self.circle.watched))
-        self._view = sorted(view)
-        for node in self._view:
-            if node not in before and node not in self._connected:
-                self._ctx.emit(Connect(node))
 
 
 def _state_of(member: Member) -> MemberState:

@@ -18,7 +18,8 @@ from ...crypto.certificates import Role
 from ...crypto.identity import peer_id_text
 from ...protocol.effects import Notify
 from ...protocol.events import Event, ListJobs, Settle, SubmitJob
-from ...protocol.mesh import Mesh, NodeProfile
+from ...protocol.mesh import Mesh
+from ...protocol.presence import NodeProfile
 from ...protocol.records import JobSpec, MemberRecord, RecordKind
 from ...protocol.verification.deposition import deposition
 from ...protocol.verification.judging import TRUST_ROW

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ...crypto.certificates import Role
 from ...crypto.identity import Identity
 from ...protocol.effects import TimerKey
-from ...protocol.mesh import NodeProfile
+from ...protocol.presence import NodeProfile
 from .clock import Clock
 from .disk import Disk
 from .links import Access

@@ -20,7 +20,7 @@ from hearthmesh.node.storage.records import Put, Write
 from hearthmesh.protocol.codec import decode_message, encode_message
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import BlobsFetched, PeerConnected, Received
-from hearthmesh.protocol.mesh import Mesh, NodeProfile
+from hearthmesh.protocol.mesh import Mesh
 from hearthmesh.protocol.messages import (
     Ack,
     Announce,
@@ -33,6 +33,7 @@ from hearthmesh.protocol.messages import (
     Submit,
     Submitted,
 )
+from hearthmesh.protocol.presence import NodeProfile
 from hearthmesh.protocol.records import Cancellation, JobSpec, RecordKind, ReplicaSet, sign_record
 
 CLIENT = Identity.from_seed(b"c" * 32)

@@ -47,8 +47,9 @@ from hearthmesh.protocol.events import (
     TaskFinished,
     TimerFired,
 )
-from hearthmesh.protocol.mesh import Mesh, NodeProfile
+from hearthmesh.protocol.mesh import Mesh
 from hearthmesh.protocol.messages import Delivery, Message
+from hearthmesh.protocol.presence import NodeProfile
 from hearthmesh.protocol.records import JobSpec, RecordKind
 from hearthmesh.protocol.replica import COLUMNS_ROW
 

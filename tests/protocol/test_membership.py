@@ -18,9 +18,10 @@ from hearthmesh.protocol.liveness import (
     choose_view,
     suspicion_timeout_us,
 )
-from hearthmesh.protocol.membership import IDLE_LINK_US, INCARNATION_MAX, INCARNATION_SLACK, Membership
+from hearthmesh.protocol.membership import INCARNATION_MAX, INCARNATION_SLACK, Membership
 from hearthmesh.protocol.messages import Ack, IndirectAck, Leaving, MemberState, Ping, PingRequest
 from hearthmesh.protocol.rumours import RUMOURS_PER_MESSAGE, Rumours
+from hearthmesh.protocol.view import IDLE_LINK_US
 from tests.docs_diagrams import documented_diagram, render_table
 from tests.protocol.arena import Arena, Node, arena_of, context, identity
 

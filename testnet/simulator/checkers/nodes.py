@@ -93,7 +93,7 @@ class Bounded(Checker):
             ("rows", rows, config.table_entries_max),
             ("buried rows", len(tables._buried), config.table_entries_max),
             ("members", len(members._members), config.members_max),
-            ("view", len(members._view), config.active_view_max + len(circle.contacts) + len(circle.watched)),
+            ("view", len(members._view.nodes), config.active_view_max + len(circle.contacts) + len(circle.watched)),
             ("contacts", len(circle.contacts), config.contacts_a_level * mesh.cell.depth),
             ("far jobs", len(mesh.aggregates._jobs), FAR_JOBS_MAX),
             ("searches", len(mesh.seeker._searches), SEARCHES_MAX),

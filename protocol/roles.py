@@ -1,0 +1,150 @@
+"""The machines of one node, made and wired to each other; they decide nothing here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..crypto.certificates import CertificateError, MembershipPolicy, Role
+from ..crypto.identity import Identity
+from .aggregates import Aggregates
+from .cells import Cell
+from .config import ProtocolConfig
+from .context import Context, Randomness
+from .effects import LearnAddress, Persist
+from .heat import HeatBoard
+from .membership import Membership
+from .presence import NodeProfile, Presence, serves
+from .records import HeatDigest, JobDigest, MemberRecord, Record, RecordKind
+from .replica import Replica
+from .seeking import Seeker
+from .submitter import Submitter
+from .tables import Tables
+from .thief import Thief
+from .verification.court import Court
+from .verification.trust import TrustBook
+from .worker import Worker
+
+REVOCATION_ROW = 111
+
+
+class Roles:
+    """See the module. connected: peers with a link, and the roles that their certificates have."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        config: ProtocolConfig,
+        rng: Randomness,
+        *,
+        policy: MembershipPolicy,
+        certificate: bytes,
+        profile: NodeProfile,
+        incarnation: int,
+        wall_offset_us: int,
+    ) -> None:
+        """incarnation: higher than in any earlier life of this identity, e.g. the start in unix microseconds."""
+        self.ctx = Context(identity, config, rng, policy=policy, certificate=certificate, wall_offset_us=wall_offset_us)
+        self.profile = profile
+        self.incarnation = incarnation
+        self.cell = Cell(self.ctx.node_id, config)
+        self.members = Membership(self.ctx, incarnation, self.cell)
+        self.tables = Tables(self.ctx, self._on_row, self._admits_row, self._wants_row, self.cell)
+        self.presence = Presence(self.ctx, self.tables, profile)
+        self.heat = HeatBoard(self.ctx, self.tables, incarnation)
+        self.replica = Replica(self.ctx, self.members, self.tables, incarnation)
+        self.thief = Thief(self.ctx, self.members, self.tables, self.heat)
+        self.worker = Worker(self.ctx, self.members, self.tables, self.heat, self.thief)
+        self.worker.memory_bytes = profile.memory_bytes
+        self.worker.native_commands = profile.native_commands
+        self.worker.wasm = profile.wasm
+        self.trust = TrustBook()
+        self.court = Court(self.ctx, can_run=profile.wasm and bool(profile.roles & Role.WORKER))
+        self.submitter = Submitter(self.ctx, self.members, self.tables, self.trust, self.court)
+        self.seeker = Seeker(self.ctx, self.members, self.tables)
+        self.seeker.on_reached = self._on_reached
+        self.aggregates = Aggregates(self.ctx, self.members, self.tables, self.heat)
+        self.thief.far = _FarWork(self.aggregates, self.seeker)
+        self.connected: dict[bytes, Role] = {}
+
+    def zone_mates(self) -> list[HeatDigest]:
+        """What the other workers said last that heat the same sink, and are alive and here to stay; by node."""
+        if not self.profile.zone:
+            return []
+        members: list[MemberRecord] = [record.body for record in self.tables.rows(RecordKind.MEMBER)]
+        mates = {each.node: None for each in members if each.zone == self.profile.zone}
+        return [
+            digest
+            for digest in self.heat.peers()
+            if digest.node in mates and not digest.draining and self.members.is_alive(digest.node)
+        ]
+
+    # -- rows ----------------------------------------------------------------------------------------------
+
+    def _wants_row(self, record: Record) -> bool:
+        """Rows of this cell; of others the member records of those that are kept in mind."""
+        if self.cell.holds(record.author):
+            return True
+        if record.kind is not RecordKind.MEMBER:
+            return False
+        known = self.members.status(record.author) is not None
+        return known or self.members.circle.welcomes(record.author, serves(Role(record.body.roles)))
+
+    def _on_reached(self, node: bytes, now_us: int) -> None:
+        """Where a far replica is, that has work."""
+        self.thief.on_news()
+        self.worker.pump(now_us)
+
+    def _admits_row(self, record: Record, now_us: int) -> bool:
+        """A member record must show a certificate that grants the roles it claims; nobody can invent members."""
+        if record.kind is not RecordKind.MEMBER:
+            return True
+        member: MemberRecord = record.body
+        return self.ctx.admitted(member.certificate, member.node, Role(member.roles), now_us)
+
+    def _on_row(self, record: Record, now_us: int) -> None:
+        """A digest or member record that is news."""
+        if record.kind is RecordKind.MEMBER:
+            member: MemberRecord = record.body
+            self.ctx.emit(LearnAddress(member.node, member.addresses, member.relays))
+            probed = serves(Role(member.roles))
+            self.members.learn(member.node, member.incarnation, now_us, probed=probed)
+            self.replica.on_member(now_us)
+        elif record.kind is RecordKind.JOB_DIGEST:
+            self.replica.on_digest(record.body)
+            if record.body.free_tasks:
+                self.thief.on_news()
+                self.worker.pump(now_us)
+
+    # -- revocations ---------------------------------------------------------------------------------------
+
+    def take_revocations(self, revocation_list: bytes, now_us: int) -> bool:
+        """Apply an authority's list; links to nodes that it revokes are closed. True if it was news."""
+        try:
+            news = self.ctx.policy.add_revocations(revocation_list)
+        except CertificateError:
+            return False
+        if news:
+            for held in self.ctx.policy.revocations:
+                self.ctx.emit(Persist(b"", REVOCATION_ROW, held.issuer, held.to_bytes()))
+            self.ctx.notify("mesh.revocations")
+        return news
+
+
+@dataclass(frozen=True, slots=True)
+class _FarWork:
+    """What a thief needs of two machines."""
+
+    aggregates: Aggregates
+    seeker: Seeker
+
+    def far_jobs(self, now_us: int) -> list[JobDigest]:
+        return self.aggregates.far_jobs(now_us)
+
+    def mesh_nodes(self) -> int:
+        return self.aggregates.mesh_nodes()
+
+    def can_reach(self, node: bytes) -> bool:
+        return self.seeker.can_reach(node)
+
+    def reach(self, node: bytes) -> None:
+        self.seeker.reach(node)

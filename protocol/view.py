@@ -1,0 +1,97 @@
+"""The members that a node watches: some of its cell, contacts in the others, replicas of jobs that concern it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+
+from .circle import Circle
+from .context import Context
+from .effects import Connect, Disconnect
+from .liveness import Member, choose_view
+
+# Links that nobody used for so long may go when there are too many; sooner when there are twice as many.
+IDLE_LINK_US = 40_000_000
+IDLE_LINK_SHORT_US = 5_000_000
+LINKS_CLOSED_AT_ONCE = 16
+
+
+class View:
+    """`nodes`: at most `active_view_max` of the cell, contacts, and replicas; sorted.
+
+    stale: who is to be watched may have changed; the next `refresh` chooses anew.
+    live_count: nodes of the cell that live and serve, this one included, as of the last choice.
+    """
+
+    def __init__(
+        self, ctx: Context, circle: Circle, members: Mapping[bytes, Member], connected: Mapping[bytes, None]
+    ) -> None:
+        """members, connected: of the owner, who goes on changing them."""
+        self._ctx = ctx
+        self._circle = circle
+        self._members = members
+        self._connected = connected
+        self._round: list[bytes] = []
+        self._far_round: list[bytes] = []
+        self._targets = 0
+        self.nodes: list[bytes] = []
+        self.stale = False
+        self.live_count = 1
+
+    def refresh(self) -> None:
+        """Choose whom to watch, and ask for links to those that are new."""
+        if not self.stale:
+            return
+        self.stale = False
+        serving = [member for member in self._members.values() if member.probed and member.here]
+        self._circle.choose_contacts(serving, self._connected)
+        mates = [member for member in serving if self._circle.cell.holds(member.node)]
+        self.live_count = 1 + len(mates)
+        here = sha256(self._ctx.node_id).digest()
+        chosen = choose_view(mates, here, self._ctx.config.active_view_max)
+        before = dict.fromkeys(self.nodes)
+        view = dict.fromkeys(member.node for member in chosen)
+        view.update(dict.fromkeys(self._circle.contacts))
+        view.update(dict.fromkeys(member.node for member in serving if member.node in self._circle.watched))
+        self.nodes = sorted(view)
+        for node in self.nodes:
+            if node not in before and node not in self._connected:
+                self._ctx.emit(Connect(node))
+
+    def next_target(self, worth_asking: Callable[[bytes], bool]) -> bytes | None:
+        """Round-robin through the view, in a new order each round. Who has just spoken need not be asked.
+
+        Every other time it is the turn of those outside of the cell, whom nobody else may watch.
+        """
+        self._targets += 1
+        holds = self._circle.cell.holds
+        if self._targets % 2:
+            far = self._next_of(self._far_round, [node for node in self.nodes if not holds(node)], worth_asking)
+            if far is not None:
+                return far
+        return self._next_of(self._round, [node for node in self.nodes if holds(node)], worth_asking)
+
+    def _next_of(self, waiting: list[bytes], view: list[bytes], worth_asking: Callable[[bytes], bool]) -> bytes | None:
+        for _ in range(2):
+            while waiting:
+                node = waiting.pop()
+                if worth_asking(node):
+                    return node
+            waiting.extend(self._ctx.sample(view, len(view)))
+        return None
+
+    def close_idle_links(self, now_us: int) -> None:
+        """Too many links: those go first that nobody has used for longest, and that this node has no need of."""
+        surplus = len(self._connected) - self._ctx.config.links_kept
+        if surplus <= 0:
+            return
+        idle_us = IDLE_LINK_SHORT_US if surplus > self._ctx.config.links_kept else IDLE_LINK_US
+        needed = dict.fromkeys(self.nodes)
+        idle = [
+            member
+            for member in (self._members[peer] for peer in self._connected if peer in self._members)
+            if member.node not in needed and now_us - member.heard_us >= idle_us
+        ]
+        idle.sort(key=lambda member: (member.heard_us, member.node))
+        for member in idle[: min(surplus, LINKS_CLOSED_AT_ONCE)]:
+            self._ctx.emit(Disconnect(member.node, "no use for this link"))
