@@ -1,0 +1,126 @@
+"""Which tasks go to which sink, and how many: the whole decision of a victim with work and of those that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from .appetite import in_units_of, is_steady
+from .pricing import pays
+from .urgency import Ask, by_urgency
+
+# Below this all tasks count as equally short.
+SHORT_US = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Tasks of one job that a victim may give.
+
+    job: its name.  free: how many.  task_us: CPU time of one on the mean node, 0 if unknown.  checkpoint_us: most CPU
+    time between two of its checkpoints, 0 if it makes none.  priority: 0 (volunteer) to 9.  at_risk: of missing its
+    deadline.  price_limit_micro: see `pays`.  deadline_us, since_us: order equals; deadline_us 0: none.
+    """
+
+    job: bytes
+    free: int
+    task_us: int
+    checkpoint_us: int = 0
+    priority: int = 5
+    at_risk: bool = False
+    price_limit_micro: int = 0
+    deadline_us: int = 0
+    since_us: int = 0
+
+
+class Fit(StrEnum):
+    """Whether tasks may go to a sink, and why, or why not."""
+
+    FINISHES = "ends before the sink is full"
+    SAVES = "can be saved and moved before the sink is full"
+    TOO_LONG = "too long for the sink"
+    TOO_DEAR = "nobody wants the heat there, and the job does not pay for that"
+
+    @property
+    def good(self) -> bool:
+        return self in (Fit.FINISHES, Fit.SAVES)
+
+
+def fit(work: Work, ask: Ask) -> Fit:
+    """A task is taken only if it can end, or be saved and moved, before the sink is full. Unknown lengths pass."""
+    limit = work.price_limit_micro
+    if not pays(price_micro=ask.price_micro, limit_micro=limit, priority=work.priority, at_risk=work.at_risk):
+        return Fit.TOO_DEAR
+    if in_units_of(work.task_us, ask.speed_permille) <= ask.longest_us:
+        return Fit.FINISHES
+    if 0 < in_units_of(work.checkpoint_us, ask.speed_permille) <= ask.longest_us:
+        return Fit.SAVES
+    return Fit.TOO_LONG
+
+
+def preference(work: Work, ask: Ask) -> tuple[int, ...]:
+    """Sorts a victim's jobs for one thief, the best first.
+
+    Paid before volunteer, by priority; what may miss its deadline, then the earlier one; what the thief has the blobs
+    of; for a steady sink the longest tasks, for any other the shortest, and at one length those with checkpoints;
+    what came first. Lengths are compared by powers of two.
+    """
+    octave = (work.task_us // SHORT_US).bit_length()
+    steady = is_steady(ask.longest_us)
+    return (
+        -work.priority,
+        not work.at_risk,
+        work.deadline_us or 1 << 62,
+        work.job not in ask.has,
+        -octave if steady else octave,
+        0 if steady else not work.checkpoint_us,
+        work.since_us,
+    )
+
+
+def suitable(works: Sequence[Work], ask: Ask) -> list[Work]:
+    """Those with free tasks that fit, the best for this thief first."""
+    fitting = [work for work in works if work.free > 0 and fit(work, ask).good]
+    return sorted(fitting, key=lambda work: preference(work, ask))
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """count tasks of a job for a thief."""
+
+    thief: bytes
+    job: bytes
+    count: int
+
+
+def half(work: Work, ask: Ask) -> int:
+    """Half of what is free, at least one task, at most what the thief can burn; 0 if it can burn nothing."""
+    if work.free <= 0 or ask.slots <= 0 or ask.appetite_us <= 0:
+        return 0
+    task_us = in_units_of(work.task_us, ask.speed_permille)
+    burnable = max(1, ask.appetite_us // task_us) if task_us else ask.slots
+    return min(-(-work.free // 2), burnable)
+
+
+def deal(
+    asks: Sequence[Ask], works: Sequence[Work], how_many: Callable[[Work, Ask], int] = half, jobs_each: int = 1
+) -> list[Share]:
+    """What a victim gives to those that asked within one window: the most urgent first, each of its best jobs.
+
+    how_many: tasks of one job for one thief.  jobs_each: how many jobs one thief gets tasks of, while its appetite
+    lasts.
+    """
+    left = {work.job: work for work in works}
+    shares: list[Share] = []
+    for ask in by_urgency(asks):
+        hungry = ask
+        for work in suitable(list(left.values()), ask)[:jobs_each]:
+            count = min(work.free, how_many(work, hungry))
+            if count <= 0:
+                break
+            shares.append(Share(ask.thief, work.job, count))
+            left[work.job] = replace(work, free=work.free - count)
+            eaten_us = count * in_units_of(work.task_us, ask.speed_permille)
+            hungry = replace(hungry, appetite_us=max(0, hungry.appetite_us - eaten_us))
+    return shares

@@ -1,0 +1,41 @@
+"""Capacity whose heat nobody wants: who may use it, and what it costs.
+
+A data centre, or a heater in summer, may ask a price. A job pays it if it names one that is as high, and if it is in
+a hurry: it is urgent, or would miss its deadline where the heat is wanted. What costs nothing is anybody's.
+"""
+
+from __future__ import annotations
+
+# Priorities from here on are urgent.
+URGENT = 8
+# A deadline is at risk if this many times the time that the rest needs is more than what is left.
+MARGIN = 1.25
+_US_PER_HOUR = 3_600_000_000
+
+
+def is_at_risk(*, now_us: int, created_us: int, deadline_us: int, done: int, tasks: int, elapsed_us: int) -> bool:
+    """Whether a job will miss its deadline at the rate so far.
+
+    now_us, created_us, deadline_us: on one clock; deadline_us 0: none.  done of tasks, in elapsed_us of work on it.
+    While nothing is done, half of the time must not be over.
+    """
+    if deadline_us <= 0 or done >= tasks:
+        return False
+    left_us = deadline_us - now_us
+    if left_us <= 0:
+        return True
+    if done <= 0:
+        return now_us - created_us > left_us
+    return elapsed_us * (tasks - done) * MARGIN > left_us * done
+
+
+def pays(*, price_micro: int, limit_micro: int, priority: int, at_risk: bool) -> bool:
+    """Whether a job may use capacity of a price. limit_micro: the most that it pays for an hour of CPU."""
+    if price_micro <= 0:
+        return True
+    return price_micro <= limit_micro and (at_risk or priority >= URGENT)
+
+
+def cost_micro(cpu_us: int, price_micro: int) -> int:
+    """What CPU time costs, in millionths of the currency, rounded up."""
+    return -(-max(0, cpu_us) * max(0, price_micro) // _US_PER_HOUR)

@@ -1,0 +1,151 @@
+"""Who gets which tasks, and how many: the victim's whole decision."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hearthmesh.protocol.stealing.appetite import FOREVER_US, in_units_of
+from hearthmesh.protocol.stealing.matching import Fit, Work, deal, fit, half, suitable
+from hearthmesh.protocol.stealing.urgency import Ask, by_urgency
+
+SECOND_US = 1_000_000
+HOUR_US = 3600 * SECOND_US
+
+asks = st.builds(
+    Ask,
+    thief=st.binary(min_size=1, max_size=2),
+    urgency_mkh=st.integers(0, 20_000),
+    appetite_us=st.integers(0, 10 * HOUR_US),
+    slots=st.integers(0, 8),
+    longest_us=st.sampled_from((0, SECOND_US, HOUR_US, FOREVER_US)),
+    speed_permille=st.integers(100, 10_000),
+    price_micro=st.sampled_from((0, 10, 1000)),
+    has=st.frozensets(st.binary(min_size=1, max_size=1), max_size=2),
+)
+works = st.builds(
+    Work,
+    job=st.binary(min_size=1, max_size=1),
+    free=st.integers(0, 1000),
+    task_us=st.integers(0, 2 * HOUR_US),
+    checkpoint_us=st.sampled_from((0, SECOND_US, HOUR_US)),
+    priority=st.integers(0, 9),
+    at_risk=st.booleans(),
+    price_limit_micro=st.sampled_from((0, 100)),
+    deadline_us=st.sampled_from((0, HOUR_US)),
+    since_us=st.integers(0, 100),
+)
+many_asks = st.lists(asks, max_size=6, unique_by=lambda ask: ask.thief)
+many_works = st.lists(works, max_size=5, unique_by=lambda work: work.job)
+
+ROOM = Ask(b"room", 100, HOUR_US, 2, longest_us=60 * SECOND_US)
+BOILER = Ask(b"boiler", 50, 8 * HOUR_US, 8)
+SHORT = Work(b"short", 100, 10 * SECOND_US)
+LONG = Work(b"long", 100, HOUR_US)
+SAVED = Work(b"saved", 100, HOUR_US, checkpoint_us=20 * SECOND_US)
+
+
+def test_long_tasks_go_to_the_boiler_and_short_ones_to_the_room() -> None:
+    offered = [LONG, SAVED, SHORT]
+    assert [work.job for work in suitable(offered, ROOM)] == [b"short", b"saved"]
+    assert [work.job for work in suitable(offered, BOILER)] == [b"long", b"saved", b"short"]
+    assert fit(LONG, ROOM) is Fit.TOO_LONG
+    assert fit(SAVED, ROOM) is Fit.SAVES
+
+
+def test_a_fast_node_may_take_what_is_too_long_for_a_slow_one() -> None:
+    task = Work(b"task", 1, 90 * SECOND_US)
+    assert fit(task, ROOM) is Fit.TOO_LONG
+    assert fit(task, replace(ROOM, speed_permille=1500)) is Fit.FINISHES
+
+
+def test_of_short_tasks_those_come_first_that_came_first() -> None:
+    first, second = Work(b"b", 9, 900_000, since_us=1), Work(b"a", 9, 3_000, since_us=2)
+    for ask in (ROOM, BOILER):
+        assert suitable([second, first], ask) == [first, second]
+
+
+def test_volunteer_work_waits_for_paid_and_paid_for_what_may_be_late() -> None:
+    volunteer = replace(SHORT, job=b"v", priority=0)
+    late = replace(SHORT, job=b"l", at_risk=True)
+    timed = replace(SHORT, job=b"t", deadline_us=HOUR_US)
+    assert [work.job for work in suitable([volunteer, SHORT, timed, late], ROOM)] == [b"l", b"t", b"short", b"v"]
+
+
+def test_who_has_the_blobs_gets_that_job_first() -> None:
+    later = replace(SHORT, job=b"later", since_us=1)
+    assert suitable([SHORT, later], replace(ROOM, has=frozenset((b"later",))))[0] is later
+
+
+def test_heatless_capacity_is_for_those_who_pay_and_are_in_a_hurry() -> None:
+    centre = replace(BOILER, thief=b"centre", price_micro=40_000)
+    paying = replace(SHORT, price_limit_micro=50_000)
+    assert fit(paying, centre) is Fit.TOO_DEAR
+    assert fit(replace(paying, at_risk=True), centre) is Fit.FINISHES
+    assert fit(replace(paying, priority=8), centre) is Fit.FINISHES
+    assert fit(replace(SHORT, priority=9, at_risk=True), centre) is Fit.TOO_DEAR
+    assert fit(SHORT, replace(centre, price_micro=0)) is Fit.FINISHES
+
+
+def test_the_coldest_gets_half_and_the_next_half_of_the_rest() -> None:
+    thieves = [Ask(bytes([n]), urgency_mkh=n, appetite_us=10 * HOUR_US, slots=1) for n in range(1, 4)]
+    shares = deal(thieves, [replace(SHORT, free=80)])
+    assert [(share.thief, share.count) for share in shares] == [(b"\3", 40), (b"\2", 20), (b"\1", 10)]
+
+
+def test_nobody_gets_more_than_it_can_burn() -> None:
+    shares = deal([replace(ROOM, appetite_us=35 * SECOND_US)], [SHORT])
+    assert [share.count for share in shares] == [3]
+    assert deal([replace(ROOM, appetite_us=0)], [SHORT]) == []
+
+
+def test_an_appetite_that_one_job_does_not_fill_goes_on_to_the_next() -> None:
+    shares = deal([BOILER], [replace(LONG, free=4), SHORT], jobs_each=2)
+    assert [(share.job, share.count) for share in shares] == [(b"long", 2), (b"short", 50)]
+
+
+@given(many_asks, many_works)
+def test_what_is_dealt_is_there_fits_and_can_be_burnt(hungry: list[Ask], offered: list[Work]) -> None:
+    shares = deal(hungry, offered, jobs_each=3)
+    by_job, by_thief = {work.job: work for work in offered}, {ask.thief: ask for ask in hungry}
+    for work in offered:
+        assert sum(share.count for share in shares if share.job == work.job) <= work.free
+    for ask in hungry:
+        mine = [share for share in shares if share.thief == ask.thief]
+        eaten = [s.count * in_units_of(by_job[s.job].task_us, ask.speed_permille) for s in mine]
+        # The last task may be begun with any appetite left.
+        last_us = in_units_of(by_job[mine[-1].job].task_us, ask.speed_permille) if mine else 0
+        assert sum(eaten) <= ask.appetite_us + last_us
+    for share in shares:
+        assert share.count > 0
+        assert fit(by_job[share.job], by_thief[share.thief]).good
+
+
+@given(many_asks, many_works, st.permutations(range(5)), st.permutations(range(6)))
+def test_the_order_of_asks_and_jobs_does_not_matter(
+    hungry: list[Ask], offered: list[Work], of_jobs: list[int], of_asks: list[int]
+) -> None:
+    distinct = [replace(work, since_us=at) for at, work in enumerate(offered)]
+    other_works = [distinct[at] for at in of_jobs if at < len(distinct)]
+    other_asks = [hungry[at] for at in of_asks if at < len(hungry)]
+    assert deal(hungry, distinct) == deal(other_asks, other_works)
+
+
+@given(many_works, st.integers(0, 20_000), st.integers(1, 20_000))
+def test_of_two_equals_the_more_urgent_gets_no_less(offered: list[Work], urgency: int, more: int) -> None:
+    warm = Ask(b"warm", urgency, 5 * HOUR_US, 4)
+    cold = Ask(b"cold", urgency + more, 5 * HOUR_US, 4)
+    shares = deal([warm, cold], [replace(work, price_limit_micro=0) for work in offered])
+    first = [share for share in shares if share.thief == b"cold"]
+    second = [share for share in shares if share.thief == b"warm"]
+    assert by_urgency([warm, cold])[0] is cold
+    if second and first and first[0].job == second[0].job:
+        assert first[0].count >= second[0].count
+    assert first or not second
+
+
+@given(works, asks)
+def test_half_is_at_least_a_task_and_at_most_half(work: Work, ask: Ask) -> None:
+    count = half(work, ask)
+    assert count <= -(-work.free // 2)
+    assert (count == 0) == (work.free == 0 or ask.slots == 0 or ask.appetite_us == 0)

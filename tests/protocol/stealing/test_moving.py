@@ -1,0 +1,44 @@
+"""To whom a full sink hands on, and when what runs is moved."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hearthmesh.protocol.stealing.matching import Work
+from hearthmesh.protocol.stealing.moving import Heir, heirs_for, transfer_us, worth_moving
+from hearthmesh.protocol.stealing.urgency import Ask
+
+SECOND_US = 1_000_000
+WORK = Work(b"job", 10, 60 * SECOND_US)
+
+
+def heir(name: bytes, urgency: int, room_us: int = 1, **about: int) -> Heir:
+    return Heir(Ask(name, urgency, room_us, 1, **about), room_us)
+
+
+def test_the_coldest_that_can_take_it_comes_first() -> None:
+    warm, cold, full, brief = heir(b"w", 10), heir(b"c", 300), heir(b"f", 900, 0), heir(b"b", 900, longest_us=1)
+    assert heirs_for(WORK, [warm, brief, full, cold]) == [cold, warm]
+
+
+def test_a_long_way_counts_as_cold_time() -> None:
+    # 200 MB take 200 s to who has not got them.
+    far, near = heir(b"f", 300), heir(b"n", 150)
+    near = replace(near, ask=replace(near.ask, has=frozenset((b"job",))))
+    assert heirs_for(WORK, [far, near]) == [far, near]
+    assert heirs_for(WORK, [far, near], size_bytes=200_000_000) == [near, far]
+
+
+def test_what_runs_is_moved_if_it_ends_sooner_there() -> None:
+    assert worth_moving(60 * SECOND_US, 0.1, 1_000_000)
+    assert not worth_moving(60 * SECOND_US, 1.0, 1_000_000)
+    assert not worth_moving(60 * SECOND_US, 0.1, 600_000_000)
+    assert not worth_moving(60 * SECOND_US, 0.1, 0, lost_us=541 * SECOND_US)
+    assert worth_moving(60 * SECOND_US, 0.0, 0)
+
+
+@given(st.integers(0, 10**12), st.floats(0.05, 1.0), st.integers(0, 10**12), st.integers(0, 10**12))
+def test_a_longer_way_never_makes_a_move_better(left_us: int, duty: float, size: int, more: int) -> None:
+    assert worth_moving(left_us, duty, size) or not worth_moving(left_us, duty, size + more)
+    assert transfer_us(size + more) >= transfer_us(size) >= 0

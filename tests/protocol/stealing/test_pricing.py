@@ -1,0 +1,57 @@
+"""Who pays for heat that nobody wants."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hearthmesh.protocol.stealing.pricing import cost_micro, is_at_risk, pays
+
+MINUTE_US = 60_000_000
+HOUR_US = 60 * MINUTE_US
+
+
+def test_a_job_is_late_when_the_rest_at_this_rate_takes_longer_than_there_is() -> None:
+    # 30 of 100 tasks in half an hour: the other 70 need 70 minutes, and 87.5 with the margin.
+    def late(left_minutes: int) -> bool:
+        now_us = 30 * MINUTE_US
+        deadline_us = now_us + left_minutes * MINUTE_US
+        return is_at_risk(
+            now_us=now_us, created_us=0, deadline_us=deadline_us, done=30, tasks=100, elapsed_us=30 * MINUTE_US
+        )
+
+    assert [late(minutes) for minutes in (87, 88)] == [True, False]
+
+
+def test_while_nothing_is_done_half_of_the_time_must_be_left() -> None:
+    def late(now_us: int) -> bool:
+        return is_at_risk(now_us=now_us, created_us=0, deadline_us=HOUR_US, done=0, tasks=1, elapsed_us=now_us)
+
+    assert [late(30 * MINUTE_US), late(31 * MINUTE_US), late(2 * HOUR_US)] == [False, True, True]
+
+
+def test_without_a_deadline_or_with_all_done_nothing_is_late() -> None:
+    assert not is_at_risk(now_us=9, created_us=0, deadline_us=0, done=0, tasks=5, elapsed_us=9)
+    assert not is_at_risk(now_us=9, created_us=0, deadline_us=1, done=5, tasks=5, elapsed_us=9)
+
+
+@given(st.integers(1, 10**13), st.integers(0, 100), st.integers(0, 10**12), st.integers(0, 10**12))
+def test_what_is_at_risk_stays_so_as_time_passes(deadline_us: int, done: int, elapsed_us: int, later_us: int) -> None:
+    def late(now_us: int) -> bool:
+        return is_at_risk(
+            now_us=now_us, created_us=0, deadline_us=deadline_us, done=done, tasks=100, elapsed_us=elapsed_us
+        )
+
+    assert not late(1) or late(1 + later_us)
+
+
+@given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 9), st.booleans())
+def test_a_price_is_paid_up_to_the_limit_and_in_a_hurry_only(
+    price: int, limit: int, priority: int, at_risk: bool
+) -> None:
+    paid = pays(price_micro=price, limit_micro=limit, priority=priority, at_risk=at_risk)
+    assert paid == (price == 0 or (price <= limit and (at_risk or priority >= 8)))
+
+
+def test_an_hour_costs_its_price_and_a_moment_is_rounded_up() -> None:
+    assert cost_micro(HOUR_US, 40_000) == 40_000
+    assert cost_micro(1, 40_000) == 1
+    assert cost_micro(0, 40_000) == cost_micro(HOUR_US, 0) == 0
