@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,10 @@ from .errors import UserError
 from .options import Json
 from .output import print_json, say
 from .running import run_async
+
+if TYPE_CHECKING:
+    from ..config import HeaterSettings
+    from ..heating.calibration import Calibration
 
 # A meter that does not answer within this time is not there.
 METER_WAIT_S = 10.0
@@ -32,60 +37,78 @@ def calibrate(
       hearth calibrate --config kitchen/node.toml
       hearth calibrate --seconds 60 --json
     """
-    import trio
-
     from ..config import load_node_config
-    from ..heating import calibration
-    from ..heating.choose import meter_of
+    from ..heating.calibration import save_calibration
     from ..heating.drivers.interface import DriverError
-    from ..heating.spin import SpinLoad
     from ..storage.errors import StorageError
     from ..storage.folder import StateFolder
 
     settings = load_node_config(config)
-    heater = settings.heater
     folder = StateFolder(settings.node.state)
     try:
         folder.create()
         lock = folder.lock()
     except StorageError as error:
         raise UserError(f"calibrate: the node must not run meanwhile: {error}") from error
-    load = SpinLoad()
     try:
-        meter, background = meter_of(heater, time.monotonic)
-
-        async def measured() -> calibration.Calibration:
-            async with trio.open_nursery() as nursery:
-                for sensor in background:
-                    nursery.start_soon(sensor.run)
-                with trio.move_on_after(METER_WAIT_S):
-                    while any(sensor.latest() is None for sensor in background):
-                        await trio.sleep(0.05)
-                found = await calibration.calibrate(
-                    load,
-                    meter,
-                    cores=heater.core_count,
-                    watts_per_core=heater.watts_per_core,
-                    settle_s=settle,
-                    measure_s=seconds,
-                    now_s=time.monotonic,
-                    wait=trio.sleep,
-                    tell=lambda cores, watts: None if as_json else say(f"{cores:>4} cores  {watts:8.1f} W above idle"),
-                )
-                nursery.cancel_scope.cancel()
-            return found
-
-        found = run_async(measured)
-        calibration.save_calibration(folder.calibration, found)
+        found = _measured(settings.heater, settle, seconds, (lambda *_: None) if as_json else _tell_step)
+        save_calibration(folder.calibration, found)
     except DriverError as error:
         raise UserError(str(error)) from error
     finally:
-        load.close()
         lock.release()
+    _show(found, settings.heater.idle_watts, folder.calibration, as_json)
+
+
+def _measured(
+    heater: HeaterSettings, settle_s: float, measure_s: float, tell: Callable[[int, float], None]
+) -> Calibration:
+    """Raises DriverError."""
+    import trio
+
+    from ..heating.calibration import calibrate as measure
+    from ..heating.choose import meter_of
+    from ..heating.spin import SpinLoad
+
+    meter, background = meter_of(heater, time.monotonic)
+    load = SpinLoad()
+
+    async def measured() -> Calibration:
+        async with trio.open_nursery() as nursery:
+            for sensor in background:
+                nursery.start_soon(sensor.run)
+            with trio.move_on_after(METER_WAIT_S):
+                while any(sensor.latest() is None for sensor in background):
+                    await trio.sleep(0.05)
+            found = await measure(
+                load,
+                meter,
+                cores=heater.core_count,
+                watts_per_core=heater.watts_per_core,
+                settle_s=settle_s,
+                measure_s=measure_s,
+                now_s=time.monotonic,
+                wait=trio.sleep,
+                tell=tell,
+            )
+            nursery.cancel_scope.cancel()
+        return found
+
+    try:
+        return run_async(measured)
+    finally:
+        load.close()
+
+
+def _tell_step(cores: int, watts: float) -> None:
+    say(f"{cores:>4} cores  {watts:8.1f} W above idle")
+
+
+def _show(found: Calibration, idle_watts: float, path: Path, as_json: bool) -> None:
     if as_json:
         steps = [{"cores": step.cores, "watts": round(step.watts, 3)} for step in found.table.steps]
         print_json({"measured": found.table.measured, "idle_w": found.idle_w, "steps": steps})
         return
     if found.idle_w is not None:
-        say(f"idle {found.idle_w:.1f} W: heater.idle_watts is {heater.idle_watts:g}")
-    say(f"{folder.calibration}: {'measured' if found.table.measured else 'estimated, there is no meter'}")
+        say(f"idle {found.idle_w:.1f} W: heater.idle_watts is {idle_watts:g}")
+    say(f"{path}: {'measured' if found.table.measured else 'estimated, there is no meter'}")

@@ -1,13 +1,13 @@
-"""What a machine heats: a room by its exact solution, under the same controller as on real nodes."""
+"""What a machine heats: a room by its exact solution, under the proportional part of a node's thermostat."""
 
 from __future__ import annotations
 
-from ...node.heating.controller import Controller, ControlSettings
 from ...node.heating.sinks.room import Room1R1C
 from ...node.heating.sinks.sink import HeatSink, State
 from ...node.heating.weather.conditions import Weather
 from ...protocol.events import HeatReading
 from .dice import Stream
+from .proportional import Controller, ControlSettings
 
 HORIZON_S = 900.0
 # Loads and durations that a room remembers its steps of.

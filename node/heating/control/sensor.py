@@ -102,7 +102,10 @@ class SensorJudge:
         found = self._examine(sample, now_s, power_w, capacity_j_per_k)
         self._seen_s = now_s
         if found is not Fault.NONE:
-            self.fault, self._bad_at_s = found, now_s
+            self.fault = found
+            if self._last is not None or found is not Fault.LOST:
+                # One that has not spoken yet is only waited for: what it says first is believed.
+                self._bad_at_s = now_s
             return None
         if self._bad_at_s is not None and now_s - self._bad_at_s < self._settings.recover_s:
             return None

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ..controller import TRANSITIONS, Mode, Zone
 from .dwell import Dwell
 from .identify import Estimate, Identifier
 from .limits import Limit, LimitSettings, PowerLimits
+from .mode import TRANSITIONS, Mode, place
 from .pi import PiController, PiSettings
 from .power import DUTY_MIN, PowerLoop, PowerTable, Work, work_for
 from .schedule import DAY_S, WEEK_S
@@ -204,7 +204,7 @@ class Thermostat:
         self, decision: Decision, inputs: Inputs, temperature_c: float, estimate: Estimate, duration_s: float
     ) -> Decision:
         capacity_w, setpoint_c = self.settings.pi.capacity_w, decision.target.setpoint_c
-        self.mode = TRANSITIONS[self.mode, _place(temperature_c, setpoint_c, self.settings.band_k)]
+        self.mode = TRANSITIONS[self.mode, place(temperature_c, setpoint_c, self.settings.band_k)]
         heats = self.mode is Mode.HEATING and not decision.blocked
         error_k = setpoint_c - temperature_c
         # The controller works in its own heater's watts; the zone wants as many times that as it has more capacity.
@@ -249,12 +249,6 @@ class Thermostat:
         if decision.blocked:
             alarms = (*alarms, "too hot: everything is stopped")
         return replace(decision, work=Work(slots, duty), alarms=alarms)
-
-
-def _place(temperature_c: float, setpoint_c: float, band_k: float) -> Zone:
-    if temperature_c < setpoint_c:
-        return Zone.BELOW_SETPOINT
-    return Zone.IN_BAND if temperature_c <= setpoint_c + band_k else Zone.ABOVE_BAND
 
 
 def _week_s(inputs: Inputs) -> float:

@@ -464,6 +464,7 @@ async def test_a_killed_node_takes_its_tasks_along(executor: NativeExecutor, sta
         node.send_signal(signal.SIGKILL)
         node.wait()
     await until(lambda: not living("41.0026"))
+    assert node.returncode == -signal.SIGKILL
 
 
 async def test_the_next_run_of_a_node_ends_what_was_left_behind(executor: NativeExecutor) -> None:

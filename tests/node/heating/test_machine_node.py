@@ -46,8 +46,6 @@ root = {json.dumps(str(linux.root))}
 sensor = "hwmon:room/temp1"
 poll_s = 0.1
 rapl_limit = true
-[heater.sensors]
-recover_s = 0.5
 [heater.safety]
 watchdog_s = 2.0
 """

@@ -41,6 +41,16 @@ def test_nothing_heats_before_something_was_measured() -> None:
     assert told(supervisor, 7000, None).trust is Trust.OFF
 
 
+def test_first_word_of_a_sensor_is_believed_at_once_and_a_broken_ones_is_not() -> None:
+    """Waiting for a driver to be loaded is no fault to recover from."""
+    quiet, broken = SensorSupervisor(SETTINGS), SensorSupervisor(SETTINGS)
+    waited = [told(quiet, at_s, value).temperature_c for at_s, value in ((0, None), (5, None), (6, 18.0))]
+    assert waited == [None, None, 18.0]
+    doubted = [told(broken, at_s, value).temperature_c for at_s, value in ((0, -127.0), (6, 18.0), (59, 18.0))]
+    assert doubted == [None, None, None]
+    assert told(broken, 60, 18.0).temperature_c == 18.0
+
+
 def test_second_sensor_stands_in_for_the_first() -> None:
     supervisor = SensorSupervisor(SETTINGS, sensors=2)
     assert told(supervisor, 0, 20.0, 20.5) == Believed(Trust.FIRST, 20.0)

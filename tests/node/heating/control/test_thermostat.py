@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hearthmesh.node.heating.control.limits import LimitSettings, LimitWindow
+from hearthmesh.node.heating.control.mode import Mode
 from hearthmesh.node.heating.control.pi import PiSettings
 from hearthmesh.node.heating.control.power import PowerTable
 from hearthmesh.node.heating.control.schedule import WeekSchedule
@@ -18,7 +19,6 @@ from hearthmesh.node.heating.control.start import StartSettings
 from hearthmesh.node.heating.control.thermostat import Decision, Inputs, Thermostat, ThermostatSettings
 from hearthmesh.node.heating.control.window import WindowSettings
 from hearthmesh.node.heating.control.zone import Member
-from hearthmesh.node.heating.controller import Mode
 from tests.node.heating.control.lumped import Lumped
 
 PLAN = SetpointPlan(

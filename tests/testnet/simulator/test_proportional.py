@@ -1,4 +1,4 @@
-"""The controller's law: within its bounds, monotone, with hysteresis, and silent above the band."""
+"""The simulated rooms' law: within its bounds, monotone, with hysteresis, and silent above the band."""
 
 import math
 
@@ -6,17 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hearthmesh.node.heating.controller import (
-    DUTY_MIN,
-    TRANSITIONS,
-    Controller,
-    ControlSettings,
-    Demand,
-    Mode,
-    Zone,
-    demand,
-)
-from tests.docs_diagrams import documented_diagram, render_table
+from hearthmesh.node.heating.control.mode import Mode
+from hearthmesh.node.heating.control.power import DUTY_MIN
+from hearthmesh.testnet.simulator.proportional import Controller, ControlSettings, Demand, demand
 
 FOUR_CORES = ControlSettings(setpoint_c=20.0, band_c=0.5, gain_w_per_k=80.0, slots=4, watts_per_slot=20.0)
 
@@ -52,15 +44,6 @@ def test_work_stops_above_the_band_and_resumes_below_the_setpoint() -> None:
     controller = Controller(FOUR_CORES)
     path = [20.2, 19.9, 20.2, 20.5, 20.6, 20.4, 20.0, 19.9]
     assert [controller.update(temperature_c).slots for temperature_c in path] == [0, 1, 1, 1, 0, 0, 0, 1]
-
-
-def test_heating_page_has_the_diagram_of_the_table() -> None:
-    assert documented_diagram("heating.md") == render_table(TRANSITIONS)
-
-
-def test_every_mode_knows_every_zone() -> None:
-    assert set(TRANSITIONS) == {(mode, zone) for mode in Mode for zone in Zone}
-    assert all(mode is Mode.WARM for (_, zone), mode in TRANSITIONS.items() if zone is Zone.ABOVE_BAND)
 
 
 @given(controls, st.lists(temperatures, min_size=1, max_size=20))

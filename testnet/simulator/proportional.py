@@ -1,4 +1,7 @@
-"""The proportional controller: how cold a sink is, in watts; how many watts, in running tasks.
+"""A thermostat for ten thousand rooms: the real one's modes, proportional law and tasks, without its memory.
+
+A node's own (`node/heating/control`) also integrates, learns its room and doubts its sensor; a simulated room's sensor
+tells the truth, and what is simulated here is who takes work from whom.
 
 Heating, it asks for gain * (setpoint - T) watts; between the setpoint and the end of the band for the least there
 is, so that a temperature that hovers at the setpoint does not make work come and go. Warm, it asks for none.
@@ -8,32 +11,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum
 
-from .control.power import DUTY_MIN, work_for
-
-
-class Mode(Enum):
-    HEATING = "heating"
-    WARM = "warm"
-
-
-class Zone(Enum):
-    """Where a temperature lies."""
-
-    BELOW_SETPOINT = "below the setpoint"
-    IN_BAND = "in the band"
-    ABOVE_BAND = "above the band"
-
-
-TRANSITIONS: dict[tuple[Mode, Zone], Mode] = {
-    (Mode.WARM, Zone.BELOW_SETPOINT): Mode.HEATING,
-    (Mode.WARM, Zone.IN_BAND): Mode.WARM,
-    (Mode.WARM, Zone.ABOVE_BAND): Mode.WARM,
-    (Mode.HEATING, Zone.BELOW_SETPOINT): Mode.HEATING,
-    (Mode.HEATING, Zone.IN_BAND): Mode.HEATING,
-    (Mode.HEATING, Zone.ABOVE_BAND): Mode.WARM,
-}
+from ...node.heating.control.mode import TRANSITIONS, Mode, place
+from ...node.heating.control.power import DUTY_MIN, work_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +34,6 @@ class ControlSettings:
     @property
     def capacity_w(self) -> float:
         return self.slots * self.watts_per_slot
-
-    def zone(self, temperature_c: float) -> Zone:
-        if temperature_c < self.setpoint_c:
-            return Zone.BELOW_SETPOINT
-        return Zone.IN_BAND if temperature_c <= self.limit_c else Zone.ABOVE_BAND
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +61,7 @@ class Controller:
         """The demand at a temperature. Raises ValueError if it is not a number: the sensor is broken."""
         if not math.isfinite(temperature_c):
             raise ValueError(f"not a temperature: {temperature_c}")
-        self.mode = TRANSITIONS[self.mode, self.settings.zone(temperature_c)]
+        self.mode = TRANSITIONS[self.mode, place(temperature_c, self.settings.setpoint_c, self.settings.band_c)]
         return demand(self.settings, self.mode, temperature_c)
 
 
