@@ -13,7 +13,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, structs
 
-from .bounded import DecodeError, decode_canonical, encode
+from .bounded import DecodeError, decode_bounded, encode
 from .identity import Identity, NodeId, peer_id_text
 from .mesh import (
     CertificateError,
@@ -24,7 +24,16 @@ from .mesh import (
     require_authority,
     require_printable_name,
 )
-from .revocations import SERIAL_BYTES, RevocationList, Serial, join_revocations, revoke, supersedes
+from .revocations import (
+    SERIAL_BYTES,
+    RevocationList,
+    Serial,
+    authority_serial,
+    join_revocations,
+    revoke,
+    supersedes,
+    taken_back,
+)
 from .signing import Context, verify
 
 __all__ = [
@@ -33,6 +42,7 @@ __all__ = [
     "CertificateReason",
     "MembershipPolicy",
     "MeshDefinition",
+    "Quota",
     "RevocationList",
     "Role",
     "issue",
@@ -58,13 +68,37 @@ class Role(IntFlag):
 
 
 NO_ROLE = Role(0)
+Bound = Annotated[int, Meta(ge=0, le=1 << 53)]
+
+
+class Quota(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """What a submitter may have in flight at one node; 0 where there is no bound.
+
+    tasks: without a result.  bytes: of specs, programs and inputs of jobs with such tasks.  cpu_s: CPU time of those.
+    """
+
+    tasks: Bound = 0
+    bytes: Bound = 0
+    cpu_s: Bound = 0
+
+    def __bool__(self) -> bool:
+        return self != NO_QUOTA
+
+    def within(self, other: Quota) -> Quota:
+        """The narrower of the two in each."""
+        pairs = zip(structs.astuple(self), structs.astuple(other), strict=True)
+        return Quota(*(min(a, b) if a and b else a or b for a, b in pairs))
+
+
+NO_QUOTA = Quota()
 
 
 class Certificate(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """One node's membership, under one authority's signature.
 
     not_before_s, not_after_s: unix seconds, both included.  name: what people call the node, 1 to 64
-    printable characters.  serial: random, 16 bytes, what a revocation names.
+    printable characters.  serial: random, 16 bytes, what a revocation names.  quota: encoded only if there is one, so
+    that certificates of before there were quotas are as they were.
     """
 
     mesh_id: Key
@@ -76,6 +110,7 @@ class Certificate(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
     name: Name
     issuer: Key
     signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
+    quota: Quota = NO_QUOTA
 
     @property
     def roles(self) -> Role:
@@ -87,18 +122,20 @@ class Certificate(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
         return self.serial.hex()
 
     def to_bytes(self) -> bytes:
-        return encode(self)
+        return encode(structs.astuple(self)[: None if self.quota else -1])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Certificate:
         """Bounded and canonical; signature and time are not checked. Raises CertificateError MALFORMED."""
         try:
-            found = decode_canonical(data, cls, max_bytes=CERTIFICATE_BYTES_MAX, max_items=16)
+            found = decode_bounded(data, cls, max_bytes=CERTIFICATE_BYTES_MAX, max_items=16)
             require_printable_name(found.name)
         except DecodeError as error:
             raise CertificateError(CertificateReason.MALFORMED, error.reason) from None
         except ValueError as error:
             raise CertificateError(CertificateReason.MALFORMED, str(error)) from None
+        if found.to_bytes() != data:
+            raise CertificateError(CertificateReason.MALFORMED, "not the canonical encoding")
         if found.not_before_s > found.not_after_s:
             raise CertificateError(CertificateReason.MALFORMED, "ends before it begins")
         return found
@@ -107,7 +144,8 @@ class Certificate(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
         return verify(self.issuer, Context.CERTIFICATE, self._signed_payload(), self.signature)
 
     def _signed_payload(self) -> bytes:
-        return encode(structs.astuple(self)[:-1])
+        *signed, _, quota = structs.astuple(self)
+        return encode((*signed, quota) if quota else tuple(signed))
 
 
 def issue(
@@ -119,6 +157,7 @@ def issue(
     not_after_s: int,
     name: str,
     serial: bytes | None = None,
+    quota: Quota = NO_QUOTA,
 ) -> Certificate:
     """A signed certificate; without a serial, a random one.
 
@@ -137,6 +176,7 @@ def issue(
         name=name,
         issuer=authority.node_id,
         signature=bytes(64),
+        quota=quota,
     )
     require_printable_name(name)
     try:
@@ -156,6 +196,7 @@ class MembershipPolicy:
     def __init__(self, mesh: MeshDefinition, revocations: Iterable[RevocationList] = ()) -> None:
         """Raises CertificateError if a revocation list isn't one of this mesh."""
         self.mesh = mesh
+        self._authority_serials = {authority: authority_serial(authority) for authority in mesh.authorities}
         self._verified: OrderedDict[bytes, Certificate] = OrderedDict()
         self._lists: dict[NodeId, RevocationList] = {}
         self._revoked: frozenset[bytes] = frozenset()
@@ -168,7 +209,12 @@ class MembershipPolicy:
         return tuple(self._lists.values())
 
     def is_revoked(self, serial: bytes) -> bool:
+        """Whether as many authorities as it takes have taken it back."""
         return serial in self._revoked
+
+    def is_disowned(self, authority: NodeId) -> bool:
+        """Whether the authorities have taken back all that this one of them issued."""
+        return self._authority_serials[authority] in self._revoked
 
     def check(self, certificate: bytes, subject: NodeId, now_s: int, needs: Role = NO_ROLE) -> Certificate:
         """The certificate, if it admits the subject now, with all the roles that are needed.
@@ -184,6 +230,8 @@ class MembershipPolicy:
             raise CertificateError(CertificateReason.EXPIRED, f"{now_s - found.not_after_s} s ago")
         if found.serial in self._revoked:
             raise CertificateError(CertificateReason.REVOKED, f"serial {found.serial_text}")
+        if self._revoked and self.is_disowned(found.issuer):
+            raise CertificateError(CertificateReason.REVOKED, f"all of {peer_id_text(found.issuer)}")
         if missing := needs & ~found.roles:
             raise CertificateError(CertificateReason.ROLE_MISSING, str(Role(missing).name))
         return found
@@ -200,7 +248,7 @@ class MembershipPolicy:
         if not candidate.has_valid_signature():
             raise CertificateError(CertificateReason.BAD_SIGNATURE)
         self._lists = join_revocations(self._lists, {candidate.issuer: candidate})
-        self._revoked = frozenset(serial for held in self._lists.values() for serial in held.revoked)
+        self._revoked = taken_back(self._lists.values(), self.mesh.revocation_quorum)
         return True
 
     def _verified_certificate(self, data: bytes, subject: NodeId) -> Certificate:

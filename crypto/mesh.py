@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from .bounded import DecodeError, decode_canonical, encode
+from .bounded import DecodeError, decode_bounded, encode
 from .identity import Identity, NodeId
 from .signing import PUBLIC_KEY_BYTES, Context, digest
 
@@ -46,9 +46,12 @@ class CertificateError(Exception):
 
 
 class _MeshRecord(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """The quorum is left out where it is 1: definitions without one keep their id."""
+
     version: Annotated[int, Meta(ge=1, le=1 << 16)]
     name: Name
     authorities: Annotated[tuple[Key, ...], Meta(min_length=1, max_length=AUTHORITIES_MAX)]
+    revocation_quorum: Annotated[int, Meta(ge=1, le=AUTHORITIES_MAX)] = 1
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,14 @@ class MeshDefinition:
     """A mesh. Its id follows from all of it, so another set of authorities is another mesh.
 
     name: 1 to 64 printable characters.  authorities: 1 to 16 different keys, in any order; kept sorted.
+    revocation_quorum: how many of them have to take an admission back before it counts.
     Raises ValueError if they are not.
     """
 
     name: str
     authorities: tuple[NodeId, ...]
     version: int = MESH_VERSION
+    revocation_quorum: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "authorities", tuple(sorted(self.authorities)))
@@ -74,6 +79,8 @@ class MeshDefinition:
             raise ValueError(f"an authority's key has {PUBLIC_KEY_BYTES} bytes")
         if len(dict.fromkeys(self.authorities)) != len(self.authorities):
             raise ValueError("an authority stands twice")
+        if not 1 <= self.revocation_quorum <= len(self.authorities):
+            raise ValueError(f"a quorum of {self.revocation_quorum} among {len(self.authorities)} authorities")
 
     @cached_property
     def mesh_id(self) -> bytes:
@@ -81,18 +88,21 @@ class MeshDefinition:
         return digest(Context.MESH, self.to_bytes())
 
     def to_bytes(self) -> bytes:
-        return encode(_MeshRecord(self.version, self.name, self.authorities))
+        required = (self.version, self.name, self.authorities)
+        return encode(required if self.revocation_quorum == 1 else (*required, self.revocation_quorum))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> MeshDefinition:
         """Inverse of `to_bytes`. Raises DecodeError."""
-        record = decode_canonical(data, _MeshRecord, max_bytes=MESH_BYTES_MAX, max_items=AUTHORITIES_MAX)
+        record = decode_bounded(data, _MeshRecord, max_bytes=MESH_BYTES_MAX, max_items=AUTHORITIES_MAX)
         try:
-            mesh = cls(record.name, record.authorities, record.version)
+            mesh = cls(record.name, record.authorities, record.version, record.revocation_quorum)
         except ValueError as error:
             raise DecodeError(0, str(error)) from None
         if mesh.authorities != record.authorities:
             raise DecodeError(0, "the authorities are not sorted")
+        if mesh.to_bytes() != data:
+            raise DecodeError(0, "not the canonical encoding")
         return mesh
 
 

@@ -1,11 +1,13 @@
 """Revocation lists: what an authority takes back before it expires.
 
 Each authority keeps one list, numbered; of two lists of one issuer the higher number counts, alone, so that a
-list can also drop serials that have expired meanwhile. The lists of different issuers add up.
+list can also drop serials that have expired meanwhile. A serial counts as revoked once as many lists name it as the
+mesh's quorum says: authorities sign apart, and their lists travel apart.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Annotated
@@ -15,7 +17,7 @@ from msgspec import Meta, Struct
 from .bounded import DecodeError, decode_canonical, encode
 from .identity import Identity, NodeId
 from .mesh import CertificateError, CertificateReason, Key, MeshDefinition, require_authority
-from .signing import Context, verify
+from .signing import Context, digest, verify
 
 SERIALS_MAX = 10_000
 SERIAL_BYTES = 16
@@ -84,6 +86,17 @@ def revoke(
     return RevocationList(unsigned.mesh_id, sequence, unsigned.revoked, unsigned.issuer, signature)
 
 
+def authority_serial(authority: NodeId) -> bytes:
+    """What a list names to take back all that an authority issued, 16 bytes."""
+    return digest(Context.REVOCATION, authority)[:SERIAL_BYTES]
+
+
+def taken_back(lists: Iterable[RevocationList], quorum: int) -> frozenset[bytes]:
+    """Serials that at least `quorum` of the lists name. lists: one of each issuer."""
+    votes = Counter(serial for held in lists for serial in held.revoked)
+    return frozenset(serial for serial, count in votes.items() if count >= quorum)
+
+
 def supersedes(candidate: RevocationList, held: RevocationList | None) -> bool:
     """Whether the candidate takes the place of what is held of the same issuer.
 
@@ -92,6 +105,27 @@ def supersedes(candidate: RevocationList, held: RevocationList | None) -> bool:
     if held is None:
         return True
     return (candidate.sequence, candidate.to_bytes()) > (held.sequence, held.to_bytes())
+
+
+BUNDLE_BYTES_MAX = 16 * (REVOCATION_BYTES_MAX + 8)
+
+
+def pack_lists(lists: Iterable[RevocationList]) -> bytes:
+    """Several authorities' lists for one file."""
+    return encode(tuple(held.to_bytes() for held in lists))
+
+
+def unpack_lists(data: bytes) -> tuple[RevocationList, ...]:
+    """Of a file: one list, or what `pack_lists` made. Signatures are not checked. Raises CertificateError MALFORMED."""
+    try:
+        return (RevocationList.from_bytes(data),)
+    except CertificateError as error:
+        alone = error
+    try:
+        packed = decode_canonical(data, tuple[bytes, ...], max_bytes=BUNDLE_BYTES_MAX, max_items=16)
+    except DecodeError:
+        raise alone from None
+    return tuple(RevocationList.from_bytes(part) for part in packed)
 
 
 def join_revocations(

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..crypto.certificates import Certificate, CertificateError, MembershipPolicy
 from ..crypto.identity import Identity
 from ..crypto.keyfile import IdentityError
-from ..crypto.revocations import RevocationList
+from ..crypto.revocations import RevocationList, unpack_lists
 from .clock import wall_s
 from .config import MeshPaths
 from .meshfile import load_mesh_file
@@ -43,7 +43,10 @@ def load_membership(paths: MeshPaths, folder: StateFolder) -> Membership:
             f"{path}: no certificate ({error.strerror}); "
             f"ask the mesh's authority for one: hearth mesh invite {identity.peer_id}"
         ) from error
-    policy = MembershipPolicy(mesh, _revocations(paths.revocations))
+    try:
+        policy = MembershipPolicy(mesh, _revocations(paths.revocations))
+    except CertificateError as error:
+        raise MembershipError(f"{paths.revocations}: {error}; it has to be of this mesh's authorities") from error
     try:
         certificate = policy.check(data, identity.node_id, wall_s())
     except CertificateError as error:
@@ -72,7 +75,7 @@ def _revocations(path: Path | None) -> tuple[RevocationList, ...]:
     if path is None:
         return ()
     try:
-        return (RevocationList.from_bytes(path.read_bytes()),)
+        return unpack_lists(path.read_bytes())
     except OSError as error:
         raise MembershipError(f"{path}: the revocation list cannot be read: {error.strerror}") from error
     except CertificateError as error:

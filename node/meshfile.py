@@ -29,6 +29,10 @@ class MeshFile:
             check=check_authority,
         ),
     ]
+    revocation_quorum: Annotated[
+        int,
+        Key("How many authorities have to take an admission back before it counts.", low=1, high=AUTHORITIES_MAX),
+    ] = 1
     version: Annotated[int, Key("Version of the definition's form.", low=1, high=1)] = 1
 
     def __post_init__(self) -> None:
@@ -39,15 +43,22 @@ class MeshFile:
         keys = [authority_from_text(text) for text in self.authorities]
         if len(set(keys)) != len(keys):
             raise Conflict("authorities", "one is there twice")
+        if self.revocation_quorum > len(keys):
+            raise Conflict("revocation_quorum", f"{self.revocation_quorum}, and there are {len(keys)} authorities")
 
     def definition(self) -> MeshDefinition:
         keys = tuple(authority_from_text(text) for text in self.authorities)
-        return MeshDefinition(self.name, keys, self.version)
+        return MeshDefinition(self.name, keys, self.version, self.revocation_quorum)
 
     @classmethod
     def of(cls, mesh: MeshDefinition) -> MeshFile:
         authorities = tuple(peer_id_text(authority) for authority in mesh.authorities)
-        return cls(name=mesh.name, authorities=authorities, version=mesh.version)
+        return cls(
+            name=mesh.name,
+            authorities=authorities,
+            version=mesh.version,
+            revocation_quorum=mesh.revocation_quorum,
+        )
 
 
 def load_mesh_file(path: Path) -> MeshDefinition:

@@ -88,7 +88,7 @@ class Inbox:
             case Accused():
                 roles.court.hear(peer, message, now_us)
             case Revocations():
-                if roles.take_revocations(message.revocation_list, now_us):
+                if roles.take_revocations(message.revocation_list, now_us, peer):
                     roles.ctx.emit(Publish(message))
             case _:
                 self._on_replica_message(peer, message, now_us)

@@ -10,7 +10,7 @@ from .aggregates import Aggregates
 from .cells import Cell
 from .config import ProtocolConfig
 from .context import Context, Randomness
-from .effects import LearnAddress, Persist
+from .effects import LearnAddress, Persist, Reason
 from .heat import HeatBoard
 from .membership import Membership
 from .presence import NodeProfile, Presence, serves
@@ -117,11 +117,13 @@ class Roles:
 
     # -- revocations ---------------------------------------------------------------------------------------
 
-    def take_revocations(self, revocation_list: bytes, now_us: int) -> bool:
-        """Apply an authority's list; links to nodes that it revokes are closed. True if it was news."""
+    def take_revocations(self, revocation_list: bytes, now_us: int, peer: bytes = b"") -> bool:
+        """Apply an authority's list; links to nodes that enough of them revoke are closed. True if it was news."""
         try:
             news = self.ctx.policy.add_revocations(revocation_list)
         except CertificateError:
+            if peer not in (b"", self.ctx.node_id):
+                self.ctx.penalise(peer, Reason.BAD_SIGNATURE)
             return False
         if news:
             for held in self.ctx.policy.revocations:

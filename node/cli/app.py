@@ -16,8 +16,8 @@ from . import errors
 from .calibrate import calibrate
 from .heat_commands import app as heat_app
 from .job_commands import register as register_job_commands
-from .mesh_commands import app as mesh_app
 from .node_commands import app as node_app
+from .revoke_commands import app as mesh_app
 
 # Commands of the layer above node/: found by name, since imports run down only.
 _TESTNET, _DEMO, _SIMULATOR = "...testnet.commands", "...testnet.demo", "...testnet.simulator.commands"

@@ -4,6 +4,7 @@ mesh.toml            public; every member needs it
 authority.key        secret; authority-2.key … with several authorities
 certificates/        a copy of each certificate that was issued from here
 revocations          what authority.key took back; revocations-2 …
+others/              lists of authorities whose keys are elsewhere, as `hearth mesh cosign` was given them
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...crypto.certificates import Certificate, Role, issue
-from ...crypto.identity import Identity, NodeId
+from ...crypto.certificates import NO_QUOTA, Certificate, MembershipPolicy, Quota, Role, issue
+from ...crypto.identity import Identity, NodeId, node_id_from_text, peer_id_text
 from ...crypto.keyfile import IdentityError, IdentityReason
 from ...crypto.mesh import AUTHORITIES_MAX, CertificateError, MeshDefinition
-from ...crypto.revocations import RevocationList, revoke
+from ...crypto.revocations import BUNDLE_BYTES_MAX, RevocationList, authority_serial, pack_lists, revoke, unpack_lists
 from ..membership_files import CERTIFICATE_BYTES_MAX
 from ..meshfile import load_mesh_file, save_mesh_file
 from .errors import UserError
@@ -58,18 +59,41 @@ class AuthorityFolder:
     def key(self, number: int) -> Path:
         return self.root / ("authority.key" if number == 1 else f"authority-{number}.key")
 
+    @property
+    def others(self) -> Path:
+        return self.root / "others"
+
+    @property
+    def bundle(self) -> Path:
+        """All lists that are here in one file, for `mesh.revocations`."""
+        return self.root / "revocations-all"
+
     def revocations(self, number: int) -> Path:
         return self.root / ("revocations" if number == 1 else f"revocations-{number}")
 
     # -- making --------------------------------------------------------------------------------------------
 
-    def create(self, name: str, authorities: int, passphrase: str | None) -> MeshDefinition:
-        """Make the keys and mesh.toml. Raises UserError, IdentityError; an existing mesh is left as it is."""
-        if not 1 <= authorities <= AUTHORITIES_MAX:
-            raise UserError(f"--authorities: {authorities}, 1 to {AUTHORITIES_MAX} are possible")
+    def create(
+        self,
+        name: str,
+        authorities: int,
+        passphrase: str | None,
+        *,
+        others: tuple[NodeId, ...] = (),
+        quorum: int | None = None,
+    ) -> MeshDefinition:
+        """Make the keys and mesh.toml. others: authorities that keep their keys elsewhere.  quorum: default a majority.
+
+        Raises UserError, IdentityError; an existing mesh is left as it is.
+        """
+        if not 1 <= authorities + len(others) <= AUTHORITIES_MAX or authorities < 1:
+            raise UserError(f"--authorities: {authorities + len(others)}, 1 to {AUTHORITIES_MAX} are possible")
+        if quorum is None:
+            quorum = (authorities + len(others)) // 2 + 1
         identities = [Identity.generate() for _ in range(authorities)]
+        keys = (*(identity.node_id for identity in identities), *others)
         try:
-            mesh = MeshDefinition(name, tuple(identity.node_id for identity in identities))
+            mesh = MeshDefinition(name, keys, revocation_quorum=quorum)
         except ValueError as error:
             raise UserError(f"{name!r} cannot be a mesh's name: {error}") from error
         for path in (self.mesh_file, *(self.key(number + 1) for number in range(authorities))):
@@ -81,6 +105,14 @@ class AuthorityFolder:
                 identity.save(self.key(number), passphrase)
             save_mesh_file(self.mesh_file, mesh)
         return mesh
+
+    def create_key(self, passphrase: str | None) -> Identity:
+        """The key of an authority of a mesh that somebody else founds. Raises UserError, IdentityError."""
+        identity = Identity.generate()
+        with _writing(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            identity.save(self.key(1), passphrase)
+        return identity
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -113,13 +145,24 @@ class AuthorityFolder:
                 continue
         return sorted(found, key=lambda certificate: (certificate.name, certificate.not_before_s, certificate.serial))
 
-    def revoked(self) -> dict[bytes, int]:
-        """Serials that are taken back, each with the number of the list's authority."""
-        serials: dict[bytes, int] = {}
-        for number in range(1, AUTHORITIES_MAX + 1):
-            held = self._held(number)
-            if held is not None:
-                serials.update((serial, number) for serial in held.revoked)
+    def lists(self) -> dict[NodeId, RevocationList]:
+        """The newest list of each authority that is here, of its own keys and of others."""
+        held = [self._held(number) for number in range(1, AUTHORITIES_MAX + 1)]
+        policy = MembershipPolicy(self.mesh())
+        others = [found for path in sorted(self.others.glob("*.revocations")) for found in read_lists(path)]
+        for found in [*filter(None, held), *others]:
+            try:
+                policy.add_revocations(found.to_bytes())
+            except CertificateError as error:
+                raise UserError(f"{self.root}: a list of {peer_id_text(found.issuer)} does not fit: {error}") from error
+        return {found.issuer: found for found in policy.revocations}
+
+    def votes(self) -> dict[bytes, list[NodeId]]:
+        """Serials that any authority takes back, with those that do, as far as their lists are here."""
+        serials: dict[bytes, list[NodeId]] = {}
+        for issuer, found in self.lists().items():
+            for serial in found.revoked:
+                serials.setdefault(serial, []).append(issuer)
         return serials
 
     def _held(self, number: int) -> RevocationList | None:
@@ -136,13 +179,20 @@ class AuthorityFolder:
     # -- signing -------------------------------------------------------------------------------------------
 
     def invite(
-        self, authority: Authority, subject: NodeId, name: str, roles: Role, days: float
+        self, authority: Authority, subject: NodeId, name: str, roles: Role, days: float, quota: Quota = NO_QUOTA
     ) -> tuple[Certificate, Path]:
         """A certificate and the copy that is kept here. Raises UserError."""
         now_s = int(time.time())
         try:
             certificate = issue(
-                authority.identity, authority.mesh, subject, roles, now_s, now_s + int(days * DAY_S), name
+                authority.identity,
+                authority.mesh,
+                subject,
+                roles,
+                now_s,
+                now_s + int(days * DAY_S),
+                name,
+                quota=quota,
             )
         except ValueError as error:
             raise UserError(f"no certificate for {name!r}: {error}") from error
@@ -165,7 +215,45 @@ class AuthorityFolder:
         path = self.revocations(authority.number)
         with _writing(path):
             write_atomically(path, revoked.to_bytes())
+        self._write_bundle()
         return revoked, path
+
+    def cosign(self, authority: Authority, paths: Iterable[Path]) -> tuple[RevocationList, Path, list[bytes]]:
+        """Take back too what other authorities' lists do; their lists are kept here.
+
+        Returns the own list, its file, and the serials that are new in it. Raises UserError.
+        """
+        policy, given = MembershipPolicy(authority.mesh), []
+        for path in paths:
+            for found in read_lists(path):
+                try:
+                    policy.add_revocations(found.to_bytes())
+                except CertificateError as error:
+                    raise UserError(f"{path}: {error}; it has to be a list of this mesh's authorities") from error
+                given.append(found)
+        with _writing(self.others):
+            self.others.mkdir(parents=True, exist_ok=True)
+            for found in policy.revocations:
+                if found.issuer != authority.identity.node_id:
+                    self._keep_newest(found)
+        named = dict.fromkeys(serial for found in given for serial in found.revoked)
+        held = self._held(authority.number)
+        fresh = [serial for serial in named if held is None or serial not in held.revoked]
+        if fresh or held is None:
+            held, _ = self.revoke(authority, fresh)
+        else:
+            self._write_bundle()
+        return held, self.revocations(authority.number), fresh
+
+    def _keep_newest(self, found: RevocationList) -> None:
+        path = self.others / f"{peer_id_text(found.issuer)}.revocations"
+        known = read_lists(path)[0] if path.exists() else None
+        if known is None or known.sequence <= found.sequence:
+            write_atomically(path, found.to_bytes())
+
+    def _write_bundle(self) -> None:
+        with _writing(self.bundle):
+            write_atomically(self.bundle, pack_lists(self.lists().values()))
 
 
 def parse_roles(text: str) -> Role:
@@ -195,10 +283,37 @@ def read_certificate(path: Path) -> Certificate:
         raise UserError(f"{path}: not a certificate: {error}") from error
 
 
-def serial_of(text: str) -> bytes:
-    """Of 32 hexadecimal digits, or of a certificate's file. Raises UserError."""
+def read_lists(path: Path) -> tuple[RevocationList, ...]:
+    """Of any mesh, signatures unchecked. Raises UserError."""
+    try:
+        with path.open("rb") as file:
+            return unpack_lists(file.read(BUNDLE_BYTES_MAX + 1))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except CertificateError as error:
+        raise UserError(f"{path}: not a revocation list: {error}") from error
+
+
+def authority_of(text: str) -> NodeId:
+    """Raises UserError."""
+    try:
+        return node_id_from_text(text)
+    except ValueError as error:
+        raise UserError(f'--authority: "{text}" is no peer id: {error}') from error
+
+
+def serial_of(text: str, mesh: MeshDefinition) -> bytes:
+    """Of 32 hexadecimal digits, of a certificate's file, or of an authority's peer id. Raises UserError."""
     if _SERIAL.fullmatch(text):
         return bytes.fromhex(text)
+    try:
+        authority = node_id_from_text(text)
+    except ValueError:
+        pass
+    else:
+        if authority not in mesh.authorities:
+            raise UserError(f"{text} is no authority of this mesh; of a node name its certificate or serial")
+        return authority_serial(authority)
     path = Path(text)
     if not path.exists():
         raise UserError(f'"{text}" is neither a certificate\'s file nor a serial of 32 hexadecimal digits')

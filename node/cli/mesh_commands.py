@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .errors import UserError
-from .options import ClientPath, Json, ask_passphrase, new_passphrase
+from .options import Json, ask_passphrase, new_passphrase
 from .output import print_json, print_table, say
 
 if TYPE_CHECKING:
-    from ...crypto.certificates import Certificate, Role
+    from ...crypto.certificates import Certificate, Quota, Role
     from .authority import Authority, AuthorityFolder
 
 NODE_ROLES = "worker,submitter,replica,relay"
@@ -26,6 +26,7 @@ Examples:
   hearth mesh init street             an authority's key and mesh.toml
   hearth mesh invite 12D3Koo… --name kitchen
   hearth mesh invite --new --client laptop
+  hearth mesh revoke certificates/kitchen-1f2e3d4c.cert --publish
   hearth mesh show --json
 """
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
@@ -37,7 +38,17 @@ Number = Annotated[int, typer.Option("--authority", help="Which of the folder's 
 def init(
     name: Annotated[str, typer.Argument(help="The mesh's name, a part of its identity.")],
     folder: Folder = Path("."),
-    authorities: Annotated[int, typer.Option(help="Number of keys that may admit members.")] = 1,
+    authorities: Annotated[int, typer.Option(help="Number of keys made here that may admit members.")] = 1,
+    authority: Annotated[
+        list[str] | None,
+        typer.Option(help="Peer id of an authority whose key is elsewhere (hearth mesh key); may be repeated."),
+    ] = None,
+    quorum: Annotated[
+        int | None,
+        typer.Option(
+            help="How many authorities have to take an admission back. Default: a majority.", show_default=False
+        ),
+    ] = None,
     encrypt: Annotated[bool, typer.Option("--encrypt", help="Encrypt the keys; asks, or takes HEARTH_PASSPHRASE.")] = (
         False
     ),
@@ -49,12 +60,15 @@ def init(
     Examples:
       hearth mesh init our-street
       hearth mesh init our-street --folder ~/mesh --authorities 2 --encrypt
+      hearth mesh init our-street --authority 12D3KooWDpJ7… --authority 12D3KooWNcd5… --quorum 2
     """
     from ...crypto.identity import peer_id_text
-    from .authority import AuthorityFolder
+    from .authority import AuthorityFolder, authority_of
 
     place = AuthorityFolder(folder)
-    mesh = place.create(name, authorities, new_passphrase() if encrypt else None)
+    others = tuple(authority_of(text) for text in authority or ())
+    secret = new_passphrase() if encrypt else None
+    mesh = place.create(name, authorities, secret, others=others, quorum=quorum)
     keys = [str(place.key(number)) for number in range(1, authorities + 1)]
     if as_json:
         ids = [peer_id_text(authority) for authority in mesh.authorities]
@@ -65,6 +79,7 @@ def init(
                 "mesh": str(place.mesh_file),
                 "keys": keys,
                 "authorities": ids,
+                "quorum": mesh.revocation_quorum,
             }
         )
         return
@@ -72,6 +87,8 @@ def init(
     say(f"  {place.mesh_file}  public: each member needs a copy")
     for key in keys:
         say(f"  {key}  secret: who has it admits members")
+    if len(mesh.authorities) > 1:
+        say(f"  {mesh.revocation_quorum} of {len(mesh.authorities)} authorities take an admission back")
     say(f'next: hearth mesh invite --new kitchen --folder "{folder}"')
 
 
@@ -93,6 +110,11 @@ def invite(
     bootstrap: Annotated[
         list[str] | None, typer.Option(help="With --new: address of a peer to dial first; may be repeated.")
     ] = None,
+    max_tasks: Annotated[
+        int, typer.Option(min=0, help="Quota: tasks without a result that a node keeps for it; 0: no bound.")
+    ] = 0,
+    max_gb: Annotated[float, typer.Option(min=0, help="Quota: GiB of unfinished jobs, inputs included; 0: none.")] = 0,
+    max_cpu_h: Annotated[float, typer.Option(min=0, help="Quota: CPU hours of unfinished tasks; 0: no bound.")] = 0,
     folder: Folder = Path("."),
     authority: Number = 1,
     as_json: Json = False,
@@ -104,7 +126,9 @@ def invite(
       hearth mesh invite 12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN --name kitchen
       hearth mesh invite --new kitchen bath --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…
       hearth mesh invite --new --client laptop --days 30
+      hearth mesh invite --new --client guest --max-tasks 10000 --max-gb 2 --max-cpu-h 24
     """
+    from ...crypto.certificates import Quota
     from .authority import DAYS_MAX, AuthorityFolder, parse_roles
 
     if not 0 < days <= DAYS_MAX:
@@ -114,13 +138,14 @@ def invite(
     if (client or bootstrap) and not new:
         raise UserError("--client and --bootstrap say what --new writes; give --new and a name")
     granted = parse_roles(roles if roles is not None else CLIENT_ROLES if client else NODE_ROLES)
+    quota = Quota(max_tasks, round(max_gb * (1 << 30)), round(max_cpu_h * 3600))
     place = AuthorityFolder(folder)
     signer = place.authority(authority, ask_passphrase)
     if new:
         _check_bootstrap(bootstrap or [])
-        made = [_admit_new(place, signer, n, granted, days, client, bootstrap or [], out or Path()) for n in who]
+        made = [_admit_new(place, signer, n, granted, days, quota, client, bootstrap or [], out or Path()) for n in who]
     else:
-        made = [_admit(place, signer, peer, name, granted, days, out) for peer in who]
+        made = [_admit(place, signer, peer, name, granted, days, quota, out) for peer in who]
     if as_json:
         print_json({"invited": made})
         return
@@ -135,7 +160,14 @@ def invite(
 
 
 def _admit(
-    place: AuthorityFolder, signer: Authority, peer: str, name: str | None, roles: Role, days: float, out: Path | None
+    place: AuthorityFolder,
+    signer: Authority,
+    peer: str,
+    name: str | None,
+    roles: Role,
+    days: float,
+    quota: Quota,
+    out: Path | None,
 ) -> dict[str, Any]:
     from ...crypto.identity import node_id_from_text
     from .authority import write_atomically
@@ -144,7 +176,7 @@ def _admit(
         subject = node_id_from_text(peer)
     except ValueError as error:
         raise UserError(f'"{peer}" is no peer id: {error}; for a new member give --new and its name') from error
-    certificate, path = place.invite(signer, subject, name or f"node-{peer[-8:]}", roles, days)
+    certificate, path = place.invite(signer, subject, name or f"node-{peer[-8:]}", roles, days, quota)
     if out is not None:
         path = out / path.name if out.is_dir() else out
         try:
@@ -160,6 +192,7 @@ def _admit_new(
     name: str,
     roles: Role,
     days: float,
+    quota: Quota,
     client: bool,
     bootstrap: list[str],
     out: Path,
@@ -171,7 +204,7 @@ def _admit_new(
     folder = out / file_name(name)
     state = StateFolder(folder / "state")
     identity = make_identity(state)
-    certificate, _ = place.invite(signer, identity.node_id, name, roles, days)
+    certificate, _ = place.invite(signer, identity.node_id, name, roles, days, quota)
     write_atomically(state.certificate, certificate.to_bytes())
     write_mesh(folder, signer.mesh)
     if client:
@@ -197,45 +230,6 @@ def _check_bootstrap(addresses: list[str]) -> None:
 
 
 @app.command()
-def revoke(
-    what: Annotated[list[str], typer.Argument(help="Certificates' files, or serials of 32 hexadecimal digits.")],
-    folder: Folder = Path("."),
-    authority: Number = 1,
-    publish: Annotated[bool, typer.Option("--publish", help="Tell the running mesh at once, as --via.")] = False,
-    via: ClientPath = None,
-    as_json: Json = False,
-) -> None:
-    """Take admissions back: write the authority's next revocation list.
-
-    Nodes learn it from `mesh.revocations` in their node.toml, or with --publish over the mesh.
-
-    \b
-    Examples:
-      hearth mesh revoke certificates/kitchen-1f2e3d4c.cert
-      hearth mesh revoke 00112233445566778899aabbccddeeff --publish --client laptop/client.toml
-    """
-    from .authority import AuthorityFolder, serial_of
-
-    place = AuthorityFolder(folder)
-    serials = [serial_of(text) for text in what]
-    signer = place.authority(authority, ask_passphrase)
-    revoked, path = place.revoke(signer, serials)
-    if publish:
-        from .publishing import publish_revocations
-
-        publish_revocations(via, revoked.to_bytes())
-    if as_json:
-        listed = [serial.hex() for serial in revoked.revoked]
-        print_json({"list": str(path), "sequence": revoked.sequence, "revoked": listed, "published": publish})
-        return
-    say(f"{path}: list {revoked.sequence} with {len(revoked.revoked)} revoked certificates")
-    if publish:
-        say("published: nodes close their links to it as the list reaches them")
-    else:
-        say("next: hearth mesh revoke … --publish, or copy the list to the nodes (mesh.revocations in node.toml)")
-
-
-@app.command()
 def show(folder: Folder = Path("."), as_json: Json = False) -> None:
     """The mesh of a folder, and whom its authorities admitted from here.
 
@@ -249,8 +243,13 @@ def show(folder: Folder = Path("."), as_json: Json = False) -> None:
 
     place = AuthorityFolder(folder)
     mesh = place.mesh()
-    revoked = place.revoked()
-    members = [{**_describe(held), "revoked": held.serial in revoked} for held in place.issued()]
+    votes = place.votes()
+    needed = mesh.revocation_quorum
+    revoked = [serial for serial, authorities in votes.items() if len(authorities) >= needed]
+    members = [
+        {**_describe(held), "revoked": held.serial in revoked, "votes": len(votes.get(held.serial, ()))}
+        for held in place.issued()
+    ]
     authorities = [peer_id_text(authority) for authority in mesh.authorities]
     if as_json:
         print_json(
@@ -258,26 +257,37 @@ def show(folder: Folder = Path("."), as_json: Json = False) -> None:
                 "name": mesh.name,
                 "mesh_id": mesh.mesh_id.hex(),
                 "authorities": authorities,
+                "quorum": needed,
                 "certificates": members,
                 "revoked": [serial.hex() for serial in sorted(revoked)],
+                "votes": {serial.hex(): [peer_id_text(each) for each in votes[serial]] for serial in sorted(votes)},
             }
         )
         return
     say(f"mesh {mesh.name}, id {mesh.mesh_id.hex()}")
     for authority in authorities:
         say(f"authority {authority}")
+    if len(mesh.authorities) > 1:
+        say(f"{needed} of {len(authorities)} take an admission back")
     say("")
     rows = [
-        (m["name"], m["peer_id"], ",".join(m["roles"]), m["until"][:10], "revoked" if m["revoked"] else "", m["serial"])
+        (m["name"], m["peer_id"], ",".join(m["roles"]), m["until"][:10], _standing(m, needed), m["serial"])
         for m in members
     ]
     print_table(("name", "peer id", "roles", "until", "", "serial"), rows, empty="nobody was admitted from here")
+
+
+def _standing(member: dict[str, Any], needed: int) -> str:
+    if member["revoked"]:
+        return "revoked"
+    return f"{member['votes']} of {needed} revoke it" if member["votes"] else ""
 
 
 def _describe(certificate: Certificate) -> dict[str, Any]:
     from ...crypto.identity import peer_id_text
     from .authority import role_names
 
+    quota = certificate.quota
     return {
         "name": certificate.name,
         "peer_id": peer_id_text(certificate.subject),
@@ -286,6 +296,7 @@ def _describe(certificate: Certificate) -> dict[str, Any]:
         "until": _time_text(certificate.not_after_s),
         "serial": certificate.serial_text,
         "issuer": peer_id_text(certificate.issuer),
+        "quota": {"tasks": quota.tasks, "bytes": quota.bytes, "cpu_s": quota.cpu_s},
     }
 
 

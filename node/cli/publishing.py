@@ -1,4 +1,4 @@
-"""Telling the mesh of a revocation list, as a client."""
+"""Telling the mesh of revocation lists, as a client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .running import run_client
 from .session import client_path
 
 
-def publish_revocations(path: Path | None, revocation_list: bytes) -> None:
+def publish_revocations(path: Path | None, revocation_lists: list[bytes]) -> None:
     """Returns when it has left to the peers that were reached. Raises UserError, ClientError."""
     configure_logs("error", json_lines=False)
 
@@ -26,7 +26,8 @@ def publish_revocations(path: Path | None, revocation_list: bytes) -> None:
             with connecting(len(config.client.bootstrap), mdns=config.client.mdns):
                 mesh = await stack.enter_async_context(Client.connect(config))
             # As if it came from the mesh: the machine checks it, applies it and gossips what is news to it.
-            mesh.feed(Received(node_id_from_text(mesh.peer_id), Revocations(revocation_list)))
+            for revocation_list in revocation_lists:
+                mesh.feed(Received(node_id_from_text(mesh.peer_id), Revocations(revocation_list)))
             await mesh.flush()
 
     run_client(publish)

@@ -15,6 +15,7 @@ from hearthmesh.crypto.certificates import (
     CertificateReason,
     MembershipPolicy,
     MeshDefinition,
+    Quota,
     Role,
     issue,
     revoke,
@@ -233,3 +234,23 @@ def test_a_validity_that_ends_before_it_begins_is_not_issued() -> None:
 def test_serials_are_random_unless_given() -> None:
     first, second = (issue(AUTHORITY, MESH, NODE.node_id, Role.WORKER, 0, 1, "kitchen") for _ in range(2))
     assert first.serial != second.serial and len(first.serial) == 16
+
+
+def test_a_quota_is_signed_and_a_certificate_without_one_is_as_before() -> None:
+    bounded = issue(AUTHORITY, MESH, NODE.node_id, Role.SUBMITTER, 0, 1 << 33, "n", bytes(16), Quota(10, 0, 60))
+    plain = issue(AUTHORITY, MESH, NODE.node_id, Role.SUBMITTER, 0, 1 << 33, "n", bytes(16))
+    policy = MembershipPolicy(MESH)
+    assert policy.check(bounded.to_bytes(), NODE.node_id, 1000).quota == Quota(10, 0, 60)
+    assert len(msgspec.msgpack.decode(plain.to_bytes())) == 9
+    for forged in (structs.replace(bounded, quota=Quota()), structs.replace(plain, quota=Quota(10, 0, 60))):
+        with pytest.raises(CertificateError) as refused:
+            policy.check(forged.to_bytes(), NODE.node_id, 1000)
+        assert refused.value.reason is CertificateReason.BAD_SIGNATURE
+
+
+def test_an_empty_quota_that_is_spelt_out_is_not_canonical() -> None:
+    plain = issue(AUTHORITY, MESH, NODE.node_id, Role.SUBMITTER, 0, 1 << 33, "n", bytes(16))
+    spelt = msgspec.msgpack.encode([*msgspec.msgpack.decode(plain.to_bytes()), [0, 0, 0]])
+    with pytest.raises(CertificateError) as refused:
+        Certificate.from_bytes(spelt)
+    assert refused.value.reason is CertificateReason.MALFORMED

@@ -1,14 +1,31 @@
 """Lists of one issuer replace each other, lists of different issuers add up."""
 
+import random
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from hearthmesh.crypto.certificates import CertificateError, CertificateReason, MembershipPolicy, MeshDefinition
+from hearthmesh.crypto.certificates import (
+    CertificateError,
+    CertificateReason,
+    MembershipPolicy,
+    MeshDefinition,
+    Role,
+    issue,
+)
 from hearthmesh.crypto.identity import Identity
-from hearthmesh.crypto.revocations import REVOCATION_BYTES_MAX, RevocationList, join_revocations, revoke
+from hearthmesh.crypto.revocations import (
+    REVOCATION_BYTES_MAX,
+    RevocationList,
+    authority_serial,
+    join_revocations,
+    pack_lists,
+    revoke,
+    unpack_lists,
+)
 
 AUTHORITY, SECOND_AUTHORITY, STRANGER = (Identity.from_seed(bytes([n]) * 32) for n in range(1, 4))
 MESH = MeshDefinition("home", (AUTHORITY.node_id, SECOND_AUTHORITY.node_id))
@@ -69,6 +86,61 @@ def test_a_list_is_news_once_and_an_older_one_never() -> None:
 def test_lists_of_different_authorities_add_up() -> None:
     policy = MembershipPolicy(MESH, [revoke(AUTHORITY, MESH, [ONE]), revoke(SECOND_AUTHORITY, MESH, [TWO])])
     assert policy.is_revoked(ONE) and policy.is_revoked(TWO) and not policy.is_revoked(THREE)
+
+
+BOARD = tuple(Identity.from_seed(bytes([n]) * 32) for n in range(11, 16))
+votes = st.lists(st.tuples(st.sampled_from(BOARD), st.sets(st.sampled_from([ONE, TWO, THREE]))), max_size=8)
+
+
+@given(votes, st.integers(1, 5), st.randoms(use_true_random=False))
+def test_a_serial_is_revoked_once_a_quorum_names_it_in_whatever_order_lists_come(
+    cast: list[tuple[Identity, set[bytes]]], quorum: int, dice: random.Random
+) -> None:
+    mesh = MeshDefinition("board", tuple(each.node_id for each in BOARD), revocation_quorum=quorum)
+    lists: dict[bytes, RevocationList] = {}
+    for authority, serials in cast:
+        lists[authority.node_id] = revoke(authority, mesh, serials, previous=lists.get(authority.node_id))
+    shuffled = list(lists.values())
+    dice.shuffle(shuffled)
+    policy = MembershipPolicy(mesh, shuffled)
+    for serial in (ONE, TWO, THREE):
+        named = {authority.node_id for authority, serials in cast if serial in serials}
+        assert policy.is_revoked(serial) == (len(named) >= quorum)
+
+
+def test_a_certificate_issued_before_falls_with_the_last_vote_and_not_the_one_before() -> None:
+    mesh = MeshDefinition("board", tuple(each.node_id for each in BOARD[:3]), revocation_quorum=2)
+    node = Identity.from_seed(bytes([99]) * 32)
+    certificate = issue(BOARD[0], mesh, node.node_id, Role.WORKER, 0, 1 << 33, "n", ONE).to_bytes()
+    policy = MembershipPolicy(mesh)
+    policy.add_revocations(revoke(BOARD[1], mesh, [ONE]).to_bytes())
+    assert policy.check(certificate, node.node_id, 1000).serial == ONE
+    policy.add_revocations(revoke(BOARD[2], mesh, [ONE]).to_bytes())
+    with pytest.raises(CertificateError) as refused:
+        policy.check(certificate, node.node_id, 1000)
+    assert refused.value.reason is CertificateReason.REVOKED
+
+
+def test_a_quorum_takes_back_all_that_a_stolen_authoritys_key_issues() -> None:
+    mesh = MeshDefinition("board", tuple(each.node_id for each in BOARD[:3]), revocation_quorum=2)
+    node = Identity.from_seed(bytes([99]) * 32)
+    stolen, honest = (issue(BOARD[n], mesh, node.node_id, Role.WORKER, 0, 1 << 33, "n").to_bytes() for n in (0, 1))
+    disowned = authority_serial(BOARD[0].node_id)
+    policy = MembershipPolicy(mesh, [revoke(each, mesh, [disowned]) for each in BOARD[1:3]])
+    assert policy.is_disowned(BOARD[0].node_id) and not policy.is_disowned(BOARD[1].node_id)
+    assert policy.check(honest, node.node_id, 1000)
+    with pytest.raises(CertificateError) as refused:
+        policy.check(stolen, node.node_id, 1000)
+    assert refused.value.reason is CertificateReason.REVOKED
+
+
+def test_lists_in_one_file_come_out_as_they_went_in() -> None:
+    both = (revoke(AUTHORITY, MESH, [ONE]), revoke(SECOND_AUTHORITY, MESH, [TWO]))
+    assert unpack_lists(pack_lists(both)) == both
+    assert unpack_lists(both[0].to_bytes()) == both[:1]
+    for junk in (b"", b"junk", pack_lists(both)[:-1], msgspec.msgpack.encode([b"junk"])):
+        with pytest.raises(CertificateError):
+            unpack_lists(junk)
 
 
 def test_what_has_expired_may_leave_the_list() -> None:

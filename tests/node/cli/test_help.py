@@ -9,7 +9,7 @@ import pytest
 from .conftest import Hearth
 
 COMMANDS = [
-    *("mesh init", "mesh invite", "mesh revoke", "mesh show"),
+    *("mesh init", "mesh key", "mesh invite", "mesh revoke", "mesh cosign", "mesh show"),
     *("node", "node init", "node status"),
     *("heat status", "heat set", "heat limit", "heat tempo", "calibrate"),
     *("submit", "status", "watch", "results", "logs", "cancel", "jobs", "peers"),
