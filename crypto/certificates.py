@@ -16,6 +16,7 @@ from msgspec import Meta, Struct, structs
 from .bounded import DecodeError, decode_bounded, encode
 from .identity import Identity, NodeId, peer_id_text
 from .mesh import (
+    NAME_LENGTH_MAX,
     CertificateError,
     CertificateReason,
     Key,
@@ -55,7 +56,12 @@ CLOCK_TOLERANCE_S = 120
 # Some 500 bytes each.
 VERIFIED_MAX = 1024
 
+# An authority may vouch for so many trust classes of a node.
+CLASSES_MAX = 4
+
 Time = Annotated[int, Meta(ge=0, le=1 << 40)]
+Place = Annotated[str, Meta(max_length=NAME_LENGTH_MAX)]
+TrustClass = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.\-]{0,31}$")]
 
 
 class Role(IntFlag):
@@ -93,12 +99,29 @@ class Quota(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
 NO_QUOTA = Quota()
 
 
+class Vouched(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """What an authority says of a node beside admitting it.
+
+    owner, site: whose machine it is and where it stands; empty if it does not say.  classes: what it is trusted with.
+    """
+
+    owner: Place = ""
+    site: Place = ""
+    classes: Annotated[tuple[TrustClass, ...], Meta(max_length=CLASSES_MAX)] = ()
+
+    def __bool__(self) -> bool:
+        return self != NOT_VOUCHED
+
+
+NOT_VOUCHED = Vouched()
+
+
 class Certificate(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """One node's membership, under one authority's signature.
 
     not_before_s, not_after_s: unix seconds, both included.  name: what people call the node, 1 to 64
-    printable characters.  serial: random, 16 bytes, what a revocation names.  quota: encoded only if there is one, so
-    that certificates of before there were quotas are as they were.
+    printable characters.  serial: random, 16 bytes, what a revocation names.  quota, vouched: encoded only as far as
+    there is anything to say, so that certificates of before there were quotas are as they were.
     """
 
     mesh_id: Key
@@ -111,6 +134,7 @@ class Certificate(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
     issuer: Key
     signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
     quota: Quota = NO_QUOTA
+    vouched: Vouched = NOT_VOUCHED
 
     @property
     def roles(self) -> Role:
@@ -122,14 +146,15 @@ class Certificate(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
         return self.serial.hex()
 
     def to_bytes(self) -> bytes:
-        return encode(structs.astuple(self)[: None if self.quota else -1])
+        return encode((*self._said(), self.signature, *self._more()))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Certificate:
         """Bounded and canonical; signature and time are not checked. Raises CertificateError MALFORMED."""
         try:
             found = decode_bounded(data, cls, max_bytes=CERTIFICATE_BYTES_MAX, max_items=16)
-            require_printable_name(found.name)
+            for text in (found.name, *filter(None, (found.vouched.owner, found.vouched.site))):
+                require_printable_name(text)
         except DecodeError as error:
             raise CertificateError(CertificateReason.MALFORMED, error.reason) from None
         except ValueError as error:
@@ -144,8 +169,15 @@ class Certificate(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
         return verify(self.issuer, Context.CERTIFICATE, self._signed_payload(), self.signature)
 
     def _signed_payload(self) -> bytes:
-        *signed, _, quota = structs.astuple(self)
-        return encode((*signed, quota) if quota else tuple(signed))
+        return encode((*self._said(), *self._more()))
+
+    def _said(self) -> tuple[object, ...]:
+        return structs.astuple(self)[:-3]
+
+    def _more(self) -> tuple[object, ...]:
+        if self.vouched:
+            return (self.quota, self.vouched)
+        return (self.quota,) if self.quota else ()
 
 
 def issue(
@@ -158,6 +190,7 @@ def issue(
     name: str,
     serial: bytes | None = None,
     quota: Quota = NO_QUOTA,
+    vouched: Vouched = NOT_VOUCHED,
 ) -> Certificate:
     """A signed certificate; without a serial, a random one.
 
@@ -177,6 +210,7 @@ def issue(
         issuer=authority.node_id,
         signature=bytes(64),
         quota=quota,
+        vouched=vouched,
     )
     require_printable_name(name)
     try:

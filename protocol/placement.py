@@ -15,6 +15,7 @@ from hashlib import sha256
 
 from ..crypto.certificates import Role
 from .records import MemberRecord
+from .vouching import vouched_by
 
 _FRACTION_BITS = 32
 _WEIGHT_SCALE = 1 << 16
@@ -30,13 +31,15 @@ class Candidate:
     """A node that could keep a job.
 
     weight: > 0, relative share of jobs.  zone: heat zone; an empty one counts as the node's own.
-    year_round: its sink wants heat in summer too.
+    year_round: its sink wants heat in summer too.  owner, site: as its certificate has them; empty counts as its own.
     """
 
     node: bytes
     weight: float
     zone: str
     year_round: bool
+    owner: str = ""
+    site: str = ""
 
 
 def choose_replicas(
@@ -44,8 +47,9 @@ def choose_replicas(
 ) -> list[bytes]:
     """The replica set in order of seats: at most `count` nodes, fewer only if there are fewer candidates.
 
-    Each seat goes to the highest score among the zones that have no seat yet, or among all once every zone
-    has one. The last seat goes to a year-round sink if there is any and no seat has one yet.
+    Each seat goes to the highest score among those of an owner, a zone and a site that have no seat yet; where there
+    are none, sites may repeat, then zones, then owners. The last seat goes to a year-round sink if there is any and no
+    seat has one yet.
 
     Disruption: taking away a node that has no seat changes nothing. Taking away one that has a seat brings in
     one other node while all zones differ, and at most two otherwise: then a year-round zone-mate of the lost
@@ -80,10 +84,16 @@ def candidates_from(members: Iterable[MemberRecord], now_s: int) -> list[Candida
     now_s: unix seconds. Long-lived nodes weigh more: 1 at first, 4 after 30 days.
     """
     return [
-        Candidate(member.node, _weight(now_s - member.since_s), member.zone, member.year_round)
+        _candidate(member, now_s)
         for member in members
         if member.roles & Role.REPLICA and member.addresses and not member.relays
     ]
+
+
+def _candidate(member: MemberRecord, now_s: int) -> Candidate:
+    vouched = vouched_by(member.certificate)
+    weight = _weight(now_s - member.since_s)
+    return Candidate(member.node, weight, member.zone, member.year_round, vouched.owner, vouched.site)
 
 
 def score(job_id: bytes, node: bytes, weight: float) -> int:
@@ -101,13 +111,19 @@ def _ranked(job_id: bytes, candidates: Iterable[Candidate], exclude: Sequence[by
 def _next_seat(ranked: Sequence[Candidate], chosen: Sequence[Candidate], *, last: bool) -> Candidate | None:
     seated = {each.node for each in chosen}
     zones = {each.zone for each in chosen if each.zone}
+    sites = {each.site for each in chosen if each.site}
+    owners = {each.owner for each in chosen if each.owner}
     free = [each for each in ranked if each.node not in seated]
     if last and not any(each.year_round for each in chosen):
         free = [each for each in free if each.year_round] or free
-    for each in free:
-        if each.zone not in zones:
-            return each
-    return free[0] if free else None
+
+    def near(each: Candidate) -> int:
+        """How much would be lost together with those that have a seat; two of one owner can also put together a key."""
+        if each.owner in owners:
+            return 3
+        return 2 if each.zone in zones else int(each.site in sites)
+
+    return min(free, key=near, default=None)
 
 
 def _weight(age_s: int) -> float:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...crypto.certificates import NO_QUOTA, Certificate, MembershipPolicy, Quota, Role, issue
+from ...crypto.certificates import NO_QUOTA, NOT_VOUCHED, Certificate, MembershipPolicy, Quota, Role, Vouched, issue
 from ...crypto.identity import Identity, NodeId, node_id_from_text, peer_id_text
 from ...crypto.keyfile import IdentityError, IdentityReason
 from ...crypto.mesh import AUTHORITIES_MAX, CertificateError, MeshDefinition
@@ -179,7 +179,14 @@ class AuthorityFolder:
     # -- signing -------------------------------------------------------------------------------------------
 
     def invite(
-        self, authority: Authority, subject: NodeId, name: str, roles: Role, days: float, quota: Quota = NO_QUOTA
+        self,
+        authority: Authority,
+        subject: NodeId,
+        name: str,
+        roles: Role,
+        days: float,
+        quota: Quota = NO_QUOTA,
+        vouched: Vouched = NOT_VOUCHED,
     ) -> tuple[Certificate, Path]:
         """A certificate and the copy that is kept here. Raises UserError."""
         now_s = int(time.time())
@@ -193,6 +200,7 @@ class AuthorityFolder:
                 now_s + int(days * DAY_S),
                 name,
                 quota=quota,
+                vouched=vouched,
             )
         except ValueError as error:
             raise UserError(f"no certificate for {name!r}: {error}") from error

@@ -13,8 +13,11 @@ from .options import Json, ask_passphrase, new_passphrase
 from .output import print_json, print_table, say
 
 if TYPE_CHECKING:
-    from ...crypto.certificates import Certificate, Quota, Role
+    from ...crypto.certificates import Certificate, Quota, Role, Vouched
     from .authority import Authority, AuthorityFolder
+
+    # What a certificate says beside whom it admits.
+    Terms = tuple[Quota, Vouched]
 
 NODE_ROLES = "worker,submitter,replica,relay"
 CLIENT_ROLES = "submitter"
@@ -115,6 +118,12 @@ def invite(
     ] = 0,
     max_gb: Annotated[float, typer.Option(min=0, help="Quota: GiB of unfinished jobs, inputs included; 0: none.")] = 0,
     max_cpu_h: Annotated[float, typer.Option(min=0, help="Quota: CPU hours of unfinished tasks; 0: no bound.")] = 0,
+    owner: Annotated[str, typer.Option(help="Whose machine it is: copies go to others.", show_default=False)] = "",
+    site: Annotated[str, typer.Option(help="Where it stands: copies go elsewhere.", show_default=False)] = "",
+    trust_class: Annotated[
+        list[str] | None,
+        typer.Option(help="What the mesh vouches for, for confidential jobs; may be repeated.", show_default=False),
+    ] = None,
     folder: Folder = Path("."),
     authority: Number = 1,
     as_json: Json = False,
@@ -127,8 +136,9 @@ def invite(
       hearth mesh invite --new kitchen bath --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…
       hearth mesh invite --new --client laptop --days 30
       hearth mesh invite --new --client guest --max-tasks 10000 --max-gb 2 --max-cpu-h 24
+      hearth mesh invite --new ward --owner "St. Anna" --site Linz --trust-class clinic
     """
-    from ...crypto.certificates import Quota
+    from ...crypto.certificates import Quota, Vouched
     from .authority import DAYS_MAX, AuthorityFolder, parse_roles
 
     if not 0 < days <= DAYS_MAX:
@@ -139,13 +149,15 @@ def invite(
         raise UserError("--client and --bootstrap say what --new writes; give --new and a name")
     granted = parse_roles(roles if roles is not None else CLIENT_ROLES if client else NODE_ROLES)
     quota = Quota(max_tasks, round(max_gb * (1 << 30)), round(max_cpu_h * 3600))
+    vouched = Vouched(owner, site, tuple(trust_class or ()))
+    terms = quota, vouched
     place = AuthorityFolder(folder)
     signer = place.authority(authority, ask_passphrase)
     if new:
         _check_bootstrap(bootstrap or [])
-        made = [_admit_new(place, signer, n, granted, days, quota, client, bootstrap or [], out or Path()) for n in who]
+        made = [_admit_new(place, signer, n, granted, days, terms, client, bootstrap or [], out or Path()) for n in who]
     else:
-        made = [_admit(place, signer, peer, name, granted, days, quota, out) for peer in who]
+        made = [_admit(place, signer, peer, name, granted, days, terms, out) for peer in who]
     if as_json:
         print_json({"invited": made})
         return
@@ -166,7 +178,7 @@ def _admit(
     name: str | None,
     roles: Role,
     days: float,
-    quota: Quota,
+    terms: Terms,
     out: Path | None,
 ) -> dict[str, Any]:
     from ...crypto.identity import node_id_from_text
@@ -176,7 +188,7 @@ def _admit(
         subject = node_id_from_text(peer)
     except ValueError as error:
         raise UserError(f'"{peer}" is no peer id: {error}; for a new member give --new and its name') from error
-    certificate, path = place.invite(signer, subject, name or f"node-{peer[-8:]}", roles, days, quota)
+    certificate, path = place.invite(signer, subject, name or f"node-{peer[-8:]}", roles, days, *terms)
     if out is not None:
         path = out / path.name if out.is_dir() else out
         try:
@@ -192,7 +204,7 @@ def _admit_new(
     name: str,
     roles: Role,
     days: float,
-    quota: Quota,
+    terms: Terms,
     client: bool,
     bootstrap: list[str],
     out: Path,
@@ -204,7 +216,7 @@ def _admit_new(
     folder = out / file_name(name)
     state = StateFolder(folder / "state")
     identity = make_identity(state)
-    certificate, _ = place.invite(signer, identity.node_id, name, roles, days, quota)
+    certificate, _ = place.invite(signer, identity.node_id, name, roles, days, *terms)
     write_atomically(state.certificate, certificate.to_bytes())
     write_mesh(folder, signer.mesh)
     if client:
@@ -271,10 +283,21 @@ def show(folder: Folder = Path("."), as_json: Json = False) -> None:
         say(f"{needed} of {len(authorities)} take an admission back")
     say("")
     rows = [
-        (m["name"], m["peer_id"], ",".join(m["roles"]), m["until"][:10], _standing(m, needed), m["serial"])
+        (
+            m["name"],
+            m["peer_id"],
+            ",".join(m["roles"]),
+            m["until"][:10],
+            m["owner"],
+            m["site"],
+            ",".join(m["classes"]),
+            _standing(m, needed),
+            m["serial"],
+        )
         for m in members
     ]
-    print_table(("name", "peer id", "roles", "until", "", "serial"), rows, empty="nobody was admitted from here")
+    heads = ("name", "peer id", "roles", "until", "owner", "site", "classes", "", "serial")
+    print_table(heads, rows, empty="nobody was admitted from here")
 
 
 def _standing(member: dict[str, Any], needed: int) -> str:
@@ -294,6 +317,9 @@ def _describe(certificate: Certificate) -> dict[str, Any]:
         "roles": role_names(certificate.roles),
         "from": _time_text(certificate.not_before_s),
         "until": _time_text(certificate.not_after_s),
+        "owner": certificate.vouched.owner,
+        "site": certificate.vouched.site,
+        "classes": list(certificate.vouched.classes),
         "serial": certificate.serial_text,
         "issuer": peer_id_text(certificate.issuer),
         "quota": {"tasks": quota.tasks, "bytes": quota.bytes, "cpu_s": quota.cpu_s},

@@ -16,11 +16,12 @@ FIRST_CHOSEN = 2
 
 @dataclass(frozen=True, slots=True)
 class Checker:
-    """A node that could run a copy. zone, site: where it stands; empty counts as a place of its own."""
+    """A node that could run a copy. zone, site, owner: where it stands, whose it is; empty counts as one of its own."""
 
     node: bytes
     zone: str
     site: str
+    owner: str
     keeps_job: bool
 
 
@@ -30,16 +31,17 @@ def ticket(salt: bytes, node: bytes) -> bytes:
 
 
 def ranked(salt: bytes, checkers: Iterable[Checker], avoid: Sequence[Checker], avoided: Sequence[bytes]) -> list[bytes]:
-    """Nodes that may run a copy, in order: first those of other places than the avoided ones that do not keep the job
-    (who keeps it could copy the answer), then others of other places, then the rest; each group by ticket.
+    """Nodes that may run a copy, in order: first those of other places and owners than the avoided ones that do not
+    keep the job (who keeps it could copy the answer), then others that are apart, then the rest; each by ticket.
 
     avoided: ids of nodes that never may; avoid: those of them of which a place is known.
     """
     zones = {other.zone for other in avoid if other.zone}
     sites = {other.site for other in avoid if other.site}
+    owners = {other.owner for other in avoid if other.owner}
 
     def group(checker: Checker) -> int:
-        if checker.zone in zones or checker.site in sites:
+        if checker.zone in zones or checker.site in sites or checker.owner in owners:
             return 2
         return 1 if checker.keeps_job else 0
 

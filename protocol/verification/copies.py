@@ -14,6 +14,7 @@ from ..membership import Membership
 from ..messages import Steal
 from ..records import MemberRecord, Recheck, Record, RecordKind
 from ..tables import Tables
+from ..vouching import vouched_by
 from .choice import Checker, chosen_count, ranked, site_of
 from .lanes import COPIES_MAX, numbers_of, tasks_of
 
@@ -116,7 +117,9 @@ class CopyDesk:
 
 
 def _checker(row: MemberRecord, replicas: Sequence[bytes]) -> Checker:
-    return Checker(row.node, row.zone, site_of(row.addresses), row.node in replicas)
+    vouched = vouched_by(row.certificate)
+    site = vouched.site or site_of(row.addresses)
+    return Checker(row.node, row.zone, site, vouched.owner, row.node in replicas)
 
 
 def _without_own(kept: KeptJob, parts: list[tuple[int, int]], thief: bytes) -> list[tuple[int, int]]:

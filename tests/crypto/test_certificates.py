@@ -17,6 +17,7 @@ from hearthmesh.crypto.certificates import (
     MeshDefinition,
     Quota,
     Role,
+    Vouched,
     issue,
     revoke,
 )
@@ -246,6 +247,19 @@ def test_a_quota_is_signed_and_a_certificate_without_one_is_as_before() -> None:
         with pytest.raises(CertificateError) as refused:
             policy.check(forged.to_bytes(), NODE.node_id, 1000)
         assert refused.value.reason is CertificateReason.BAD_SIGNATURE
+
+
+def test_a_certificate_says_whose_machine_it_is_and_what_is_vouched_for() -> None:
+    vouched = Vouched("St. Anna", "Linz", ("clinic",))
+    made = issue(AUTHORITY, MESH, NODE.node_id, Role.WORKER, 0, 1 << 33, "ward", bytes(16), vouched=vouched)
+    assert MembershipPolicy(MESH).check(made.to_bytes(), NODE.node_id, 1000).vouched == vouched
+    for forged in (Vouched(), Vouched("St. Anna", "Linz", ("clinic", "bank"))):
+        with pytest.raises(CertificateError) as refused:
+            MembershipPolicy(MESH).check(structs.replace(made, vouched=forged).to_bytes(), NODE.node_id, 1000)
+        assert refused.value.reason is CertificateReason.BAD_SIGNATURE
+    for wrong in (Vouched("a\n"), Vouched(site="x" * 65), Vouched(classes=("Clinic",)), Vouched(classes=("a",) * 5)):
+        with pytest.raises(ValueError):
+            issue(AUTHORITY, MESH, NODE.node_id, Role.WORKER, 0, 10, "ward", vouched=wrong)
 
 
 def test_an_empty_quota_that_is_spelt_out_is_not_canonical() -> None:

@@ -180,3 +180,11 @@ def test_only_directly_reachable_replicas_are_candidates_and_age_counts() -> Non
     assert list(found) == [node(1), node(5), node(6), node(7)]
     assert [found[node(number)].weight for number in (1, 5, 6, 7)] == [1.0, 4.0, 1.0, 4.0]
     assert found[node(1)].zone == "hall" and found[node(1)].year_round
+
+
+@given(_jobs, st.lists(st.sampled_from(["", "ann", "bob", "cleo"]), max_size=12), _counts)
+def test_owners_have_one_seat_each_where_there_are_enough(job: bytes, owners: list[str], count: int) -> None:
+    candidates = [Candidate(node(n), 1.0, "", True, owner) for n, owner in enumerate(owners)]
+    by_node = {each.node: each for each in candidates}
+    chosen = Counter(by_node[each].owner or each for each in choose_replicas(job, candidates, count))
+    assert len(chosen) >= min(count, len({each.owner or each.node for each in candidates}))

@@ -11,7 +11,7 @@ def node(number: int) -> bytes:
     return bytes([number]) * 32
 
 
-STREET = [Checker(node(n), f"zone{n}", "", False) for n in range(1, 21)]
+STREET = [Checker(node(n), f"zone{n}", "", "", False) for n in range(1, 21)]
 
 
 def test_every_node_stands_first_about_as_often_as_any_other() -> None:
@@ -20,14 +20,15 @@ def test_every_node_stands_first_about_as_often_as_any_other() -> None:
 
 
 def test_who_had_a_part_is_never_asked_and_neighbours_and_keepers_last() -> None:
-    author = Checker(node(1), "kitchen", "10.0.0", False)
-    mate = Checker(node(2), "kitchen", "", False)
-    near = Checker(node(3), "hall", "10.0.0", False)
-    keeper = Checker(node(4), "attic", "", True)
-    far = Checker(node(5), "barn", "", False)
+    author = Checker(node(1), "kitchen", "10.0.0", "ann", False)
+    mate = Checker(node(2), "kitchen", "", "", False)
+    near = Checker(node(3), "hall", "10.0.0", "", False)
+    keeper = Checker(node(4), "attic", "", "", True)
+    far = Checker(node(5), "barn", "", "bob", False)
+    hers = Checker(node(6), "mill", "", "ann", False)
     for salt in range(30):
-        order = ranked(salt.to_bytes(16, "big"), [author, mate, near, keeper, far], [author], [author.node])
-        assert order[:2] == [far.node, keeper.node] and set(order[2:]) == {mate.node, near.node}
+        order = ranked(salt.to_bytes(16, "big"), [author, mate, near, keeper, far, hers], [author], [author.node])
+        assert order[:2] == [far.node, keeper.node] and set(order[2:]) == {mate.node, near.node, hers.node}
 
 
 def test_twice_as_many_may_take_it_after_each_step() -> None:
