@@ -36,8 +36,11 @@ def hash_many(payloads: Sequence[bytes]) -> list[bytes]:
     return [hashlib.sha256(payload).digest() for payload in payloads]
 
 
-def burn(rounds: int) -> bytes:
-    return hashlib.pbkdf2_hmac("sha256", b"burn", b"salt", rounds)
+def burn(rounds: int) -> float:
+    """How much CPU time it took, microseconds."""
+    began_ns = time.thread_time_ns()
+    hashlib.pbkdf2_hmac("sha256", b"burn", b"salt", rounds)
+    return (time.thread_time_ns() - began_ns) / 1e3
 
 
 class DaskSystem:
@@ -131,21 +134,15 @@ def run_single(system: Any, count: int) -> dict[str, list[float]]:
 
 def run_long(system: Any, tasks: int, cpu_us: int) -> dict[str, float]:
     rounds = round(CALIBRATION_ROUNDS * cpu_us / alone_us(CALIBRATION_ROUNDS))
-    before_us = alone_us(rounds)
     began_s = time.perf_counter()
-    system.map(burn, [rounds] * tasks)
+    spent_us = system.map(burn, [rounds] * tasks)
     seconds = time.perf_counter() - began_s
-    return {"seconds": seconds, "alone_us": (before_us + alone_us(rounds)) / 2, "cores": WORKERS}
+    return {"seconds": seconds, "spent_us": statistics.mean(spent_us), "cores": WORKERS}
 
 
 def alone_us(rounds: int) -> float:
     """CPU time of one task here, while the workers rest; the median of some."""
-    spent_us = []
-    for _ in range(CALIBRATION_TASKS):
-        began_ns = time.thread_time_ns()
-        burn(rounds)
-        spent_us.append((time.thread_time_ns() - began_ns) / 1e3)
-    return statistics.median(spent_us)
+    return statistics.median(burn(rounds) for _ in range(CALIBRATION_TASKS))
 
 
 def answer(system: Any, request: dict[str, Any]) -> dict[str, Any]:

@@ -199,7 +199,7 @@ async def _peer_round(plan: ComparisonPlan, system: str, python: Path, folder: P
         packed_per_s = await _tiny_per_s(peer, plan.tiny_tasks, PACK)
         singles_ms = (await peer.ask({"do": "single", "count": plan.singles}))["ms"]
         long = await peer.ask({"do": "long", "tasks": plan.long_tasks, "cpu_us": LONG_TASK_US})
-        efficiency = plan.long_tasks * long["alone_us"] / 1e6 / (long["cores"] * long["seconds"])
+        efficiency = plan.long_tasks * long["spent_us"] / 1e6 / (long["cores"] * long["seconds"])
         cpu_us = sum(after.cpu_since(before)) / plan.tiny_tasks
         return SystemRound(tiny_per_s, packed_per_s, cpu_us, singles_ms, efficiency, others), peer.version
 

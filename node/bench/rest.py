@@ -47,7 +47,7 @@ class Million:
 async def measure_rest(folder: Path, rest_s: float = REST_S, peers: int = PEERS) -> Rest:
     """`peers` + 1 nodes that may do everything, as they come from `hearth mesh invite`, in the LAN preset."""
     parts = {f"h{number}": EVERY_ROLE for number in range(peers + 1)}
-    async with running(folder, parts, preset="lan") as mesh:
+    async with running(folder, parts) as mesh:
         await trio.sleep(SETTLE_S)
         before, began_s = mesh.usages(), trio.current_time()
         await trio.sleep(rest_s)

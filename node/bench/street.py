@@ -188,9 +188,12 @@ class BenchMesh:
 
 @asynccontextmanager
 async def running(
-    folder: Path, parts: Mapping[str, Role], *, preset: str = "local", profile: str | None = None
+    folder: Path, parts: Mapping[str, Role], *, preset: str = "lan", profile: str | None = None
 ) -> AsyncIterator[BenchMesh]:
-    """A mesh for the length of a block; its processes and files are gone afterwards. Raises UserError, OSError."""
+    """A mesh for the length of a block; its processes and files are gone afterwards. Raises UserError, OSError.
+
+    preset: by default the one that nodes have by default.
+    """
     place = folder / f"mesh-{os.getpid()}-{os.urandom(3).hex()}"
     place.mkdir(parents=True)
     mesh = None

@@ -22,7 +22,7 @@ from .rest import measure_million, measure_rest
 from .statistics import Rounds, quantile
 from .storage import bench_storage
 from .street import running
-from .workloads import CLIENT, PARTS, LongRound, TinyRound, run_long, run_single, run_tiny, warm_up
+from .workloads import CLIENT, PARTS, LongRound, TinyRound, run_bare, run_long, run_single, run_tiny, warm_up
 
 NAMES = ("tiny", "single", "efficiency", "idle", "million", "blobs", "parts")
 Progress = Callable[[str], None]
@@ -148,6 +148,7 @@ async def run_profile(plan: Plan, name: str, folder: Path, progress: Progress) -
 
 
 async def _measure_tasks(plan: Plan, names: Sequence[str], folder: Path, report: Report, progress: Progress) -> None:
+    bare = [await _bare_round(plan, folder, progress)] if "efficiency" in names else []
     progress(f"starting {len(PARTS)} nodes")
     async with running(folder, PARTS) as mesh, mesh.client() as client:
         await warm_up(client)
@@ -167,7 +168,14 @@ async def _measure_tasks(plan: Plan, names: Sequence[str], folder: Path, report:
     if tiny:
         _add_tiny(report, tiny)
     if long:
-        _add_long(report, long)
+        bare.append(await _bare_round(plan, folder, progress))
+        _add_long(report, long, bare)
+
+
+async def _bare_round(plan: Plan, folder: Path, progress: Progress) -> LongRound:
+    measured = await run_bare(folder, plan.long_tasks)
+    progress(f"efficiency: {measured.efficiency:.3f} without a mesh")
+    return measured
 
 
 def _add_singles(report: Report, singles_ms: Sequence[float]) -> None:
@@ -193,15 +201,24 @@ def _add_tiny(report: Report, rounds: Sequence[TinyRound]) -> None:
     }
 
 
-def _add_long(report: Report, rounds: Sequence[LongRound]) -> None:
+def _add_long(report: Report, rounds: Sequence[LongRound], bare: Sequence[LongRound]) -> None:
+    """bare: rounds without a mesh."""
     report.add("efficiency_50ms", Rounds(tuple(one.efficiency for one in rounds)))
     report.details["efficiency"] = {
         "tasks": rounds[0].tasks,
         "rounds": len(rounds),
         "seconds": rounded(median(one.seconds for one in rounds)),
+        "task_cpu_ms": rounded(median(one.spent_us for one in rounds) / 1e3),
         "task_cpu_ms_alone": rounded(median(one.alone_us for one in rounds) / 1e3),
+        "against_alone": rounded(median(one.against_alone for one in rounds)),
         "others_cores": rounded(median(one.others_cores for one in rounds)),
-        "task_cpu_ms_on_the_mesh": rounded(median(one.reported_us for one in rounds) / 1e3),
+        "without_mesh": {
+            "rounds": len(bare),
+            "efficiency": rounded(median(one.efficiency for one in bare)),
+            "against_alone": rounded(median(one.against_alone for one in bare)),
+            "task_cpu_ms": rounded(median(one.spent_us for one in bare) / 1e3),
+            "task_cpu_ms_alone": rounded(median(one.alone_us for one in bare) / 1e3),
+        },
     }
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import trio
 
@@ -61,17 +61,25 @@ class TinyRound:
 
 @dataclass(frozen=True, slots=True)
 class LongRound:
-    """efficiency: the tasks' CPU time alone, over the CPU time that the cores could have given while the job took."""
+    """spent_us: CPU time of a task in this round, the mean.  alone_us: of one while nothing else ran, the median.
+
+    efficiency: the CPU time that the tasks got, of what the cores could have given while the job took.  against_alone:
+    what they would have needed alone, of the same; tasks on two cores at once slow each other, without any mesh.
+    """
 
     seconds: float
     alone_us: float
-    reported_us: float
+    spent_us: float
     tasks: int
     cores: int
     others_cores: float
 
     @property
     def efficiency(self) -> float:
+        return self.tasks * self.spent_us / 1e6 / (self.cores * self.seconds)
+
+    @property
+    def against_alone(self) -> float:
         return self.tasks * self.alone_us / 1e6 / (self.cores * self.seconds)
 
 
@@ -131,12 +139,12 @@ async def run_long(client: Client, folder: Path, tasks: int = LONG_TASKS) -> Lon
         nonce=os.urandom(8),
         verification=POLICY,
     )
-    reported_us, done = 0, 0
+    spent_us, done = 0, 0
     before, machine_us = read_usage(os.getpid()), machine_cpu_us()
     began_s = time.perf_counter()
     job = await client.submit(request)
     async for result in job.results():
-        reported_us += result.cpu_us
+        spent_us += result.cpu_us
         done += result.ok
     seconds = time.perf_counter() - began_s
     after, machine_us = read_usage(os.getpid()), machine_cpu_us() - machine_us
@@ -146,7 +154,7 @@ async def run_long(client: Client, folder: Path, tasks: int = LONG_TASKS) -> Lon
     return LongRound(
         seconds=seconds,
         alone_us=(before_us + after_us) / 2,
-        reported_us=reported_us / tasks,
+        spent_us=spent_us / tasks,
         tasks=tasks,
         cores=len(WORKERS),
         others_cores=others_cores(before, after, machine_us, seconds),
@@ -158,26 +166,62 @@ async def rounds_for(cpu_us: int, folder: Path) -> int:
     return round(_CALIBRATION_ROUNDS * cpu_us / await alone_us(_CALIBRATION_ROUNDS, folder))
 
 
+async def run_bare(folder: Path, tasks: int = LONG_TASKS) -> LongRound:
+    """The same tasks in two sandboxes of one core at once, without any mesh: the most that a mesh could reach here."""
+    rounds = await rounds_for(LONG_TASK_US, folder)
+    before_us = await alone_us(rounds, folder)
+    pools = [WasmPool(ChildConfig(folder / "cache"), 1) for _ in WORKERS]
+    spent_us: list[int] = []
+
+    async def spin(pool: WasmPool, count: int) -> None:
+        spent_us.extend((await pool.run(_spinning(rounds, count))).cpu_us)
+
+    try:
+        for pool in pools:
+            await pool.run(_spinning(1, 1))
+        before, machine_us = read_usage(os.getpid()), machine_cpu_us()
+        began_s = time.perf_counter()
+        async with trio.open_nursery() as nursery:
+            for pool in pools:
+                nursery.start_soon(spin, pool, tasks // len(pools))
+        seconds = time.perf_counter() - began_s
+        after, machine_us = read_usage(os.getpid()), machine_cpu_us() - machine_us
+    finally:
+        for pool in pools:
+            await pool.aclose()
+    after_us = await alone_us(rounds, folder)
+    return LongRound(
+        seconds=seconds,
+        alone_us=(before_us + after_us) / 2,
+        spent_us=mean(spent_us),
+        tasks=len(spent_us),
+        cores=len(pools),
+        others_cores=others_cores(before, after, machine_us, seconds),
+    )
+
+
 async def alone_us(rounds: int, folder: Path, tasks: int = _CALIBRATION_TASKS) -> float:
     """CPU time of one such task in a sandbox of its own while nothing else runs; the median of some."""
     pool = WasmPool(ChildConfig(folder / "cache"), 1)
     try:
-        outcome = await pool.run(
-            BatchRequest(
-                job_id=module_digest(SPIN),
-                runtime="wasm",
-                abi="function",
-                program=module_path(SPIN),
-                program_digest=module_digest(SPIN),
-                first=0,
-                count=tasks,
-                seed=module_digest(SPIN),
-                inputs=[rounds.to_bytes(4, "little")] * tasks,
-            )
-        )
+        outcome = await pool.run(_spinning(rounds, tasks))
     finally:
         await pool.aclose()
     return median(outcome.cpu_us)
+
+
+def _spinning(rounds: int, tasks: int) -> BatchRequest:
+    return BatchRequest(
+        job_id=module_digest(SPIN),
+        runtime="wasm",
+        abi="function",
+        program=module_path(SPIN),
+        program_digest=module_digest(SPIN),
+        first=0,
+        count=tasks,
+        seed=module_digest(SPIN),
+        inputs=[rounds.to_bytes(4, "little")] * tasks,
+    )
 
 
 async def warm_up(client: Client) -> None:
