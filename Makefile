@@ -9,8 +9,11 @@ STAMP := $(VENV)/installed
 demo: $(STAMP)
 	@"$(BIN)/hearth" demo
 
+# Tests that start no node take both cores; those with real processes run one after another, since their nodes do.
+PURE := tests/crypto tests/protocol tests/testnet/history tests/testnet/simulator
 test: $(STAMP)
-	@"$(BIN)/python" -m pytest -q
+	@"$(BIN)/python" -m pytest -q -n 2 $(PURE)
+	@"$(BIN)/python" -m pytest -q $(PURE:%=--ignore=%)
 
 lint: $(STAMP)
 	@"$(BIN)/ruff" check .
