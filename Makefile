@@ -66,6 +66,7 @@ chaos: $(STAMP)
 
 docs: $(STAMP)
 	@"$(BIN)/python" -m tests.protocol.pages
+	@"$(BIN)/python" -m tests.node.isolation.attacks
 
 # The lock pins all versions with hashes, so nothing is resolved here: py-libp2p's pin of fastecdsa, which needs a
 # compiler, is overridden in overrides.txt. uv installs in seconds what pip takes a minute for.

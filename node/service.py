@@ -29,7 +29,9 @@ from .clock import set_offset, wall_us
 from .config import NodeConfig
 from .control import ControlServer
 from .driver import LAZY_KINDS, Driver, monotonic_us
+from .execution.bubblewrap import kill_orphans
 from .execution.native import NativeExecutor
+from .execution.native_folders import sandbox_tag
 from .execution.outcome import Executor
 from .execution.pool import WasmPool
 from .execution.wasm_child import ChildConfig
@@ -41,6 +43,8 @@ from .heating.guard import Guard
 from .heating.heater import Heater
 from .heating.mqtt.start import run_bridge
 from .history import History
+from .isolation.layers import detect, lacking, layers
+from .isolation.worker_sandbox import WorkerFolders
 from .membership_files import Membership, load_membership
 from .storage.blobs import BlobStore
 from .storage.errors import StorageFailed
@@ -132,15 +136,31 @@ class Node:
         slots = self.config.heater.core_count
         wasm = None
         if execution.wasm:
+            confinement = detect()
+            for layer in confinement.missing:
+                log.warning("wasm.layer-missing", layer=layer)
             children = ChildConfig(
-                self.folder.cache, memory_bytes=execution.memory_bytes + CHILD_OVERHEAD_BYTES, nice=execution.nice
+                self.folder.cache.absolute(),
+                memory_bytes=execution.memory_bytes + CHILD_OVERHEAD_BYTES,
+                nice=execution.nice,
+                confinement=confinement,
+                folders=WorkerFolders((self.folder.blobs,), (self.folder.checkpoints,)).absolute(),
+                tag=sandbox_tag(self.folder.root / "wasm"),
             )
+            kill_orphans(children.tag)
             wasm = WasmPool(children, execution.max_children or slots, execution.idle_s)
         native = None
-        if self.config.native.enabled:
+        if self.config.native.enabled and not self._refuses_native():
             native_config = self.config.native.runtime_config(slots, execution.nice)
             native = NativeExecutor(native_config, self.folder.root / "native")
         return wasm, native
+
+    def _refuses_native(self) -> bool:
+        """Whether a layer is missing without which no stranger's program runs here; the log says which."""
+        missing = lacking(layers(), "native")
+        for layer in missing:
+            log.error("native.refused", layer=layer.name, reason=layer.detail, mend=layer.mend, see="hearth doctor")
+        return bool(missing)
 
     def _task_pids(self) -> list[int]:
         return self.wasm.pids() if self.wasm else []

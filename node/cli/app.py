@@ -14,6 +14,7 @@ from typer.main import get_command
 from ..bench.command import bench
 from . import errors
 from .calibrate import calibrate
+from .doctor import doctor
 from .heat_commands import app as heat_app
 from .job_commands import register as register_job_commands
 from .node_commands import app as node_app
@@ -55,6 +56,7 @@ app.add_typer(mesh_app, name="mesh")
 app.add_typer(node_app, name="node")
 app.add_typer(heat_app, name="heat")
 app.command("calibrate")(calibrate)
+app.command("doctor")(doctor)
 register_job_commands(app)
 app.add_typer(importlib.import_module(_TESTNET, __package__).app, name="testnet")
 app.add_typer(importlib.import_module(_SIMULATOR, __package__).app, name="sim")

@@ -19,7 +19,7 @@ INSIDE_ID = 65534  # nobody: the uid and gid that the task sees
 MIN_TMPFS_BYTES = 64 << 10  # tmpfs takes a size of 0 for "no limit"
 MAX_TAG_WORD = 32  # how far into the command line the tag is looked for
 
-_SEARCH_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
+SEARCH_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 _PACKAGES = {"bwrap": "bubblewrap", "setpriv": "util-linux", "prlimit": "util-linux", "nice": "coreutils"}
 _SYSTEM_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _OPTIONAL_FILES = ("/etc/ld.so.cache", "/etc/alternatives")
@@ -67,7 +67,7 @@ class Tools:
     @staticmethod
     def locate(name: str) -> str:
         """Raises SandboxUnavailable."""
-        path = shutil.which(name, path=_SEARCH_PATH)
+        path = shutil.which(name, path=SEARCH_PATH)
         if path is None:
             package = _PACKAGES.get(name, name)
             raise SandboxUnavailable(f"{name} is not installed (package {package})")
@@ -108,7 +108,7 @@ def launch_argv(tools: Tools, sandbox: Sandbox, seccomp_fd: int, input_fd: int, 
         tools.bwrap,
         *_namespaces(sandbox.tag),
         *_environment(sandbox.environment),
-        *_system_view(),
+        *system_view(),
         *_task_view(sandbox, input_fd),
         *("--remount-ro", "/", "--chdir", "/out"),
         *("--seccomp", str(seccomp_fd), "--json-status-fd", str(status_fd), "--"),
@@ -132,7 +132,8 @@ def _environment(environment: Mapping[str, str]) -> list[str]:
     return words
 
 
-def _system_view() -> list[str]:
+def system_view() -> list[str]:
+    """/usr and what points into it, a /proc of its own, five devices."""
     words = ["--ro-bind", "/usr", "/usr"]
     for folder in _SYSTEM_FOLDERS:
         if os.path.islink(folder):

@@ -25,6 +25,11 @@ class FolderError(Exception):
     """The text is one line for the owner."""
 
 
+def sandbox_tag(state: Path) -> str:
+    """The name of the sandboxes of the runtime whose folder it is, in this and each later run of its node."""
+    return f"hearthmesh-{hashlib.sha256(os.fsencode(state.absolute())).hexdigest()[:16]}"
+
+
 class SandboxFolders:
     """The folders of one executor. state: the node's own folder for this runtime; `tag` names it."""
 
@@ -33,8 +38,7 @@ class SandboxFolders:
         Raises FolderError if a folder cannot be made or belongs to somebody else."""
         self._state = state
         self._uid_base = uid_base
-        digest = hashlib.sha256(os.fsencode(state.absolute())).hexdigest()
-        self.tag = f"hearthmesh-{digest[:16]}"
+        self.tag = sandbox_tag(state)
         self.home = self._make_home()
 
     def _make_home(self) -> Path:

@@ -1,4 +1,4 @@
-"""The system-call filter of native tasks, assembled as classic BPF.
+"""The system-call filters of native tasks and of the wasm worker, assembled as classic BPF.
 
 A denylist on top of a user namespace without rights: what remains reachable from inside is the kernel's own
 surface, so everything that a computation does not need and that has been a way out before is refused. The
@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import platform
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ NEWEST_REVIEWED = 466  # removexattrat, Linux 6.13. Later calls have the same nu
 AF_UNIX = 1
 TIOCSTI = 0x5412  # types into the terminal's input
 TIOCLINUX = 0x541C  # pastes the console's selection
+NEW_THREAD = 0x00010000  # the clone() flag that a thread has and a process has not
 NEW_NAMESPACES = (  # the clone() flags; time namespaces are for unshare and clone3 only
     0x00020000  # mount
     | 0x02000000  # cgroup
@@ -69,11 +71,18 @@ class Architecture:
     socket: int
     ioctl: int
     has_x32: bool
+    kill: int
+    tgkill: int
+    prlimit: int
 
 
 ARCHITECTURES = {
-    "x86_64": Architecture(audit=0xC000003E, column=0, clone=56, socket=41, ioctl=16, has_x32=True),
-    "aarch64": Architecture(audit=0xC00000B7, column=1, clone=220, socket=198, ioctl=29, has_x32=False),
+    "x86_64": Architecture(
+        audit=0xC000003E, column=0, clone=56, socket=41, ioctl=16, has_x32=True, kill=62, tgkill=234, prlimit=302
+    ),
+    "aarch64": Architecture(
+        audit=0xC00000B7, column=1, clone=220, socket=198, ioctl=29, has_x32=False, kill=129, tgkill=131, prlimit=261
+    ),
 }
 
 # name: (x86-64, aarch64 or None, errno). ENOSYS where the C library then takes an older way.
@@ -154,6 +163,45 @@ DENIED: dict[str, tuple[int, int | None, int]] = {
     "move_pages": (279, 239, errno.EPERM),
 }
 
+# What a wasm worker needs no more once it serves, beside what no task may do: other programs and processes, sockets but
+# the one to the node, other people's signals and limits, other users' rights.
+WORKER_DENIED: dict[str, tuple[int | None, int | None, int]] = {
+    "execve": (59, 221, errno.EPERM),
+    "execveat": (322, 281, errno.EPERM),
+    "fork": (57, None, errno.EPERM),
+    "vfork": (58, None, errno.EPERM),
+    "socket": (41, 198, errno.EACCES),
+    "socketpair": (53, 199, errno.EACCES),
+    "connect": (42, 203, errno.EACCES),
+    "bind": (49, 200, errno.EACCES),
+    "listen": (50, 201, errno.EACCES),
+    "accept": (43, 202, errno.EACCES),
+    "accept4": (288, 242, errno.EACCES),
+    "sendmsg": (46, 211, errno.EPERM),
+    "recvmsg": (47, 212, errno.EPERM),
+    "tkill": (200, 130, errno.EPERM),
+    "rt_sigqueueinfo": (129, 138, errno.EPERM),
+    "rt_tgsigqueueinfo": (297, 240, errno.EPERM),
+    "pidfd_open": (434, 434, errno.EPERM),
+    "pidfd_send_signal": (424, 424, errno.EPERM),
+    "setuid": (105, 146, errno.EPERM),
+    "setgid": (106, 144, errno.EPERM),
+    "setreuid": (113, 145, errno.EPERM),
+    "setregid": (114, 143, errno.EPERM),
+    "setresuid": (117, 147, errno.EPERM),
+    "setresgid": (119, 149, errno.EPERM),
+    "setgroups": (116, 159, errno.EPERM),
+    "capset": (126, 91, errno.EPERM),
+    "mknod": (133, None, errno.EPERM),
+    "mknodat": (259, 33, errno.EPERM),
+    "symlink": (88, None, errno.EPERM),
+    "symlinkat": (266, 36, errno.EPERM),
+    "link": (86, None, errno.EPERM),
+    "linkat": (265, 37, errno.EPERM),
+}
+# Wasmtime keeps the first state of a memory there and maps it anew for each task.
+_WORKER_ALLOWED = frozenset({"memfd_create"})
+
 
 def filter_program(machine: str | None = None) -> bytes:
     """The whole filter for a processor (`platform.machine()` by default), as bwrap's --seccomp reads it.
@@ -164,10 +212,51 @@ def filter_program(machine: str | None = None) -> bytes:
     architecture = ARCHITECTURES.get(machine)
     if architecture is None:
         raise UnsupportedMachine(f"no system-call filter for {machine}; known: {', '.join(ARCHITECTURES)}")
-    return b"".join(struct.pack("<HBBI", *instruction) for instruction in _assemble(architecture))
+    return _pack(_assemble(architecture))
 
 
-def _assemble(architecture: Architecture) -> list[Instruction]:
+def worker_filter_program(own_pid: int, machine: str | None = None) -> bytes:
+    """The filter that a wasm worker puts on itself before it takes a request: threads, files that it may open anyway,
+    and the socket that it has.
+
+    own_pid: whom it may signal and limit, as it sees itself.  Raises UnsupportedMachine.
+    """
+    machine = machine or platform.machine()
+    architecture = ARCHITECTURES.get(machine)
+    if architecture is None:
+        raise UnsupportedMachine(f"no system-call filter for {machine}; known: {', '.join(ARCHITECTURES)}")
+    to_itself = [_only_argument(0, own_pid, errno.EPERM), _only_argument(0, 0, errno.EPERM, own_pid)]
+    start = _when(
+        JUMP_EQUAL,
+        architecture.clone,
+        [
+            _load(OFFSET_ARGUMENTS),
+            Instruction(JUMP_BITS, 0, 1, NEW_NAMESPACES),
+            _return(REFUSE | errno.EPERM),
+            Instruction(JUMP_BITS, 1, 0, NEW_THREAD),
+            _return(REFUSE | errno.EPERM),
+            _return(ALLOW),
+        ],
+    )
+    for number in (architecture.kill, architecture.tgkill):
+        start += _when(JUMP_EQUAL, number, to_itself[0])
+    start += _when(JUMP_EQUAL, architecture.prlimit, to_itself[1])
+    for numbers in WORKER_DENIED.values():
+        number_here = numbers[architecture.column]
+        if number_here is not None:
+            start += _when(JUMP_EQUAL, number_here, [_return(REFUSE | numbers[2])])
+    return _pack(_assemble(architecture, start, _WORKER_ALLOWED))
+
+
+def _pack(program: list[Instruction]) -> bytes:
+    return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
+
+
+def _assemble(
+    architecture: Architecture, first: Sequence[Instruction] = (), allowed: frozenset[str] = frozenset()
+) -> list[Instruction]:
+    """The common filter. first: instructions before its own, where the call's number is loaded.  allowed: names that
+    are not denied after all."""
     program = [
         _load(OFFSET_ARCHITECTURE),
         Instruction(JUMP_EQUAL, 1, 0, architecture.audit),
@@ -177,12 +266,13 @@ def _assemble(architecture: Architecture) -> list[Instruction]:
     if architecture.has_x32:
         program += _when(JUMP_AT_LEAST, X32_BIT, [_return(REFUSE | errno.EPERM)])
     program += _when(JUMP_GREATER, NEWEST_REVIEWED, [_return(REFUSE | errno.ENOSYS)])
+    program += first
     program += _when(JUMP_EQUAL, architecture.clone, _refuse_argument(0, JUMP_BITS, [NEW_NAMESPACES], errno.EPERM))
     program += _when(JUMP_EQUAL, architecture.ioctl, _refuse_argument(1, JUMP_EQUAL, [TIOCSTI, TIOCLINUX], errno.EPERM))
     program += _when(JUMP_EQUAL, architecture.socket, _only_argument(0, AF_UNIX, errno.EACCES))
-    for numbers in DENIED.values():
+    for name, numbers in DENIED.items():
         number = numbers[architecture.column]
-        if number is not None:
+        if number is not None and name not in allowed:
             program += _when(JUMP_EQUAL, number, [_return(REFUSE | numbers[2])])
     return [*program, _return(ALLOW)]
 
@@ -209,11 +299,8 @@ def _refuse_argument(index: int, jump: int, operands: list[int], error: int) -> 
     return [*body, _return(ALLOW)]
 
 
-def _only_argument(index: int, operand: int, error: int) -> list[Instruction]:
-    """Allow the call only when its argument's low word equals `operand`."""
-    return [
-        _load(OFFSET_ARGUMENTS + 8 * index),
-        Instruction(JUMP_EQUAL, 1, 0, operand),
-        _return(REFUSE | error),
-        _return(ALLOW),
-    ]
+def _only_argument(index: int, operand: int, error: int, *more: int) -> list[Instruction]:
+    """Allow the call only when its argument's low word equals `operand`, or one of `more`."""
+    operands = (operand, *more)
+    tests = [Instruction(JUMP_EQUAL, len(operands) - at, 0, value) for at, value in enumerate(operands)]
+    return [_load(OFFSET_ARGUMENTS + 8 * index), *tests, _return(REFUSE | error), _return(ALLOW)]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import trio
 
+from ..isolation.worker_sandbox import Confinement, WorkerFolders, worker_argv
 from .outcome import ExecutionError, ExecutionFault
 from .wasm_control import PAGE_BYTES, ControlPage
 from .wasm_wire import (
@@ -25,6 +29,8 @@ from .wasm_wire import (
 )
 
 RECEIVE_BYTES = 1 << 16
+INFO_BYTES = 4096
+INFO_TIMEOUT_S = 20.0
 CANCEL_GRACE_S = 0.5
 STALL_S = 30.0
 """A running worker beats at every tick of 5 ms; one that is silent for so long is stuck in a call of ours."""
@@ -38,6 +44,8 @@ class ChildConfig:
 
     memory_bytes: all that it may hold, guest, compiler and itself (RLIMIT_DATA).
     compile_timeout_s: after this it is killed and the module refused.
+    confinement: layers around it.  folders: what it may use of the disk then, beside cache_dir.  tag: names the
+    node's sandboxes.
     """
 
     cache_dir: Path
@@ -45,6 +53,9 @@ class ChildConfig:
     cache_bytes: int = 512 << 20
     compile_timeout_s: float = 120.0
     nice: int = 0
+    confinement: Confinement = Confinement()
+    folders: WorkerFolders = WorkerFolders()
+    tag: str = "hearth-wasm"
 
 
 class LostIdle(ExecutionError):
@@ -61,34 +72,46 @@ class WasmChild:
         self._received = bytearray()
         self.alive = True
         self.idle_since_s = 0.0
+        self._worker_pid = 0
+        self._worker_fd = -1
+        self._info_fd = -1
         ours, theirs = socket.socketpair()
         page_number = os.memfd_create("hearth-pace", os.MFD_CLOEXEC)
+        info_number = -1
         try:
+            if config.confinement.bwrap:
+                self._info_fd, info_number = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             os.ftruncate(page_number, PAGE_BYTES)
             self.page = ControlPage(page_number)
             self.page.set_duty(duty)
             # Not trio.open_process: its thread would end one day, and the parent-death signal is tied to that thread.
             self._process = subprocess.Popen(
-                self._command(theirs.fileno(), page_number),
+                self._command(theirs.fileno(), page_number, info_number),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), page_number),
+                pass_fds=(theirs.fileno(), page_number, *([info_number] if info_number >= 0 else [])),
                 start_new_session=True,
                 env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
             )
         except OSError as error:
             ours.close()
+            if self._info_fd >= 0:
+                os.close(self._info_fd)
             raise ExecutionError(ExecutionFault.UNAVAILABLE, f"no worker process: {error.strerror}") from error
         finally:
             theirs.close()
             os.close(page_number)
+            if info_number >= 0:
+                os.close(info_number)
         ours.setblocking(False)
         self._socket = ours
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        """The worker's own; that of bubblewrap until it has said which it started."""
+        self._learn_worker()
+        return self._worker_pid or self._process.pid
 
     def resident_bytes(self) -> int:
         """What the process said it holds, after its last batch."""
@@ -96,7 +119,24 @@ class WasmChild:
 
     def is_running(self) -> bool:
         """False once the process has ended, though nobody has asked it anything since."""
+        self._learn_worker()
+        if self._worker_fd >= 0 and _is_readable(self._worker_fd):
+            return False
         return self.alive and self._process.poll() is None
+
+    def _learn_worker(self) -> None:
+        """Whom bubblewrap started, once it has said so; nothing to learn without it."""
+        if self._info_fd < 0:
+            return
+        try:
+            info = os.read(self._info_fd, INFO_BYTES)
+        except BlockingIOError:
+            return
+        os.close(self._info_fd)
+        self._info_fd = -1
+        with suppress(msgspec.DecodeError, ProcessLookupError):  # it failed before, or has ended since
+            pid = msgspec.json.decode(info, type=_Info).child_pid
+            self._worker_fd, self._worker_pid = os.pidfd_open(pid), pid
 
     def next_batch(self) -> int:
         """The number that the next request must have."""
@@ -177,6 +217,8 @@ class WasmChild:
         self.kill()
         await self.end()
         code = self._process.returncode
+        if self._config.confinement.bwrap and code is not None and code > 128:
+            code = 128 - code  # bubblewrap reports a signal as a shell does
         how = f"signal {-code}" if code is not None and code < 0 else f"exit {code}"
         detail = f"the worker process ended ({how}; {error or type(error).__name__})"
         if not loaded and self._batch > 1:
@@ -222,23 +264,46 @@ class WasmChild:
         self._received += received
 
     def kill(self) -> None:
-        """At once. `end` must follow."""
+        """At once, or as soon as it is known. `end` must follow."""
         self.alive = False
-        if self._process.returncode is None:
+        self._learn_worker()
+        if self._worker_fd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._worker_fd, signal.SIGKILL)
+        elif self._info_fd < 0 and self._process.returncode is None:
             self._process.kill()
 
     async def end(self) -> None:
         """Kill if need be, and reap: no process and no descriptor is left after this."""
-        self.kill()
         with trio.CancelScope(shield=True):
+            # bwrap, killed while it sets up, would leave its child behind, waiting for ever: let it say whom it has.
+            while self._info_fd >= 0:
+                with trio.move_on_after(INFO_TIMEOUT_S) as waiting:
+                    await trio.lowlevel.wait_readable(self._info_fd)
+                self._learn_worker()
+                if waiting.cancelled_caught and self._info_fd >= 0:
+                    os.close(self._info_fd)
+                    self._info_fd = -1
+            self.kill()
+            if self._worker_fd >= 0:
+                await trio.lowlevel.wait_readable(self._worker_fd)
+                os.close(self._worker_fd)
+                self._worker_fd = -1
             await _exited(self._process)
         if self._socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket.fileno())
             self._socket.close()
         self.page.close()
 
-    def _command(self, socket_number: int, page_number: int) -> list[str]:
+    def _command(self, socket_number: int, page_number: int, info_number: int) -> list[str]:
         config = self._config
+        confinement, folders = config.confinement, config.folders
+        layers = {
+            "landlock_abi": confinement.landlock_abi,
+            "seccomp": confinement.seccomp,
+            "read": [os.fspath(path) for path in folders.read],
+            "write": [os.fspath(path) for path in folders.write],
+        }
         arguments: list[object] = [
             socket_number,
             page_number,
@@ -246,8 +311,26 @@ class WasmChild:
             config.memory_bytes,
             config.cache_bytes,
             config.nice,
+            msgspec.json.encode(layers).decode(),
         ]
-        return [sys.executable, "-P", "-m", _WORKER, *map(str, arguments)]
+        command = [sys.executable, "-P", "-m", _WORKER, *map(str, arguments)]
+        if not confinement.bwrap:
+            return command
+        config.cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with_cache = WorkerFolders(folders.read, (*folders.write, config.cache_dir))
+        return worker_argv(confinement.bwrap, with_cache, config.tag, info_number, command)
+
+
+class _Info(msgspec.Struct, rename={"child_pid": "child-pid"}, frozen=True):
+    """What bubblewrap says of whom it started."""
+
+    child_pid: int
+
+
+def _is_readable(descriptor: int) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 async def _exited(process: subprocess.Popen[bytes]) -> None:

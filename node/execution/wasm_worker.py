@@ -1,22 +1,24 @@
 """The worker process: runs one batch at a time for its parent, until the parent goes away.
 
-    python -m hearthmesh.node.execution.wasm_worker SOCKET PAGE CACHE MEMORY_BYTES CACHE_BYTES NICE
+    python -m hearthmesh.node.execution.wasm_worker SOCKET PAGE CACHE MEMORY_BYTES CACHE_BYTES NICE LAYERS
 
-SOCKET and PAGE are inherited descriptors. Imports nothing of trio or libp2p; about 45 MB resident.
+SOCKET and PAGE are inherited descriptors; LAYERS is JSON, see `WorkerLayers`. Imports nothing of trio or libp2p; about
+45 MB resident.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
 import resource
-import signal
 import socket
 import sys
 from pathlib import Path
 
+import msgspec
 import wasmtime
 
+from ..isolation.confine import ConfinementFailed, confine, limit
+from ..isolation.worker_sandbox import readable_paths
 from .outcome import ExecutionError, ExecutionFault
 from .wasm_abi import misfit
 from .wasm_batch import Batch, Machinery
@@ -41,10 +43,14 @@ from .wasm_wire import (
     encode,
 )
 
-MAX_OPEN_FILES = 512
-MAX_FILE_BYTES = 1 << 30
-MAX_ADDRESS_BYTES = 256 << 30
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+
+class WorkerLayers(msgspec.Struct, frozen=True):
+    """What the process puts on itself, and the folders that it may use then."""
+
+    landlock_abi: int
+    seccomp: bool
+    read: tuple[str, ...]
+    write: tuple[str, ...]
 
 
 class Worker:
@@ -130,37 +136,23 @@ class Worker:
         return filled
 
 
-def _confine(memory_bytes: int, nice: int) -> None:
-    """Die with the parent, dump no core, take no rights, use no more than this."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    for what, most in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
-        (resource.RLIMIT_FSIZE, MAX_FILE_BYTES),
-        (resource.RLIMIT_AS, MAX_ADDRESS_BYTES),
-        (resource.RLIMIT_DATA, memory_bytes),
-    ):
-        hard = resource.getrlimit(what)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(what, (most, most))
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    if nice > 0:
-        os.nice(nice)
-
-
 def _resident_bytes() -> int:
     with open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def main(arguments: list[str]) -> int:
-    connection_number, page_number, cache, memory_bytes, cache_bytes, nice = arguments
-    _confine(int(memory_bytes), int(nice))
+    connection_number, page_number, cache, memory_bytes, cache_bytes, nice, layers_json = arguments
+    layers = msgspec.json.decode(layers_json, type=WorkerLayers)
+    limit(int(memory_bytes), int(nice))
     connection = socket.socket(fileno=int(connection_number))
     page = ControlPage(int(page_number))
+    try:
+        read = [*readable_paths(), *map(Path, layers.read)]
+        confine(read, [Path(cache), *map(Path, layers.write)], layers.landlock_abi, layers.seccomp)
+    except ConfinementFailed as error:
+        connection.sendall(encode(Failed(0, ExecutionFault.UNAVAILABLE.value, f"the worker's sandbox: {error}")))
+        return 1
     try:
         Worker(connection, page, CompiledCache(Path(cache), int(cache_bytes))).serve()
     except ExecutionError as error:

@@ -14,6 +14,8 @@ import wasmtime
 from hearthmesh.node.execution.outcome import BatchRequest, Limits
 from hearthmesh.node.execution.pool import WasmPool
 from hearthmesh.node.execution.wasm_child import ChildConfig
+from hearthmesh.node.isolation.layers import detect
+from hearthmesh.node.isolation.worker_sandbox import WorkerFolders
 
 MODULES = Path(__file__).parents[2] / "wasm"
 LIMITS = Limits(memory_bytes=16 << 20, wall_us=20_000_000, output_bytes=1 << 20, scratch_bytes=4 << 20)
@@ -69,8 +71,9 @@ def wasm(tmp_path: Path) -> Wasm:
 
 @pytest.fixture
 def child_config(tmp_path_factory: pytest.TempPathFactory) -> ChildConfig:
-    """One cache of compiled modules for the whole test run."""
-    return ChildConfig(tmp_path_factory.getbasetemp() / "wasm-cache")
+    """One cache of compiled modules for the whole test run; all layers that this machine has."""
+    base = tmp_path_factory.getbasetemp()
+    return ChildConfig(base / "wasm-cache", confinement=detect(), folders=WorkerFolders((base,), (base,)))
 
 
 PoolMaker = Callable[..., WasmPool]

@@ -267,6 +267,11 @@ async def test_one_allocation_above_the_limit_fails(executor: NativeExecutor) ->
     assert (await result(executor, ask("my $x = 'x' x (1 << 30); print 'got it'", entry="perl")))[:2] != (0, "got it")
 
 
+async def test_endless_recursion_ends_the_task(executor: NativeExecutor) -> None:
+    code = (await result(executor, ask("sub f { f(@_, 1) } f()", entry="perl")))[0]
+    assert code in (Exit.MEMORY, Exit.TRAP, 1)
+
+
 async def test_memory_that_grows_in_many_processes_ends_the_task(executor: NativeExecutor) -> None:
     script = "for (1..4) { fork or do { my $x = 'x' x (48 << 20); sleep 100 } } sleep 100"
     code, _, _, stderr = await result(executor, ask(script, entry="perl"))

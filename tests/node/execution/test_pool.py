@@ -17,17 +17,21 @@ import trio.testing
 from hearthmesh.node.execution import wasm_child
 from hearthmesh.node.execution.outcome import ExecutionError, ExecutionFault, Exit
 from hearthmesh.node.execution.pool import MAX_WAITING, WasmPool
+from hearthmesh.node.isolation.worker_sandbox import Confinement, WorkerFolders
 
 LOOP = b"\2"
 BUSY = b"\x08\xff"
 
 
-def is_running(pid: int) -> bool:
+def state_of(pid: int) -> str:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state not in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
+def is_running(pid: int) -> bool:
+    return state_of(pid) not in "ZX"
 
 
 def cpu_s(pid: int) -> float:
@@ -124,7 +128,7 @@ async def asked_while_stopped(pool: WasmPool, nursery: trio.Nursery, ask: Any) -
     """Stop the pool's one worker, then have it asked: it is as one that died idle, and does not show it yet."""
     (pid,) = pool.pids()
     os.kill(pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+    await until(lambda: state_of(pid) == "T")
     nursery.start_soon(ask)
     await trio.testing.wait_all_tasks_blocked()
     return pid
@@ -336,7 +340,8 @@ async def test_nothing_is_left_open(make_pool: Any, wasm: Any) -> None:
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
-def test_workers_die_with_their_parent(tmp_path: Path, wasm: Any) -> None:
+@pytest.mark.parametrize("layers", ["Confinement()", "detect()"], ids=["bare", "confined"])
+def test_workers_die_with_their_parent(tmp_path: Path, wasm: Any, layers: str) -> None:
     """The parent is killed while its worker loops for ever."""
     path, digest = wasm.file("acts")
     script = f"""
@@ -345,9 +350,12 @@ from pathlib import Path
 from hearthmesh.node.execution.outcome import BatchRequest
 from hearthmesh.node.execution.pool import WasmPool
 from hearthmesh.node.execution.wasm_child import ChildConfig
+from hearthmesh.node.isolation.layers import detect
+from hearthmesh.node.isolation.worker_sandbox import Confinement, WorkerFolders
 
 async def main():
-    pool = WasmPool(ChildConfig(Path({str(tmp_path)!r}) / "cache"), 1)
+    folder = Path({str(tmp_path)!r})
+    pool = WasmPool(ChildConfig(folder / "cache", confinement={layers}, folders=WorkerFolders((folder,))), 1)
     def request(first):
         return BatchRequest(b"j" * 32, "wasm", "function", Path({str(path)!r}), bytes.fromhex({digest.hex()!r}),
                             0, 1, b"s" * 32, inputs=[first])
@@ -364,6 +372,38 @@ trio.run(main)
         trio.run(until, lambda: cpu_s(pid) > 0.1)
         parent.kill()
     trio.run(until, lambda: not is_running(pid))
+
+
+async def test_a_worker_killed_at_any_moment_of_its_start_leaves_nothing(make_pool: Any, wasm: Any) -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    for wait_s in (0.0, 0.001, 0.003, 0.01, 0.03):
+        pool = make_pool(tag=f"hearth-start-{os.getpid()}")
+        with trio.move_on_after(wait_s):
+            await pool.run(wasm.request("echo", [b"x"]))
+        await pool.aclose()
+    assert [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if bears(pid)] == []
+    gc.collect()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def bears(pid: int) -> bool:
+    """Whether it is a sandbox of the test above."""
+    try:
+        return f"hearth-start-{os.getpid()}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+async def test_a_worker_runs_without_any_layer(make_pool: Any, wasm: Any) -> None:
+    pool = make_pool(confinement=Confinement())
+    assert (await pool.run(wasm.request("echo", [b"x"]))).outputs == [b"x"]
+
+
+async def test_a_layer_that_cannot_be_put_on_is_this_nodes_fault(make_pool: Any, wasm: Any) -> None:
+    pool = make_pool(confinement=Confinement(landlock_abi=1), folders=WorkerFolders((Path("/proc/self/fd/0/no"),)))
+    with pytest.raises(ExecutionError, match="sandbox: Landlock: /proc/self/fd/0/no") as caught:
+        await pool.run(wasm.request("echo", [b"x"]))
+    assert caught.value.reason is ExecutionFault.UNAVAILABLE
 
 
 def test_the_parent_does_not_load_wasmtime_and_the_worker_loads_no_trio() -> None:

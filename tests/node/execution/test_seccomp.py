@@ -129,3 +129,30 @@ def test_the_numbers_are_those_of_the_kernels_headers(machine: str, header: str)
     ours = {name: numbers[architecture.column] for name, numbers in seccomp.DENIED.items()}
     ours |= {"clone": architecture.clone, "socket": architecture.socket, "ioctl": architecture.ioctl}
     assert ours == {name: known.get(name) for name in ours}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_worker_is_refused_what_it_needs_no_more(machine: str) -> None:
+    program = seccomp.worker_filter_program(1, machine)
+    column = seccomp.ARCHITECTURES[machine].column
+    for name, numbers in {**seccomp.DENIED, **seccomp.WORKER_DENIED}.items():
+        number = numbers[column]
+        if number is not None and name != "memfd_create":
+            assert refused(evaluate(program, machine, number, 1 << 20)) == numbers[2], name
+    assert len(program) // 8 < 4096
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize(("flags", "error"), [(seccomp.NEW_THREAD, 0), (0x11, 1), (seccomp.NEW_THREAD | 0x10000000, 1)])
+def test_a_worker_makes_threads_and_no_process(machine: str, flags: int, error: int) -> None:
+    verdict = evaluate(seccomp.worker_filter_program(1, machine), machine, seccomp.ARCHITECTURES[machine].clone, flags)
+    assert verdict == (seccomp.REFUSE | error if error else seccomp.ALLOW)
+
+
+@given(machine=st.sampled_from(MACHINES), own=st.integers(1, 1 << 22), other=st.integers(0, 1 << 22))
+def test_a_worker_signals_and_limits_itself_alone(machine: str, own: int, other: int) -> None:
+    program, architecture = seccomp.worker_filter_program(own, machine), seccomp.ARCHITECTURES[machine]
+    for number, itself in ((architecture.kill, {own}), (architecture.tgkill, {own}), (architecture.prlimit, {0, own})):
+        for target in (own, other, 0):
+            verdict = evaluate(program, machine, number, target)
+            assert verdict == (seccomp.ALLOW if target in itself else seccomp.REFUSE | 1)
