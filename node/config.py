@@ -12,6 +12,7 @@ from ..protocol.config import PRESETS, ProtocolConfig
 from .clock import OFFSET_MAX_S
 from .execution.native_config import NativeCommand, NativeRuntimeConfig
 from .heating.control_settings import (
+    BurnTable,
     LimitTable,
     MachineTable,
     MqttTable,
@@ -243,6 +244,7 @@ class HeaterSettings:
     sensors: Annotated[SensorTable, Key("When a sensor is not believed.")] = SensorTable()
     safety: Annotated[SafetyTable, Key("Overheating and summer.")] = SafetyTable()
     limits: Annotated[LimitTable, Key("Power limits from outside.")] = LimitTable()
+    burn: Annotated[BurnTable, Key("Heat without work.")] = BurnTable()
     mqtt: Annotated[MqttTable, Key("A broker, for Home Assistant.")] = MqttTable()
 
     def __post_init__(self) -> None:

@@ -35,6 +35,7 @@ from .execution.native_folders import sandbox_tag
 from .execution.outcome import Executor
 from .execution.pool import WasmPool
 from .execution.wasm_child import ChildConfig
+from .heating.burner import Burner
 from .heating.choose import heater_of
 from .heating.commands import HeatCommands
 from .heating.control.loads import LoadMeter
@@ -88,8 +89,9 @@ class Node:
             folder.blobs, config.storage.blob_quota_bytes, min_free_bytes=config.storage.min_free_bytes
         )
         self.heater: Heater = heater_of(config.heater, monotonic_us(), calibration=folder.calibration)
-        self.heat = HeatCommands(self.heater)
         self.loads = LoadMeter()
+        self.heat = HeatCommands(self.heater, self.loads)
+        self.burner = Burner()
         self.wasm, self.native = self._executors()
         self.usage = TaskUsage(self._task_pids)
         self.mesh = Mesh(
@@ -224,6 +226,7 @@ class Node:
                 await self._close()
 
     async def _close(self) -> None:
+        self.burner.close()
         for executor in (self.wasm, self.native):
             if executor is not None:
                 await executor.aclose()
@@ -313,6 +316,7 @@ class Node:
         if thermostat is not None and shares:
             self.mesh.heat.least_change = ZONE_LEAST_CHANGE
             thermostat.join_zone(self.membership.identity.node_id, ZONE_PERIOD_S * self.config.heater.time_scale)
+        lacks_work = True
         while True:
             if shares:
                 self.heater.hear(
@@ -324,7 +328,12 @@ class Node:
             if self._guard is not None:
                 self._guard.beat(monotonic_us() / 1e6)
             used_us = self.usage.total_us() + (self.native.cpu_us if self.native else 0)
-            reading = self.heater.advance(monotonic_us(), used_us)
+            worker = self.mesh.worker
+            lacks_work, lacked_work = worker.running < worker.slots, lacks_work
+            reading = self.heater.advance(
+                monotonic_us(), used_us, self.burner.cpu_us(), lacks_work=lacks_work or lacked_work
+            )
+            self._burn()
             if self.history is not None:
                 self.history.meter(self.heater.meter, monotonic_us())
             for executor in (self.wasm, self.native):
@@ -333,6 +342,12 @@ class Node:
             if serves and (self.wasm is not None or self.native is not None):
                 self.driver.feed(reading)
             await trio.sleep(CONTROL_INTERVAL_S)
+
+    def _burn(self) -> None:
+        try:
+            self.burner.set(0.0 if self.mesh.worker.draining else self.heater.burn_load)
+        except OSError as error:
+            log.warning("heater.burn", problem=f"cannot start a process: {error.strerror}")
 
     async def _bridge(self) -> None:
         device = self.membership.identity.node_id.hex()[:16]
@@ -439,6 +454,8 @@ class Node:
                 "idle_j": meter.idle_uj / 1e6,
                 "paid_j": self.loads.paid_mj / 1e3,
                 "volunteer_j": self.loads.volunteer_mj / 1e3,
+                "burn_j": meter.burn_uj / 1e6,
+                "burn_useful_j": meter.burn_useful_uj / 1e6,
             },
             "draining": worker.draining,
             "storage_failed": worker.storage_failed,

@@ -66,12 +66,12 @@ def _measured(
     """Raises DriverError."""
     import trio
 
+    from ..heating.burner import Burner
     from ..heating.calibration import calibrate as measure
     from ..heating.choose import meter_of
-    from ..heating.spin import SpinLoad
 
     meter, background = meter_of(heater, time.monotonic)
-    load = SpinLoad()
+    load = Burner(yielding=False)
 
     async def measured() -> Calibration:
         async with trio.open_nursery() as nursery:
@@ -110,5 +110,5 @@ def _show(found: Calibration, idle_watts: float, path: Path, as_json: bool) -> N
         print_json({"measured": found.table.measured, "idle_w": found.idle_w, "steps": steps})
         return
     if found.idle_w is not None:
-        say(f"idle {found.idle_w:.1f} W: heater.idle_watts is {idle_watts:g}")
+        say(f"idle {found.idle_w:.1f} W; it takes the place of heater.idle_watts, {idle_watts:g} W")
     say(f"{path}: {'measured' if found.table.measured else 'estimated, there is no meter'}")

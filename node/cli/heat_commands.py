@@ -139,10 +139,13 @@ def _show(heat: dict[str, Any], as_json: bool) -> None:
     seen = "unknown" if heat["temperature_c"] is None else f"{heat['temperature_c']:.2f} °C"
     limited = f"at most {heat['limit_w']:g} W: {heat['limit_reason']}" if heat["limit_reason"] else "none"
     learnt = heat["learnt"]
+    burns = f", {heat['burn_cores']:g} cores burn" if heat["burn_cores"] else ""
+    tasks = f"{heat['slots']} tasks at {heat['duty']:.0%}{burns}"
     rows = [
         ("sink", f"{seen} of {heat['setpoint_c']:g} °C ({heat['reason']}), by the {heat['goes_by']}"),
         ("mode", f"{heat['mode']}, {heat['heats']}, {heat['season']}"),
-        ("power", f"{heat['granted_w']:g} W of {heat['capacity_w']:g} W; {heat['slots']} tasks at {heat['duty']:.0%}"),
+        ("power", f"{heat['granted_w']:g} W of {heat['capacity_w']:g} W; {tasks}"),
+        ("energy", ", ".join(f"{joules / 3.6e6:.3f} kWh {whose}" for whose, joules in heat["energy_j"].items())),
         ("limit", limited),
         (
             "learnt",

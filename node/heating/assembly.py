@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...protocol.events import HeatReading
 from ..config import HeaterSettings
+from .control.burn import BurnSettings
 from .control.limits import Colour, LimitSettings
 from .control.pi import PiSettings
 from .control.power import PowerTable
@@ -95,6 +96,11 @@ def thermostat_settings(
         guess_r_k_per_w=1 / heater.room.conductance_w_per_k,
         guess_c_j_per_k=heater.room.capacity_j_per_k,
     )
+
+
+def burn_settings(heater: HeaterSettings) -> BurnSettings:
+    burn = heater.burn
+    return BurnSettings(burn.after_s, heater.core_count * burn.most_percent / 100 if burn.enabled else 0.0)
 
 
 def heat_reading(

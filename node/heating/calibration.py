@@ -23,7 +23,7 @@ class CalibrationError(Exception):
 
 
 class Load(Protocol):
-    """Something that keeps cores busy; `SpinLoad` is one."""
+    """Something that keeps cores busy; `Burner` is one."""
 
     def set(self, cores: int) -> None: ...
 
@@ -108,17 +108,20 @@ def load_calibration(path: Path) -> Calibration:
         raise CalibrationError(problem) from error
 
 
-def power_table(settings: HeaterSettings, path: Path | None) -> PowerTable:
-    """The measured table if there is one for these cores; else cores times watts_per_core.
+def power_table(settings: HeaterSettings, path: Path | None) -> tuple[PowerTable, float | None]:
+    """The measured table if there is one for these cores, and the idle machine's watts if a meter told them.
+
+    Else cores times watts_per_core.
 
     Raises CalibrationError for a file that cannot be used.
     """
     linear = PowerTable.linear(settings.core_count, settings.watts_per_core)
     if path is None or not path.is_file():
-        return linear
-    table = load_calibration(path).table
+        return linear, None
+    found = load_calibration(path)
+    table = found.table
     if table.cores != settings.core_count:
         raise CalibrationError(
             f"{path}: for {table.cores} cores, and heater.cores is {settings.core_count}; run hearth calibrate again"
         )
-    return table
+    return table, found.idle_w

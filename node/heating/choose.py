@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,9 @@ def heater_of(
     if settings.kind == "simulated":
         return SimulatedHeater(settings, now_us, cpu_us_total, local=local_time())
     if settings.kind == "machine":
-        table = power_table(settings, calibration)
+        table, idle_w = power_table(settings, calibration)
+        # What was measured is above what the machine drew at rest then.
+        settings = settings if idle_w is None else replace(settings, idle_watts=idle_w)
         hardware = hardware_of(settings, lambda: time.monotonic_ns() / 1e9)
         return MachineHeater(settings, hardware, table, now_us, cpu_us_total, local=local_time)
     return NoHeater(settings, now_us, cpu_us_total)
@@ -62,10 +65,11 @@ def hardware_of(settings: HeaterSettings, now_s: Callable[[], float]) -> Hardwar
         return PolledSensor(device, now_s, machine.poll_s)
 
     actuators: list[PowerActuator] = []
+    frequency = CpuFreqLimit(root) if machine.cpufreq_limit else None
     if machine.rapl_limit:
         actuators.append(RaplLimit(root))
-    if machine.cpufreq_limit:
-        actuators.append(CpuFreqLimit(root))
+    if frequency is not None:
+        actuators.append(frequency)
     if machine.cgroup:
         actuators.append(CgroupQuota(machine.cgroup, settings.core_count, root))
     meter, background = _meter(machine, modbus, now_s)
@@ -77,6 +81,7 @@ def hardware_of(settings: HeaterSettings, now_s: Callable[[], float]) -> Hardwar
         background=background,
         close=modbus.close,
         actuators=tuple(actuators),
+        frequency=frequency,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .control.limits import DAY_S, Colour, LimitWindow
+from .control.loads import LoadMeter
 from .control.setpoint import Wish
 from .control.thermostat import Inputs, Thermostat
 from .heater import Heater
@@ -18,8 +19,10 @@ AHEAD_MAX_S = LENGTH_MAX_S = 8 * DAY_S
 class HeatCommands:
     """Each method raises ValueError with a line for the user; what it sets holds from the next control period on."""
 
-    def __init__(self, heater: Heater) -> None:
+    def __init__(self, heater: Heater, loads: LoadMeter | None = None) -> None:
+        """loads: whose work it was that ended so far."""
         self._heater = heater
+        self._loads = loads if loads is not None else LoadMeter()
 
     def _running(self) -> tuple[Thermostat, Inputs]:
         thermostat, inputs = self._heater.thermostat, self._heater.inputs()
@@ -99,15 +102,27 @@ class HeatCommands:
             "limit_reason": decision.limit.reason,
             "slots": decision.work.slots,
             "duty": round(decision.work.duty, 3),
+            "burn_cores": round(heater.burn_load, 3),
+            "energy_j": self._energy_j(),
             "season": decision.season.value,
             "window_open": decision.window_open,
-            "alarms": list(decision.alarms),
+            "alarms": [*decision.alarms, *heater.problems],
             "learnt": {
                 "resistance_k_per_w": estimate.resistance_k_per_w,
                 "capacity_j_per_k": estimate.capacity_j_per_k,
                 "gain_w": round(estimate.gain_w, 1),
                 "confidence": round(estimate.confidence, 3),
             },
+        }
+
+    def _energy_j(self) -> dict[str, float]:
+        """Since the node's start, by whose it was; paid and volunteer by the receipts of what has ended."""
+        meter = self._heater.meter
+        return {
+            "paid": round(self._loads.paid_mj / 1e3, 1),
+            "volunteer": round(self._loads.volunteer_mj / 1e3, 1),
+            "burn": round(meter.burn_uj / 1e6, 1),
+            "idle": round(meter.idle_uj / 1e6, 1),
         }
 
 

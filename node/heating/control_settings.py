@@ -238,6 +238,15 @@ class SafetyTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BurnTable:
+    """Heat without work, when there is none: the processor computes nothing, so that the sink stays warm."""
+
+    enabled: Annotated[bool, Key("Burn, rather than let the sink get cold for lack of work.")] = False
+    after_s: Annotated[float, Key("Work has to lack for so long first, s.", low=0.0, high=86_400.0)] = 120.0
+    most_percent: Annotated[float, Key("Most of the cores, %.", low=1.0, high=100.0)] = 100.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitTable:
     """Power limits from outside: `hearth heat limit`, `hearth heat tempo`."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from . import watchdog
+from .drivers.interface import SafeWrite
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -19,11 +20,11 @@ RESTART_S = 10.0
 
 
 class Guard:
-    """limit_s: without a beat for so long, the heat goes off.  safe: files and what to write into them then."""
+    """limit_s: without a beat for so long, the heat goes off.  safe: what is written then."""
 
-    def __init__(self, limit_s: float, safe: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, limit_s: float, safe: Sequence[SafeWrite]) -> None:
         self._limit_s = limit_s
-        self._safe = list(safe)
+        self._safe = [(write.where, write.text, write.device) for write in safe]
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe = -1
         self._started_s: float | None = None

@@ -13,6 +13,7 @@ from ...protocol.events import HeatReading
 from ..config import HeaterSettings
 from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
+from .drivers.interface import SafeWrite
 
 HORIZON_US = 15 * MINUTE
 _US_PER_HOUR = 3_600_000_000
@@ -20,7 +21,7 @@ _US_PER_HOUR = 3_600_000_000
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """Energy since the start, in microjoules: of tasks, and of the machine being on.
+    """Energy since the start, in microjoules: of tasks, of the machine being on, and of heat without work.
 
     The useful part met a demand; the rest was waste.
     """
@@ -29,14 +30,16 @@ class Meter:
     work_useful_uj: int = 0
     idle_uj: int = 0
     idle_useful_uj: int = 0
+    burn_uj: int = 0
+    burn_useful_uj: int = 0
 
     @property
     def total_uj(self) -> int:
-        return self.work_uj + self.idle_uj
+        return self.work_uj + self.idle_uj + self.burn_uj
 
     @property
     def useful_uj(self) -> int:
-        return self.work_useful_uj + self.idle_useful_uj
+        return self.work_useful_uj + self.idle_useful_uj + self.burn_useful_uj
 
     @property
     def wasted_uj(self) -> int:
@@ -55,6 +58,11 @@ class Heater(Protocol):
     @property
     def duty(self) -> float:
         """Share of its core that each running task may use now."""
+        ...
+
+    @property
+    def burn_load(self) -> float:
+        """Cores to burn on until the next `advance`, for want of work; 0 unless the owner wants that."""
         ...
 
     @property
@@ -82,16 +90,25 @@ class Heater(Protocol):
         """What has to go on beside `advance`: reading sensors. Until cancelled."""
         ...
 
-    def safe_writes(self) -> list[tuple[str, str]] | None:
-        """What a watchdog is to write into which files; None for a heater that needs none."""
+    def safe_writes(self) -> list[SafeWrite] | None:
+        """What a watchdog is to write, and where; None for a heater that needs none."""
         ...
 
     def reading(self) -> HeatReading:
         """The demand as of the last `advance`."""
         ...
 
-    def advance(self, now_us: int, cpu_us_total: int) -> HeatReading:
-        """Tell the time, and the CPU time that tasks have used since the start; get the new demand.
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One line for each thing that does not do as it is told."""
+        ...
+
+    def advance(
+        self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, lacks_work: bool = True
+    ) -> HeatReading:
+        """Tell the time, and the CPU time since the start of tasks and of what was burnt; get the new demand.
+
+        lacks_work: fewer tasks ran than might have; then nothing is learnt of what tasks use.
 
         A total that is lower than the last one (a child's count vanished with it) counts as nothing used.
         Raises ValueError if the time went back.
@@ -111,8 +128,10 @@ class NoHeater:
 
     measured = False
     duty = 1.0
+    burn_load = 0.0
     thermostat = None
     decision = None
+    problems = ()
 
     def __init__(self, settings: HeaterSettings, now_us: int, cpu_us_total: int = 0) -> None:
         self._settings = settings
@@ -144,7 +163,9 @@ class NoHeater:
             temperature_c=0.0,
         )
 
-    def advance(self, now_us: int, cpu_us_total: int) -> HeatReading:
+    def advance(
+        self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, lacks_work: bool = True
+    ) -> HeatReading:
         step = self._clock.step(now_us, cpu_us_total)
         self.meter = Meter(
             work_uj=self.meter.work_uj + round(step.cpu_us * self._settings.watts_per_core),
@@ -158,8 +179,21 @@ class NoHeater:
 
 @dataclass(frozen=True, slots=True)
 class UsageStep:
+    """cpu_us: of tasks."""
+
     duration_us: int
     cpu_us: int
+    burn_us: int = 0
+
+    @property
+    def work_load(self) -> float:
+        """Of tasks, in cores."""
+        return self.cpu_us / self.duration_us
+
+    @property
+    def load(self) -> float:
+        """Of all, in cores."""
+        return (self.cpu_us + self.burn_us) / self.duration_us
 
 
 class UsageClock:
@@ -168,14 +202,19 @@ class UsageClock:
     def __init__(self, now_us: int, cpu_us_total: int) -> None:
         self.now_us = now_us
         self._cpu_us_total = cpu_us_total
+        self._burn_us_total = 0
 
-    def step(self, now_us: int, cpu_us_total: int) -> UsageStep:
+    def step(self, now_us: int, cpu_us_total: int, burn_us_total: int = 0) -> UsageStep:
         if now_us < self.now_us:
             raise ValueError(f"the time went back by {self.now_us - now_us} us")
         if now_us == self.now_us:
             return UsageStep(0, 0)
-        step = UsageStep(now_us - self.now_us, max(0, cpu_us_total - self._cpu_us_total))
-        self.now_us, self._cpu_us_total = now_us, cpu_us_total
+        step = UsageStep(
+            now_us - self.now_us,
+            max(0, cpu_us_total - self._cpu_us_total),
+            max(0, burn_us_total - self._burn_us_total),
+        )
+        self.now_us, self._cpu_us_total, self._burn_us_total = now_us, cpu_us_total, burn_us_total
         return step
 
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 import trio
 
 from ...protocol.events import HeatReading
 from ..config import HeaterSettings
-from .assembly import heat_reading, thermostat_settings
-from .control.power import PowerTable
+from .assembly import burn_settings, heat_reading, thermostat_settings
+from .control.burn import BurnControl
+from .control.power import DUTY_MIN, PowerTable
 from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
-from .drivers.interface import DriverError, PowerActuator, PowerMeter
-from .drivers.polled import PolledSensor
-from .heater import HORIZON_US, Meter, UsageClock, energy_mj
+from .drivers.cpufreq import CpuFreqLimit
+from .drivers.interface import Allowed, DriverError, PowerActuator, PowerMeter, SafeWrite, Sensor
+from .heater import HORIZON_US, Meter, UsageClock, UsageStep, energy_mj
 from .local_time import LocalTime
 from .sinks.room import Room1R1C
 from .sinks.sink import HeatSink
@@ -35,15 +36,17 @@ _SECOND_US = 1_000_000
 class Hardware:
     """sensors: of the sink, one or two.  The others are None where there is none.
 
-    background: what has to be read besides, for the meter.  close: lets connections go; may block for seconds.
+    frequency: one of the actuators, too.  background: what has to be read besides, for the meter.
+    close: lets connections go; may block for seconds.
     """
 
-    sensors: tuple[PolledSensor, ...]
-    outside: PolledSensor | None = None
-    surface: PolledSensor | None = None
+    sensors: tuple[Sensor, ...]
+    outside: Sensor | None = None
+    surface: Sensor | None = None
     meter: PowerMeter | None = None
     actuators: tuple[PowerActuator, ...] = ()
-    background: tuple[PolledSensor, ...] = ()
+    frequency: CpuFreqLimit | None = None
+    background: tuple[Sensor, ...] = ()
     close: Callable[[], None] = lambda: None
 
 
@@ -79,7 +82,8 @@ class MachineHeater:
         self._energy_uj: int | None = None
         self._power_w = settings.idle_watts
         self._cpu_us = 0
-        self._applied_w: float | None = None
+        self._applied: Allowed | None = None
+        self._speed = 1.0
         self._problem = ""
         self.measured = False
         self.meter = Meter()
@@ -87,10 +91,20 @@ class MachineHeater:
         self._others: tuple[Member, ...] = ()
         self.thermostat = Thermostat(thermostat_settings(settings, table, sensors=len(hardware.sensors)))
         self.decision: Decision = self.thermostat.update(self.inputs())
+        self._burn = BurnControl(burn_settings(settings))
 
     @property
     def duty(self) -> float:
-        return self.decision.work.duty
+        """Where cores are slowed down, they pause the less."""
+        return min(1.0, self.decision.work.duty / self._speed)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(each.problem for each in self._hardware.actuators if each.problem)
+
+    @property
+    def burn_load(self) -> float:
+        return min(self._burn.load / self._speed, float(self._table.cores))
 
     def hear(self, others: Sequence[Member]) -> None:
         self._others = tuple(others)
@@ -103,15 +117,23 @@ class MachineHeater:
                 for sensor in (*hardware.sensors, *hardware.background, hardware.outside, hardware.surface):
                     if sensor is not None:
                         nursery.start_soon(sensor.run)
+                for actuator in hardware.actuators:
+                    nursery.start_soon(actuator.run)
+                await trio.sleep_forever()
         finally:
-            for actuator in hardware.actuators:
-                self._attempt(actuator.release)
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(hardware.close)
+                await trio.to_thread.run_sync(self._give_back)
 
-    def safe_writes(self) -> list[tuple[str, str]]:
-        """Files, and what to write into them, that bring the power down: for the watchdog."""
-        return [(str(path), text) for each in self._hardware.actuators for path, text in each.safe_writes()]
+    def _give_back(self) -> None:
+        for actuator in self._hardware.actuators:
+            try:
+                actuator.release()
+            except DriverError as error:
+                self._tell(str(error))
+        self._hardware.close()
+
+    def safe_writes(self) -> list[SafeWrite]:
+        return [write for each in self._hardware.actuators for write in each.safe_writes()]
 
     def inputs(self) -> Inputs:
         hardware, now_s, local = self._hardware, self._clock.now_us / _SECOND_US, self._local()
@@ -137,11 +159,18 @@ class MachineHeater:
             horizon_wh=self._horizon_wh(),
         )
 
-    def advance(self, now_us: int, cpu_us_total: int) -> HeatReading:
-        step = self._clock.step(now_us, cpu_us_total)
+    def advance(
+        self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, lacks_work: bool = True
+    ) -> HeatReading:
+        step = self._clock.step(now_us, cpu_us_total, burn_us_total)
         if step.duration_us:
-            self._count(step.duration_us, step.cpu_us)
+            asked = self.decision.work.slots * self.duty
+            self.thermostat.loop.saw_cores(asked, step.work_load, step.duration_us / _SECOND_US, lacks_work=lacks_work)
+            self._count(step)
         self.decision = self.thermostat.update(self.inputs())
+        if step.duration_us:
+            # In cores at full speed, as all that comes from the table of watts.
+            self._burn.update(now_us / _SECOND_US, self.decision.heat_load, step.work_load * self._speed)
         self._actuate()
         return self.reading()
 
@@ -156,27 +185,32 @@ class MachineHeater:
 
     # -- steps ---------------------------------------------------------------------------------------------
 
-    def _count(self, duration_us: int, cpu_us: int) -> None:
-        busy = cpu_us / duration_us
+    def _count(self, step: UsageStep) -> None:
+        duration_us = step.duration_us
         idle_uj = round(duration_us * self._settings.idle_watts)
         measured_uj = self._measured_uj()
         if measured_uj is None:
-            work_uj = round(self._table.watts(busy) * duration_us)
+            busy_uj = round(self._table.watts(step.load * self._speed) * duration_us)
         else:
             idle_uj = min(idle_uj, measured_uj)
-            work_uj = measured_uj - idle_uj
-            asked = self.decision.work.slots * self.decision.work.duty
-            self.thermostat.loop.observe(asked, busy, work_uj / duration_us, duration_us / _SECOND_US)
+            busy_uj = measured_uj - idle_uj
+            self.thermostat.loop.saw_watts(step.load * self._speed, busy_uj / duration_us, duration_us / _SECOND_US)
         self.measured = measured_uj is not None
-        self._power_w = (work_uj + idle_uj) / duration_us
+        self._power_w = (busy_uj + idle_uj) / duration_us
+        # No meter tells one process from another: they share by their CPU time.
+        used_us = step.cpu_us + step.burn_us
+        burn_uj = busy_uj * step.burn_us // used_us if used_us else 0
+        work_uj = busy_uj - burn_uj
         useful = self.reading().useful
         self.meter = Meter(
             work_uj=self.meter.work_uj + work_uj,
             work_useful_uj=self.meter.work_useful_uj + (work_uj if useful else 0),
             idle_uj=self.meter.idle_uj + idle_uj,
             idle_useful_uj=self.meter.idle_useful_uj + (idle_uj if useful else 0),
+            burn_uj=self.meter.burn_uj + burn_uj,
+            burn_useful_uj=self.meter.burn_useful_uj + (burn_uj if useful else 0),
         )
-        self._cpu_us += cpu_us
+        self._cpu_us += step.cpu_us
         self._history.append(_Mark(self._clock.now_us, self.meter.work_uj, self.meter.work_useful_uj, self._cpu_us))
 
     def _measured_uj(self) -> int | None:
@@ -193,25 +227,42 @@ class MachineHeater:
         return None if before_uj is None else now_uj - before_uj
 
     def _actuate(self) -> None:
-        """Let the machine draw what is granted, and its idle power; told only when that changed by a hundredth."""
-        decision, capacity_w = self.decision, self._table.capacity_w
-        if not self._hardware.actuators:
+        """Let the machine do what is granted; told only where that changed by a hundredth."""
+        decision, table, hardware = self.decision, self._table, self._hardware
+        work = decision.work
+        if hardware.frequency is not None:
+            # Slower rather than with pauses: the same heat from more work. In steps of a twentieth.
+            wanted = math.ceil(work.duty * 20 - 1e-9) / 20 if work.slots else 0.0
+            self._speed = min(1.0, max(hardware.frequency.lowest_speed, wanted))
+        # A task that is left to end has its least duty's power, whatever is granted.
+        granted_w = max(decision.granted_w, table.watts(DUTY_MIN) if work.slots else 0.0)
+        cores = max(work.slots * self.duty, decision.heat_load / self._speed if self._burn.load else 0.0)
+        allowed = Allowed(
+            watts=granted_w + self._settings.idle_watts,
+            share=granted_w / table.capacity_w,
+            cores=min(float(table.cores), cores),
+            speed=self._speed,
+            setpoint_c=decision.target.setpoint_c,
+        )
+        if self._applied is not None and not self._differs(allowed, self._applied):
             return
-        granted_w = max(decision.granted_w, self._table.watts(decision.work.slots * decision.work.duty))
-        if self._applied_w is not None and abs(granted_w - self._applied_w) < 0.01 * capacity_w:
-            return
-        self._applied_w = granted_w
-        watts, share = granted_w + self._settings.idle_watts, granted_w / capacity_w
-        for actuator in self._hardware.actuators:
-            self._attempt(partial(actuator.apply, watts, share))
+        self._applied = allowed
+        for actuator in hardware.actuators:
+            try:
+                actuator.apply(allowed)
+            except DriverError as error:
+                # To be told again at the next step, when it may work.
+                self._applied = None
+                self._tell(str(error))
 
-    def _attempt(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except DriverError as error:
-            # To be told again at the next step, when it may work.
-            self._applied_w = None
-            self._tell(str(error))
+    def _differs(self, new: Allowed, old: Allowed) -> bool:
+        return (
+            abs(new.share - old.share) >= 0.01
+            or abs(new.cores - old.cores) >= 0.01 * self._table.cores
+            or new.speed != old.speed
+            or new.setpoint_c != old.setpoint_c
+            or (new.share > 0) != (old.share > 0)
+        )
 
     def _tell(self, problem: str) -> None:
         if problem != self._problem:
@@ -246,7 +297,7 @@ class MachineHeater:
         return min(most_j, max(0.0, wanted_j - idle_w * horizon_s)) / 3600
 
 
-def _fresh(sensor: PolledSensor | None, now_s: float, age_max_s: float) -> float | None:
+def _fresh(sensor: Sensor | None, now_s: float, age_max_s: float) -> float | None:
     """The last reading, if it is no older."""
     sample = sensor.latest() if sensor is not None else None
     return sample.value if sample is not None and now_s - sample.at_s <= age_max_s else None

@@ -10,12 +10,13 @@ import trio
 
 from ...protocol.events import HeatReading
 from ..config import HeaterSettings
-from .assembly import heat_reading, thermostat_settings
+from .assembly import burn_settings, heat_reading, thermostat_settings
+from .control.burn import BurnControl
 from .control.power import PowerTable
 from .control.sensor import Sample
 from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
-from .heater import HORIZON_US, Meter, UsageClock, energy_mj
+from .heater import HORIZON_US, Meter, UsageClock, UsageStep, energy_mj
 from .local_time import LocalTime
 from .simulation import second_of_year, sink_of, weather_of
 
@@ -87,10 +88,15 @@ class SimulatedHeater:
         self._forecast: _Forecast | None = None
         self.thermostat = Thermostat(thermostat_settings(settings, self._table, exact_sensor=True))
         self.decision: Decision = self.thermostat.update(self.inputs())
+        self._burn = BurnControl(burn_settings(settings))
 
     @property
     def duty(self) -> float:
         return self.decision.work.duty
+
+    @property
+    def burn_load(self) -> float:
+        return self._burn.load
 
     @property
     def temperature_c(self) -> float:
@@ -147,12 +153,22 @@ class SimulatedHeater:
             horizon_wh=self._horizon_wh(),
         )
 
-    def advance(self, now_us: int, cpu_us_total: int) -> HeatReading:
-        step = self._clock.step(now_us, cpu_us_total)
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return ()
+
+    def advance(
+        self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, lacks_work: bool = True
+    ) -> HeatReading:
+        step = self._clock.step(now_us, cpu_us_total, burn_us_total)
         if step.duration_us:
-            self._heat(step.duration_us, step.cpu_us)
+            asked = self.decision.work.slots * self.duty
+            self.thermostat.loop.saw_cores(asked, step.work_load, step.duration_us / _SECOND_US, lacks_work=lacks_work)
+            self._heat(step)
         # Also where no time has passed: a hand may have been on the dial.
         self.decision = self.thermostat.update(self.inputs())
+        if step.duration_us:
+            self._burn.update(now_us / _SECOND_US, self.decision.heat_load, step.work_load)
         return self.reading()
 
     def attribute(self, cpu_us: int, since_us: int | None = None) -> tuple[int, int]:
@@ -164,10 +180,12 @@ class SimulatedHeater:
         useful_uj = last.work_useful_uj - first.work_useful_uj
         return spent_mj, spent_mj * useful_uj // work_uj
 
-    def _heat(self, duration_us: int, cpu_us: int) -> None:
-        work_uj = round(cpu_us * self._settings.watts_per_core)
+    def _heat(self, step: UsageStep) -> None:
+        duration_us = step.duration_us
+        work_uj = round(step.cpu_us * self._settings.watts_per_core)
+        burn_uj = round(step.burn_us * self._settings.watts_per_core)
         idle_uj = round(duration_us * self._settings.idle_watts)
-        power_w = (work_uj + idle_uj) / duration_us
+        power_w = (work_uj + burn_uj + idle_uj) / duration_us
         sink_s = duration_us / _SECOND_US * self._settings.time_scale
         weather, setpoint_c = self.weather, self.target_c
         share = self.sink.seconds_below(self.limit_c, power_w, weather, sink_s) / sink_s
@@ -180,6 +198,8 @@ class SimulatedHeater:
             work_useful_uj=self.meter.work_useful_uj + round(work_uj * share),
             idle_uj=self.meter.idle_uj + idle_uj,
             idle_useful_uj=self.meter.idle_useful_uj + round(idle_uj * share),
+            burn_uj=self.meter.burn_uj + burn_uj,
+            burn_useful_uj=self.meter.burn_useful_uj + round(burn_uj * share),
         )
         self._history.append(_Mark(self._clock.now_us, self.meter.work_uj, self.meter.work_useful_uj))
 

@@ -2,8 +2,9 @@
 
 It knows nothing of the mesh and imports nothing of it: one pipe from the node, one byte each control period. Silent for
 longer than the limit, the node is taken to hang: every process below it is stopped, and the safe values are written
-into the actuators' files. When the node beats again, both are undone. A node that dies leaves the safe values behind;
-its workers end with it. One that leaves in order says so before.
+into the actuators' files and devices. When the node beats again, processes go on and files get back what they had; a
+device is told anew by the node. A node that dies leaves the safe values behind; its workers end with it. One that
+leaves in order says so before.
 """
 
 from __future__ import annotations
@@ -13,16 +14,23 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
+import time
 
 LEAVING = b"q"
 BEAT = b"."
 READ_BYTES = 4096
 VALUE_BYTES_MAX = 4096
+DEVICE_TIMEOUT_S = 2.0
+# A node that died tells nobody any more: its devices are tried so often, this far apart.
+LAST_TRIES, LAST_PAUSE_S = 5, 2.0
+
+Safe = list[tuple[str, str, bool]]
 
 
-def watch(pipe: int, node: int, limit_s: float, safe: list[tuple[str, str]]) -> None:
-    """Until the pipe ends. safe: files and what to write into them."""
+def watch(pipe: int, node: int, limit_s: float, safe: Safe) -> None:
+    """Until the pipe ends. safe: where, what, and whether that is a device: "HOST:PORT" and a Modbus request in hex."""
     tripped: _Tripped | None = None
     while True:
         ready, _, _ = select.select([pipe], [], [], limit_s)
@@ -30,13 +38,19 @@ def watch(pipe: int, node: int, limit_s: float, safe: list[tuple[str, str]]) -> 
             if tripped is None:
                 tripped = _Tripped(node, safe)
             tripped.stop()
+            tripped.tell_devices()
             continue
         told = os.read(pipe, READ_BYTES)
         if told.endswith(LEAVING):
             return
         if not told:
             if tripped is None:
-                _Tripped(node, safe)
+                tripped = _Tripped(node, safe)
+            for _ in range(LAST_TRIES):
+                tripped.tell_devices()
+                if not tripped.untold:
+                    break
+                time.sleep(LAST_PAUSE_S)
             return
         if tripped is not None:
             tripped.undo()
@@ -44,14 +58,20 @@ def watch(pipe: int, node: int, limit_s: float, safe: list[tuple[str, str]]) -> 
 
 
 class _Tripped:
-    """What was done, so that it can be undone."""
+    """What was done, so that it can be undone. untold: devices that did not answer yet, and their requests."""
 
-    def __init__(self, node: int, safe: list[tuple[str, str]]) -> None:
+    def __init__(self, node: int, safe: Safe) -> None:
         self._node = node
         self._stopped: dict[int, None] = {}
-        self._before = [(path, _read(path)) for path, _ in safe]
-        for path, text in safe:
-            _write(path, text)
+        self._before = [(path, _read(path)) for path, _, device in safe if not device]
+        self.untold = [(where, text) for where, text, device in safe if device]
+        for path, text, device in safe:
+            if not device:
+                _write(path, text)
+
+    def tell_devices(self) -> None:
+        """Those that did not hear yet; each costs some seconds at most."""
+        self.untold = [(where, text) for where, text in self.untold if not _ask(where, text)]
 
     def stop(self) -> None:
         """Also those that were begun since the last time."""
@@ -115,11 +135,30 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
+def _ask(where: str, request: str) -> bool:
+    """Whether a Modbus device did as it was asked: its answer begins as the request does, without an error's mark."""
+    host, _, port = where.rpartition(":")
+    sent = bytes.fromhex(request)
+    try:
+        with socket.create_connection((host, int(port)), timeout=DEVICE_TIMEOUT_S) as connection:
+            connection.sendall(sent)
+            answer = b""
+            while len(answer) < 8:
+                part = connection.recv(260)
+                if not part:
+                    return False
+                answer += part
+    except (OSError, ValueError):
+        return False
+    # Transaction and protocol, then after the length unit and function.
+    return answer[:4] == sent[:4] and answer[6:8] == sent[6:8]
+
+
 def main() -> None:
     """Arguments: the node's process id, the limit in seconds, and the safe values as JSON."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    safe = [(str(path), str(text)) for path, text in json.loads(sys.argv[3])]
+    safe = [(str(where), str(text), bool(device)) for where, text, device in json.loads(sys.argv[3])]
     watch(sys.stdin.fileno(), int(sys.argv[1]), float(sys.argv[2]), safe)
 
 

@@ -1,4 +1,4 @@
-"""Whose work the heat comes from: paid before volunteer; each is metered apart, and standby too."""
+"""Whose the heat is: paid work before volunteer work before none at all; each is metered apart, and standby too."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ class Load(Enum):
 
     PAID = "paid"
     VOLUNTEER = "volunteer"
+    BURN = "burn"
 
 
 def load_of(priority: int) -> Load:
@@ -20,7 +21,9 @@ def load_of(priority: int) -> Load:
 
 @dataclass(slots=True)
 class LoadMeter:
-    """Millijoules of the executions that have ended, since the start, by whose they were."""
+    """Millijoules of the executions that have ended, since the start, by whose they were. What is burnt has no receipt:
+    the heater's meter counts it.
+    """
 
     paid_mj: int = 0
     volunteer_mj: int = 0
@@ -31,6 +34,7 @@ class LoadMeter:
 
     def charge(self, load: Load, energy_mj: int) -> None:
         """energy_mj >= 0, as the execution's receipt says it."""
+        assert load is not Load.BURN, "no job's energy is burnt"
         if load is Load.PAID:
             self.paid_mj += energy_mj
         else:

@@ -75,34 +75,76 @@ def _between(xs: list[float], ys: list[float], x: float) -> float:
     return ys[place - 1] + (ys[place] - ys[place - 1]) * (x - xs[place - 1]) / span
 
 
+class Averaged:
+    """A ratio of two sums that fade alike: the noise of both is averaged before they are divided."""
+
+    def __init__(self, low: float, high: float, fade_s: float) -> None:
+        """Bounded by low <= 1 <= high: what is wrong by more is broken, not informative."""
+        self._low, self._high, self._fade_s = low, high, fade_s
+        # As if it had been 1 for a while: one reading alone says little.
+        self._above = self._below = 0.0
+        self.ratio = 1.0
+
+    def add(self, above: float, below: float, duration_s: float) -> None:
+        """above, below >= 0, of the same unit; together for duration_s."""
+        kept = 0.5 ** (duration_s / self._fade_s)
+        prior = max(above, below)
+        if self._below <= 0:
+            self._above = self._below = prior
+        self._above = kept * self._above + (1 - kept) * above
+        self._below = kept * self._below + (1 - kept) * below
+        if self._below > 0:
+            self.ratio = min(self._high, max(self._low, self._above / self._below))
+
+
 class PowerLoop:
-    """Corrects the table by what the meter says, or by the CPU time that tasks really got. Its factor is bounded:
-    a meter that is wrong by more than that is broken, not informative."""
+    """Closes the way from watts to tasks by what is measured.
 
-    FACTOR_MIN, FACTOR_MAX = 0.5, 2.0
-    # Share of an error that one step of settle_s corrects.
-    STEP = 0.5
+    factor: watts that the table expects of the load, for each one that the meter saw; 1 without a meter.
+    effort: cores asked for, for each one that tasks really used while as many ran as were allowed.
+    """
 
-    def __init__(self, table: PowerTable, settle_s: float = 10.0) -> None:
+    FACTOR_MIN, FACTOR_MAX = 0.25, 4.0
+    EFFORT_MIN, EFFORT_MAX = 0.5, 1.5
+
+    def __init__(self, table: PowerTable, fade_s: float = 10.0) -> None:
+        """fade_s: a reading counts half as much after it."""
         self.table = table
-        self._settle_s = settle_s
-        self.factor = 1.0
+        self._watts = Averaged(self.FACTOR_MIN, self.FACTOR_MAX, fade_s)
+        self._cores = Averaged(self.EFFORT_MIN, self.EFFORT_MAX, fade_s)
+
+    @property
+    def factor(self) -> float:
+        return self._watts.ratio
+
+    @property
+    def effort(self) -> float:
+        return self._cores.ratio
 
     def load(self, request_w: float) -> float:
-        """Cores to keep busy, 0 … cores of the table."""
+        """Cores that have to be busy for these watts, 0 … cores of the table."""
         return self.table.load(request_w * self.factor)
 
-    def observe(self, asked_load: float, busy_load: float, measured_w: float, duration_s: float) -> None:
-        """asked_load cores were asked for, busy_load (by CPU time) worked, and measured_w above idle were drawn.
+    def asked(self, request_w: float) -> float:
+        """Cores to ask tasks for, so that so many get busy, 0 … cores of the table."""
+        return min(float(self.table.cores), self.load(request_w) * self.effort)
 
-        Nothing is learnt while work lacks: few watts then are no reason to ask for more.
+    def saw_watts(self, busy_load: float, measured_w: float, duration_s: float) -> None:
+        """busy_load: by CPU time, in cores at full speed, whatever they did.  measured_w: above idle.
+
+        At rest nothing is learnt: a meter's error is more than what there is to measure.
         """
         expected_w = self.table.watts(busy_load)
-        if busy_load < 0.5 * asked_load or expected_w <= 0.02 * self.table.capacity_w or measured_w <= 0:
-            return
-        wanted = min(self.FACTOR_MAX, max(self.FACTOR_MIN, expected_w / measured_w))
-        weight = 1 - (1 - self.STEP) ** (duration_s / self._settle_s)
-        self.factor += (wanted - self.factor) * weight
+        if expected_w > 0.02 * self.table.capacity_w and measured_w > 0:
+            self._watts.add(expected_w, measured_w, duration_s)
+
+    def saw_cores(self, asked_load: float, work_load: float, duration_s: float, *, lacks_work: bool) -> None:
+        """asked_load: of tasks, in cores.  work_load: what they used.
+
+        Nothing is learnt while work lacks: few tasks are no reason to ask each for more.
+        """
+        if not lacks_work and asked_load > 0 and work_load > 0.3 * asked_load:
+            self._cores.add(asked_load, work_load, duration_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ class Decision:
 
     request_w: wanted for the whole sink, before zone and dwell.  granted_w: this heater's part of it.
     deficit_w: the same without summer's floor, or how far above the setpoint it is, as negative watts.
+    heat_load: cores that make the deficit's watts, whatever they compute.
     """
 
     target: Target
@@ -91,6 +92,7 @@ class Decision:
     season: Season = Season.WINTER
     blocked: bool = False
     window_open: bool = False
+    heat_load: float = 0.0
     alarms: tuple[str, ...] = field(default=())
 
 
@@ -235,7 +237,7 @@ class Thermostat:
 
     def _worked(self, decision: Decision, now_s: float) -> Decision:
         """Tasks and duty. What is stopped for safety stops at once; all else keeps its dwell time."""
-        load = self.loop.load(decision.granted_w)
+        load = self.loop.asked(decision.granted_w)
         wanted = work_for(load, self.settings.table.cores)
         ceiling = None
         heats = self.mode is Mode.HEATING and decision.believed.temperature_c is not None and not decision.blocked
@@ -248,7 +250,8 @@ class Thermostat:
         alarms = decision.believed.alarms
         if decision.blocked:
             alarms = (*alarms, "too hot: everything is stopped")
-        return replace(decision, work=Work(slots, duty), alarms=alarms)
+        heat_load = self.loop.load(max(0.0, decision.deficit_w))
+        return replace(decision, work=Work(slots, duty), heat_load=heat_load, alarms=alarms)
 
 
 def _week_s(inputs: Inputs) -> float:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from .files import read_text, write_text
-from .interface import DriverError
+from .interface import Allowed, DriverError, PowerActuator, SafeWrite
 
 PERIOD_US = 100_000
 # The node itself has to go on, or nobody would be there to raise the quota again.
 RESERVE_CORES = 0.25
 
 
-class CgroupQuota:
-    """group: its path below /sys/fs/cgroup.  cores: what a share of 1 stands for."""
+class CgroupQuota(PowerActuator):
+    """group: its path below /sys/fs/cgroup.  cores: the most that it ever allows, beside the node's own."""
 
     def __init__(self, group: str, cores: int, root: Path = Path("/")) -> None:
         """Raises DriverError if the group has no CPU controller."""
@@ -23,14 +23,14 @@ class CgroupQuota:
         self._cores = cores
         self._found = read_text(self._file)
 
-    def apply(self, watts: float, share: float) -> None:
-        write_text(self._file, self._quota(min(1.0, max(0.0, share)) * self._cores))
+    def apply(self, allowed: Allowed) -> None:
+        write_text(self._file, self._quota(min(float(self._cores), max(0.0, allowed.cores))))
 
     def release(self) -> None:
         write_text(self._file, self._found)
 
-    def safe_writes(self) -> tuple[tuple[Path, str], ...]:
-        return ((self._file, self._quota(0.0)),)
+    def safe_writes(self) -> tuple[SafeWrite, ...]:
+        return (SafeWrite(str(self._file), self._quota(0.0)),)
 
     @staticmethod
     def _quota(cores: float) -> str:

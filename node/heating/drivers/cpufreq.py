@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from .files import folders, read_int, write_text
-from .interface import DriverError
+from .interface import Allowed, DriverError, PowerActuator, SafeWrite
 
 _POLICIES = "sys/devices/system/cpu/cpufreq"
 
 
-class CpuFreqLimit:
-    """Between the lowest and the highest frequency, by the share of the capacity that is wanted."""
+class CpuFreqLimit(PowerActuator):
+    """Between the lowest and the highest frequency."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         """Raises DriverError without a policy."""
@@ -21,19 +21,26 @@ class CpuFreqLimit:
         self._bounds = [
             (read_int(policy / "cpuinfo_min_freq"), read_int(policy / "cpuinfo_max_freq")) for policy in self._policies
         ]
+        if any(not 0 < low_khz <= high_khz for low_khz, high_khz in self._bounds):
+            raise DriverError(f"{root / _POLICIES}: bounds of a frequency that cannot be")
         self._found = [read_int(policy / "scaling_max_freq") for policy in self._policies]
 
-    def apply(self, watts: float, share: float) -> None:
+    @property
+    def lowest_speed(self) -> float:
+        """Of the highest frequency."""
+        return max(low_khz / high_khz for low_khz, high_khz in self._bounds)
+
+    def apply(self, allowed: Allowed) -> None:
         for policy, (low_khz, high_khz) in zip(self._policies, self._bounds, strict=True):
-            chosen_khz = low_khz + (high_khz - low_khz) * min(1.0, max(0.0, share))
-            write_text(policy / "scaling_max_freq", str(round(chosen_khz)))
+            chosen_khz = min(high_khz, max(low_khz, round(high_khz * allowed.speed)))
+            write_text(policy / "scaling_max_freq", str(chosen_khz))
 
     def release(self) -> None:
         for policy, found_khz in zip(self._policies, self._found, strict=True):
             write_text(policy / "scaling_max_freq", str(found_khz))
 
-    def safe_writes(self) -> tuple[tuple[Path, str], ...]:
+    def safe_writes(self) -> tuple[SafeWrite, ...]:
         return tuple(
-            (policy / "scaling_max_freq", str(low_khz))
+            SafeWrite(str(policy / "scaling_max_freq"), str(low_khz))
             for policy, (low_khz, _) in zip(self._policies, self._bounds, strict=True)
         )

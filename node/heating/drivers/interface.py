@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..control.sensor import Sample
@@ -19,6 +19,10 @@ class Sensor(Protocol):
         """The last good reading, with its time on the caller's clock; None before the first. Never blocks."""
         ...
 
+    async def run(self) -> None:
+        """Read, until cancelled."""
+        ...
+
 
 class PowerMeter(Protocol):
     """Energy of the whole heater."""
@@ -28,17 +32,51 @@ class PowerMeter(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class SafeWrite:
+    """What brings the power down without this process's help: a file and its text, or a device and its request.
+
+    text: for a device ("HOST:PORT"), the bytes of a Modbus request in hexadecimal.
+    """
+
+    where: str
+    text: str
+    device: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What the machine may do until it is told otherwise.
+
+    watts: of the whole, idle power included.  share: of the capacity above idle, 0 … 1.  cores: busy ones.
+    speed: of the cores, of their highest, 0 … 1.  setpoint_c: what the sink is kept at.
+    """
+
+    watts: float
+    share: float
+    cores: float
+    speed: float = 1.0
+    setpoint_c: float = 0.0
+
+
 class PowerActuator(Protocol):
     """Bounds the power of the machine, beside the number of tasks and their duty."""
 
-    def apply(self, watts: float, share: float) -> None:
-        """Allow so many watts, >= 0, which are this share of the capacity, 0 … 1. Raises DriverError."""
+    def apply(self, allowed: Allowed) -> None:
+        """Never waits for a device. Raises DriverError."""
         ...
 
     def release(self) -> None:
-        """Put back what was found. Raises DriverError."""
+        """Put back what was found, or what is safe; may wait for a device. Raises DriverError."""
         ...
 
-    def safe_writes(self) -> tuple[tuple[Path, str], ...]:
-        """Files, and what to write into them, that bring the power down without this process's help."""
-        ...
+    def safe_writes(self) -> tuple[SafeWrite, ...]: ...
+
+    @property
+    def problem(self) -> str:
+        """One line if the hardware does not do as it was told; else empty."""
+        return ""
+
+    async def run(self) -> None:
+        """What has to go on beside `apply`, until cancelled; nothing for a file."""
+        return

@@ -39,16 +39,20 @@ class PolledSensor:
     async def run(self) -> None:
         """Read until cancelled. A read that hangs costs this sensor its readings, and nobody else anything."""
         while True:
-            # The time before the read: what it says may be as old as that.
-            begun_s = self._now_s()
-            try:
-                value = await trio.to_thread.run_sync(self._device.read_c, abandon_on_cancel=True)  # type: ignore[call-arg]
-            except DriverError as error:
-                self._tell(str(error))
-            else:
-                self._sample = Sample(value, begun_s)
-                self._tell("")
+            await self.read()
             await trio.sleep(self._period_s)
+
+    async def read(self) -> None:
+        """Once; what was read is `latest` then."""
+        # The time before the read: what it says may be as old as that.
+        begun_s = self._now_s()
+        try:
+            value = await trio.to_thread.run_sync(self._device.read_c, abandon_on_cancel=True)  # type: ignore[call-arg]
+        except DriverError as error:
+            self._tell(str(error))
+        else:
+            self._sample = Sample(value, begun_s)
+            self._tell("")
 
     def _tell(self, problem: str) -> None:
         """Once a change, not once a read."""

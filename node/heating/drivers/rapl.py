@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .files import folders, read_int, read_text, write_text
-from .interface import DriverError
+from .interface import Allowed, DriverError, PowerActuator, SafeWrite
 
 _PACKAGES = "sys/class/powercap"
 # Below this share of its greatest limit a package can hardly run an operating system.
@@ -44,7 +44,7 @@ class RaplMeter:
         return self._total_uj
 
 
-class RaplLimit:
+class RaplLimit(PowerActuator):
     """Sets the long-term limit of each package; several packages share the watts equally."""
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -53,8 +53,8 @@ class RaplLimit:
         self._found = [read_int(file) for file in self._files]
         self._greatest = [_greatest_uw(file, found) for file, found in zip(self._files, self._found, strict=True)]
 
-    def apply(self, watts: float, share: float) -> None:
-        each_uw = watts * 1e6 / len(self._files)
+    def apply(self, allowed: Allowed) -> None:
+        each_uw = allowed.watts * 1e6 / len(self._files)
         for file, greatest_uw in zip(self._files, self._greatest, strict=True):
             write_text(file, str(round(min(greatest_uw, max(LEAST_SHARE * greatest_uw, each_uw)))))
 
@@ -62,9 +62,11 @@ class RaplLimit:
         for file, found_uw in zip(self._files, self._found, strict=True):
             write_text(file, str(found_uw))
 
-    def safe_writes(self) -> tuple[tuple[Path, str], ...]:
-        least = [str(round(LEAST_SHARE * greatest_uw)) for greatest_uw in self._greatest]
-        return tuple(zip(self._files, least, strict=True))
+    def safe_writes(self) -> tuple[SafeWrite, ...]:
+        return tuple(
+            SafeWrite(str(file), str(round(LEAST_SHARE * greatest_uw)))
+            for file, greatest_uw in zip(self._files, self._greatest, strict=True)
+        )
 
 
 def _long_term(zone: Path) -> Path:

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import trio
 
 from hearthmesh.node.config import HeaterSettings
 from hearthmesh.node.heating.calibration import (
@@ -15,7 +14,6 @@ from hearthmesh.node.heating.calibration import (
     save_calibration,
 )
 from hearthmesh.node.heating.control.power import PowerStep
-from hearthmesh.node.heating.spin import SpinLoad
 
 
 class Bench:
@@ -79,14 +77,15 @@ async def test_without_a_meter_it_is_estimated_and_says_so() -> None:
 async def test_table_is_kept_and_found_by_the_node(tmp_path: Path) -> None:
     bench, path = Bench(), tmp_path / "power.json"
     settings = HeaterSettings(cores=2, watts_per_core=20.0)
-    assert power_table(settings, path).steps == (PowerStep(2, 40.0),)
+    assert power_table(settings, path)[0].steps == (PowerStep(2, 40.0),)
     found = await calibrate(
         bench, bench, cores=2, watts_per_core=1.0, settle_s=0, measure_s=1, now_s=lambda: bench.now_s, wait=bench.wait
     )
     save_calibration(path, found)
     kept = load_calibration(path)
     assert (kept.table.steps, kept.idle_w) == (found.table.steps, found.idle_w)
-    assert power_table(settings, path).capacity_w == 65.0
+    assert power_table(settings, path)[0].capacity_w == 65.0
+    assert power_table(settings, path)[1] == pytest.approx(30.0)
     with pytest.raises(CalibrationError, match="for 2 cores, and heater.cores is 3"):
         power_table(replace(settings, cores=3), path)
 
@@ -111,19 +110,3 @@ def test_file_that_is_no_table_is_refused_in_one_line(tmp_path: Path, text: str)
     with pytest.raises(CalibrationError) as caught:
         load_calibration(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-
-
-async def test_spinning_processes_use_their_cores_until_they_are_closed() -> None:
-    load = SpinLoad()
-    try:
-        load.set(2)
-        with trio.fail_after(60):
-            while load.cpu_us() < 50_000:
-                await trio.sleep(0.01)
-        load.set(1)
-        assert load.cores == 1
-    finally:
-        load.close()
-    used_us = load.cpu_us()
-    assert used_us >= 50_000
-    assert load.cpu_us() == used_us

@@ -1,8 +1,12 @@
-"""A whole node on a heater of real files: cold makes it work, a hand stops it, and hanging turns the heat off."""
+"""A whole node on a heater of real files: cold makes it heat, a hand stops it, and hanging turns the heat off.
+
+Alone: neither its peers nor its broker are there, and no work is.
+"""
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -36,7 +40,8 @@ def node(tmp_path: Path, linux: FakeLinux, monkeypatch: pytest.MonkeyPatch) -> I
 definition = "mesh.toml"
 [node]
 name = "kitchen"
-listen = ["/ip4/127.0.0.1/tcp/0"]
+listen = []
+bootstrap = ["/ip4/127.0.0.1/tcp/{dead_port()}/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"]
 [heater]
 kind = "machine"
 cores = 4
@@ -46,6 +51,12 @@ root = {json.dumps(str(linux.root))}
 sensor = "hwmon:room/temp1"
 poll_s = 0.1
 rapl_limit = true
+[heater.burn]
+enabled = true
+after_s = 1.0
+[heater.mqtt]
+host = "127.0.0.1"
+port = {dead_port()}
 [heater.safety]
 watchdog_s = 2.0
 """
@@ -55,6 +66,13 @@ watchdog_s = 2.0
     yield process
     process.kill()
     process.wait()
+
+
+def dead_port() -> int:
+    """Where nobody answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -76,12 +94,22 @@ async def test_node_heats_obeys_and_is_watched(node: subprocess.Popen[bytes], li
                     assert node.poll() is None
                     await trio.sleep(0.05)
 
+    async def energy() -> dict[str, float]:
+        found = (await heat())["energy_j"]
+        assert isinstance(found, dict)
+        return found
+
     with trio.fail_after(120):
         while (await heat())["slots"] == 0:
             await trio.sleep(0.05)
     await until(lambda: 70e6 < int(linux.read(LIMIT)) < 90e6)
+    with trio.fail_after(120):
+        while (await energy())["burn"] < 10.0:
+            await trio.sleep(0.05)
+    assert (await energy())["paid"] == 0.0
     await heat(what="set", mode="off")
     await until(lambda: linux.read(LIMIT) == "12500000")
+    assert (await heat())["burn_cores"] == 0.0
     await heat(what="set", mode="comfort")
     await until(lambda: 70e6 < int(linux.read(LIMIT)) < 90e6)
     os.kill(node.pid, signal.SIGSTOP)

@@ -14,13 +14,14 @@ import trio
 # A node's control loop and one of its workers: it prints the worker's number, then beats for as long as it runs.
 NODE = """
 import sys, time, json
+from hearthmesh.node.heating.drivers.interface import SafeWrite
 from hearthmesh.node.heating.guard import Guard
-from hearthmesh.node.heating.spin import SpinLoad
-load = SpinLoad()
-load.set(1)
-guard = Guard(0.5, json.loads(sys.argv[1]))
+from hearthmesh.node.heating.burner import Burner
+load = Burner()
+load.set(1.0)
+guard = Guard(0.5, [SafeWrite(*each) for each in json.loads(sys.argv[1])])
 guard.beat(0.0)
-print(load._children[0].pid, guard._process.pid, flush=True)
+print(load.pids[0], guard._process.pid, flush=True)
 for line in sys.stdin if sys.argv[2] == "step" else iter(lambda: time.sleep(0.05) or "beat", None):
     if line.strip() == "leave":
         guard.leave()

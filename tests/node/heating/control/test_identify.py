@@ -37,6 +37,15 @@ def test_room_without_noise_is_found_within_a_week(loss_w_per_k: float, capacity
     assert found.capacity_j_per_k == pytest.approx(capacity, rel=0.05)
 
 
+def test_room_with_noise_is_found_to_a_tenth_within_a_week() -> None:
+    for seed in range(12):
+        dice = random.Random(seed)
+        loss_w_per_k, capacity = dice.uniform(12, 35), dice.uniform(2.5e6, 8e6)
+        found = lived(Lumped(loss_w_per_k, capacity, 18.0), 168, seed, noise_k=0.05).estimate()
+        assert found.resistance_k_per_w == pytest.approx(1 / loss_w_per_k, rel=0.10)
+        assert found.capacity_j_per_k == pytest.approx(capacity, rel=0.10)
+
+
 def test_noise_is_told_by_the_confidence_and_averaged_out() -> None:
     for seed in range(4):
         early = lived(Lumped(20.2, 4.62e6, 18.0), 24, seed, noise_k=0.05).estimate()

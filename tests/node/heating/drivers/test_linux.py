@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hearthmesh.node.heating.drivers.cgroup import CgroupQuota
 from hearthmesh.node.heating.drivers.cpufreq import CpuFreqLimit
-from hearthmesh.node.heating.drivers.interface import DriverError, PowerActuator
+from hearthmesh.node.heating.drivers.interface import Allowed, DriverError, PowerActuator
 from hearthmesh.node.heating.drivers.rapl import RaplLimit, RaplMeter
 from hearthmesh.node.heating.drivers.sysfs import SysfsSensor, check_source
 from tests.node.heating.drivers.fake_linux import FakeLinux
@@ -93,6 +93,7 @@ def actuator(kind: str, linux: FakeLinux) -> PowerActuator:
             return CgroupQuota("hearth.slice", 4, linux.root)
 
 
+NOTHING = Allowed(0.0, 0.0, 0.0, speed=0.0)
 FILES = {
     "rapl": "sys/class/powercap/intel-rapl:1/constraint_0_power_limit_uw",
     "cpufreq": "sys/devices/system/cpu/cpufreq/policy1/scaling_max_freq",
@@ -101,22 +102,23 @@ FILES = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "watts", "share", "expected"),
+    ("kind", "allowed", "expected"),
     [
-        ("rapl", 100.0, 0.4, "50000000"),
-        ("rapl", 0.0, 0.0, "12500000"),
-        ("rapl", 1e9, 9.0, "125000000"),
-        ("cpufreq", 100.0, 0.5, "2800000"),
-        ("cpufreq", 0.0, 0.0, "800000"),
-        ("cpufreq", 1e9, 9.0, "4800000"),
-        ("cgroup", 100.0, 0.5, "225000 100000"),
-        ("cgroup", 0.0, 0.0, "25000 100000"),
+        ("rapl", Allowed(100.0, 0.4, 2.0), "50000000"),
+        ("rapl", NOTHING, "12500000"),
+        ("rapl", Allowed(1e9, 9.0, 99.0), "125000000"),
+        ("cpufreq", Allowed(100.0, 0.5, 2.0, speed=0.5), "2400000"),
+        ("cpufreq", NOTHING, "800000"),
+        ("cpufreq", Allowed(1e9, 9.0, 99.0, speed=9.0), "4800000"),
+        ("cgroup", Allowed(100.0, 0.4, 2.0), "225000 100000"),
+        ("cgroup", NOTHING, "25000 100000"),
+        ("cgroup", Allowed(1e9, 9.0, 99.0), "425000 100000"),
     ],
 )
 def test_actuator_sets_what_is_granted_within_its_bounds(
-    linux: FakeLinux, kind: str, watts: float, share: float, expected: str
+    linux: FakeLinux, kind: str, allowed: Allowed, expected: str
 ) -> None:
-    actuator(kind, linux).apply(watts, share)
+    actuator(kind, linux).apply(allowed)
     assert linux.read(FILES[kind]) == expected
 
 
@@ -124,7 +126,7 @@ def test_actuator_sets_what_is_granted_within_its_bounds(
 def test_actuator_gives_the_machine_back_as_it_was_found(linux: FakeLinux, kind: str) -> None:
     before = linux.read(FILES[kind])
     made = actuator(kind, linux)
-    made.apply(10.0, 0.1)
+    made.apply(Allowed(10.0, 0.1, 0.4, speed=0.1))
     assert linux.read(FILES[kind]) != before
     made.release()
     assert linux.read(FILES[kind]) == before
@@ -133,9 +135,9 @@ def test_actuator_gives_the_machine_back_as_it_was_found(linux: FakeLinux, kind:
 @pytest.mark.parametrize("kind", FILES)
 def test_safe_values_are_the_least_that_the_actuator_ever_sets(linux: FakeLinux, kind: str) -> None:
     made = actuator(kind, linux)
-    made.apply(0.0, 0.0)
-    safe = dict(made.safe_writes())
-    assert safe[linux.path(FILES[kind])] == linux.read(FILES[kind])
+    made.apply(NOTHING)
+    safe = {write.where: write.text for write in made.safe_writes() if not write.device}
+    assert safe[str(linux.path(FILES[kind]))] == linux.read(FILES[kind])
 
 
 @pytest.mark.parametrize("make", [RaplMeter, RaplLimit, CpuFreqLimit])
