@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 CONTROL_INTERVAL_S = 0.5
+TURN_LEAST_S = 0.05
 # Within half of it news has gone around a zone; claims are told when they moved by this share of the capacity.
 ZONE_PERIOD_S = 10.0
 ZONE_LEAST_CHANGE = 0.005
@@ -91,6 +92,8 @@ class Node:
         self.heater: Heater = heater_of(config.heater, monotonic_us(), calibration=folder.calibration)
         self.loads = LoadMeter()
         self.heat = HeatCommands(self.heater, self.loads)
+        self.heat.on_change = lambda: self._told.set()
+        self._told = trio.Event()
         self.burner = Burner()
         self.wasm, self.native = self._executors()
         self.usage = TaskUsage(self._task_pids)
@@ -341,7 +344,14 @@ class Node:
                     executor.set_duty(self.heater.duty)
             if serves and (self.wasm is not None or self.native is not None):
                 self.driver.feed(reading)
-            await trio.sleep(CONTROL_INTERVAL_S)
+            await self._next_turn()
+
+    async def _next_turn(self) -> None:
+        """A hand on the dial does not wait for the period's end; nor does it turn the loop faster than TURN_LEAST_S."""
+        await trio.sleep(TURN_LEAST_S)
+        with trio.move_on_after(CONTROL_INTERVAL_S - TURN_LEAST_S):
+            await self._told.wait()
+        self._told = trio.Event()
 
     def _burn(self) -> None:
         try:

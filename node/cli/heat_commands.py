@@ -20,6 +20,8 @@ Examples:
   hearth heat set 21.5
   hearth heat limit 0 --for 2h --in 30m
   hearth heat tempo red --tomorrow
+  hearth heat presence away
+  hearth heat window open
 """
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help=HELP)
 
@@ -109,6 +111,46 @@ def tempo(
     _show(_ask(config, state, {"what": "tempo", "colour": colour, "days_ahead": int(tomorrow)}), as_json)
 
 
+@app.command()
+def presence(
+    who: Annotated[str, typer.Argument(help="home, away, or unknown: leave it to other sources.")],
+    config: Config = NODE_TOML,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Tell whether somebody is at home. When nobody is for heater.schedule.away_after_s, the setpoint is lowered.
+
+    \b
+    Examples:
+      hearth heat presence away
+      hearth heat presence unknown --json
+    """
+    _observe("presence", who, ("home", "away", "unknown"), config, state, as_json)
+
+
+@app.command()
+def window(
+    how: Annotated[str, typer.Argument(help="open, closed, or unknown: leave it to other sources.")],
+    config: Config = NODE_TOML,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Tell whether a window is open. While one is, only frost is kept out.
+
+    \b
+    Examples:
+      hearth heat window open
+      hearth heat window closed --json
+    """
+    _observe("window", how, ("open", "closed", "unknown"), config, state, as_json)
+
+
+def _observe(what: str, said: str, known: tuple[str, ...], config: Path, state: Path | None, as_json: bool) -> None:
+    if said not in known:
+        raise UserError(f"{what} {said}: expected {', '.join(known[:-1])} or {known[-1]}")
+    _show(_ask(config, state, {"what": what, "value": said}), as_json)
+
+
 def _seconds(option: str, text: str) -> float:
     number, unit = text[:-1], text[-1:]
     try:
@@ -132,6 +174,11 @@ def _ask(config: Path, state: Path | None, request: dict[str, Any]) -> dict[str,
     return heat
 
 
+def _seen(heat: dict[str, Any]) -> str:
+    at_home = {True: ", somebody is at home", False: ", nobody is at home", None: ""}[heat["present"]]
+    return at_home + (", a window is open" if heat["window_open"] else "")
+
+
 def _show(heat: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(heat)
@@ -143,7 +190,7 @@ def _show(heat: dict[str, Any], as_json: bool) -> None:
     tasks = f"{heat['slots']} tasks at {heat['duty']:.0%}{burns}"
     rows = [
         ("sink", f"{seen} of {heat['setpoint_c']:g} °C ({heat['reason']}), by the {heat['goes_by']}"),
-        ("mode", f"{heat['mode']}, {heat['heats']}, {heat['season']}"),
+        ("mode", f"{heat['mode']}, {heat['heats']}, {heat['season']}{_seen(heat)}"),
         ("power", f"{heat['granted_w']:g} W of {heat['capacity_w']:g} W; {tasks}"),
         ("energy", ", ".join(f"{joules / 3.6e6:.3f} kWh {whose}" for whose, joules in heat["energy_j"].items())),
         ("limit", limited),

@@ -72,11 +72,14 @@ def hardware_of(settings: HeaterSettings, now_s: Callable[[], float]) -> Hardwar
         actuators.append(frequency)
     if machine.cgroup:
         actuators.append(CgroupQuota(machine.cgroup, settings.core_count, root))
+    actuators += [modbus.output(name, now_s) for name in machine.modbus.outputs]
     meter, background = _meter(machine, modbus, now_s)
     return Hardware(
         sensors=tuple(each for each in map(sensor, (machine.sensor, machine.second_sensor)) if each is not None),
         outside=sensor(machine.outside_sensor),
         surface=sensor(machine.surface_sensor),
+        presence=sensor(machine.presence),
+        window=sensor(machine.window),
         meter=meter,
         background=background,
         close=modbus.close,
@@ -129,13 +132,22 @@ class _Modbus:
             self._device = ModbusDevice(self._settings.host, self._settings.port, self._settings.unit)
         return self._device
 
+    def _mapped(self) -> RegisterMap:
+        if self._map is None:
+            self._map = load_register_map(self._settings.map)
+        return self._map
+
     def value(self, source: str) -> Readable:
         device = self._connected()
         from .drivers.modbus import ModbusValue
 
-        if self._map is None:
-            self._map = load_register_map(self._settings.map)
-        return ModbusValue(device, self._map.quantity(source.removeprefix(MODBUS)), source)
+        return ModbusValue(device, self._mapped().quantity(source.removeprefix(MODBUS)), source)
+
+    def output(self, name: str, now_s: Callable[[], float]) -> PowerActuator:
+        device = self._connected()
+        from .drivers.modbus_output import ModbusOutput
+
+        return ModbusOutput(device, name, self._mapped().output(name), now_s)
 
     def sunspec(self) -> Readable:
         device = self._connected()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .control.limits import DAY_S, Colour, LimitWindow
@@ -11,6 +11,7 @@ from .control.loads import LoadMeter
 from .control.setpoint import Wish
 from .control.thermostat import Inputs, Thermostat
 from .heater import Heater
+from .observed import What, parse_observed
 
 # A limit lies at most so far ahead, and lasts at most so long.
 AHEAD_MAX_S = LENGTH_MAX_S = 8 * DAY_S
@@ -23,6 +24,8 @@ class HeatCommands:
         """loads: whose work it was that ended so far."""
         self._heater = heater
         self._loads = loads if loads is not None else LoadMeter()
+        # Called after each that was obeyed: whoever runs the control loop need not wait for its next period.
+        self.on_change: Callable[[], None] = lambda: None
 
     def _running(self) -> tuple[Thermostat, Inputs]:
         thermostat, inputs = self._heater.thermostat, self._heater.inputs()
@@ -37,6 +40,15 @@ class HeatCommands:
         if mode not in modes:
             raise ValueError(f"no mode {mode[:40]!r}; there are: {', '.join(modes)}")
         thermostat.wish(Wish(mode), inputs, setpoint_c)
+        self.on_change()
+
+    def observe(self, what: What, value: bool | None, source: str = "owner") -> None:
+        """Whether somebody is there, or a window is open. The owner's word holds until there is another."""
+        observed = self._heater.observed
+        if observed is None:
+            raise ValueError('this node heats nothing (heater.kind = "none")')
+        observed.tell(what, source, value, ages=source != "owner")
+        self.on_change()
 
     def limit(self, watts: float, *, in_s: float, for_s: float, name: str = "demand response") -> None:
         """At most so many watts, from in_s seconds from now on, for for_s seconds."""
@@ -49,9 +61,11 @@ class HeatCommands:
             raise ValueError("a limit lasts for more than 0 s, and at most eight days")
         begin_s = inputs.wall_s + in_s
         thermostat.limits.add(LimitWindow(begin_s, begin_s + for_s, watts, name[:64]), inputs.wall_s)
+        self.on_change()
 
     def withdraw_limits(self) -> None:
         self._running()[0].limits.withdraw()
+        self.on_change()
 
     def tempo(self, colour: str, days_ahead: int = 0) -> None:
         """The colour of today, or of a day ahead, at most seven."""
@@ -63,6 +77,7 @@ class HeatCommands:
             raise ValueError("a day is 0 to 7 days ahead")
         today = int((inputs.wall_s + inputs.utc_offset_s) // DAY_S)
         thermostat.limits.set_colour(today + days_ahead, Colour(colour))
+        self.on_change()
 
     def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """A request of the control door, by its "what". Raises ValueError or TypeError for one that makes no sense."""
@@ -76,6 +91,10 @@ class HeatCommands:
                 self.withdraw_limits()
             case "tempo":
                 self.tempo(str(request.get("colour")), int(request.get("days_ahead", 0)))
+            case "presence" | "window":
+                self.observe(
+                    What(request["what"]), parse_observed(What(request["what"]), str(request["value"]).encode())
+                )
             case "status":
                 pass
             case other:
@@ -106,6 +125,7 @@ class HeatCommands:
             "energy_j": self._energy_j(),
             "season": decision.season.value,
             "window_open": decision.window_open,
+            "present": heater.observed.found(What.PRESENCE) if heater.observed is not None else None,
             "alarms": [*decision.alarms, *heater.problems],
             "learnt": {
                 "resistance_k_per_w": estimate.resistance_k_per_w,

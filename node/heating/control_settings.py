@@ -25,6 +25,12 @@ def _check_optional_source(text: str) -> None:
         check_source(text)
 
 
+def _check_switch(text: str) -> None:
+    _check_optional_source(text)
+    if text and not text.startswith((MODBUS, "file:")):
+        raise ValueError("expected modbus:QUANTITY or file:PATH")
+
+
 def _check_entry(text: str) -> None:
     parse_changes(text)
 
@@ -45,6 +51,10 @@ class ModbusTable:
         str,
         Key("Register map: the name of a bundled one, or a file's absolute path.", length=1024, check=check_printable),
     ] = ""
+    outputs: Annotated[
+        tuple[str, ...],
+        Key("What the device is told, each an output of the register map.", items=16, length=64, check=check_printable),
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +80,22 @@ class MachineTable:
     surface_sensor: Annotated[str, Key("Sensor of the heater's surface.", length=256, check=_check_optional_source)] = (
         ""
     )
+    presence: Annotated[
+        str,
+        Key(
+            "What tells that somebody is there: `modbus:QUANTITY` or `file:PATH`, not 0.",
+            length=256,
+            check=_check_switch,
+        ),
+    ] = ""
+    window: Annotated[
+        str,
+        Key(
+            "What tells that a window is open: `modbus:QUANTITY` or `file:PATH`, not 0.",
+            length=256,
+            check=_check_switch,
+        ),
+    ] = ""
     poll_s: Annotated[float, Key("Time between two readings of a sensor, s.", low=0.05, high=600.0)] = 5.0
     meter: Annotated[
         str,
@@ -87,17 +113,26 @@ class MachineTable:
     ] = ""
 
     def __post_init__(self) -> None:
-        sources = (self.sensor, self.second_sensor, self.outside_sensor, self.surface_sensor)
-        named = self.meter == "modbus" or any(source.startswith(MODBUS) for source in sources)
+        sensors = (self.sensor, self.second_sensor, self.outside_sensor, self.surface_sensor)
+        sources = (*sensors, self.presence, self.window)
+        named = (
+            bool(self.modbus.outputs) or self.meter == "modbus" or any(source.startswith(MODBUS) for source in sources)
+        )
         if (named or self.meter == "sunspec") and not self.modbus.host:
-            raise Conflict("modbus", "has no host, and a sensor or the meter is there")
+            raise Conflict("modbus", "has no host, and a sensor, the meter or an output is there")
         if named and not self.modbus.map:
-            raise Conflict("modbus", "has no map, and a sensor or the meter is named by it")
+            raise Conflict("modbus", "has no map, and a sensor, the meter or an output is named by it")
 
 
 def _check_topic(text: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_\-]+(/[A-Za-z0-9_\-]+)*", text):
         raise ValueError("expected a topic of letters, digits, - and _, its levels parted by /")
+
+
+def _check_heard(text: str) -> None:
+    check_printable(text)
+    if not text or "+" in text or "#" in text or "\0" in text:
+        raise ValueError("expected a topic without + and #")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +148,15 @@ class MqttTable:
         "homeassistant"
     )
     topic: Annotated[str, Key("What this heater's topics begin with.", length=64, check=_check_topic)] = "hearthmesh"
+
+    presence_topics: Annotated[
+        tuple[str, ...],
+        Key("Topics of others that tell whether somebody is there.", items=16, length=256, check=_check_heard),
+    ] = ()
+    window_topics: Annotated[
+        tuple[str, ...],
+        Key("Topics of others that tell whether a window is open.", items=16, length=256, check=_check_heard),
+    ] = ()
 
     def __post_init__(self) -> None:
         if self.password_file is not None and not self.username:
@@ -136,6 +180,10 @@ class ScheduleSettings:
     ] = ()
     eco_below_k: Annotated[float, Key("Eco is so far below `setpoint_c`, K.", low=0.0, high=60.0)] = 3.0
     away_below_k: Annotated[float, Key("Away is so far below `setpoint_c`, K.", low=0.0, high=60.0)] = 4.0
+    believe_s: Annotated[
+        float,
+        Key("Presence and windows that were told of longer ago are not known any more, s.", low=60.0, high=2_592_000.0),
+    ] = 86_400.0
     away_after_s: Annotated[float, Key("Absence counts after this time, s.", low=0.0, high=604_800.0)] = 900.0
     boost_above_k: Annotated[float, Key("Boost is so far above `setpoint_c`, K.", low=0.0, high=20.0)] = 2.0
     boost_s: Annotated[float, Key("A boost ends after this time, s.", low=60.0, high=86_400.0)] = 3600.0

@@ -14,6 +14,7 @@ from ..config import HeaterSettings
 from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
 from .drivers.interface import SafeWrite
+from .observed import Observed
 
 HORIZON_US = 15 * MINUTE
 _US_PER_HOUR = 3_600_000_000
@@ -78,6 +79,11 @@ class Heater(Protocol):
         """The thermostat's last."""
         ...
 
+    @property
+    def observed(self) -> Observed | None:
+        """Where presence and windows are told; None where nothing is heated."""
+        ...
+
     def inputs(self) -> Inputs | None:
         """What the thermostat sees now."""
         ...
@@ -131,6 +137,7 @@ class NoHeater:
     burn_load = 0.0
     thermostat = None
     decision = None
+    observed = None
     problems = ()
 
     def __init__(self, settings: HeaterSettings, now_us: int, cpu_us_total: int = 0) -> None:

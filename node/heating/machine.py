@@ -21,6 +21,7 @@ from .drivers.cpufreq import CpuFreqLimit
 from .drivers.interface import Allowed, DriverError, PowerActuator, PowerMeter, SafeWrite, Sensor
 from .heater import HORIZON_US, Meter, UsageClock, UsageStep, energy_mj
 from .local_time import LocalTime
+from .observed import Observed, What
 from .sinks.room import Room1R1C
 from .sinks.sink import HeatSink
 from .weather.conditions import Weather
@@ -43,11 +44,19 @@ class Hardware:
     sensors: tuple[Sensor, ...]
     outside: Sensor | None = None
     surface: Sensor | None = None
+    presence: Sensor | None = None
+    window: Sensor | None = None
     meter: PowerMeter | None = None
     actuators: tuple[PowerActuator, ...] = ()
     frequency: CpuFreqLimit | None = None
     background: tuple[Sensor, ...] = ()
     close: Callable[[], None] = lambda: None
+
+    @property
+    def read(self) -> list[Sensor]:
+        """All that has to be read."""
+        others = (self.outside, self.surface, self.presence, self.window)
+        return [*self.sensors, *self.background, *(sensor for sensor in others if sensor is not None)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,7 @@ class MachineHeater:
         self._hardware = hardware
         self._table = table
         self._clock = UsageClock(now_us, cpu_us_total)
+        self.observed = Observed(lambda: self._clock.now_us / _SECOND_US, settings.schedule.believe_s)
         self._local = local
         self._energy_uj: int | None = None
         self._power_w = settings.idle_watts
@@ -114,9 +124,8 @@ class MachineHeater:
         hardware = self._hardware
         try:
             async with trio.open_nursery() as nursery:
-                for sensor in (*hardware.sensors, *hardware.background, hardware.outside, hardware.surface):
-                    if sensor is not None:
-                        nursery.start_soon(sensor.run)
+                for sensor in hardware.read:
+                    nursery.start_soon(sensor.run)
                 for actuator in hardware.actuators:
                     nursery.start_soon(actuator.run)
                 await trio.sleep_forever()
@@ -137,6 +146,10 @@ class MachineHeater:
 
     def inputs(self) -> Inputs:
         hardware, now_s, local = self._hardware, self._clock.now_us / _SECOND_US, self._local()
+        for what, sensor in ((What.PRESENCE, hardware.presence), (What.WINDOW, hardware.window)):
+            if sensor is not None:
+                said = _fresh(sensor, now_s, self._settings.sensors.lost_s)
+                self.observed.tell(what, "hardware", None if said is None else said != 0.0)
         return Inputs(
             now_s=now_s,
             wall_s=local.wall_s,
@@ -144,6 +157,8 @@ class MachineHeater:
             samples=tuple(sensor.latest() for sensor in hardware.sensors),
             power_w=self._power_w,
             others=self._others,
+            present=self.observed.found(What.PRESENCE),
+            contact_open=self.observed.found(What.WINDOW),
             outside_c=_fresh(hardware.outside, now_s, OUTSIDE_AGE_MAX_S),
             surface_c=_fresh(hardware.surface, now_s, self._settings.sensors.lost_s),
         )

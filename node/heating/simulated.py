@@ -18,6 +18,7 @@ from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
 from .heater import HORIZON_US, Meter, UsageClock, UsageStep, energy_mj
 from .local_time import LocalTime
+from .observed import Observed, What
 from .simulation import second_of_year, sink_of, weather_of
 
 # Steps over which an execution's useful share can be told: 17 minutes at one a second.
@@ -82,6 +83,7 @@ class SimulatedHeater:
         self.meter = Meter()
         self.discomfort_k_s = 0.0
         self._clock = UsageClock(now_us, cpu_us_total)
+        self.observed = Observed(lambda: self._clock.now_us / _SECOND_US, settings.schedule.believe_s)
         self._history = deque([_Mark(now_us, 0, 0)], maxlen=HISTORY_STEPS)
         self._table = PowerTable.linear(settings.core_count, settings.watts_per_core)
         self._others: tuple[Member, ...] = ()
@@ -140,6 +142,8 @@ class SimulatedHeater:
             samples=(Sample(self._felt_c(), self._sink_s),),
             power_w=self._power_w,
             others=self._others,
+            present=self.observed.found(What.PRESENCE),
+            contact_open=self.observed.found(What.WINDOW),
             outside_c=self.weather.outside_c,
         )
 

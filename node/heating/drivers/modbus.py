@@ -9,7 +9,7 @@ from pymodbus.client import ModbusTcpClient
 from pymodbus.exceptions import ModbusException
 
 from .interface import DriverError
-from .register_map import Quantity
+from .register_map import BITS, Quantity
 
 TIMEOUT_S = 2.0
 RETRIES = 1
@@ -17,29 +17,55 @@ READ_REGISTERS_MAX = 125
 
 
 class ModbusDevice:
-    """One unit behind one address. Methods block, at most some seconds, and may be called from several threads."""
+    """One unit behind one address, "HOST:PORT". Methods block, some seconds at most; several threads may call them."""
 
     def __init__(self, host: str, port: int, unit: int) -> None:
-        self._where = f"{host}:{port} unit {unit}"
+        self.address = f"{host}:{port}"
+        self._where = f"{self.address} unit {unit}"
         self._client = ModbusTcpClient(host, port=port, timeout=TIMEOUT_S, retries=RETRIES)
-        self._unit = unit
+        self.unit = unit
         self._lock = threading.Lock()
 
     def read(self, table: str, register: int, count: int) -> list[int]:
-        """Registers of the "holding" or "input" table. Raises DriverError."""
+        """Registers of the "holding" or "input" table, or bits of "coil" or "discrete". Raises DriverError."""
         assert 0 < count <= READ_REGISTERS_MAX
         with self._lock:
             try:
                 if not self._client.connected and not self._client.connect():  # type: ignore[no-untyped-call]
                     raise DriverError(f"{self._where}: does not answer")
-                ask = self._client.read_input_registers if table == "input" else self._client.read_holding_registers
-                answer = ask(register, count=count, device_id=self._unit)
+                asks = {
+                    "holding": self._client.read_holding_registers,
+                    "input": self._client.read_input_registers,
+                    "coil": self._client.read_coils,
+                    "discrete": self._client.read_discrete_inputs,
+                }
+                answer = asks[table](register, count=count, device_id=self.unit)
             except (ModbusException, OSError) as error:
                 self._client.close()  # type: ignore[no-untyped-call]
                 raise DriverError(f"{self._where}: {error}") from error
-        if answer.isError() or len(answer.registers) != count:
-            raise DriverError(f"{self._where}: registers {register} to {register + count - 1} cannot be read")
-        return [int(word) for word in answer.registers]
+        # Bits come in whole bytes.
+        found = [] if answer.isError() else answer.bits[:count] if table in BITS else answer.registers
+        if len(found) != count:
+            raise DriverError(f"{self._where}: {table} {register} to {register + count - 1} cannot be read")
+        return [int(word) for word in found]
+
+    def write(self, table: str, register: int, words: list[int], *, single: bool = False) -> None:
+        """Registers of the "holding" table, or one "coil". single: by the function for one. Raises DriverError."""
+        with self._lock:
+            try:
+                if not self._client.connected and not self._client.connect():  # type: ignore[no-untyped-call]
+                    raise DriverError(f"{self._where}: does not answer")
+                if table == "coil":
+                    answer = self._client.write_coil(register, bool(words[0]), device_id=self.unit)
+                elif single:
+                    answer = self._client.write_register(register, words[0], device_id=self.unit)
+                else:
+                    answer = self._client.write_registers(register, words, device_id=self.unit)
+            except (ModbusException, OSError) as error:
+                self._client.close()  # type: ignore[no-untyped-call]
+                raise DriverError(f"{self._where}: {error}") from error
+        if answer.isError():
+            raise DriverError(f"{self._where}: {table} {register} cannot be written")
 
     def value(self, quantity: Quantity) -> float:
         """Raises DriverError."""

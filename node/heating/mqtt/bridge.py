@@ -7,6 +7,7 @@ bounded in size and number, and obeyed in trio's thread, so that the next contro
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -18,12 +19,15 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from ..commands import HeatCommands
 from ..heater import Heater
+from ..observed import What, parse_observed
 from .homeassistant import OFFLINE, ONLINE, PAYLOAD_BYTES_MAX, Topics, discovery_payload, obey, state_payload
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 COMMANDS_WAITING_MAX = 64
 KEEPALIVE_S = 30
+# Gateways tell all that a sensor knows in one object.
+OBSERVED_BYTES_MAX = 4096
 RETRY_MAX_S = 60
 
 
@@ -51,8 +55,11 @@ class MqttBridge:
         *,
         low_c: float,
         high_c: float,
+        heard: Mapping[str, What] | None = None,
         period_s: float = 1.0,
     ) -> None:
+        """heard: topics of others, and what they tell of."""
+        self._heard = dict(heard or {})
         self._broker = broker
         self._topics = topics
         self._heater = heater
@@ -104,19 +111,21 @@ class MqttBridge:
         if reason.is_failure:
             log.warning("mqtt.refused", host=self._broker.host, reason=str(reason))
             return
-        client.subscribe([(topic, 1) for topic in (*self._topics.commands, self._topics.birth)])
+        topics = self._topics
+        client.subscribe([(topic, 1) for topic in (*topics.commands, *topics.observations, *self._heard, topics.birth)])
         self._in_trio("greet")
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         log.info("mqtt.disconnected", host=self._broker.host, reason=str(reason))
 
     def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
-        if len(message.payload) > PAYLOAD_BYTES_MAX:
+        most = OBSERVED_BYTES_MAX if message.topic in self._heard else PAYLOAD_BYTES_MAX
+        if len(message.payload) > most:
             log.warning("mqtt.command-refused", problem=f"{len(message.payload)} bytes")
         elif message.topic == self._topics.birth:
             if message.payload == ONLINE.encode():
                 self._in_trio("greet")
-        elif not message.retain:
+        elif not message.retain or message.topic not in self._topics.commands:
             # A command that was retained is an old one: nobody stands at the dial now.
             self._in_trio("command", message.topic, bytes(message.payload))
 
@@ -140,7 +149,11 @@ class MqttBridge:
         while self._waiting:
             topic, payload = self._waiting.popleft()
             try:
-                obey(self._topics, self._commands, topic, payload)
+                if topic in self._heard:
+                    what = self._heard[topic]
+                    self._commands.observe(what, parse_observed(what, payload), source=topic)
+                else:
+                    obey(self._topics, self._commands, topic, payload)
             except ValueError as error:
                 log.warning("mqtt.command-refused", problem=str(error))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..commands import HeatCommands
 from ..control.setpoint import Wish
+from ..observed import What, parse_observed
 
 PAYLOAD_BYTES_MAX = 256
 ONLINE, OFFLINE = "online", "offline"
@@ -48,12 +49,17 @@ class Topics:
         return f"{self.base}/{self.device}/state"
 
     def command(self, what: str) -> str:
-        """what: "mode", "temperature" or "preset"."""
+        """what: "mode", "temperature", "preset", "presence" or "window"."""
         return f"{self.base}/{self.device}/set/{what}"
 
     @property
     def commands(self) -> tuple[str, ...]:
         return tuple(self.command(what) for what in ("mode", "temperature", "preset"))
+
+    @property
+    def observations(self) -> dict[str, What]:
+        """Where this heater may be told of presence and windows; these are states, so one that was kept counts."""
+        return {self.command(what.value): what for what in What}
 
 
 def discovery_payload(topics: Topics, name: str, version: str, low_c: float, high_c: float) -> str:
@@ -121,7 +127,11 @@ _SENSORS: Mapping[str, tuple[str, str | None, str | None, str | None]] = {
     "goes_by": ("Goes by", None, None, None),
     "season": ("Season", None, None, None),
 }
-_BINARY = {"problem": ("Alarm", "problem"), "window": ("Window", "window")}
+_BINARY = {
+    "problem": ("Alarm", "problem"),
+    "window": ("Window", "window"),
+    "present": ("Presence", "presence"),
+}
 
 
 def _sensors(topics: Topics) -> dict[str, dict[str, Any]]:
@@ -172,6 +182,8 @@ def state_payload(status: Mapping[str, Any], energy_uj: int, useful_uj: int) -> 
             "season": status["season"],
             "problem": "ON" if status["alarms"] else "OFF",
             "window": "ON" if status["window_open"] else "OFF",
+            # Home Assistant takes this word for unknown.
+            "present": {True: "ON", False: "OFF", None: "None"}[status["present"]],
         }
     )
 
@@ -181,7 +193,10 @@ def obey(topics: Topics, commands: HeatCommands, topic: str, payload: bytes) -> 
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise ValueError(f"a command of {len(payload)} bytes")
     text = payload.decode("utf-8", "replace").strip()
-    if topic == topics.command("mode"):
+    if topic in topics.observations:
+        what = topics.observations[topic]
+        commands.observe(what, parse_observed(what, payload), source=topic)
+    elif topic == topics.command("mode"):
         wishes = {"auto": Wish.AUTO, "heat": Wish.COMFORT, "off": Wish.OFF}
         if text not in wishes:
             raise ValueError(f"no mode {text[:40]!r}")

@@ -12,6 +12,7 @@ from ..assembly import setpoint_plan
 from ..commands import HeatCommands
 from ..drivers.interface import DriverError
 from ..heater import Heater
+from ..observed import What
 from .homeassistant import Topics
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -36,8 +37,9 @@ async def run_bridge(
     plan = setpoint_plan(settings)
     broker = BrokerAddress(mqtt.host, mqtt.port, mqtt.username, _password(mqtt.password_file), mqtt.tls)
     topics = Topics(mqtt.discovery_prefix, mqtt.topic, device)
+    heard = dict.fromkeys(mqtt.presence_topics, What.PRESENCE) | dict.fromkeys(mqtt.window_topics, What.WINDOW)
     while True:
-        bridge = MqttBridge(broker, topics, name, heater, commands, low_c=plan.low_c, high_c=plan.high_c)
+        bridge = MqttBridge(broker, topics, name, heater, commands, low_c=plan.low_c, high_c=plan.high_c, heard=heard)
         try:
             await bridge.run()
         except Exception as error:  # boundary: the client library's; the heating goes on without it

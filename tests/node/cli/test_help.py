@@ -11,7 +11,7 @@ from .conftest import Hearth
 COMMANDS = [
     *("mesh init", "mesh key", "mesh invite", "mesh revoke", "mesh cosign", "mesh show"),
     *("node", "node init", "node status"),
-    *("heat status", "heat set", "heat limit", "heat tempo", "calibrate", "doctor"),
+    *("heat status", "heat set", "heat limit", "heat tempo", "heat presence", "heat window", "calibrate", "doctor"),
     *("submit", "status", "watch", "results", "logs", "cancel", "jobs", "peers"),
     *("demo", "bench"),
     *(f"testnet {name}" for name in "up ps kill freeze thaw restart partition heal logs down".split()),

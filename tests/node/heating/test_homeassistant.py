@@ -33,7 +33,7 @@ def test_every_entity_finds_its_value_in_the_state() -> None:
     wanted = set(re.findall(r"value_json\.(\w+)", json.dumps(told["components"])))
     assert wanted == set(state(*heated()))
     identities = [component["unique_id"] for component in told["components"].values()]
-    assert len(set(identities)) == len(identities) == 18
+    assert len(set(identities)) == len(identities) == 19
     assert told["components"]["climate"]["modes"] == list(MODES)
     assert told["availability_topic"] == "hearthmesh/abc123/availability"
 
@@ -48,6 +48,9 @@ def test_every_entity_finds_its_value_in_the_state() -> None:
         ("preset", "none", {"mode": "auto", "preset": "none"}),
         ("temperature", "21.5", {"mode": "heat", "preset": "none", "action": "heating", "setpoint_c": 21.5}),
         ("temperature", "99", {"setpoint_c": 25.0}),
+        ("window", "open", {"window": "ON", "setpoint_c": 7.0}),
+        ("window", '{"contact": true}', {"window": "OFF", "setpoint_c": 20.0}),
+        ("presence", "not_home", {"present": "OFF"}),
     ],
 )
 def test_command_shows_in_the_state_after_one_period(what: str, payload: str, expected: dict[str, Any]) -> None:
@@ -58,7 +61,7 @@ def test_command_shows_in_the_state_after_one_period(what: str, payload: str, ex
     assert (found["energy_kwh"], found["useful_kwh"]) == (2.0, 1.0)
 
 
-@given(st.sampled_from([*TOPICS.commands, "elsewhere"]), st.binary(max_size=300))
+@given(st.sampled_from([*TOPICS.commands, *TOPICS.observations, "elsewhere"]), st.binary(max_size=300))
 def test_payload_of_anything_is_obeyed_or_refused(topic: str, payload: bytes) -> None:
     heater, commands = heated()
     try:

@@ -16,11 +16,20 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from hearthmesh.node.config import HeaterSettings, RoomSettings
 from hearthmesh.node.driver import monotonic_us
+from hearthmesh.node.heating.choose import hardware_of
 from hearthmesh.node.heating.commands import HeatCommands
+from hearthmesh.node.heating.control.power import PowerTable
+from hearthmesh.node.heating.control_settings import MachineTable
+from hearthmesh.node.heating.drivers.polled import PolledSensor
+from hearthmesh.node.heating.local_time import LocalTime
+from hearthmesh.node.heating.machine import MachineHeater
 from hearthmesh.node.heating.mqtt.bridge import BrokerAddress, MqttBridge
 from hearthmesh.node.heating.mqtt.homeassistant import Topics
+from hearthmesh.node.heating.observed import What
 from hearthmesh.node.heating.simulated import SimulatedHeater
+from tests.node.heating.drivers.fake_linux import FakeLinux
 
+LIMIT = "constraint_0_power_limit_uw"
 TOPICS = Topics("homeassistant", "hearthmesh", "abc123")
 SETTINGS = HeaterSettings(kind="simulated", cores=2, room=RoomSettings(start_c=20.2))
 
@@ -86,6 +95,53 @@ async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(120):
         while not condition():
             await trio.sleep(0.02)
+
+
+async def test_dial_on_the_wall_reaches_power_and_hardware_within_one_period(port: int, tmp_path: Path) -> None:
+    """A heater of real files, whose control loop the test turns: once after the command was heard, and no more."""
+    linux = FakeLinux(tmp_path / "machine")
+    machine = MachineTable(root=linux.root, sensor="hwmon:room/temp1", rapl_limit=True)
+    settings = HeaterSettings(kind="machine", cores=2, watts_per_core=50.0, idle_watts=0.0, machine=machine)
+    hardware = hardware_of(settings, lambda: heater.inputs().now_s)
+    heater = MachineHeater(settings, hardware, PowerTable.linear(2, 50.0), 0, local=LocalTime)
+    (sensor,) = hardware.sensors
+    assert isinstance(sensor, PolledSensor)
+    await sensor.read()
+    commands, heard = HeatCommands(heater), trio.Event()
+    commands.on_change = lambda: heard.set()
+    heard_of = {"zigbee/window": What.WINDOW, "zigbee/hall": What.PRESENCE}
+    address = BrokerAddress("127.0.0.1", port)
+    bridge = MqttBridge(address, TOPICS, "Kitchen", heater, commands, low_c=5.0, high_c=25.0, heard=heard_of)
+    now_us = 0
+
+    async def says(topic: str, payload: str) -> tuple[int, str]:
+        """Tasks and the package's limit, one control period after it was heard."""
+        nonlocal heard, now_us
+        heard = trio.Event()
+        home.client.publish(topic, payload, qos=1)
+        with trio.fail_after(60):
+            await heard.wait()
+        now_us += 500_000
+        return heater.advance(now_us, 0).slots, linux.read("sys/class/powercap/intel-rapl:0/" + LIMIT)
+
+    with broker(port, tmp_path):
+        home = Home(port)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(bridge.run)
+                await until(lambda: home.last.get(TOPICS.availability) == "online")
+                assert await says(TOPICS.command("temperature"), "25") == (2, "50000000")
+                assert await says(TOPICS.command("mode"), "off") == (0, "12500000")
+                assert await says(TOPICS.command("preset"), "boost") == (2, "50000000")
+                assert await says("zigbee/window", '{"contact": false, "battery": 80}') == (0, "12500000")
+                # Closed again: tasks come after their dwell time.
+                assert await says("zigbee/window", '{"contact": true, "battery": 80}') == (0, "50000000")
+                assert commands.status()["window_open"] is False
+                await says("zigbee/hall", '{"occupancy": false}')
+                assert commands.status()["present"] is False
+                nursery.cancel_scope.cancel()
+        finally:
+            home.close()
 
 
 class Kitchen:

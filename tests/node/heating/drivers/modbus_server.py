@@ -11,19 +11,27 @@ SERVER = """
 import asyncio, sys
 from pymodbus.server import StartAsyncTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
-registers = SimData(0, values=[0] * 45000, datatype=DataType.REGISTERS)
-asyncio.run(StartAsyncTcpServer(SimDevice(1, simdata=[registers]), address=("127.0.0.1", int(sys.argv[1]))))
+registers = [SimData(0, values=[0] * 45000, datatype=DataType.REGISTERS)]
+bits = [SimData(0, values=[False] * 64, datatype=DataType.BITS)]
+async def boiler(function, start, address, count, current, values):
+    # Its own limit, in registers 10 and 11, is 5,000 W.
+    if values is not None and function in (6, 16) and address == 10:
+        values[:] = [0, min(5000, values[0] << 16 | values[1])]
+memory = (bits, bits, registers, registers) if sys.argv[2] == "apart" else registers
+device = SimDevice(1, action=boiler, simdata=memory)
+asyncio.run(StartAsyncTcpServer(device, address=("127.0.0.1", int(sys.argv[1]))))
 """
 
 
 class Server:
     """Its registers are written over the wire, as a device's own maker would not."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, apart: bool = False) -> None:
+        """apart: coils, inputs and both tables of registers are four memories, not one."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
-        command = [sys.executable, "-c", SERVER, str(self.port)]
+        command = [sys.executable, "-c", SERVER, str(self.port), "apart" if apart else "one"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.client = ModbusTcpClient("127.0.0.1", port=self.port, timeout=20)
         while not self.client.connect():

@@ -84,7 +84,7 @@ def test_device_that_is_away_is_an_error_and_comes_back(server: Server) -> None:
 
 
 def test_registers_that_are_not_there_are_an_error(device: ModbusDevice) -> None:
-    with pytest.raises(DriverError, match="registers 60000 to 60001 cannot be read"):
+    with pytest.raises(DriverError, match="input 60000 to 60001 cannot be read"):
         device.read("input", 60_000, 2)
 
 

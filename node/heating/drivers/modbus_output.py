@@ -1,0 +1,123 @@
+"""What a Modbus device is told: a boiler's limit or setpoint, a relay, a pump; bounded, read back, and safe without us.
+
+Values are written in a thread, and only where the device says something else: memories of small controllers wear out.
+What it says afterwards is compared; a device that does not do as it was told is an alarm, and is told again and again.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import trio
+
+from .interface import Allowed, DriverError, PowerActuator, SafeWrite
+from .modbus import ModbusDevice
+from .register_map import Output
+
+# Of the requests that a watchdog sends; any number will do.
+_TRANSACTION = 0x4845
+_WRITE_COIL, _WRITE_REGISTER, _WRITE_REGISTERS = 5, 6, 16
+
+
+class ModbusOutput(PowerActuator):
+    """name: in the register map.  now_s: of a clock that never goes back.  period_s: between two looks."""
+
+    def __init__(
+        self, device: ModbusDevice, name: str, output: Output, now_s: Callable[[], float], period_s: float = 5.0
+    ) -> None:
+        self._device = device
+        self._name = name
+        self._output = output
+        self._now_s = now_s
+        self._period_s = period_s
+        self._allowed: Allowed | None = None
+        self._wake = trio.Event()
+        self._on = False
+        self._off_since_s: float | None = None
+        self._problem = ""
+
+    @property
+    def problem(self) -> str:
+        return self._problem
+
+    def apply(self, allowed: Allowed) -> None:
+        self._allowed = allowed
+        self._wake.set()
+
+    def release(self) -> None:
+        self.settle(self._output.safe)
+
+    def safe_writes(self) -> tuple[SafeWrite, ...]:
+        return (SafeWrite(self._device.address, self._request(self._output.safe).hex(), device=True),)
+
+    async def run(self) -> None:
+        while True:
+            self._wake = trio.Event()
+            if self._allowed is not None:
+                value = self.value(self._allowed, self._now_s())
+                try:
+                    # Not left behind: what is released afterwards has to be the last word.
+                    await trio.to_thread.run_sync(self.settle, value)
+                except DriverError as error:
+                    self._problem = str(error)
+                else:
+                    self._problem = ""
+            with trio.move_on_after(self._period_s):
+                await self._wake.wait()
+
+    def value(self, allowed: Allowed, now_s: float) -> float:
+        """What the device is to be told now, within the output's bounds."""
+        output = self._output
+        match output.follows:
+            case "watts":
+                value = allowed.watts
+            case "percent":
+                value = 100 * allowed.share
+            case "setpoint":
+                value = allowed.setpoint_c
+            case _:
+                value = float(self._switched(allowed.share > 0, now_s))
+        return min(output.high, max(output.low, value))
+
+    def settle(self, value: float) -> None:
+        """The device says this value. Blocks, some seconds at most. Raises DriverError if it does not."""
+        wanted = self._output.words(value)
+        if self._read() == wanted:
+            return
+        self._write(wanted)
+        found = self._read()
+        if found != wanted:
+            raise DriverError(f"{self._name}: was told {value:g}, and says {self._output.quantity.value(found):g}")
+
+    def _switched(self, wanted: bool, now_s: float) -> bool:
+        """Off at once but for a pump's overrun; on again only after hold_s."""
+        output = self._output
+        if wanted:
+            held = self._off_since_s is not None and now_s - self._off_since_s < output.hold_s
+            if self._on or not held:
+                self._on, self._off_since_s = True, None
+                return True
+        if self._on:
+            self._on, self._off_since_s = False, now_s
+        ran_s = None if self._off_since_s is None else now_s - self._off_since_s
+        return output.follows == "pump" and ran_s is not None and ran_s < output.overrun_s
+
+    def _read(self) -> list[int]:
+        quantity = self._output.quantity
+        return self._device.read(quantity.table, quantity.register, quantity.count)
+
+    def _write(self, words: list[int]) -> None:
+        self._device.write(self._output.table, self._output.register, words, single=self._output.single)
+
+    def _request(self, value: float) -> bytes:
+        """A whole frame, for whoever has no library."""
+        output, words = self._output, self._output.words(value)
+        if output.table == "coil":
+            pdu = struct.pack(">BHH", _WRITE_COIL, output.register, 0xFF00 if words[0] else 0)
+        elif output.single:
+            pdu = struct.pack(">BHH", _WRITE_REGISTER, output.register, words[0])
+        else:
+            pdu = struct.pack(">BHHB", _WRITE_REGISTERS, output.register, len(words), 2 * len(words))
+            pdu += b"".join(word.to_bytes(2, "big") for word in words)
+        return struct.pack(">HHHB", _TRANSACTION, 0, len(pdu) + 1, self._device.unit) + pdu

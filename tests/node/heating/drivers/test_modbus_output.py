@@ -1,0 +1,198 @@
+"""Telling a Modbus device, at a real server in a process of its own: bounded, read back, safe when nobody controls."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hearthmesh.node.config import HeaterSettings
+from hearthmesh.node.heating.choose import hardware_of
+from hearthmesh.node.heating.commands import HeatCommands
+from hearthmesh.node.heating.control.power import PowerTable
+from hearthmesh.node.heating.control_settings import MachineTable, ModbusTable
+from hearthmesh.node.heating.drivers.interface import Allowed, DriverError
+from hearthmesh.node.heating.drivers.modbus import ModbusDevice
+from hearthmesh.node.heating.drivers.modbus_output import ModbusOutput
+from hearthmesh.node.heating.drivers.polled import PolledSensor
+from hearthmesh.node.heating.drivers.register_map import Output, load_register_map
+from hearthmesh.node.heating.local_time import LocalTime
+from hearthmesh.node.heating.machine import MachineHeater
+from hearthmesh.node.toml import ConfigError
+from tests.node.heating.drivers.modbus_server import Server
+
+MAP = load_register_map("plain-boiler")
+WARM = Allowed(watts=3200.0, share=0.8, cores=4.0, setpoint_c=21.5)
+COLD = Allowed(watts=20.0, share=0.0, cores=0.0, setpoint_c=7.0)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    made = Server(apart=True)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def device(server: Server) -> Iterator[ModbusDevice]:
+    made = ModbusDevice("127.0.0.1", server.port, 1)
+    yield made
+    made.close()
+
+
+def output(device: ModbusDevice, name: str) -> ModbusOutput:
+    return ModbusOutput(device, name, MAP.output(name), lambda: 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "expected"),
+    [
+        ("power_limit_w", ("holding", 10, 2), ([0, 3200], [0, 20], [0, 0])),
+        ("setpoint_c", ("holding", 12, 1), ([215], [70], [50])),
+        ("relay", ("coil", 0, 1), ([1], [0], [0])),
+    ],
+)
+def test_device_says_what_it_was_told_and_what_is_safe_afterwards(
+    device: ModbusDevice, name: str, place: tuple[str, int, int], expected: tuple[list[int], list[int], list[int]]
+) -> None:
+    made = output(device, name)
+    for allowed, words in zip((WARM, COLD), expected, strict=False):
+        made.settle(made.value(allowed, 0.0))
+        assert device.read(*place) == words
+    made.settle(made.value(WARM, 0.0))
+    made.release()
+    assert device.read(*place) == expected[-1]
+
+
+def test_device_that_does_otherwise_is_told_of(device: ModbusDevice) -> None:
+    """The boiler of the test has a limit of its own."""
+    made = output(device, "power_limit_w")
+    assert made.value(replace(WARM, watts=1e9), 0.0) == 20_000.0
+    with pytest.raises(DriverError, match="power_limit_w: was told 20000, and says 5000"):
+        made.settle(20_000.0)
+
+
+def test_value_that_somebody_else_changed_is_put_right(device: ModbusDevice, server: Server) -> None:
+    made = output(device, "power_limit_w")
+    made.settle(3200.0)
+    server.write(10, [0, 1])
+    made.settle(3200.0)
+    assert device.read("holding", 10, 2) == [0, 3200]
+
+
+def test_device_that_is_away_is_an_error() -> None:
+    with pytest.raises(DriverError, match="does not answer"):
+        output(ModbusDevice("127.0.0.1", 1, 1), "relay").settle(1.0)
+
+
+def test_relay_rests_before_it_comes_on_again_and_a_pump_runs_on(device: ModbusDevice) -> None:
+    relay, pump = output(device, "relay"), output(device, "pump")
+    story = [(0, WARM), (10, COLD), (11, WARM), (69, WARM), (70, WARM), (71, COLD)]
+    assert [relay.value(allowed, at_s) for at_s, allowed in story] == [1, 0, 0, 0, 1, 0]
+    story = [(0, COLD), (10, WARM), (20, COLD), (199, COLD), (200, COLD), (201, WARM)]
+    assert [pump.value(allowed, at_s) for at_s, allowed in story] == [0, 1, 1, 1, 0, 1]
+
+
+def test_limit_of_zero_watts_turns_the_relay_off(device: ModbusDevice) -> None:
+    assert output(device, "relay").value(replace(WARM, share=0.0), 0.0) == 0.0
+
+
+@given(
+    st.sampled_from(["int16", "uint16", "int32", "uint32", "float32", "float64"]),
+    st.sampled_from(["big", "little"]),
+    st.sampled_from([0.1, 1.0, 10.0]),
+    st.floats(0, 3000),
+)
+def test_value_that_is_written_is_the_one_that_is_read(kind: str, order: str, scale: float, value: float) -> None:
+    made = Output(register=0, follows="watts", high=3000.0, type=kind, word_order=order, scale=scale)
+    assert made.quantity.value(made.words(value)) == pytest.approx(value, abs=scale * 0.5001, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ('follows = "watts"\nhigh = 70_000.0', "uint16 cannot hold 70000"),
+        ('follows = "watts"\nhigh = 10.0\nlow = 20.0', "above high"),
+        ('follows = "watts"\nhigh = 10.0\nsafe = 20.0', "not from low to high"),
+        ('follows = "watts"\nhigh = 10.0\ntype = "float32"\nsingle = true', "not one register"),
+        ('follows = "wishes"\nhigh = 10.0', "follows"),
+    ],
+)
+def test_map_that_could_do_harm_is_refused(tmp_path: Path, lines: str, problem: str) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(f'name = "x"\n[outputs.limit]\nregister = 1\n{lines}\n')
+    with pytest.raises(ConfigError, match=problem):
+        load_register_map(str(path))
+    with pytest.raises(DriverError, match="no output valve; there are: power_limit_w, pump, relay, setpoint_c"):
+        MAP.output("valve")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(60):
+        while not condition():
+            await trio.sleep(0.02)
+
+
+async def test_heater_tells_its_boiler_and_says_when_that_does_otherwise(server: Server, device: ModbusDevice) -> None:
+    server.write(0, [195])
+    modbus = ModbusTable(
+        host="127.0.0.1", port=server.port, map="plain-boiler", outputs=("power_limit_w", "setpoint_c", "relay", "pump")
+    )
+    machine = MachineTable(sensor="modbus:supply_c", window="modbus:window", modbus=modbus)
+    settings = HeaterSettings(kind="machine", cores=4, watts_per_core=2000.0, idle_watts=100.0, machine=machine)
+    now_us = 0
+    hardware = hardware_of(settings, lambda: now_us / 1e6)
+    heater = MachineHeater(settings, hardware, PowerTable.linear(4, 2000.0), 0, local=LocalTime)
+
+    async def period(supply: int) -> None:
+        nonlocal now_us
+        server.write(0, [supply])
+        for sensor in hardware.read:
+            assert isinstance(sensor, PolledSensor)
+            await sensor.read()
+        now_us += 500_000
+        heater.advance(now_us, 0)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(heater.run)
+        await period(195)
+        await until(lambda: device.read("coil", 0, 2) == [1, 1])
+        # Half a kelvin below, at the proportional law's 8,000 W a kelvin, and the idle power.
+        await until(lambda: abs(device.read("holding", 10, 2)[1] - 4100) < 5)
+        assert device.read("holding", 12, 1) == [200]
+        await period(188)
+        await until(lambda: bool(heater.problems))
+        assert HeatCommands(heater).status()["alarms"] == ["power_limit_w: was told 8100, and says 5000"]
+        nursery.cancel_scope.cancel()
+    assert (device.read("coil", 0, 2), device.read("holding", 10, 3)) == ([0, 0], [0, 0, 50])
+
+
+# A node that beats once and then is killed.
+NODE = """
+import json, sys, time
+from hearthmesh.node.heating.drivers.interface import SafeWrite
+from hearthmesh.node.heating.guard import Guard
+guard = Guard(30.0, [SafeWrite(*each) for each in json.loads(sys.argv[1])])
+guard.beat(0.0)
+print("beats", flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_watchdog_tells_the_device_when_the_node_is_killed(device: ModbusDevice) -> None:
+    relay, limit, setpoint = (output(device, name) for name in ("relay", "power_limit_w", "setpoint_c"))
+    safe = [[each.where, each.text, each.device] for made in (relay, limit, setpoint) for each in made.safe_writes()]
+    for made in (relay, limit, setpoint):
+        made.settle(made.value(WARM, 0.0))
+    command = [sys.executable, "-c", NODE, json.dumps(safe)]
+    node = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert node.stdout is not None and node.stdout.readline() == "beats\n"
+    node.kill()
+    node.communicate()
+    await until(lambda: (device.read("coil", 0, 1), device.read("holding", 10, 3)) == ([0], [0, 0, 50]))
