@@ -93,7 +93,7 @@ class Node:
         self.loads = LoadMeter()
         self.heat = HeatCommands(self.heater, self.loads)
         self.heat.on_change = lambda: self._told.set()
-        self._told = trio.Event()
+        self._told, self._turned = trio.Event(), trio.Event()
         self.burner = Burner()
         self.wasm, self.native = self._executors()
         self.usage = TaskUsage(self._task_pids)
@@ -337,6 +337,8 @@ class Node:
                 monotonic_us(), used_us, self.burner.cpu_us(), lacks_work=lacks_work or lacked_work
             )
             self._burn()
+            turned, self._turned = self._turned, trio.Event()
+            turned.set()
             if self.history is not None:
                 self.history.meter(self.heater.meter, monotonic_us())
             for executor in (self.wasm, self.native):
@@ -416,7 +418,13 @@ class Node:
             return {"events": self._events_after(after), "next": self._event_count}
 
         async def heat(request: dict[str, Any]) -> dict[str, Any]:
-            return self.heat.run(request)
+            answer = self.heat.run(request)
+            if request.get("what") == "status":
+                return answer
+            # What came of it, not what was before.
+            with trio.move_on_after(2 * CONTROL_INTERVAL_S):
+                await self._turned.wait()
+            return {"heat": self.heat.status()}
 
         async def trust(request: dict[str, Any]) -> dict[str, Any]:
             node = node_id_from_text(str(request["node"]))

@@ -179,6 +179,10 @@ def _seen(heat: dict[str, Any]) -> str:
     return at_home + (", a window is open" if heat["window_open"] else "")
 
 
+def _energy(joules: float) -> str:
+    return f"{joules / 3.6e6:.2f} kWh" if joules >= 3.6e6 else f"{joules / 3600:.2f} Wh"
+
+
 def _show(heat: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(heat)
@@ -192,7 +196,7 @@ def _show(heat: dict[str, Any], as_json: bool) -> None:
         ("sink", f"{seen} of {heat['setpoint_c']:g} °C ({heat['reason']}), by the {heat['goes_by']}"),
         ("mode", f"{heat['mode']}, {heat['heats']}, {heat['season']}{_seen(heat)}"),
         ("power", f"{heat['granted_w']:g} W of {heat['capacity_w']:g} W; {tasks}"),
-        ("energy", ", ".join(f"{joules / 3.6e6:.3f} kWh {whose}" for whose, joules in heat["energy_j"].items())),
+        ("energy", ", ".join(f"{_energy(joules)} {whose}" for whose, joules in heat["energy_j"].items())),
         ("limit", limited),
         (
             "learnt",

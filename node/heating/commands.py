@@ -103,12 +103,16 @@ class HeatCommands:
 
     def status(self) -> dict[str, Any]:
         """What is wanted, and why; for `hearth heat status` and the node's own. Empty where nothing is heated."""
-        heater, decision, thermostat = self._heater, self._heater.decision, self._heater.thermostat
-        if decision is None or thermostat is None:
+        heater, decision, inputs = self._heater, self._heater.decision, self._heater.inputs()
+        thermostat, observed = heater.thermostat, heater.observed
+        if decision is None or thermostat is None or inputs is None or observed is None:
             return {}
         estimate = thermostat.estimate
         return {
+            "at_s": round(inputs.now_s, 3),
             "temperature_c": _rounded(decision.believed.temperature_c, 3),
+            "outside_c": _rounded(inputs.outside_c, 2),
+            "surface_c": _rounded(inputs.surface_c, 2),
             "setpoint_c": round(decision.target.setpoint_c, 2),
             "reason": decision.target.reason.value,
             "mode": thermostat.wished.value,
@@ -117,15 +121,18 @@ class HeatCommands:
             "request_w": round(decision.request_w, 1),
             "granted_w": round(decision.granted_w, 1),
             "capacity_w": round(heater.reading().capacity_w, 1),
+            "power_w": round(inputs.power_w, 1),
+            "measured": heater.measured,
             "limit_w": round(decision.limit.limit_w, 1),
             "limit_reason": decision.limit.reason,
             "slots": decision.work.slots,
-            "duty": round(decision.work.duty, 3),
+            "duty": round(heater.duty, 3),
             "burn_cores": round(heater.burn_load, 3),
             "energy_j": self._energy_j(),
+            "zone_mates": len(inputs.others),
             "season": decision.season.value,
             "window_open": decision.window_open,
-            "present": heater.observed.found(What.PRESENCE) if heater.observed is not None else None,
+            "present": observed.found(What.PRESENCE),
             "alarms": [*decision.alarms, *heater.problems],
             "learnt": {
                 "resistance_k_per_w": estimate.resistance_k_per_w,

@@ -113,6 +113,9 @@ def _climate(topics: Topics, low_c: float, high_c: float) -> dict[str, Any]:
 _SENSORS: Mapping[str, tuple[str, str | None, str | None, str | None]] = {
     "temperature_c": ("Temperature", "temperature", "°C", "measurement"),
     "setpoint_c": ("Setpoint", "temperature", "°C", "measurement"),
+    "outside_c": ("Outside", "temperature", "°C", "measurement"),
+    "surface_c": ("Surface", "temperature", "°C", "measurement"),
+    "power_w": ("Power", "power", "W", "measurement"),
     "granted_w": ("Heat granted", "power", "W", "measurement"),
     "request_w": ("Heat requested", "power", "W", "measurement"),
     "limit_w": ("Power limit", "power", "W", "measurement"),
@@ -164,8 +167,11 @@ def state_payload(status: Mapping[str, Any], energy_uj: int, useful_uj: int) -> 
             "mode": mode,
             "preset": wish if wish in PRESETS else NO_PRESET,
             "action": "heating" if granted_w > 0 else "off" if mode == "off" else "idle",
-            "temperature_c": None if status["temperature_c"] is None else round(status["temperature_c"], 2),
+            "temperature_c": _rounded(status["temperature_c"]),
             "setpoint_c": status["setpoint_c"],
+            "outside_c": _rounded(status["outside_c"]),
+            "surface_c": _rounded(status["surface_c"]),
+            "power_w": round(status["power_w"]),
             "granted_w": round(granted_w),
             "request_w": round(status["request_w"]),
             "limit_w": round(status["limit_w"]),
@@ -186,6 +192,10 @@ def state_payload(status: Mapping[str, Any], energy_uj: int, useful_uj: int) -> 
             "present": {True: "ON", False: "OFF", None: "None"}[status["present"]],
         }
     )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
 
 
 def obey(topics: Topics, commands: HeatCommands, topic: str, payload: bytes) -> None:

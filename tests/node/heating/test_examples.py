@@ -8,6 +8,7 @@ from hearthmesh.node.config import NodeConfig, load_node_config
 from hearthmesh.node.heating.assembly import thermostat_settings
 from hearthmesh.node.heating.control.power import PowerTable
 from hearthmesh.node.heating.control.thermostat import Inputs, Thermostat
+from hearthmesh.node.heating.drivers.register_map import load_register_map
 
 HEATERS = Path(__file__).parents[3] / "examples" / "heaters"
 
@@ -30,5 +31,8 @@ def test_example_is_read_and_makes_a_thermostat(path: Path, tmp_path: Path) -> N
 def test_the_three_are_what_they_say(tmp_path: Path) -> None:
     room, rack, laptop = (loaded(f"{name}.toml", tmp_path) for name in ("room-radiator", "boiler-rack", "laptop"))
     assert room.heater.machine.second_sensor and room.heater.schedule.week
+    assert room.heater.burn.enabled and room.heater.mqtt.window_topics
+    bundled = load_register_map(rack.heater.machine.modbus.map).outputs
+    assert set(rack.heater.machine.modbus.outputs) <= set(bundled)
     assert rack.heater.year_round and rack.node.relay_service and rack.heater.sink == "pool"
     assert (laptop.heater.kind, laptop.node.roles, laptop.execution.nice) == ("none", ("worker",), 19)
