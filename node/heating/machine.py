@@ -53,7 +53,7 @@ class Hardware:
     close: Callable[[], None] = lambda: None
 
     @property
-    def read(self) -> list[Sensor]:
+    def to_read(self) -> list[Sensor]:
         """All that has to be read."""
         others = (self.outside, self.surface, self.presence, self.window)
         return [*self.sensors, *self.background, *(sensor for sensor in others if sensor is not None)]
@@ -124,7 +124,7 @@ class MachineHeater:
         hardware = self._hardware
         try:
             async with trio.open_nursery() as nursery:
-                for sensor in hardware.read:
+                for sensor in hardware.to_read:
                     nursery.start_soon(sensor.run)
                 for actuator in hardware.actuators:
                     nursery.start_soon(actuator.run)

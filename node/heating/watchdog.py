@@ -42,6 +42,9 @@ def watch(pipe: int, node: int, limit_s: float, safe: Safe) -> None:
             continue
         told = os.read(pipe, READ_BYTES)
         if told.endswith(LEAVING):
+            if tripped is not None:
+                # It only took long to let go of its devices.
+                tripped.undo()
             return
         if not told:
             if tripped is None:

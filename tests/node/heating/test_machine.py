@@ -41,8 +41,7 @@ class Bench:
         self.linux = linux
 
     async def read(self) -> None:
-        hardware = self.hardware
-        for sensor in (*hardware.sensors, *hardware.background, hardware.outside, hardware.surface):
+        for sensor in self.hardware.to_read:
             if isinstance(sensor, PolledSensor):
                 await sensor.read()
 

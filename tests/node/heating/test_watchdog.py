@@ -108,6 +108,17 @@ async def test_node_that_leaves_in_order_leaves_all_as_it_is(
     assert actuator.read_text() == "90000000"
 
 
+async def test_node_that_takes_long_to_leave_leaves_all_as_it_is(
+    node: Callable[[str], tuple[subprocess.Popen[str], int, int]], actuator: Path
+) -> None:
+    """It does not beat any more, so the watchdog acts; then it says that it leaves."""
+    process, _, watchdog = node("step")
+    await until(lambda: actuator.read_text() == "12500000")
+    process.communicate("leave\n")
+    await until(lambda: state(watchdog) in ("Z", "gone"))
+    assert actuator.read_text() == "90000000"
+
+
 async def test_signals_to_the_whole_terminal_do_not_end_the_watchdog(
     node: Callable[[str], tuple[subprocess.Popen[str], int, int]], actuator: Path
 ) -> None:

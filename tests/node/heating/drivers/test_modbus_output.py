@@ -153,7 +153,7 @@ async def test_heater_tells_its_boiler_and_says_when_that_does_otherwise(server:
     async def period(supply: int) -> None:
         nonlocal now_us
         server.write(0, [supply])
-        for sensor in hardware.read:
+        for sensor in hardware.to_read:
             assert isinstance(sensor, PolledSensor)
             await sensor.read()
         now_us += 500_000
