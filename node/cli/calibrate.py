@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # A meter that does not answer within this time is not there.
 METER_WAIT_S = 10.0
+# Less of their cores than this, and the watts are those of a machine that did something else.
+GOT_LEAST = 0.9
 
 
 def calibrate(
@@ -107,8 +109,13 @@ def _tell_step(cores: int, watts: float) -> None:
 def _show(found: Calibration, idle_watts: float, path: Path, as_json: bool) -> None:
     if as_json:
         steps = [{"cores": step.cores, "watts": round(step.watts, 3)} for step in found.table.steps]
-        print_json({"measured": found.table.measured, "idle_w": found.idle_w, "steps": steps})
+        got_percent = round(100 * found.got, 1)
+        print_json(
+            {"measured": found.table.measured, "idle_w": found.idle_w, "got_percent": got_percent, "steps": steps}
+        )
         return
+    if found.got < GOT_LEAST:
+        say(f"the machine was busy: cores gave {found.got:.0%} of their time; do it again when it is at rest")
     if found.idle_w is not None:
         say(f"idle {found.idle_w:.1f} W; it takes the place of heater.idle_watts, {idle_watts:g} W")
     say(f"{path}: {'measured' if found.table.measured else 'estimated, there is no meter'}")

@@ -117,7 +117,7 @@ def heat_reading(
         slots=decision.work.slots,
         horizon_wh=horizon_wh if wants else 0.0,
         watts_per_slot=table.capacity_w / table.cores,
-        useful=decision.believed.temperature_c is not None and temperature_c <= limit_c,
+        useful=decision.believed.temperature_c is not None and temperature_c <= limit_c and not decision.floored,
         sink=sink,
         temperature_c=temperature_c,
     )

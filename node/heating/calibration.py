@@ -32,10 +32,14 @@ class Load(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """idle_w: with no core busy; None where nothing measures it.  table: above that."""
+    """idle_w: with no core busy; None where nothing measures it.  table: above that.
+
+    got: the least share of a step's cores that its processes got; not kept in the file.
+    """
 
     table: PowerTable
     idle_w: float | None
+    got: float = 1.0
 
 
 async def calibrate(
@@ -55,6 +59,7 @@ async def calibrate(
     tell: after each step, the number of busy cores and the watts above idle. Raises DriverError.
     """
     idle_w: float | None = None
+    got = 1.0
     steps: list[PowerStep] = []
     for busy in range(cores + 1):
         load.set(busy)
@@ -70,11 +75,12 @@ async def calibrate(
             idle_w = watts if meter is not None else None
             tell(0, 0.0)
             continue
+        got = min(got, cpu_us / (busy * elapsed_us))
         least_w = (steps[-1].watts if steps else 0.0) + STEP_LEAST_W
         steps.append(PowerStep(busy, max(least_w, watts - (idle_w or 0.0)), meter is not None))
         tell(busy, steps[-1].watts)
     load.set(0)
-    return Calibration(PowerTable(steps), idle_w)
+    return Calibration(PowerTable(steps), idle_w, got)
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:

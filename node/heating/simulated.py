@@ -193,6 +193,8 @@ class SimulatedHeater:
         sink_s = duration_us / _SECOND_US * self._settings.time_scale
         weather, setpoint_c = self.weather, self.target_c
         share = self.sink.seconds_below(self.limit_c, power_w, weather, sink_s) / sink_s
+        if self.decision.floored:
+            share = 0.0
         self.discomfort_k_s += self.sink.discomfort_k_s(setpoint_c, power_w, weather, sink_s)
         self.sink.step(power_w, weather, sink_s)
         self._sink_s += sink_s

@@ -95,6 +95,11 @@ class Decision:
     heat_load: float = 0.0
     alarms: tuple[str, ...] = field(default=())
 
+    @property
+    def floored(self) -> bool:
+        """Summer's floor runs though nothing is wanted: waste, also inside the band."""
+        return self.granted_w > 0 and self.deficit_w <= 0
+
 
 class Thermostat:
     """Call `update` each control period, and `wish` in between; the next update obeys it."""

@@ -18,6 +18,7 @@ from ..observed import What, parse_observed
 PAYLOAD_BYTES_MAX = 256
 ONLINE, OFFLINE = "online", "offline"
 MODES = ("auto", "heat", "off")
+COMMANDS = ("mode", "temperature", "preset", "limit", "tempo")
 PRESETS = (Wish.COMFORT.value, Wish.ECO.value, Wish.AWAY.value, Wish.BOOST.value)
 # Home Assistant's own word for "no preset".
 NO_PRESET = "none"
@@ -49,12 +50,12 @@ class Topics:
         return f"{self.base}/{self.device}/state"
 
     def command(self, what: str) -> str:
-        """what: "mode", "temperature", "preset", "presence" or "window"."""
+        """what: one of COMMANDS, "presence" or "window"."""
         return f"{self.base}/{self.device}/set/{what}"
 
     @property
     def commands(self) -> tuple[str, ...]:
-        return tuple(self.command(what) for what in ("mode", "temperature", "preset"))
+        return tuple(self.command(what) for what in COMMANDS)
 
     @property
     def observations(self) -> dict[str, What]:
@@ -223,5 +224,23 @@ def obey(topics: Topics, commands: HeatCommands, topic: str, payload: bytes) -> 
         if not math.isfinite(setpoint_c):
             raise ValueError(f"no temperature {text[:40]!r}")
         commands.wish(Wish.MANUAL.value, setpoint_c)
+    elif topic == topics.command("limit"):
+        commands.run(_limit_request(text))
+    elif topic == topics.command("tempo"):
+        colour, _, days = text.partition(" ")
+        commands.tempo(colour, int(days) if days.isdecimal() and len(days) == 1 else 0 if not days else -1)
     else:
         raise ValueError(f"no such topic: {topic[:80]}")
+
+
+def _limit_request(text: str) -> dict[str, Any]:
+    if text == "none":
+        return {"what": "no-limit"}
+    try:
+        found = json.loads(text)
+        numbers = {key: float(found[key]) for key in ("watts", "for_s", "in_s") if key in found}
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        raise ValueError(f"no limit {text[:40]!r}") from None
+    if not {"watts", "for_s"} <= set(numbers):
+        raise ValueError("a limit needs watts and for_s")
+    return {"what": "limit"} | numbers

@@ -24,6 +24,7 @@ class Bench:
         self.cores = 0
         self.cpu = 0
         self.energy = 0
+        self.free = 1.0
 
     def set(self, cores: int) -> None:
         self.cores = cores
@@ -36,7 +37,7 @@ class Bench:
 
     async def wait(self, seconds: float) -> None:
         self.now_s += seconds
-        self.cpu += round(self.cores * seconds * 1e6)
+        self.cpu += round(self.free * self.cores * seconds * 1e6)
         self.energy += round((30 + sum([40, 25, 0][: self.cores])) * seconds * 1e6)
 
 
@@ -55,7 +56,16 @@ async def test_meter_tells_each_step_above_idle() -> None:
     assert found.idle_w == pytest.approx(30.0)
     assert [round(step.watts, 2) for step in found.table.steps] == [40.0, 65.0, 65.0]
     assert found.table.measured
-    assert bench.cores == 0
+    assert (bench.cores, found.got) == (0, 1.0)
+
+
+async def test_machine_that_did_something_else_is_told_of() -> None:
+    bench = Bench()
+    bench.free = 0.4
+    found = await calibrate(
+        bench, None, cores=2, watts_per_core=15.0, settle_s=0, measure_s=10, now_s=lambda: bench.now_s, wait=bench.wait
+    )
+    assert found.got == pytest.approx(0.4)
 
 
 async def test_without_a_meter_it_is_estimated_and_says_so() -> None:

@@ -48,6 +48,9 @@ def test_every_entity_finds_its_value_in_the_state() -> None:
         ("preset", "none", {"mode": "auto", "preset": "none"}),
         ("temperature", "21.5", {"mode": "heat", "preset": "none", "action": "heating", "setpoint_c": 21.5}),
         ("temperature", "99", {"setpoint_c": 25.0}),
+        ("limit", '{"watts": 15, "for_s": 600}', {"limit_w": 15}),
+        ("limit", "none", {"limit_w": 40}),
+        ("tempo", "red", {"mode": "auto"}),
         ("window", "open", {"window": "ON", "setpoint_c": 7.0}),
         ("window", '{"contact": true}', {"window": "OFF", "setpoint_c": 20.0}),
         ("presence", "not_home", {"present": "OFF"}),
@@ -71,3 +74,23 @@ def test_payload_of_anything_is_obeyed_or_refused(topic: str, payload: bytes) ->
     found = state(heater, commands)
     assert found["mode"] in MODES
     assert found["preset"] in (*PRESETS, "none")
+
+
+@pytest.mark.parametrize(
+    ("what", "payload", "problem"),
+    [
+        ("limit", "lots", "no limit 'lots'"),
+        ("limit", '{"watts": 5}', "needs watts and for_s"),
+        ("limit", '{"watts": [], "for_s": 3}', "no limit"),
+        ("limit", "[1]", "needs watts and for_s"),
+        ("limit", '{"watts": -5, "for_s": 3}', "0 W or more"),
+        ("tempo", "red 9", "0 to 7 days"),
+        ("tempo", "red soon", "0 to 7 days"),
+        ("tempo", "green", "no colour 'green'"),
+        ("window", "ajar", "neither yes nor no"),
+    ],
+)
+def test_command_that_makes_no_sense_is_refused_with_its_problem(what: str, payload: str, problem: str) -> None:
+    _, commands = heated()
+    with pytest.raises(ValueError, match=problem):
+        obey(TOPICS, commands, TOPICS.command(what), payload.encode())

@@ -151,13 +151,17 @@ async def test_warm_summer_leaves_its_floor_and_winter_nothing(linux: FakeLinux)
     assert (reading.deficit_w < 0, reading.useful, reading.horizon_wh) == (True, False, 0.0)
     await bench.second(10, busy=1)
     assert bench.heater.meter.work_useful_uj == 0
+    # Inside the band too: it asks for work, as for heat that is of no use.
+    linux.write(SENSOR, "20200")
+    await bench.second(60)
+    assert (bench.heater.reading().slots, bench.heater.reading().useful) == (2, False)
     linux.write("sys/class/hwmon/hwmon10/temp3_input", "-5000")
     cold = Bench(linux, chosen)
     await cold.second()
     assert cold.heater.reading().slots == 0
 
 
-async def test_limit_from_the_grid_and_a_red_day_reach_the_hardware(bench: Bench, linux: FakeLinux) -> None:
+async def test_limit_from_the_grid_its_rebound_and_its_floor_reach_the_hardware(bench: Bench, linux: FakeLinux) -> None:
     linux.write(SENSOR, "18000")
     commands = HeatCommands(bench.heater)
     await bench.second()
