@@ -302,7 +302,17 @@ def texts(setting: Setting) -> st.SearchStrategy[str]:
         return st.sampled_from(key.choices)
     if key.check is None or key.check.__name__ == "check_environment_value":
         return st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n"), max_size=8)
-    samples = ["/ip4/0.0.0.0/tcp/0", PEER, PEER_ID, "/bin", "mon-fri 06:30 20.5", "w1:28-01", "topic", 'plain "é\\']
+    samples = [
+        "/ip4/0.0.0.0/tcp/0",
+        PEER,
+        PEER_ID,
+        "/bin",
+        "mon-fri 06:30 20.5",
+        "w1:28-01",
+        "file:/x",
+        "topic",
+        'plain "é\\',
+    ]
     return st.sampled_from([sample for sample in samples if len(sample) <= key.length and passes(setting, sample)])
 
 
