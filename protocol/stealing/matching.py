@@ -59,6 +59,12 @@ def fit(work: Work, ask: Ask) -> Fit:
     return Fit.TOO_LONG
 
 
+def standing(work: Work) -> tuple[int, bool]:
+    """Sorts work that lies at different victims, what goes first first: a thief takes of the best that it knows of, and
+    of equals by how much there is. The begin of `preference`."""
+    return (-work.priority, not work.at_risk)
+
+
 def preference(work: Work, ask: Ask) -> tuple[int, ...]:
     """Sorts a victim's jobs for one thief, the best first.
 
@@ -69,8 +75,7 @@ def preference(work: Work, ask: Ask) -> tuple[int, ...]:
     octave = (work.task_us // SHORT_US).bit_length()
     steady = is_steady(ask.longest_us)
     return (
-        -work.priority,
-        not work.at_risk,
+        *standing(work),
         work.deadline_us or 1 << 62,
         work.job not in ask.has,
         -octave if steady else octave,

@@ -16,17 +16,18 @@ _US_PER_HOUR = 3_600_000_000
 def is_at_risk(*, now_us: int, created_us: int, deadline_us: int, done: int, tasks: int, elapsed_us: int) -> bool:
     """Whether a job will miss its deadline at the rate so far.
 
-    now_us, created_us, deadline_us: on one clock; deadline_us 0: none.  done of tasks, in elapsed_us of work on it.
-    While nothing is done, half of the time must not be over.
+    now_us, created_us, deadline_us: on one clock; deadline_us 0: none.  done of tasks, in elapsed_us since it came.
+    Not in the first half of its time: until then it may just wait for others that are due sooner. After that it is if
+    nothing is done yet.
     """
     if deadline_us <= 0 or done >= tasks:
         return False
     left_us = deadline_us - now_us
     if left_us <= 0:
         return True
-    if done <= 0:
-        return now_us - created_us > left_us
-    return elapsed_us * (tasks - done) * MARGIN > left_us * done
+    if now_us - created_us <= left_us:
+        return False
+    return done <= 0 or elapsed_us * (tasks - done) * MARGIN > left_us * done
 
 
 def pays(*, price_micro: int, limit_micro: int, priority: int, at_risk: bool) -> bool:

@@ -12,13 +12,20 @@ HOUR_US = 60 * MINUTE_US
 def test_a_job_is_late_when_the_rest_at_this_rate_takes_longer_than_there_is() -> None:
     # 30 of 100 tasks in half an hour: the other 70 need 70 minutes, and 87.5 with the margin.
     def late(left_minutes: int) -> bool:
-        now_us = 30 * MINUTE_US
+        now_us = 120 * MINUTE_US
         deadline_us = now_us + left_minutes * MINUTE_US
         return is_at_risk(
             now_us=now_us, created_us=0, deadline_us=deadline_us, done=30, tasks=100, elapsed_us=30 * MINUTE_US
         )
 
     assert [late(minutes) for minutes in (87, 88)] == [True, False]
+
+
+def test_what_waits_in_the_first_half_of_its_time_is_not_late_however_slow_it_was() -> None:
+    def late(now_us: int) -> bool:
+        return is_at_risk(now_us=now_us, created_us=0, deadline_us=HOUR_US, done=1, tasks=100, elapsed_us=now_us)
+
+    assert [late(30 * MINUTE_US), late(31 * MINUTE_US)] == [False, True]
 
 
 def test_while_nothing_is_done_half_of_the_time_must_be_left() -> None:
