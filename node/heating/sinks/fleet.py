@@ -8,6 +8,7 @@ rounding.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -72,6 +73,36 @@ class Fleet:
             found[index] = sink.temperature_c(weathers[self._sites[index]], float(powers_w[index]))
         return found
 
+    def wanted_j(
+        self, targets_c: Floats, weathers: Sequence[Weather], horizon_s: float, powers_max_w: Floats
+    ) -> Floats:
+        """Heat of the constant power that ends the horizon at the target, from 0 to the most; 0 where none is wanted.
+
+        powers_max_w: finite, >= 0.
+        """
+        found = np.zeros(self._count)
+        for group in self._groups:
+            without_c = group.after_c(group.inputs(weathers, self._sites, np.zeros(self._count)), horizon_s)
+            with_c = group.after_c(group.inputs(weathers, self._sites, powers_max_w), horizon_s)
+            most_w, rise_k = powers_max_w[group.indices], with_c - without_c
+            share = np.divide(targets_c[group.indices] - without_c, rise_k, out=np.zeros_like(rise_k), where=rise_k > 0)
+            found[group.indices] = np.clip(share, 0.0, 1.0) * most_w * group.wants * horizon_s
+        for index, sink in self._singles.items():
+            weather = weathers[self._sites[index]]
+            found[index] = sink.wanted_j(float(targets_c[index]), weather, horizon_s, float(powers_max_w[index]))
+        return found
+
+    def after_c(self, weathers: Sequence[Weather], powers_w: Floats, duration_s: float) -> Floats:
+        """The controlled temperatures after a step to come; nothing changes."""
+        found = np.empty(self._count)
+        for group in self._groups:
+            found[group.indices] = group.after_c(group.inputs(weathers, self._sites, powers_w), duration_s)
+        for index, single in self._singles.items():
+            sink, weather = single.copy(), weathers[self._sites[index]]
+            sink.step(float(powers_w[index]), weather, duration_s)
+            found[index] = sink.temperature_c(weather.later(duration_s), float(powers_w[index]))
+        return found
+
     def step(self, powers_w: Floats, weathers: Sequence[Weather], duration_s: float) -> FleetFlows:
         """powers_w: one a sink. Raises ValueError for a wrong number of them, or one that is no power."""
         if powers_w.shape != (self._count,) or not np.isfinite(powers_w).all() or not 0 < duration_s < float("inf"):
@@ -102,6 +133,7 @@ class _Group:
     indices_list: list[int]
     sinks: list[HeatSink]
     indices: NDArray[np.intp] = field(init=False)
+    wants: Floats = field(init=False)
 
     def __post_init__(self) -> None:
         self.indices = np.asarray(self.indices_list, dtype=np.intp)
@@ -116,10 +148,21 @@ class _Group:
         self._capacities = np.array([c.capacities_j_per_k for c in circuits])
         self._controlled = np.array([sink.model.controlled for sink in self.sinks])
         self._shares = np.array([drive.heater_shares for drive in drives])
+        self.wants = np.array([float(sink.model.wants_heat) for sink in self.sinks])
         self._integrals: dict[float, tuple[Floats, Floats]] = {}
+        self._seen: tuple[tuple[Weather, ...], Floats, Floats] | None = None
 
     def inputs(self, weathers: Sequence[Weather], sites: NDArray[np.intp], powers_w: Floats) -> tuple[Floats, Floats]:
-        """Of each sink: boundary temperature and watts into each node, and its gains; told once a model and weather."""
+        """Of each sink: boundary temperature and watts into each node, and its gains."""
+        boundaries_c, gains_w = self._surroundings(weathers, sites)
+        watts = gains_w + self._shares * powers_w[self.indices][:, None]
+        return np.concatenate([boundaries_c[:, None], watts], axis=1), gains_w.sum(axis=1)
+
+    def _surroundings(self, weathers: Sequence[Weather], sites: NDArray[np.intp]) -> tuple[Floats, Floats]:
+        """Boundaries and gains; told once a model and weather, and again only when another weather is given."""
+        seen = self._seen
+        if seen is not None and len(seen[0]) == len(weathers) and all(map(operator.is_, seen[0], weathers)):
+            return seen[1], seen[2]
         drives: dict[tuple[int, int], tuple[float, Sequence[float]]] = {}
         boundaries, gains = [], []
         for index, sink in zip(self.indices_list, self.sinks, strict=True):
@@ -130,8 +173,18 @@ class _Group:
             boundary_c, gains_w = drives[key]
             boundaries.append(boundary_c)
             gains.append(gains_w)
-        watts = np.array(gains) + self._shares * powers_w[self.indices][:, None]
-        return np.concatenate([np.array(boundaries)[:, None], watts], axis=1), np.array(gains).sum(axis=1)
+        self._seen = (tuple(weathers), np.array(boundaries), np.array(gains))
+        return self._seen[1], self._seen[2]
+
+    def after_c(self, inputs: tuple[Floats, Floats], duration_s: float) -> Floats:
+        """The controlled temperatures after a step that is only thought of."""
+        zero_c, vector = self._from_zero(inputs[0])
+        count = self._x.shape[1]
+        states = vector[:, :count]
+        if count:
+            rates = np.einsum("sij,sj->si", self._rates, vector)
+            states = states + np.einsum("sij,sj->si", self._integrals_of(duration_s)[0], rates)
+        return zero_c + self._controlled_of(vector, states)
 
     def controlled_c(self, inputs: tuple[Floats, Floats]) -> Floats:
         zero_c, vector = self._from_zero(inputs[0])

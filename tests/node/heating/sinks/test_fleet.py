@@ -43,6 +43,38 @@ def test_fleet_does_what_each_sink_does_alone(
         assert found_c[index] == pytest.approx(expected_c, rel=1e-9, abs=1e-8)
 
 
+@given(
+    st.lists(st.tuples(models, temperatures, temperatures, st.floats(1, 1e5)), min_size=1, max_size=5),
+    weathers,
+    st.floats(60.0, 4000.0),
+)
+@settings(max_examples=25, deadline=None)
+def test_fleet_foresees_what_each_sink_does(
+    drawn: list[tuple[object, float, float, float]], weather: Weather, horizon_s: float
+) -> None:
+    sinks = [HeatSink(model, start_c) for model, start_c, _, _ in drawn]  # type: ignore[arg-type]
+    targets_c, powers_w = np.array([each[2] for each in drawn]), np.array([each[3] for each in drawn])
+    fleet = Fleet(sinks)
+    before_c = fleet.temperatures_c([weather], powers_w)
+    wanted_j = fleet.wanted_j(targets_c, [weather], horizon_s, powers_w)
+    after_c = fleet.after_c([weather], powers_w, horizon_s)
+    for index, sink in enumerate(sinks):
+        power_w, target_c = float(powers_w[index]), float(targets_c[index])
+        limit_w = sink.limits(weather).power_max_w
+        if limit_w >= power_w:
+            expected_j = sink.wanted_j(target_c, weather, horizon_s, power_w)
+            assert wanted_j[index] == pytest.approx(expected_j, rel=1e-6, abs=1e-6 * power_w * horizon_s)
+        ahead = sink.copy()
+        ahead.step(power_w, weather, horizon_s)
+        expected_c = ahead.temperature_c(weather.later(horizon_s), power_w)
+        assert after_c[index] == pytest.approx(expected_c, rel=1e-9, abs=1e-7)
+    # Nothing has changed, and another weather is not taken for the one that was seen last.
+    assert (fleet.temperatures_c([weather], powers_w) == before_c).all()
+    colder = Weather(weather.outside_c - 5.0 if weather.outside_c > -90 else weather.outside_c + 5.0)
+    fresh_c = Fleet(sinks).after_c([colder], powers_w, horizon_s)
+    assert fleet.after_c([colder], powers_w, horizon_s) == pytest.approx(fresh_c, nan_ok=False)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_sinks_whose_circuit_never_changes_are_stepped_together(kind: str) -> None:
     model = next(iter(_examples(kind)))
