@@ -10,6 +10,7 @@ import typer
 from ...node.cli.errors import JOB_FAILED, UserError
 from ...node.cli.options import Json
 from ...node.cli.output import note, print_json, print_table, say
+from ..heat.command import heat
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -30,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help=HELP,
 )
+app.command()(heat)
 SEEDS_MOST = 1 << 63
 NODES_MOST = 200_000
 HOURS_MOST = 24 * 366.0

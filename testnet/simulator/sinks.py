@@ -65,6 +65,10 @@ class Sink:
         return not self.forced_warm and self.temperature_c <= self._controller.settings.limit_c
 
     @property
+    def outside_c(self) -> float:
+        return self._weather.outside_c
+
+    @property
     def limit_c(self) -> float:
         return self._controller.settings.limit_c
 

@@ -1,0 +1,68 @@
+"""`hearth sim heat`, as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from hearthmesh.node.cli.app import run
+from hearthmesh.testnet.simulator.commands import app
+
+KEYS = (
+    "discomfort_kh_p50 discomfort_kh_p95 outside_band_percent wasted_kwh burnt_kwh lost_work_percent makespan_h "
+    "deadline_misses"
+)
+SMALL = ["heat", "--rooms", "5", "--days", "1", "--step", "900", "--season", "winter", "--workload", "bag"]
+
+
+def test_json_is_an_object_a_season_load_and_policy_and_the_report_is_written(tmp_path: Path) -> None:
+    report = tmp_path / "heat.html"
+    options = ["--load", "70", "--policy", "ours", "--policy", "qarnot", "--json", "--report", str(report)]
+    found = CliRunner().invoke(app, [*SMALL, *options])
+    assert found.exit_code == 0, found.output
+    rows = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [(row["season"], row["load"], row["policy"]) for row in rows] == [
+        ("winter", 0.7, "ours"),
+        ("winter", 0.7, "qarnot"),
+    ]
+    assert all(set(KEYS.split()) <= set(row) for row in rows)
+    assert any(target["target"] == "work lost to heat, %" and target["met"] for target in rows[0]["targets"])
+    assert "2 of 2: winter, 70 %, bag" in found.stderr
+    page = report.read_text()
+    assert page.count("<svg") == 1 and "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    with Image.open(report.with_suffix(".png")) as picture:
+        assert picture.size[0] > 600 and len(picture.getcolors(1 << 24) or ()) > 20
+
+
+def test_a_table_ends_with_the_targets() -> None:
+    found = CliRunner().invoke(app, [*SMALL, "--load", "70", "--policy", "ours", "--policy", "optimum"])
+    assert found.exit_code == 0, found.output
+    assert "optimum (6 rooms)" in found.stdout and "cost / optimum" in found.stdout
+    assert "targets met" in found.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--season", "monsoon"], '--season "monsoon": one of winter, shoulder, summer, year'),
+        (["--policy", "best"], '--policy "best": one of ours, central, random, qarnot, optimum'),
+        (["--workload", "x"], '--workload "x": one of bag, deadline, stream'),
+        (["--load", "0"], "--load: percent of the heat demand"),
+        (["--load", "nan"], "--load: percent of the heat demand"),
+        (["--rooms", "0"], "--rooms 0: from 1 to"),
+        (["--days", "400"], "--days 400: from 1 to"),
+        (["--step", "7"], "--step 7: seconds that divide an hour"),
+        (["--step", "7000"], "--step 7000: seconds that divide an hour"),
+        (["--climate", "mars"], '--climate "mars": one of'),
+        (["--season", "year", "--policy", "optimum"], "--policy optimum: it is solved for a day"),
+        (["--report", "/nowhere/at/all.html"], "--report /nowhere/at/all.html: no such folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(options: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sim", "heat", *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and told in captured.err and len(captured.err.splitlines()) == 1
