@@ -319,7 +319,6 @@ class Node:
         if thermostat is not None and shares:
             self.mesh.heat.least_change = ZONE_LEAST_CHANGE
             thermostat.join_zone(self.membership.identity.node_id, ZONE_PERIOD_S * self.config.heater.time_scale)
-        lacks_work = True
         while True:
             if shares:
                 self.heater.hear(
@@ -331,11 +330,8 @@ class Node:
             if self._guard is not None:
                 self._guard.beat(monotonic_us() / 1e6)
             used_us = self.usage.total_us() + (self.native.cpu_us if self.native else 0)
-            worker = self.mesh.worker
-            lacks_work, lacked_work = worker.running < worker.slots, lacks_work
-            reading = self.heater.advance(
-                monotonic_us(), used_us, self.burner.cpu_us(), lacks_work=lacks_work or lacked_work
-            )
+            running = self.mesh.worker.running
+            reading = self.heater.advance(monotonic_us(), used_us, self.burner.cpu_us(), running=running)
             self._burn()
             turned, self._turned = self._turned, trio.Event()
             turned.set()

@@ -109,12 +109,11 @@ class Heater(Protocol):
         """One line for each thing that does not do as it is told."""
         ...
 
-    def advance(
-        self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, lacks_work: bool = True
-    ) -> HeatReading:
+    def advance(self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, running: int = 0) -> HeatReading:
         """Tell the time, and the CPU time since the start of tasks and of what was burnt; get the new demand.
 
-        lacks_work: fewer tasks ran than might have; then nothing is learnt of what tasks use.
+        running: tasks at this moment. Nothing is burnt in their place; and while fewer run than might, nothing is
+        learnt of what tasks use.
 
         A total that is lower than the last one (a child's count vanished with it) counts as nothing used.
         Raises ValueError if the time went back.
@@ -170,9 +169,7 @@ class NoHeater:
             temperature_c=0.0,
         )
 
-    def advance(
-        self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, lacks_work: bool = True
-    ) -> HeatReading:
+    def advance(self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, running: int = 0) -> HeatReading:
         step = self._clock.step(now_us, cpu_us_total)
         self.meter = Meter(
             work_uj=self.meter.work_uj + round(step.cpu_us * self._settings.watts_per_core),

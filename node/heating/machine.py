@@ -94,6 +94,7 @@ class MachineHeater:
         self._cpu_us = 0
         self._applied: Allowed | None = None
         self._speed = 1.0
+        self._ran = 0
         self._problem = ""
         self.measured = False
         self.meter = Meter()
@@ -174,18 +175,23 @@ class MachineHeater:
             horizon_wh=self._horizon_wh(),
         )
 
-    def advance(
-        self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, lacks_work: bool = True
-    ) -> HeatReading:
+    def advance(self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, running: int = 0) -> HeatReading:
         step = self._clock.step(now_us, cpu_us_total, burn_us_total)
         if step.duration_us:
-            asked = self.decision.work.slots * self.duty
-            self.thermostat.loop.saw_cores(asked, step.work_load, step.duration_us / _SECOND_US, lacks_work=lacks_work)
+            slots = self.decision.work.slots
+            self.thermostat.loop.saw_cores(
+                slots * self.duty,
+                step.work_load,
+                step.duration_us / _SECOND_US,
+                lacks_work=min(running, self._ran) < slots,
+            )
+            self._ran = running
             self._count(step)
         self.decision = self.thermostat.update(self.inputs())
         if step.duration_us:
             # In cores at full speed, as all that comes from the table of watts.
-            self._burn.update(now_us / _SECOND_US, self.decision.heat_load, step.work_load * self._speed)
+            work_load, running_load = step.work_load * self._speed, running * self.decision.work.duty
+            self._burn.update(now_us / _SECOND_US, self.decision.heat_load, work_load, running_load)
         self._actuate()
         return self.reading()
 

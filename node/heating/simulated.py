@@ -91,6 +91,7 @@ class SimulatedHeater:
         self.thermostat = Thermostat(thermostat_settings(settings, self._table, exact_sensor=True))
         self.decision: Decision = self.thermostat.update(self.inputs())
         self._burn = BurnControl(burn_settings(settings))
+        self._ran = 0
 
     @property
     def duty(self) -> float:
@@ -161,18 +162,23 @@ class SimulatedHeater:
     def problems(self) -> tuple[str, ...]:
         return ()
 
-    def advance(
-        self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, lacks_work: bool = True
-    ) -> HeatReading:
+    def advance(self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, running: int = 0) -> HeatReading:
         step = self._clock.step(now_us, cpu_us_total, burn_us_total)
         if step.duration_us:
-            asked = self.decision.work.slots * self.duty
-            self.thermostat.loop.saw_cores(asked, step.work_load, step.duration_us / _SECOND_US, lacks_work=lacks_work)
+            slots = self.decision.work.slots
+            self.thermostat.loop.saw_cores(
+                slots * self.duty,
+                step.work_load,
+                step.duration_us / _SECOND_US,
+                lacks_work=min(running, self._ran) < slots,
+            )
+            self._ran = running
             self._heat(step)
         # Also where no time has passed: a hand may have been on the dial.
         self.decision = self.thermostat.update(self.inputs())
         if step.duration_us:
-            self._burn.update(now_us / _SECOND_US, self.decision.heat_load, step.work_load)
+            running_load = running * self.decision.work.duty
+            self._burn.update(now_us / _SECOND_US, self.decision.heat_load, step.work_load, running_load)
         return self.reading()
 
     def attribute(self, cpu_us: int, since_us: int | None = None) -> tuple[int, int]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 # Work that gives this share of what is wanted does not lack: batches begin and end, and clocks tick.
 ENOUGH_SHARE = 0.9
+# Tasks that use less than this share of what they are allowed wait for something, and heat nothing.
+STILL_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +26,14 @@ class BurnControl:
         self._lacking_since_s: float | None = None
         self.load = 0.0
 
-    def update(self, now_s: float, wanted_load: float, work_load: float) -> float:
-        """Cores to burn on until the next update. wanted_load: for heat.  work_load: what tasks give of it.
+    def update(self, now_s: float, wanted_load: float, work_load: float, running_load: float = 0.0) -> float:
+        """Cores to burn on until the next update. wanted_load: for heat.  work_load: what tasks gave of it.
 
+        running_load: what those that run now are allowed: their cores are theirs, also where others are in their way.
         It never adds up to more than is wanted, and is lowered at once when work comes.
         """
+        if work_load > STILL_SHARE * running_load:
+            work_load = max(work_load, running_load)
         lacks = wanted_load > 0 and work_load < ENOUGH_SHARE * wanted_load
         if not lacks:
             self._lacking_since_s = None

@@ -132,4 +132,4 @@ class FakeMachine:
         self.now_us += round(PERIOD_S * 1e6)
         self.cpu_us += round(work * PERIOD_S * 1e6)
         self.burn_us += round(burnt * PERIOD_S * 1e6)
-        heater.advance(self.now_us, self.cpu_us, self.burn_us, lacks_work=not works)
+        heater.advance(self.now_us, self.cpu_us, self.burn_us, running=heater.reading().slots if works else 0)

@@ -27,6 +27,16 @@ def test_no_more_is_burnt_than_the_owner_allows() -> None:
     assert loads(BurnSettings(0.0, 3.0), [(0.0, 8.0, 0.0)]) == [3.0]
 
 
+def test_task_that_runs_keeps_its_core_though_others_are_in_its_way() -> None:
+    control = BurnControl(BurnSettings(after_s=0.0, most_load=8.0))
+    assert control.update(0.0, 2.0, 0.0, running_load=0.0) == 2.0
+    # One of two tasks runs, on a machine that gives it a fifth of its core.
+    assert control.update(1.0, 2.0, 0.2, running_load=1.0) == 1.0
+    assert control.update(2.0, 2.0, 0.4, running_load=2.0) == 0.0
+    # Both wait for their inputs.
+    assert control.update(3.0, 2.0, 0.0, running_load=2.0) == 2.0
+
+
 @given(st.lists(st.tuples(st.floats(0, 500), st.floats(0, 64), st.floats(0, 64)), max_size=40))
 def test_burnt_and_worked_never_add_up_to_more_than_is_wanted(path: list[tuple[float, float, float]]) -> None:
     control, now_s, since_s = BurnControl(SETTINGS), 0.0, 0.0
