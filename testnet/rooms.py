@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ..node.config import HeaterSettings, RoomSettings
+from ..node.heating.control_settings import BurnTable
 from ..node.settings.checks import check_printable
 from ..node.settings.read import read_settings
 from ..node.settings.schema import Conflict, Key
@@ -38,6 +39,10 @@ class RoomPlan:
     sink: Annotated[str, Key("What is heated.", choices=("room", "tank", "pool", "loop"))] = "room"
     relay: Annotated[bool, Key("Carries connections for nodes that nobody can dial.")] = False
     hidden: Annotated[bool, Key("Nobody can dial it: it listens nowhere, and is reached through the relays.")] = False
+    burn_after_s: Annotated[
+        float | None,
+        Key("Burn when work lacked for so long, s.", low=0.0, high=86_400.0, absent="never"),
+    ] = None
     year_round: Annotated[bool, Key("The sink wants heat in summer too.")] = False
     zone: Annotated[
         str, Key("Heat zone; nodes of one zone avoid holding the same job.", length=64, check=check_printable)
@@ -54,6 +59,7 @@ class RoomPlan:
             band_c=self.band_c,
             year_round=self.year_round,
             time_scale=self.time_scale,
+            burn=BurnTable() if self.burn_after_s is None else BurnTable(enabled=True, after_s=self.burn_after_s),
             room=RoomSettings(
                 loss_w_per_k=self.loss_w_per_k,
                 capacity_j_per_k=self.capacity_j_per_k,
