@@ -380,9 +380,30 @@ class LimitSettings:
     """Bounds against the outside."""
 
     inbound_connections: Annotated[int, Key("Most connections that others opened.", low=1, high=65_536)] = 256
+    connections_per_address: Annotated[
+        int, Key("Of these from one address; a street of nodes may be behind one.", low=1, high=65_536)
+    ] = 128
     streams_per_connection: Annotated[int, Key("Most streams that a peer may have open.", low=4, high=4096)] = 64
     jobs: Annotated[int, Key("Most jobs whose state the node holds.", low=1, high=1_000_000)] = 10_000
     tasks_per_job: Annotated[int, Key("Most tasks of a job that it accepts.", low=1, high=10_000_000)] = 10_000_000
+    submitter_jobs: Annotated[
+        int, Key("Most jobs of one submitter that the node holds, settled ones included.", low=1, high=1_000_000)
+    ] = 5_000
+    submitter_tasks: Annotated[
+        int, Key("Most tasks of one submitter without a result; 0: what its certificate says.", low=0, high=1 << 53)
+    ] = 0
+    submitter_gb: Annotated[
+        float,
+        Key(
+            "Most GiB of one submitter's unfinished jobs, inputs included; 0: what its certificate says.",
+            low=0.0,
+            high=1e6,
+        ),
+    ] = 0.0
+    submitter_cpu_h: Annotated[
+        float,
+        Key("Most CPU hours of one submitter's unfinished tasks; 0: what its certificate says.", low=0.0, high=1e9),
+    ] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -400,7 +421,16 @@ class NodeConfig:
     def protocol(self) -> ProtocolConfig:
         """The preset's protocol settings under this node's limits."""
         preset = PRESETS[self.node.preset]
-        return replace(preset, jobs_max=self.limits.jobs, tasks_per_job_max=self.limits.tasks_per_job)
+        limits = self.limits
+        return replace(
+            preset,
+            jobs_max=limits.jobs,
+            tasks_per_job_max=limits.tasks_per_job,
+            submitter_jobs_max=limits.submitter_jobs,
+            submitter_tasks_max=limits.submitter_tasks,
+            submitter_bytes_max=round(limits.submitter_gb * GB),
+            submitter_cpu_s_max=round(limits.submitter_cpu_h * 3600),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

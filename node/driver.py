@@ -19,6 +19,7 @@ import trio
 from ..crypto.bounded import DecodeError
 from ..crypto.certificates import Certificate
 from ..protocol.codec import decode_message, encode_message
+from ..protocol.cost import signatures_in
 from ..protocol.effects import (
     CancelExecution,
     CancelTimer,
@@ -29,6 +30,7 @@ from ..protocol.effects import (
     FetchBlobs,
     Forget,
     LearnAddress,
+    Limited,
     Notify,
     Penalise,
     Persist,
@@ -55,12 +57,16 @@ from ..protocol.events import (
     StoredRow,
     TimerFired,
 )
+from ..protocol.limits import Limit
 from ..protocol.mesh import Mesh
 from ..protocol.messages import Accused, Announce, Delivery, Message, Revocations
 from ..protocol.outbox import OWED_COLUMNS_ROW
 from ..protocol.records import RecordKind
 from ..protocol.replica import COLUMNS_ROW
 from .clock import wall_us
+from .fair_queue import FairQueue
+from .intake import Intake, IntakeLimits
+from .limits import LimitMeter
 from .pipeline import STORAGE_RETRY_S, Outgoing, OutgoingBatch, Pipeline, RecordStore
 from .storage import errors as storage_errors
 from .storage.records import Delete, Put, StoredRecord
@@ -74,6 +80,8 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 EVENTS_A_TURN_MAX = 64
+# A message so long weighs like two short ones when peers take turns.
+BYTES_A_MESSAGE = 4096
 # Unhandled messages of one peer, of at most 4 MiB each and 300 B mostly, before it has to wait.
 MESSAGES_A_PEER_MAX = 64
 # A peer that broke this many rules within a minute is cut off for that long.
@@ -99,6 +107,12 @@ class Transport(Protocol):
 
     def recheck(self) -> None: ...
 
+    def source_of(self, peer: bytes) -> str:
+        """The address without a port, or the relay, that a linked peer comes from; empty if it has no link."""
+
+    def note_fault(self, peer: bytes) -> None:
+        """The peer broke a rule: gossip thinks less of it too."""
+
 
 class Blobs(Protocol):
     """Bringing blobs here, and keeping those that are needed."""
@@ -106,7 +120,9 @@ class Blobs(Protocol):
     def hold(self, digests: Collection[bytes], pin: bytes) -> bool:
         """Pin them if all are here; else False, and whatever is pinned stays so for `fetch`."""
 
-    async def fetch(self, digests: Collection[bytes], sources: Sequence[bytes], pin: bytes) -> None: ...
+    async def fetch(
+        self, digests: Sequence[bytes], sources: Sequence[bytes], pin: bytes, sizes: Sequence[int] = ()
+    ) -> None: ...
 
     def unpin(self, owner: bytes) -> None: ...
 
@@ -133,8 +149,18 @@ def monotonic_us() -> int:
 class Driver:
     """Runs one machine; also the transport's handler. `feed` may be called from any trio task."""
 
-    def __init__(self, mesh: Mesh, store: RecordStore, history: History | None = None) -> None:
+    def __init__(
+        self,
+        mesh: Mesh,
+        store: RecordStore,
+        history: History | None = None,
+        *,
+        meter: LimitMeter | None = None,
+        intake: IntakeLimits | None = None,
+    ) -> None:
         self.mesh = mesh
+        self.meter = meter or LimitMeter(lambda: monotonic_us() / 1e6)
+        self._intake = Intake(intake or IntakeLimits(), self.meter, self._source_of)
         self._history = history
         self._store = store
         self._pipeline = Pipeline(
@@ -148,7 +174,7 @@ class Driver:
         self._blobs: Blobs | None = None
         self._runner: Runner | None = None
         self._nursery: trio.Nursery | None = None
-        self._inbox: deque[Event] = deque()
+        self._inbox: FairQueue[Event] = FairQueue()
         self._waiting: dict[bytes, int] = {}
         self._started = False
         self._handling = False
@@ -176,16 +202,28 @@ class Driver:
 
     def feed(self, event: Event) -> None:
         """Have it handled: before this returns, unless the machine does not run yet or has more to do than a turn."""
-        self._inbox.append(event)
+        if isinstance(event, PeerConnected | PeerLost | PeerUnreachable):
+            self._inbox.push(event.peer, event, 0)  # in its place among what the peer said
+        else:
+            self._inbox.push_own(event)
         self._handle_waiting()
 
     def has_room(self, peer: bytes) -> bool:
-        return self._waiting.get(peer, 0) < MESSAGES_A_PEER_MAX
+        waits = self._waiting.get(peer, 0) >= MESSAGES_A_PEER_MAX
+        return not waits and not self._intake.overdrawn_us(peer, monotonic_us())
 
     async def room(self, peer: bytes) -> None:
-        """Back-pressure: a peer whose messages wait here is not read from until they are handled."""
-        while not self.has_room(peer):
-            await self._changed.park()
+        """Back-pressure: a peer whose messages wait here, or that is over its budget, is not read from meanwhile."""
+        while True:
+            if self._waiting.get(peer, 0) >= MESSAGES_A_PEER_MAX:
+                await self._changed.park()
+            elif overdrawn_us := self._intake.overdrawn_us(peer, monotonic_us()):
+                await trio.sleep(overdrawn_us / 1e6)
+            else:
+                return
+
+    def _source_of(self, peer: bytes) -> str:
+        return self._transport.source_of(peer) if self._transport is not None else ""
 
     def on_connected(self, peer: bytes, certificate: Certificate) -> None:
         if self._banned_until.get(peer, 0) > monotonic_us():
@@ -201,15 +239,21 @@ class Driver:
             if peer in self._banned_until and self._banned_until[peer] > monotonic_us():
                 return
             message = self._decoded(peer, payload)
+            signatures = signatures_in(message) if message is not None else 1
+            self._intake.charge(peer, len(payload), signatures, monotonic_us())
             if message is not None:
-                self._receive(peer, message)
+                self._receive(peer, message, len(payload), signatures)
+        if self._waiting.get(peer, 0) >= MESSAGES_A_PEER_MAX:
+            self.meter.hit(Limit.PEER_MESSAGES, peer)
         self._handle_waiting()
 
     def on_gossip(self, source: bytes, payload: bytes) -> None:
         """source: who signed it, maybe nobody that was ever admitted here: only signed news is heard from it."""
+        if not self._intake.takes_gossip(source, monotonic_us()):
+            return
         message = self._decoded(source, payload)
         if isinstance(message, Announce | Revocations | Accused):
-            self._receive(source, message)
+            self._receive(source, message, len(payload), signatures_in(message))
             self._handle_waiting()
         elif message is not None:
             self._penalise(source, Reason.MALFORMED)
@@ -222,9 +266,10 @@ class Driver:
             self._penalise(peer, Reason.MALFORMED)
             return None
 
-    def _receive(self, peer: bytes, message: Message) -> None:
+    def _receive(self, peer: bytes, message: Message, size_bytes: int, signatures: int) -> None:
         self._waiting[peer] = self._waiting.get(peer, 0) + 1
-        self._inbox.append(Received(peer, message))
+        cost = 1 + signatures + size_bytes // BYTES_A_MESSAGE
+        self._inbox.push(peer, Received(peer, message), cost)
 
     def on_unreachable(self, peer: bytes) -> None:
         self.feed(PeerUnreachable(peer))
@@ -293,7 +338,7 @@ class Driver:
         self._fire_due(now_us)
         handled = 0
         while self._inbox and handled < EVENTS_A_TURN_MAX:
-            event = self._inbox.popleft()
+            event = self._inbox.pop()
             if isinstance(event, Received):
                 self._count_handled(event.peer)
             self._tell(event, now_us)
@@ -402,6 +447,8 @@ class Driver:
                 self._require_transport().close(peer, reason)
             case Penalise(peer, reason):
                 self._penalise(peer, reason)
+            case Limited(limit, peer):
+                self.meter.hit(limit, peer)
             case _:
                 raise AssertionError(f"no hand for {type(effect).__name__}")
 
@@ -424,9 +471,11 @@ class Driver:
         if not times or now_us - times[-1] >= PENALTY_LOG_US:
             log.warning("peer.penalised", peer=peer.hex()[:16], reason=str(reason))
         times.append(now_us)
+        self._require_transport().note_fault(peer)
         while len(self._penalties) > 1024:
             del self._penalties[next(iter(self._penalties))]
         if len(times) == PENALTIES_MAX and now_us - times[0] < PENALTY_WINDOW_US:
+            self.meter.hit(Limit.PENALTIES, peer)
             self._banned_until[peer] = now_us + PENALTY_WINDOW_US
             while len(self._banned_until) > 1024:
                 del self._banned_until[next(iter(self._banned_until))]
@@ -444,7 +493,7 @@ class Driver:
     async def _fetch(self, wanted: FetchBlobs) -> None:
         assert self._blobs is not None
         try:
-            await self._blobs.fetch(wanted.digests, wanted.sources, wanted.pin)
+            await self._blobs.fetch(wanted.digests, wanted.sources, wanted.pin, wanted.sizes)
         except (BlobsUnavailable, storage_errors.StorageError) as error:
             if isinstance(error, storage_errors.StorageFull):
                 self.disk_full(str(error))
@@ -480,7 +529,7 @@ class Driver:
     def _prepare(self, outgoing: Outgoing | OutgoingBatch) -> None:
         """Encode a message that may leave; it leaves with the others of this turn to the same peer."""
         if isinstance(outgoing, Outgoing) and outgoing.peer == self.mesh.ctx.node_id:
-            self._inbox.append(Received(outgoing.peer, outgoing.message))
+            self._inbox.push_own(Received(outgoing.peer, outgoing.message))
             return
         if isinstance(outgoing, OutgoingBatch):
             try:

@@ -46,6 +46,7 @@ from .heating.mqtt.start import run_bridge
 from .history import History
 from .isolation.layers import detect, lacking, layers
 from .isolation.worker_sandbox import WorkerFolders
+from .limits import LimitMeter
 from .membership_files import Membership, load_membership
 from .storage.blobs import BlobStore
 from .storage.errors import StorageFailed
@@ -108,7 +109,8 @@ class Node:
             wall_offset_us=wall_us() - monotonic_us(),
         )
         self.history = self._open_history()
-        self.driver = Driver(self.mesh, self.journal, self.history)
+        self.meter = LimitMeter(lambda: monotonic_us() / 1e6)
+        self.driver = Driver(self.mesh, self.journal, self.history, meter=self.meter)
         self.links = Links(
             membership.identity,
             membership.certificate_bytes,
@@ -116,6 +118,7 @@ class Node:
             self._link_config(),
             self.driver,
             self.store,
+            self.meter,
         )
         self.blobs = NodeBlobs(self.store, self.links, BLOB_BYTES_MAX)
         self._events: deque[tuple[int, float, Notify]] = deque(maxlen=EVENTS_KEPT)
@@ -196,6 +199,7 @@ class Node:
             relay_service=settings.relay_service,
             relay_through=settings.relay_through,
             max_inbound_connections=limits.inbound_connections,
+            max_connections_per_source=limits.connections_per_address,
             max_streams_per_connection=limits.streams_per_connection,
         )
 
@@ -471,6 +475,7 @@ class Node:
                 "burn_j": meter.burn_uj / 1e6,
                 "burn_useful_j": meter.burn_useful_uj / 1e6,
             },
+            "limits": self.meter.shown(),
             "draining": worker.draining,
             "storage_failed": worker.storage_failed,
             "uptime_s": round((monotonic_us() - self.started_us) / 1e6, 3),

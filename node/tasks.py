@@ -15,6 +15,7 @@ from ..protocol.events import Event, ExecutionFailed, TaskFinished
 from ..protocol.inputs import select
 from ..protocol.jobs import JobState
 from ..protocol.outbox import output_pin
+from ..protocol.quota import declared_sizes
 from ..protocol.records import JobSpec
 from .driver import BlobsUnavailable
 from .execution.outcome import BatchOutcome, BatchRequest, ExecutionError, Executor, Exit, Limits
@@ -52,15 +53,21 @@ class NodeBlobs:
         """Pin those that are here; whether that was all."""
         return all([self.store.pin(digest, pin) for digest in digests])
 
-    async def fetch(self, digests: Collection[bytes], sources: Sequence[bytes], pin: bytes) -> None:
-        """All digests are here and pinned under `pin`. Raises BlobsUnavailable or StorageError."""
-        for digest in digests:
-            if not self.store.pin(digest, pin):
-                await self._fetch_one(digest, sources, pin)
+    async def fetch(
+        self, digests: Sequence[bytes], sources: Sequence[bytes], pin: bytes, sizes: Sequence[int] = ()
+    ) -> None:
+        """All digests are here and pinned under `pin`. sizes: the most that each may have, below the node's own bound.
 
-    async def _fetch_one(self, digest: bytes, sources: Sequence[bytes], pin: bytes) -> None:
+        Raises BlobsUnavailable or StorageError.
+        """
+        for at, digest in enumerate(digests):
+            if not self.store.pin(digest, pin):
+                limit = min(self._size_limit_bytes, sizes[at]) if sizes else self._size_limit_bytes
+                await self._fetch_one(digest, sources, pin, limit)
+
+    async def _fetch_one(self, digest: bytes, sources: Sequence[bytes], pin: bytes, limit_bytes: int) -> None:
         try:
-            await self._transfers.fetch_blob(digest, sources, self._size_limit_bytes)
+            await self._transfers.fetch_blob(digest, sources, limit_bytes)
         except BlobFetchError as error:
             raise BlobsUnavailable(f"blob {digest.hex()[:16]}… could not be had: {error}") from error
         if not self.store.pin(digest, pin):
@@ -166,7 +173,9 @@ class TaskRunner:
         digests = [ref.digest for ref in spec.files]
         if spec.runtime == "wasm":
             digests.append(spec.program)
-        await self._blobs.fetch(dict.fromkeys(digests), sources, pin)
+        declared = declared_sizes(spec)
+        wanted = list(dict.fromkeys(digests))
+        await self._blobs.fetch(wanted, sources, pin, [declared[digest] for digest in wanted])
         inputs = await self._inputs(run, spec, sources)
         files = {ref.name: store.path(ref.digest) for ref in spec.files}
         init = b""
@@ -218,7 +227,7 @@ class TaskRunner:
         for pack in spec.packs:
             if pack.first + pack.count <= lo or pack.first >= hi:
                 continue
-            await self._blobs.fetch((pack.digest,), sources, _pin(run))
+            await self._blobs.fetch((pack.digest,), sources, _pin(run), (pack.size_bytes,))
             data = await self._blobs.store.read_async(pack.digest)
             a, b = max(lo, pack.first), min(hi, pack.first + pack.count)
             inputs.extend(select(data, a - pack.first, b - a))

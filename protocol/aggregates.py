@@ -13,6 +13,7 @@ from .budget import Budget
 from .context import Context
 from .effects import Reason
 from .heat import HeatBoard
+from .limits import Limit
 from .membership import Membership
 from .messages import CellDigest, FarJob
 from .records import UINT_MAX, JobDigest, Record, RecordError, RecordKind, open_record
@@ -137,6 +138,7 @@ class Aggregates:
             interval_us = self._ctx.config.cell_interval_us
             budget = self._budgets[peer] = Budget(DIGESTS_BURST, DIGESTS_AN_INTERVAL, interval_us, now_us)
         if not budget.spend(1, now_us):
+            self._ctx.limit(Limit.CELL_DIGESTS, peer)
             return False
         self._tables.heard_depth(peer, message.depth)
         if self._members.circle.is_contact(peer):
@@ -151,6 +153,7 @@ class Aggregates:
     def take(self, raw: bytes, age_us: int, peer: bytes, now_us: int) -> bool:
         """A job digest of another cell's node. True if it is news and has free tasks."""
         if len(raw) > ROW_BYTES_MAX:
+            self._ctx.limit(Limit.ROW_BYTES, peer)
             self._ctx.penalise(peer, Reason.TOO_BIG)
             return False
         try:

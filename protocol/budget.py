@@ -25,3 +25,17 @@ class Budget:
             return False
         self._spare -= amount * self._interval_us
         return True
+
+    def charge(self, amount: int, now_us: int) -> int:
+        """Spend it, there or not; returns for how long the budget is overdrawn from now on, 0 if it is not.
+
+        For what has come already, and is only known to have been too much once it is counted.
+        """
+        self.spend(0, now_us)
+        self._spare -= amount * self._interval_us
+        return self.overdrawn_us(now_us)
+
+    def overdrawn_us(self, now_us: int) -> int:
+        """Microseconds until there is something again."""
+        self.spend(0, now_us)
+        return -(self._spare // self._refill) if self._spare < 0 else 0

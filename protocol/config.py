@@ -94,6 +94,11 @@ class ProtocolConfig:
     jobs_max: int = 10_000
     tasks_per_job_max: int = 10_000_000
     records_per_job_max: int = 2_000_000
+    # Of one submitter at one node: half of the jobs that it keeps; 0 where only certificates say how much.
+    submitter_jobs_max: int = 5_000
+    submitter_tasks_max: int = 0
+    submitter_bytes_max: int = 0
+    submitter_cpu_s_max: int = 0
     replica_grace_us: int = 30 * SECOND
     submit_timeout_us: int = 5 * SECOND
     # What nobody waits for leaves so much later: copies of a submission beyond the durable ones, copies of a result

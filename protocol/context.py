@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Protocol
 
-from ..crypto.certificates import CertificateError, MembershipPolicy, Role
+from ..crypto.certificates import Certificate, CertificateError, MembershipPolicy, Role
 from ..crypto.identity import Identity
 from .config import ProtocolConfig
-from .effects import CancelTimer, Effect, Notify, Penalise, Reason, Send, SetTimer, TimerKey
+from .effects import CancelTimer, Effect, Limited, Notify, Penalise, Reason, Send, SetTimer, TimerKey
+from .limits import Limit
 from .messages import Message, Stored
 
 
@@ -68,6 +69,10 @@ class Context:
     def notify(self, name: str, **fields: Any) -> None:
         self.effects.append(Notify(name, fields))
 
+    def limit(self, limit: Limit, peer: bytes) -> None:
+        """A peer ran into a bound."""
+        self.effects.append(Limited(limit, peer))
+
     def penalise(self, peer: bytes, reason: Reason) -> None:
         self.effects.append(Penalise(peer, reason))
 
@@ -95,7 +100,11 @@ class Context:
     def admitted(self, certificate: bytes, node: bytes, needs: Role, now_us: int) -> bool:
         """Whether the certificate admits the node with a role, now."""
         try:
-            self.policy.check(certificate, node, self.wall_us(now_us) // 1_000_000, needs)
+            self.check(certificate, node, needs, now_us)
         except CertificateError:
             return False
         return True
+
+    def check(self, certificate: bytes, node: bytes, needs: Role, now_us: int) -> Certificate:
+        """The certificate, if it admits the node with a role, now. Raises CertificateError."""
+        return self.policy.check(certificate, node, self.wall_us(now_us) // 1_000_000, needs)

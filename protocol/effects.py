@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from .limits import Limit
 from .messages import Message
 
 TimerKey = tuple[str, bytes]
@@ -110,12 +111,14 @@ class FetchBlobs(Struct, frozen=True):
     """Bring blobs onto this disk, trying the sources in order; ends in `BlobsFetched` or `BlobsFailed`.
 
     token: returned in the event.  digests: sha256 each.  pin: owner under which they are pinned.
+    sizes: the most that each may have; empty where the node's own bound is enough.
     """
 
     token: bytes
     digests: tuple[bytes, ...]
     sources: tuple[bytes, ...]
     pin: bytes
+    sizes: tuple[int, ...] = ()
 
 
 class UnpinBlobs(Struct, frozen=True):
@@ -157,6 +160,13 @@ class Penalise(Struct, frozen=True):
     reason: Reason
 
 
+class Limited(Struct, frozen=True):
+    """A bound was reached that is nobody's fault by itself; the driver counts and logs it.  peer: who ran into it."""
+
+    limit: Limit
+    peer: bytes
+
+
 Effect = (
     Persist
     | Unpersist
@@ -175,4 +185,5 @@ Effect = (
     | Disconnect
     | Notify
     | Penalise
+    | Limited
 )

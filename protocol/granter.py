@@ -14,6 +14,7 @@ from .context import Context
 from .effects import Persist, Publish, Reason
 from .granting import Ledger, controlled_sections, steal_half
 from .jobs import JobState, RejectedRecord
+from .limits import Limit
 from .membership import Membership
 from .messages import (
     Announce,
@@ -28,6 +29,7 @@ from .messages import (
     Superseded,
 )
 from .pace import Pace
+from .quota import Submitters
 from .records import (
     Grant,
     JobDigest,
@@ -54,7 +56,8 @@ class KeptJob:
     """A job of which this node is a replica.
 
     level: whether it may grant. Who came back, or took a dead one's seat, first has to hear what went on meanwhile:
-    else it would grant again what others have done.  adopted_us: when it came here, in this life.
+    else it would grant again what others have done.  barred: why the submitter may have nothing run any more, its
+    certificate being revoked or at its end; empty if it may.  adopted_us: when it came here, in this life.
     sections: the ranges that it may grant now, and what they follow from.
     """
 
@@ -65,6 +68,7 @@ class KeptJob:
     adopted_us: int
     pace: Pace
     level: bool = True
+    barred: str = ""
     sections: tuple[tuple[int, bytes, bool, tuple[bytes, ...]], list[tuple[int, int]]] | None = None
     completed_us: int | None = None
     settled_us: int | None = None
@@ -94,6 +98,7 @@ class Granter:
         self._members = members
         self._tables = tables
         self._copies = CopyDesk(ctx, members, tables)
+        self._submitters = Submitters(ctx)
         self._incarnation = incarnation
         self.jobs: dict[bytes, KeptJob] = {}
         self.open_jobs: dict[bytes, None] = {}
@@ -115,6 +120,7 @@ class Granter:
     def _merge(self, kept: KeptJob, record: Record, sender: bytes, now_us: int) -> bool:
         """Merge a checked record, persist it, follow it in the ledger; penalise what cannot be."""
         if len(kept.state.ids) >= self._ctx.config.records_per_job_max and sender != self._ctx.node_id:
+            self._ctx.limit(Limit.RECORDS_A_JOB, sender)
             self._ctx.penalise(sender, Reason.TOO_MANY)
             return False
         delivered = kept.state.delivered
@@ -171,17 +177,42 @@ class Granter:
         self.serve_lifelines(now_us)
         self._after_change(kept, now_us)
 
+    # -- submitters ----------------------------------------------------------------------------------------
+
+    def review_submitters(self, now_us: int) -> None:
+        """Grant nothing of a job whose submitter's certificate was revoked or ran out, and say so once."""
+        for job_id in list(self.open_jobs):
+            kept = self.jobs[job_id]
+            barred = self._submitters.refusal(kept.state.spec_record, now_us)
+            if barred != kept.barred and bool(barred) != bool(kept.barred):
+                kept.barred = barred
+                self._ctx.notify("replica.submitter-judged", job_id=job_id, refused=barred)
+                self._after_freeing(kept, now_us)
+
+    def _cpu_left_us(self, kept: KeptJob, now_us: int) -> int | None:
+        """CPU time of the submitter's work that may be leased yet; None without a bound."""
+        cpu_s = self._submitters.quota(kept.state.spec_record, now_us).cpu_s
+        if not cpu_s:
+            return None
+        submitter = kept.state.submitter
+        jobs = [self.jobs[job_id] for job_id in self.open_jobs if self.jobs[job_id].state.submitter == submitter]
+        # Until one is done nobody knows how long a task takes: as elsewhere, four make a batch.
+        unknown_us = self._ctx.config.batch_target_us // self._ctx.config.batch_tasks_first
+        leased = sum(sum(each.ledger.leased_by().values()) * (each.state.task_us or unknown_us) for each in jobs)
+        return max(0, cpu_s * 1_000_000 - leased)
+
     # -- granting ----------------------------------------------------------------------------------------
 
     def _sections(self, kept: KeptJob) -> list[tuple[int, int]]:
         replica_set = kept.state.replica_record
-        basis = (self._keepers_seen, replica_set.id if replica_set else b"", kept.level, tuple(kept.refusing))
+        grants = kept.level and not kept.barred
+        basis = (self._keepers_seen, replica_set.id if replica_set else b"", grants, tuple(kept.refusing))
         if kept.sections is None or kept.sections[0] != basis:
             kept.sections = (basis, self._work_out_sections(kept))
         return kept.sections[1]
 
     def _work_out_sections(self, kept: KeptJob) -> list[tuple[int, int]]:
-        if not kept.level:
+        if not kept.level or kept.barred:
             return []
         members = kept.state.replicas
         return controlled_sections(
@@ -235,9 +266,13 @@ class Granter:
         sections = self._sections(kept)
         ranges = self._copies.pick(kept, sections, thief, steal, now_us) if kept.checks else []
         if not ranges:
+            left_us = self._cpu_left_us(kept, now_us)
+            if left_us == 0:
+                self._ctx.limit(Limit.QUOTA, state.submitter)
+                return False
             count = steal_half(
                 kept.ledger.free_in(sections),
-                steal.appetite_us,
+                steal.appetite_us if left_us is None else min(left_us, steal.appetite_us),
                 state.task_us,
                 steal.slots,
                 config,
@@ -289,6 +324,7 @@ class Granter:
     def park(self, thief: bytes, steal: Steal, now_us: int) -> bool:
         """Keep a lifeline; False if there are too many."""
         if thief not in self._lifelines and len(self._lifelines) >= self._ctx.config.lifelines_held_max:
+            self._ctx.limit(Limit.LIFELINES, thief)
             return False
         expires_at_us = now_us + self._ctx.config.lifeline_ttl_us
         self._lifelines[thief] = ParkedSteal(steal, expires_at_us)

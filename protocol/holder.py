@@ -10,6 +10,7 @@ from .context import Context
 from .effects import Reason
 from .heat import HeatBoard
 from .jobs import HAND_ON_DEPTH_MAX, JobState, RejectedRecord
+from .limits import Limit
 from .membership import Membership
 from .messages import (
     FoundJobs,
@@ -22,6 +23,7 @@ from .messages import (
     Steal,
 )
 from .outbox import Outbox
+from .quota import SECOND_US, Submitters
 from .records import (
     Grant,
     JobSpec,
@@ -83,6 +85,7 @@ class Holder:
         self._members = members
         self._tables = tables
         self._heat = heat
+        self._submitters = Submitters(ctx)
         self.outbox = Outbox(ctx, members)
         self._views: dict[bytes, JobState] = {}
         self._leases: list[HeldLease] = []
@@ -145,6 +148,11 @@ class Holder:
         if record.kind is RecordKind.SPEC:
             if record.body.mesh_id != self._ctx.policy.mesh.mesh_id:
                 self._ctx.penalise(peer, Reason.NOT_ADMITTED)
+                return
+            if refused := self._submitters.refusal(record, now_us):
+                # Not the granter's fault by itself: clocks differ, and revocations take a moment to arrive.
+                self._ctx.limit(Limit.ROLE, record.author)
+                self._ctx.notify("worker.job-refused", job_id=record.id, reason=refused)
                 return
             self._views.setdefault(record.id, JobState(record))
             self._trim_views()
@@ -226,8 +234,38 @@ class Holder:
         if self._unrunnable.get(grant.job_id, 0) > now_us or not self._offers(view.spec):
             self._release(record, grant.lo, grant.hi)
             return 0
-        self._leases.append(HeldLease(record, grant.lo, grant.hi, left))
-        return grant.hi - grant.lo
+        hi = min(grant.hi, grant.lo + self._room_of(view, now_us))
+        if hi < grant.hi:
+            self._ctx.limit(Limit.HELD_QUOTA, view.submitter)
+            self._release(record, hi, grant.hi)
+            if hi == grant.lo:
+                # Or it would be granted again at once.
+                self._leave_to_others(grant.job_id, now_us + self._ctx.config.steal_idle_us)
+                return 0
+        self._leases.append(HeldLease(record, grant.lo, hi, left))
+        return hi - grant.lo
+
+    def _leave_to_others(self, job_id: bytes, until_us: int) -> None:
+        """Give back what comes of a job, and say so when stealing, until then."""
+        self._unrunnable[job_id] = until_us
+        while len(self._unrunnable) > JOB_VIEWS_MAX:
+            del self._unrunnable[next(iter(self._unrunnable))]
+
+    def _room_of(self, view: JobState, now_us: int) -> int:
+        """How many more of a job's tasks its submitter may have here, unstarted or running; one if it has none."""
+        quota, most = self._submitters.quota(view.spec_record, now_us), view.spec.tasks
+        if not (quota.tasks or quota.cpu_s):
+            return most
+        held = [(lease.body.job_id, lease.unstarted) for lease in self._leases]
+        held += [(run.job_id, run.count) for run in self._executions.values()]
+        mine = [(job_id, count) for job_id, count in held if self._views[job_id].submitter == view.submitter]
+        if quota.tasks:
+            most = min(most, quota.tasks - sum(count for _, count in mine))
+        task_us = self.task_us(view.job_id)
+        if quota.cpu_s and task_us:
+            held_us = sum(count * self.task_us(job_id) for job_id, count in mine)
+            most = min(most, (quota.cpu_s * SECOND_US - held_us) // task_us)
+        return max(most, 0 if mine else 1)
 
     def _offers(self, spec: JobSpec) -> bool:
         """Whether this node's owner lets it run such a job."""

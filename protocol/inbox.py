@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..crypto.certificates import Role
 from .effects import Publish, Reason
+from .limits import Limit
 from .messages import (
     Accused,
     Ack,
@@ -103,7 +104,8 @@ class Inbox:
         roles = self._roles
         match message:
             case Granted() | HandOn():
-                roles.worker.on_granted(peer, message, now_us)
+                if self._plays(peer, Role.WORKER | Role.REPLICA if isinstance(message, Granted) else Role.WORKER):
+                    roles.worker.on_granted(peer, message, now_us)
             case Stored():
                 roles.worker.on_stored(peer, message, now_us)
             case Refused():
@@ -152,13 +154,21 @@ class Inbox:
                 roles.ctx.penalise(peer, Reason.MALFORMED)
 
     def _on_submit(self, peer: bytes, message: Submit, now_us: int) -> None:
+        if self._plays(peer, Role.SUBMITTER):
+            self._roles.replica.on_submit(peer, message, now_us)
+            return
+        refusal = "this node's certificate has no role submitter"
+        self._roles.ctx.send(peer, Rejected(message.request, bytes(32), refusal))
+
+    def _plays(self, peer: bytes, one_of: Role) -> bool:
+        """Whether the peer's certificate grants one of the roles that its message is for; else it broke a rule."""
         roles = self._roles
         certified = roles.profile.roles if peer == roles.ctx.node_id else roles.connected.get(peer, Role(0))
-        if certified & Role.SUBMITTER:
-            roles.replica.on_submit(peer, message, now_us)
-            return
+        if certified & one_of:
+            return True
+        roles.ctx.limit(Limit.ROLE, peer)
         roles.ctx.penalise(peer, Reason.NOT_ADMITTED)
-        roles.ctx.send(peer, Rejected(message.request, bytes(32), "this node's certificate has no role submitter"))
+        return False
 
     def _on_steal(self, peer: bytes, message: Steal, now_us: int) -> None:
         """A replica gives free tasks, a worker unstarted ones; else the thief is parked or refused."""
@@ -166,8 +176,7 @@ class Inbox:
         if peer != roles.ctx.node_id:
             if peer not in roles.connected:
                 return
-            if not roles.connected[peer] & Role.WORKER:
-                roles.ctx.penalise(peer, Reason.NOT_ADMITTED)
+            if not self._plays(peer, Role.WORKER):
                 return
         if peer in roles.ctx.convicted:
             roles.ctx.send(peer, Refused(message.request))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..crypto.certificates import MembershipPolicy, Role
 from ..crypto.identity import Identity
-from .config import ProtocolConfig
+from .config import MINUTE, ProtocolConfig
 from .context import Randomness
 from .effects import Disconnect, Effect, TimerKey
 from .events import (
@@ -76,6 +76,7 @@ class Mesh(Roles):
         self._inbox = Inbox(self)
         self._left = False
         self._handled_us = 0
+        self._reviewed_us = 0
 
     @property
     def left(self) -> bool:
@@ -286,6 +287,9 @@ class Mesh(Roles):
         if self.members.review(self.tables.depths(), now_us):
             self.tables.prune()
             self.ctx.notify("cell.changed", depth=self.cell.depth, nodes=self.members.cell_nodes)
+        if now_us - self._reviewed_us >= MINUTE:
+            self._reviewed_us = now_us
+            self.drop_unadmitted(now_us)
         self.seeker.tick(now_us)
         if self.cell.depth:
             self.aggregates.tick(now_us)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 
-from ..crypto.certificates import Role
+from ..crypto.certificates import Certificate, CertificateError, Role
 from .records import MemberRecord
 from .vouching import vouched_by
 
@@ -92,7 +93,7 @@ def candidates_from(members: Iterable[MemberRecord], now_s: int) -> list[Candida
 
 def _candidate(member: MemberRecord, now_s: int) -> Candidate:
     vouched = vouched_by(member.certificate)
-    weight = _weight(now_s - member.since_s)
+    weight = _weight(now_s - _since_s(member))
     return Candidate(member.node, weight, member.zone, member.year_round, vouched.owner, vouched.site)
 
 
@@ -124,6 +125,19 @@ def _next_seat(ranked: Sequence[Candidate], chosen: Sequence[Candidate], *, last
         return 2 if each.zone in zones else int(each.site in sites)
 
     return min(free, key=near, default=None)
+
+
+def _since_s(member: MemberRecord) -> int:
+    """A node states its own age, but is no older than its admission."""
+    return max(member.since_s, _admitted_s(member.certificate))
+
+
+@lru_cache(maxsize=4096)
+def _admitted_s(certificate: bytes) -> int:
+    try:
+        return Certificate.from_bytes(certificate).not_before_s
+    except CertificateError:
+        return 0
 
 
 def _weight(age_s: int) -> float:

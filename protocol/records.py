@@ -84,6 +84,7 @@ class JobSpec(RecordBody, frozen=True):
     priority: 0 (volunteer) to 9 (urgent).  estimate_us: CPU of one task, 0 if unknown.
     deadline_us, created_us: microseconds since 1970, 0 for none.
     verification, comparator: how results are cross-checked, and when two are the same (see verification/).
+    certificate: the submitter's admission, so that replicas and workers that never meet it know its role and quota.
     """
 
     version: Annotated[int, Meta(ge=1, le=1)]
@@ -108,6 +109,7 @@ class JobSpec(RecordBody, frozen=True):
     created_us: UInt = 0
     verification: Annotated[str, Meta(max_length=64)] = "none"
     comparator: Annotated[str, Meta(max_length=256)] = "exact"
+    certificate: Annotated[bytes, Meta(max_length=1024)] = b""
 
     def blob_digests(self) -> tuple[bytes, ...]:
         """Every blob a node needs to hold the job, the program first, without repeats."""

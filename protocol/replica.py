@@ -16,6 +16,7 @@ from .events import StoredRow
 from .granter import JOBS_A_REPLY_MAX, KeptJob
 from .granting import Ledger
 from .jobs import JobState, RejectedRecord
+from .limits import Limit
 from .membership import Membership
 from .messages import (
     Consumed,
@@ -34,6 +35,7 @@ from .messages import (
     Want,
 )
 from .pace import Pace
+from .quota import declared_sizes, excess, in_flight
 from .records import (
     JobSpec,
     Record,
@@ -82,6 +84,7 @@ class Replica(Upkeep):
 
     def __init__(self, ctx: Context, members: Membership, tables: Tables, incarnation: int) -> None:
         super().__init__(ctx, members, tables, incarnation)
+        self.keeps_jobs = True
         self._pending: dict[bytes, PendingJob] = {}
         self._pending_batches: dict[bytes, PendingBatch] = {}
         self._unacknowledged: dict[tuple[bytes, bytes], list[bytes]] = {}
@@ -175,7 +178,7 @@ class Replica(Upkeep):
             self._ctx.penalise(peer, Reason.MALFORMED)
             self._ctx.send(peer, Rejected(message.request, bytes(32), error.reason))
             return
-        reason = self._refusal(peer, spec, replica_set)
+        reason = self._refusal(peer, spec, replica_set, now_us)
         if reason:
             self._ctx.send(peer, Rejected(message.request, spec.id, reason))
             return
@@ -186,7 +189,7 @@ class Replica(Upkeep):
             return
         self._await_blobs(spec, (replica_set,), peer, message.request, now_us)
 
-    def _refusal(self, peer: bytes, spec: Record, replica_set: Record) -> str:
+    def _refusal(self, peer: bytes, spec: Record, replica_set: Record, now_us: int) -> str:
         """Why a submission is not taken; empty if it is."""
         if spec.kind is not RecordKind.SPEC or replica_set.kind is not RecordKind.REPLICA_SET:
             return Reason.MALFORMED
@@ -196,18 +199,38 @@ class Replica(Upkeep):
         if spec.author != peer or replica_set.author != peer or replica_set.body.job_id != spec.id:
             self._ctx.penalise(peer, Reason.WRONG_AUTHOR)
             return Reason.WRONG_AUTHOR
+        if reason := self._submitters.refusal(spec, now_us):
+            self._ctx.limit(Limit.ROLE, peer)
+            return reason
         if spec.id in self._forgotten:
             return "the job was accepted and forgotten; submit it again with another nonce"
+        if not self.keeps_jobs:
+            return "this node keeps no jobs: it has no role replica"
         if self.storage_failed:
             return "the node's disk takes no more"
         config = self._ctx.config
         if body.tasks > config.tasks_per_job_max:
+            self._ctx.limit(Limit.TASKS_A_JOB, peer)
             return f"{body.tasks} tasks; this node takes at most {config.tasks_per_job_max} a job"
         if len(spec.raw) > config.spec_bytes_max:
+            self._ctx.limit(Limit.SPEC_BYTES, peer)
             return f"the job's description has {len(spec.raw)} bytes; at most {config.spec_bytes_max}"
-        if spec.id not in self.jobs and len(self.jobs) >= config.jobs_max:
+        if spec.id in self.jobs or spec.id in self._pending:
+            return ""
+        if len(self.jobs) >= config.jobs_max:
+            self._ctx.limit(Limit.JOBS, peer)
             return f"this node keeps {len(self.jobs)} jobs already"
-        return ""
+        return self._excess(spec, now_us)
+
+    def _excess(self, spec: Record, now_us: int) -> str:
+        """Why a job more is over its submitter's quota; empty if it is not."""
+        pending = [each.spec for each in self._pending.values()]
+        held = in_flight((kept.state for kept in self.jobs.values()), pending, spec.author)
+        quota = self._submitters.quota(spec, now_us)
+        reason = excess(held, spec, quota, self._ctx.config.submitter_jobs_max)
+        if reason:
+            self._ctx.limit(Limit.QUOTA, spec.author)
+        return reason
 
     def _await_blobs(
         self, spec: Record, replica_sets: tuple[Record, ...], peer: bytes, request: int, now_us: int
@@ -217,6 +240,7 @@ class Replica(Upkeep):
             pending.answers[peer] = request
             return
         if len(self._pending) >= PENDING_MAX:
+            self._ctx.limit(Limit.SUBMISSIONS, peer)
             self._ctx.send(peer, Rejected(request, spec.id, "too many submissions at once; try again"))
             return
         self._pending[spec.id] = PendingJob(spec, replica_sets, {peer: request})
@@ -225,7 +249,9 @@ class Replica(Upkeep):
             self.on_blobs_fetched(spec.id, now_us)
             return
         others = [node for node in replica_sets[-1].body.members if node not in (self._ctx.node_id, peer)]
-        self._ctx.emit(FetchBlobs(spec.id, digests, (peer, *others), pin=spec.id))
+        declared = declared_sizes(spec.body)
+        sizes = tuple(declared[digest] for digest in digests)
+        self._ctx.emit(FetchBlobs(spec.id, digests, (peer, *others), pin=spec.id, sizes=sizes))
 
     def on_blobs_fetched(self, token: bytes, now_us: int) -> bool:
         """True if the token was one of this machine's."""
@@ -305,8 +331,8 @@ class Replica(Upkeep):
         spec = next((r for r in records if r.kind is RecordKind.SPEC and r.id == job_id), None)
         if spec is None or spec.body.mesh_id != self._ctx.policy.mesh.mesh_id or job_id in self._forgotten:
             return
-        if self.storage_failed or len(self.jobs) >= self._ctx.config.jobs_max:
-            self._ctx.send(peer, Rejected(0, job_id, Reason.DISK_FULL if self.storage_failed else Reason.TOO_MANY))
+        if job_id not in self._pending and (reason := self._declines(spec, now_us)):
+            self._ctx.send(peer, Rejected(0, job_id, reason))
             return
         invited = JobState(spec)
         for record in records:
@@ -317,6 +343,18 @@ class Replica(Upkeep):
                     return
         if self._ctx.node_id in invited.replicas:
             self._await_blobs(spec, invited.replica_path(), peer, 0, now_us)
+
+    def _declines(self, spec: Record, now_us: int) -> str:
+        """Why this node takes no seat of a job; empty if it does. Who invites is not who is to blame."""
+        if self.storage_failed or not self.keeps_jobs:
+            return Reason.DISK_FULL if self.keeps_jobs else Reason.NOT_ADMITTED
+        if len(self.jobs) >= self._ctx.config.jobs_max:
+            self._ctx.limit(Limit.JOBS, spec.author)
+            return Reason.TOO_MANY
+        if reason := self._submitters.refusal(spec, now_us):
+            self._ctx.limit(Limit.ROLE, spec.author)
+            return reason
+        return self._excess(spec, now_us)
 
     def on_reconcile(self, peer: bytes, message: Reconcile, now_us: int) -> None:
         """An unknown job is one whose disk was lost here: ask for it anew. Else as `Upkeep` does."""
@@ -347,6 +385,7 @@ class Replica(Upkeep):
             self._ctx.send(peer, Declined(job_id, header.id, Reason.DISK_FULL))
             return
         if len(kept.state.ids) >= self._ctx.config.records_per_job_max:
+            self._ctx.limit(Limit.RECORDS_A_JOB, peer)
             self._ctx.send(peer, Declined(job_id, header.id, Reason.TOO_MANY))
             return
         if not self._ctx.admitted(header.body.certificate, header.author, Role.WORKER, now_us):
@@ -370,6 +409,7 @@ class Replica(Upkeep):
         if header.id in self._pending_batches:
             return
         if len(self._pending_batches) >= PENDING_MAX:
+            self._ctx.limit(Limit.BATCHES_FETCHING, peer)
             self._ctx.send(peer, Declined(header.body.job_id, header.id, Reason.TOO_MANY))
             return
         self._pending_batches[header.id] = PendingBatch(header, message, peer)
@@ -414,6 +454,7 @@ class Replica(Upkeep):
                 self._ctx.send(peer, Rejected(0, message.job_id, Reason.UNKNOWN_JOB))
             return
         if not kept.subscriptions.subscribe(peer, message):
+            self._ctx.limit(Limit.FOLLOWERS, peer)
             self._ctx.send(peer, Rejected(0, message.job_id, "too many followers of this job here"))
             return
         if not message.results:

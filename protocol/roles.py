@@ -52,6 +52,7 @@ class Roles:
         self.presence = Presence(self.ctx, self.tables, profile)
         self.heat = HeatBoard(self.ctx, self.tables, incarnation)
         self.replica = Replica(self.ctx, self.members, self.tables, incarnation)
+        self.replica.keeps_jobs = bool(profile.roles & Role.REPLICA)
         self.thief = Thief(self.ctx, self.members, self.tables, self.heat)
         self.worker = Worker(self.ctx, self.members, self.tables, self.heat, self.thief)
         self.worker.memory_bytes = profile.memory_bytes
@@ -81,7 +82,12 @@ class Roles:
     # -- rows ----------------------------------------------------------------------------------------------
 
     def _wants_row(self, record: Record) -> bool:
-        """Rows of this cell; of others the member records of those that are kept in mind."""
+        """Rows of this cell; of others the member records of those that are kept in mind.
+
+        Digests only of who has shown a certificate: anybody can sign in an invented name.
+        """
+        if record.kind is not RecordKind.MEMBER and self.tables.get(RecordKind.MEMBER, record.author) is None:
+            return False
         if self.cell.holds(record.author):
             return True
         if record.kind is not RecordKind.MEMBER:
@@ -115,6 +121,12 @@ class Roles:
                 self.thief.on_news()
                 self.worker.pump(now_us)
 
+    def drop_unadmitted(self, now_us: int) -> None:
+        """Forget the rows of those whose certificate was revoked or ran out."""
+        for record in list(self.tables.rows(RecordKind.MEMBER)):
+            if record.author != self.ctx.node_id and not self._admits_row(record, now_us):
+                self.tables.forget_node(record.author, now_us)
+
     # -- revocations ---------------------------------------------------------------------------------------
 
     def take_revocations(self, revocation_list: bytes, now_us: int, peer: bytes = b"") -> bool:
@@ -126,6 +138,7 @@ class Roles:
                 self.ctx.penalise(peer, Reason.BAD_SIGNATURE)
             return False
         if news:
+            self.drop_unadmitted(now_us)
             for held in self.ctx.policy.revocations:
                 self.ctx.emit(Persist(b"", REVOCATION_ROW, held.issuer, held.to_bytes()))
             self.ctx.notify("mesh.revocations")

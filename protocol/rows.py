@@ -14,6 +14,7 @@ from hashlib import sha256
 from .cells import place_of, shared_bits
 from .context import Context
 from .effects import Reason
+from .limits import Limit
 from .records import Record, RecordError, RecordKind, open_record
 
 Version = tuple[int, int]
@@ -140,6 +141,7 @@ class Rows:
 
     def _take(self, raw: bytes, source: bytes, now_us: int) -> Reason | None:
         if len(raw) > ROW_BYTES_MAX:
+            self._ctx.limit(Limit.ROW_BYTES, source)
             return Reason.TOO_BIG
         try:
             claimed = open_record(raw, check_signature=False)

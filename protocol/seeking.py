@@ -18,6 +18,7 @@ from .budget import Budget
 from .cells import PLACE_BITS, place_of
 from .context import Context
 from .effects import LearnAddress
+from .limits import Limit
 from .membership import Membership, Status
 from .messages import FindNodes, FoundNodes
 from .records import MemberRecord, Record, RecordError, RecordKind, open_record
@@ -173,6 +174,7 @@ class Seeker:
             interval_us = self._ctx.config.sync_interval_us
             budget = self._budgets[peer] = Budget(ANSWERS_BURST, ANSWERS_AN_INTERVAL, interval_us, now_us)
         if not budget.spend(1, now_us):
+            self._ctx.limit(Limit.LOOKUPS, peer)
             return
         place = int.from_bytes(message.place, "big")
         near = [record for record in self._nearest(place, ROWS_AN_ANSWER + 1) if record.author != peer]

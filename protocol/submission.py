@@ -5,6 +5,8 @@ The layer below `submitter`.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from ..crypto.certificates import Role
 from .context import Context
 from .jobs import JobState
@@ -32,7 +34,8 @@ class Submission:
 
     def _submit(self, spec: JobSpec, now_us: int, at_once: int) -> OwnJob | None:
         """Sign, place and send; None if it was rejected. at_once: replicas that are told before the others."""
-        record = sign_record(self._ctx.identity, RecordKind.SPEC, spec)
+        shown = replace(spec, certificate=self._ctx.certificate)
+        record = sign_record(self._ctx.identity, RecordKind.SPEC, shown)
         job_id = job_id_of(record)
         own = self.jobs.get(job_id)
         if own is None:

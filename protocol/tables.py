@@ -18,8 +18,9 @@ from .budget import Budget
 from .cells import Cell
 from .context import Context
 from .effects import Reason, TimerKey
+from .limits import Limit
 from .messages import TableRows, TableSync, TableVersion
-from .records import Record
+from .records import Record, RecordKind
 from .rows import STAMP_BITS, WANTED_MAX, Rows, Scope, bucket_of, row_key, wire_key
 
 __all__ = ["Tables", "row_key", "wire_key"]
@@ -190,6 +191,7 @@ class Tables(Rows):
 
     def _on_sync(self, peer: bytes, known: _Peer, message: TableSync, now_us: int) -> None:
         if not known.syncs.spend(1, now_us):
+            self._ctx.limit(Limit.TABLE_SYNCS, peer)
             self._ctx.penalise(peer, Reason.TOO_MANY)
             return
         buckets = len(message.ranges)
@@ -255,12 +257,14 @@ class Tables(Rows):
         expected = min(known.awaited, len(message.rows))
         known.awaited -= expected
         if not known.rows.spend(len(message.rows) - expected, now_us):
+            self._ctx.limit(Limit.TABLE_ROWS, peer)
             self._ctx.penalise(peer, Reason.TOO_MANY)
             return
         exchange = self._exchange_of(known, message)
         # What the peer itself brings is no news for it.
         up_to_date = known.seen == self._changes
-        for raw in message.rows:
+        # A node's digests are of no use without its member record.
+        for raw in sorted(message.rows, key=_is_digest):
             if not self.merge(raw, peer, now_us):
                 return
         if up_to_date:
@@ -348,3 +352,8 @@ class Tables(Rows):
             others = [peer for peer in mates if peer not in self._partners]
             self._partners.extend(self._ctx.sample(others, PARTNERS - len(self._partners)))
         return self._partners[rng.randrange(len(self._partners))]
+
+
+def _is_digest(raw: bytes) -> bool:
+    """Whether a raw row is anything but a member record, by the kind in its second byte."""
+    return raw[1:2] != bytes([RecordKind.MEMBER])

@@ -48,6 +48,7 @@ class Upkeep(Granter):
 
     def _tick_reconcile(self, now_us: int) -> None:
         self._ctx.set_timer(("reconcile", b""), now_us + self._ctx.config.reconcile_interval_us)
+        self.review_submitters(now_us)
         job_ids = list(self.jobs)
         for step in range(min(RECONCILE_JOBS_A_TICK, len(job_ids))):
             kept = self.jobs[job_ids[(self._reconcile_cursor + step) % len(job_ids)]]

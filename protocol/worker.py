@@ -259,9 +259,7 @@ class Worker(Holder):
             )
             self._deliver(execution, batch, 0, 0, False, now_us)
         else:
-            self._unrunnable[execution.job_id] = now_us + UNRUNNABLE_US
-            while len(self._unrunnable) > JOB_VIEWS_MAX:
-                del self._unrunnable[next(iter(self._unrunnable))]
+            self._leave_to_others(execution.job_id, now_us + UNRUNNABLE_US)
             self._ctx.notify("execution.failed", job_id=execution.job_id, reason=event.reason)
             self._release(execution.grant, execution.first, execution.first + execution.count)
             for lease in [held for held in self._leases if held.body.job_id == execution.job_id]:

@@ -7,6 +7,7 @@ Either side of a connection may ask the other, so a node that accepts no connect
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from struct import Struct
 from typing import Annotated, BinaryIO
@@ -19,10 +20,12 @@ from msgspec import Meta
 
 from ...crypto.bounded import DecodeError, decode_bounded, encode
 from ...crypto.identity import peer_id_text
+from ...protocol.limits import Limit
 from ..storage.blobs import BlobStore, BlobWriter
 from ..storage.errors import BlobMismatch, BlobMissing, StorageError
+from .frames import OnLimit, ignore_limit
 from .link import STREAM_GONE, ByteStream, shielded
-from .streams import bytes_of
+from .streams import bytes_of, node_id_of
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -32,6 +35,8 @@ CHUNK_BYTES = 1 << 20
 CHUNKS_WAITING = 2
 REQUEST_BYTES_MAX = 256
 SERVES_AT_ONCE = 8
+# Of these to one peer.
+SERVES_A_PEER = 4
 FETCHES_AT_ONCE = 8
 REQUEST_S = 5.0
 # A source that sends nothing, or takes nothing, for this long is given up.
@@ -74,10 +79,11 @@ class BlobTransfers:
     def __init__(self, store: BlobStore, open_stream: OpenStream) -> None:
         self.on_liar: Callable[[bytes, bytes], None] = lambda _peer, _digest: None
         self.on_fetched: Callable[[bytes, int], None] = lambda _digest, _size_bytes: None
+        self.on_limit: OnLimit = ignore_limit
         self.find_providers: Callable[[bytes], Awaitable[Sequence[bytes]]] | None = None
         self._store = store
         self._open_stream = open_stream
-        self._serving = 0
+        self._serving: Counter[bytes] = Counter()
         self._fetching = trio.CapacityLimiter(FETCHES_AT_ONCE)
         self._under_way: dict[bytes, trio.Event] = {}
 
@@ -85,23 +91,30 @@ class BlobTransfers:
 
     async def serve(self, stream: INetStream) -> None:
         """Answer one request of an admitted peer."""
-        raw = bytes_of(stream)
+        raw, peer = bytes_of(stream), node_id_of(stream.muxed_conn.peer_id) or b""
         try:
             with trio.fail_after(REQUEST_S):
                 request = await _read_request(raw)
             if request is None:
                 await raw.write(bytes([MALFORMED]))
-            elif self._serving >= SERVES_AT_ONCE:
+            elif (limit := self._is_busy(peer)) is not None:
+                self.on_limit(limit, peer, "")
                 await raw.write(bytes([BUSY]))
             else:
-                await self._serve(raw, request)
+                await self._serve(raw, request, peer)
             await raw.close()
         except (*STREAM_GONE, trio.TooSlowError, StorageError) as error:
             log.debug("blob.serve-ended", reason=str(error) or type(error).__name__)
             await raw.reset()
 
-    async def _serve(self, raw: ByteStream, request: BlobRequest) -> None:
-        self._serving += 1
+    def _is_busy(self, peer: bytes) -> Limit | None:
+        """Slow readers keep places for long: none may have all of them."""
+        if self._serving[peer] >= SERVES_A_PEER:
+            return Limit.PEER_BLOBS
+        return Limit.BLOBS_SERVED if self._serving.total() >= SERVES_AT_ONCE else None
+
+    async def _serve(self, raw: ByteStream, request: BlobRequest, peer: bytes) -> None:
+        self._serving[peer] += 1
         try:
             try:
                 size_bytes = self._store.size_bytes(request.digest)
@@ -112,7 +125,9 @@ class BlobTransfers:
             with file:
                 await _send_file(raw, file, request.offset, size_bytes)
         finally:
-            self._serving -= 1
+            self._serving[peer] -= 1
+            if not self._serving[peer]:
+                del self._serving[peer]
 
     # -- fetching ------------------------------------------------------------------------------------------
 

@@ -3,9 +3,12 @@
 Source: https://github.com/hashicorp/yamux/blob/master/spec.md and the libp2p page on yamux.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
 from typing import Final, Protocol
+
+from ...protocol.limits import Limit
 
 YAMUX_PROTOCOL: Final = "/yamux/1.0.0"
 
@@ -61,6 +64,12 @@ class MuxerLimits:
     max_inbound_streams: int = 256
     """Live streams that the peer opened. One more is reset and counted."""
 
+    max_opened_streams: int = 4_096
+    """Streams that the peer opens within one keepalive interval; one more is reset and counted.
+
+    To serve one takes about a millisecond.
+    """
+
     max_refused_streams: int = 2_000
     """Refusals within one keepalive interval before the connection goes."""
 
@@ -111,6 +120,14 @@ class MuxerLimits:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
 
 
+OnLimit = Callable[[Limit, bytes, str], None]
+"""Of a limit, the peer (empty if it has not proved who it is) and its address without a port, as far as known."""
+
+
+def ignore_limit(_limit: Limit, _peer: bytes, _source: str) -> None:
+    """For who does not count."""
+
+
 class Holder(Protocol):
     """Who holds unread bytes: a connection."""
 
@@ -126,10 +143,12 @@ class BufferBudget:
     When they are too many, the connection that holds the most of them pays, not the one that came last.
     """
 
-    __slots__ = ("_holders", "limit_bytes", "used_bytes")
+    __slots__ = ("_holders", "limit_bytes", "on_limit", "used_bytes")
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, on_limit: OnLimit = ignore_limit) -> None:
+        """on_limit: told of every bound of the muxer that a connection's peer ran into."""
         self.limit_bytes = limit_bytes
+        self.on_limit = on_limit
         self.used_bytes = 0
         self._holders: dict[int, Holder] = {}
 

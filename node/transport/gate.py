@@ -12,7 +12,9 @@ import trio
 from ...crypto.bounded import DecodeError
 from ...crypto.certificates import Certificate, MembershipPolicy
 from ...protocol.codec import WIRE_VERSION
+from ...protocol.limits import Limit
 from ..clock import wall_s
+from .frames import OnLimit, ignore_limit
 from .hello import (
     AGENT,
     HELLO_BYTES_MAX,
@@ -73,12 +75,14 @@ class Gate:
         policy: MembershipPolicy,
         *,
         has_room: Callable[[], bool],
+        on_limit: OnLimit = ignore_limit,
         now_s: Callable[[], int] = wall_s,
     ) -> None:
         self.life = os.urandom(8)
         self._certificate = certificate
         self._policy = policy
         self._has_room = has_room
+        self._on_limit = on_limit
         self._now_s = now_s
         self._admitted: dict[bytes, None] = {}
         self._refused_s: dict[bytes, float] = {}
@@ -166,6 +170,7 @@ class Gate:
     def _judge(self, hello: Hello, peer: bytes) -> Certificate:
         certificate = judge(hello, peer, self._policy, self._now_s())
         if not self.is_admitted(peer) and not self._has_room():
+            self._on_limit(Limit.LINKS, peer, "")
             raise Refused("full: this node has as many links as it may")
         return certificate
 

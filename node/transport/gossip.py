@@ -20,9 +20,13 @@ from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub_notifee import PubsubNotifee
 from libp2p.pubsub.score import ScoreParams, TopicScoreParams
+from libp2p.pubsub.validators import signature_validator
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils.varint import encode_varint_prefixed
 
+from ...protocol.budget import Budget
+from ...protocol.limits import Limit
+from .frames import OnLimit, ignore_limit
 from .guards import GuardedPubsub
 from .streams import node_id_of, peer_id_of
 
@@ -37,6 +41,11 @@ RESTART_S = 5.0
 PUBLISHES_MAX = 64
 # An invalid message costs its forwarder a point, which it earns back in some ten minutes.
 INVALID_LOWEST = 100.0
+# A rule broken on a link; from the sixth in a short time on they count, and the driver cuts off at twenty.
+FAULT_POINTS = 2.0
+# News that one peer may bring: each takes 2 to 3 ms, so at its full rate it has a fifth of a core.
+FORWARDS_BURST = 256
+FORWARDS_A_SECOND = 64
 POINTS_KEPT_A_HEARTBEAT = 0.995
 PUBLISH_THRESHOLD = -20.0
 GRAYLIST_THRESHOLD = -40.0
@@ -45,10 +54,17 @@ GRAYLIST_THRESHOLD = -40.0
 class Gossip:
     """One node's part in its mesh's topic. `on_gossip(source, payload)`: once for each message, not for our own."""
 
-    def __init__(self, host: BasicHost, mesh_id: bytes, on_gossip: Callable[[bytes, bytes], None]) -> None:
+    def __init__(
+        self,
+        host: BasicHost,
+        mesh_id: bytes,
+        on_gossip: Callable[[bytes, bytes], None],
+        on_limit: OnLimit = ignore_limit,
+    ) -> None:
         self.topic = f"hearth/{mesh_id.hex()[:16]}/announcements"
         self._host = host
         self._on_gossip = on_gossip
+        self._on_limit = on_limit
         self._peers: dict[bytes, None] = {}
         self._pubsub: _MembersPubsub | None = None
         self._outgoing, self._outbox = trio.open_memory_channel[bytes](PUBLISHES_MAX)
@@ -73,7 +89,7 @@ class Gossip:
 
     async def _run_once(self) -> None:
         router = _router()
-        pubsub = _MembersPubsub(self._host, router, self.topic, self._peers)
+        pubsub = _MembersPubsub(self._host, router, self.topic, self._peers, self._on_limit)
         pubsub.set_topic_validator(self.topic, self._is_valid, False)
         async with background_trio_service(router), background_trio_service(pubsub):
             await pubsub.wait_until_ready()
@@ -87,7 +103,10 @@ class Gossip:
                     self._hear(await subscription.get())
 
     def _is_valid(self, forwarder: ID, message: rpc_pb2.Message) -> bool:
-        return len(message.data) <= PAYLOAD_BYTES_MAX and list(message.topicIDs) == [self.topic]
+        if len(message.data) > PAYLOAD_BYTES_MAX:
+            self._on_limit(Limit.GOSSIP_BYTES, node_id_of(forwarder) or b"", "")
+            return False
+        return list(message.topicIDs) == [self.topic]
 
     def _hear(self, message: rpc_pb2.Message) -> None:
         if message.from_id == self._host.get_id().to_bytes():
@@ -130,6 +149,15 @@ class Gossip:
         if self._pubsub is not None and self._pubsub.manager.is_running:
             self._pubsub._handle_dead_peer(peer_id_of(peer))
 
+    def note_fault(self, peer: bytes) -> None:
+        """The peer broke a rule elsewhere."""
+        if self._pubsub is not None:
+            self._pubsub.scorer.penalize_behavior(peer_id_of(peer), FAULT_POINTS)
+
+    def score(self, peer: bytes) -> float:
+        """0 for a peer of which nothing is known; down to the thresholds for one that misbehaves."""
+        return self._pubsub.scorer.score(peer_id_of(peer), [self.topic]) if self._pubsub is not None else 0.0
+
 
 def _router() -> GossipSub:
     scores = ScoreParams(
@@ -160,9 +188,15 @@ def _router() -> GossipSub:
 class _MembersPubsub(GuardedPubsub):
     """Talks to those only that have a link, and tells an old stream's end from the new one's."""
 
-    def __init__(self, host: BasicHost, router: GossipSub, topic: str, members: Container[bytes]) -> None:
+    def __init__(
+        self, host: BasicHost, router: GossipSub, topic: str, members: Container[bytes], on_limit: OnLimit
+    ) -> None:
         super().__init__(host, router, strict_signing=True, max_inbound_rpc_size=RPC_BYTES_MAX, allowed_topics={topic})
         self._members = members
+        self._on_limit = on_limit
+        self._budgets: dict[ID, Budget] = {}
+        assert router.scorer is not None
+        self.scorer = router.scorer
         self._greeting: dict[ID, None] = {}
         network = host.get_network()
         for notifee in list(getattr(network, "notifees", ())):
@@ -175,6 +209,29 @@ class _MembersPubsub(GuardedPubsub):
             self._handle_dead_peer(peer_id)  # what is left of the link before; greets again by itself
         else:
             self.manager.run_task(self.ensure_peer_stream, peer_id)
+
+    async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
+        """What a forwarder may make us check; and a forged signature costs it as much as any other invalid message.
+
+        Upstream counts those only that a topic's validator refused.
+        """
+        if msg_forwarder == self.my_id or self._is_msg_seen(msg):
+            await super().push_msg(msg_forwarder, msg)
+        elif not self._may_forward(msg_forwarder):
+            self._on_limit(Limit.GOSSIP_FORWARDER, node_id_of(msg_forwarder) or b"", "")
+        elif not _is_signed(msg):
+            for topic in msg.topicIDs[:1]:
+                self.scorer.on_invalid_message(msg_forwarder, topic)
+        else:
+            await super().push_msg(msg_forwarder, msg)
+
+    def _may_forward(self, forwarder: ID) -> bool:
+        now_us = int(trio.current_time() * 1e6)
+        budget = self._budgets.get(forwarder)
+        if budget is None:
+            self._budgets = {peer: held for peer, held in self._budgets.items() if self._peer_is_connected(peer)}
+            budget = self._budgets[forwarder] = Budget(FORWARDS_BURST, FORWARDS_A_SECOND, 1_000_000, now_us)
+        return budget.spend(1, now_us)
 
     def _peer_is_connected(self, peer_id: ID) -> bool:
         return node_id_of(peer_id) in self._members
@@ -197,3 +254,11 @@ class _MembersPubsub(GuardedPubsub):
             if self.peers.get(peer_id) is stream:
                 self._handle_dead_peer(peer_id)
             return False
+
+
+def _is_signed(message: rpc_pb2.Message) -> bool:
+    try:
+        return bool(signature_validator(message))
+    except Exception:
+        # The boundary to py-libp2p's parsing of a stranger's key.
+        return False

@@ -29,7 +29,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.manager import TransportManager
 from multiaddr import Multiaddr
 
-from .frames import BufferBudget, MuxerLimits
+from .frames import BufferBudget, MuxerLimits, OnLimit, ignore_limit
 from .guards import BoundedCommunicator, select_one_of
 from .swarm import GuardedSwarm, connection_config
 from .tcp import TcpTransport
@@ -58,6 +58,9 @@ class HostConfig:
     max_inbound_connections: int = 256
     """More are closed as they arrive, and counted. Slots come back when connections end."""
 
+    max_connections_per_source: int = 128
+    """Of these from one address, half-open ones included: a street may be behind one, a whole node's worth is not."""
+
     max_connections_per_peer: int = 4
     """Two that cross, and as many that are dead without anybody knowing yet; one more ends the oldest."""
 
@@ -77,6 +80,9 @@ class HostConfig:
     """Received and not yet read, over all connections; above it the stream with the most of it is reset."""
 
     muxer: MuxerLimits = field(default_factory=MuxerLimits)
+
+    on_limit: OnLimit = ignore_limit
+    """Told of every bound of these that somebody ran into."""
 
 
 class _Host(BasicHost):
@@ -220,13 +226,15 @@ def create_host(identity_seed: bytes, config: HostConfig) -> SecureHost:
     swarm = GuardedSwarm(
         peer_id,
         peerstore,
-        SecureUpgrader(key_pair, config.muxer, BufferBudget(config.buffered_bytes)),
+        SecureUpgrader(key_pair, config.muxer, BufferBudget(config.buffered_bytes, config.on_limit)),
         transports=[TcpTransport()],
         connection_config=connection_config(config.max_inbound_connections),
         transport_manager=TransportManager(port_demuxers={}),
         max_inbound=config.max_inbound_connections,
+        max_per_source=config.max_connections_per_source,
         max_per_peer=config.max_connections_per_peer,
         max_handshakes=config.max_handshakes,
         handshake_s=config.handshake_s,
+        on_limit=config.on_limit,
     )
     return SecureHost(_Host(swarm, config.negotiate_s), swarm, config)

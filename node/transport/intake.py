@@ -7,6 +7,7 @@ from collections import Counter, deque
 import trio
 from libp2p.abc import IMuxedConn
 
+from ...protocol.limits import Limit
 from .frames import (
     ACK,
     DATA,
@@ -29,6 +30,15 @@ from .frames import (
 )
 from .muxed_stream import YamuxStream
 from .send_queue import SecureChannel, SendQueue
+from .streams import node_id_of
+
+_LIMITS = {
+    "streams_refused": Limit.STREAMS,
+    "streams_too_fast": Limit.STREAM_RATE,
+    "window_overruns": Limit.WINDOW,
+    "streams_over_budget": Limit.UNREAD_BYTES,
+    "violations": Limit.MUXER_FRAMES,
+}
 
 
 class Intake(SendQueue, IMuxedConn):
@@ -41,6 +51,7 @@ class Intake(SendQueue, IMuxedConn):
         self._budget = budget
         self._streams: dict[int, YamuxStream] = {}
         self._inbound_count = 0
+        self._opened = 0
         self._unacknowledged = 0
         self._accepted: deque[YamuxStream] = deque()
         self._buffered_bytes = 0
@@ -124,7 +135,12 @@ class Intake(SendQueue, IMuxedConn):
         stream.tell_forgotten()
 
     def count(self, what: str) -> None:
+        """For tests and, where it is a bound that the peer ran into, for the owner."""
         self.counters[what] += 1
+        limit = _LIMITS.get(what)
+        if limit is not None:
+            remote = self.get_remote_address()
+            self._budget.on_limit(limit, node_id_of(self.peer_id) or b"", remote[0] if remote else "")
 
     # Frames
 
@@ -228,14 +244,16 @@ class Intake(SendQueue, IMuxedConn):
             raise ProtocolViolation("a stream id of our own side")
         if stream_id in self._streams:
             raise ProtocolViolation("a stream id in use")
-        if self._inbound_count >= self.limits.max_inbound_streams:
-            self.count("streams_refused")
+        is_full = self._inbound_count >= self.limits.max_inbound_streams
+        if is_full or self._opened >= self.limits.max_opened_streams:
+            self.count("streams_refused" if is_full else "streams_too_fast")
             self._refused += 1
             if self._refused > self.limits.max_refused_streams:
                 raise ProtocolViolation("a flood of streams")
             self._discard_allowance_bytes += INITIAL_WINDOW_BYTES
             self.queue_reset(stream_id)
             return
+        self._opened += 1
         stream = YamuxStream(self, stream_id, opened_here=False)
         self._streams[stream_id] = stream
         self._inbound_count += 1

@@ -18,6 +18,7 @@ from libp2p.exceptions import BaseLibp2pError
 
 from ...crypto.bounded import DecodeError
 from ...crypto.certificates import Certificate
+from ...protocol.limits import Limit
 from .hello import HELLO_BYTES_MAX, Goodbye, Greeting, Reject, decode_greeting, encode_greeting, printable
 
 GREETING_BIT = 1 << 31
@@ -72,7 +73,11 @@ class FrameOwner(Protocol):
 
 
 class FrameError(Exception):
-    """The peer sent what is no frame. The text is told to it."""
+    """The peer sent what is no frame. The text is told to it.  too_long: it may have been one, but a longer one."""
+
+    def __init__(self, text: str, *, too_long: bool = False) -> None:
+        super().__init__(text)
+        self.too_long = too_long
 
 
 class FrameBuffer:
@@ -102,7 +107,7 @@ class FrameBuffer:
         is_greeting = length != size
         limit = HELLO_BYTES_MAX if is_greeting else self.max_frame_bytes
         if size > limit:
-            raise FrameError(f"a frame of {size} bytes, at most {limit} allowed")
+            raise FrameError(f"a frame of {size} bytes, at most {limit} allowed", too_long=True)
         stop = start + size
         if len(buffer) < stop:
             return None
@@ -121,12 +126,13 @@ def greeting_frame(greeting: Greeting) -> bytes:
 class LinkEnd:
     """How a link ended.  by_peer: the other side's process or connection went away, or it closed without a word.
 
-    said: the reason that the peer gave, if it closed on purpose.
+    said: the reason that the peer gave, if it closed on purpose.  limit: the bound that it ran into.
     """
 
     why: str
     by_peer: bool = False
     said: str | None = None
+    limit: Limit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +247,7 @@ class Link:
         if self._full_since is None:
             self._full_since = now
         elif now - self._full_since > self._limits.stall_s:
-            self.end(LinkEnd("its queue stayed full: the peer reads too slowly"))
+            self.end(LinkEnd("its queue stayed full: the peer reads too slowly", limit=Limit.SEND_QUEUE))
 
     def close(self, reason: str) -> None:
         """Say goodbye after what is queued, then end; within a second."""
@@ -291,7 +297,8 @@ class Link:
         try:
             await loop(*args)  # type: ignore[misc]
         except FrameError as error:
-            self._end = LinkEnd(f"broke the framing: {error}")
+            limit = Limit.FRAME_BYTES if error.too_long else None
+            self._end = LinkEnd(f"broke the framing: {error}", limit=limit)
             await self._send_goodbye(str(error))
             await self._read_out()
             self._scope.cancel()

@@ -51,6 +51,7 @@ class LinkConfig:
     relay_through: tuple[str, ...] = ()
     max_links: int = 512
     max_inbound_connections: int = 256
+    max_connections_per_source: int = 128
     max_streams_per_connection: int = 64
     dial_timeout_s: float = 10.0
     pending_frames: int = 4096

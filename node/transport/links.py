@@ -20,6 +20,8 @@ from multiaddr import Multiaddr
 
 from ...crypto.certificates import Certificate, MembershipPolicy, Role
 from ...crypto.identity import Identity, peer_id_text
+from ...protocol.limits import Limit
+from ..limits import LimitMeter
 from ..storage.blobs import BlobStore
 from .addresses import AddressBook, announced
 from .blobs import BLOB_PROTOCOL, BlobFetchError, BlobTransfers
@@ -70,17 +72,24 @@ class Links:
         config: LinkConfig,
         handler: LinkHandler,
         blobs: BlobStore | None,
+        meter: LimitMeter | None = None,
     ) -> None:
         self.node_id = identity.node_id
         self.config = config
         self.addresses: tuple[str, ...] = ()
         self.relays: tuple[bytes, ...] = ()
         self.dropped_frames = 0
+        self.meter = meter or LimitMeter()
         self._handler = handler
         self._mesh_id = policy.mesh.mesh_id
         self._roles = Certificate.from_bytes(certificate).roles
         self._book = AddressBook()
-        self._gate = Gate(certificate, policy, has_room=lambda: len(self._links) < config.max_links)
+        self._gate = Gate(
+            certificate,
+            policy,
+            has_room=lambda: len(self._links) < config.max_links,
+            on_limit=self.meter.hit,
+        )
         self._links: dict[bytes, Link] = {}
         self._connections: dict[Link, SwarmConn] = {}
         self._greeting: dict[SwarmConn, None] = {}
@@ -98,14 +107,18 @@ class Links:
             HostConfig(
                 listen=tuple(config.listen),
                 max_inbound_connections=config.max_inbound_connections,
+                max_connections_per_source=config.max_connections_per_source,
+                on_limit=self.meter.hit,
                 muxer=MuxerLimits(max_inbound_streams=config.max_streams_per_connection),
             ),
         )
-        self._gossip = Gossip(self._host.host, self._mesh_id, handler.on_gossip)
+        self._gossip = Gossip(self._host.host, self._mesh_id, handler.on_gossip, self.meter.hit)
         self._providers = Providers(self._host.host, self)
         self._circuits = CircuitTransport(self, self._host.swarm)
         self._host.swarm.transport_manager.add_transport(self._circuits)
         self._transfers = None if blobs is None else BlobTransfers(blobs, self.open_peer_stream)
+        if self._transfers is not None:
+            self._transfers.on_limit = self.meter.hit
 
     # -- running -------------------------------------------------------------------------------------------
 
@@ -123,7 +136,8 @@ class Links:
                 self._transfers.on_fetched = self._announce_blob
             self._host.set_stream_handler(STOP_PROTOCOL, self._circuits.serve_stop)
             if self._serves_as_relay():
-                self._host.set_stream_handler(HOP_PROTOCOL, RelayService(self, self.config.relay_limits).serve_hop)
+                service = RelayService(self, self.config.relay_limits, self.meter.hit)
+                self._host.set_stream_handler(HOP_PROTOCOL, service.serve_hop)
             nursery = await stack.enter_async_context(trio.open_nursery())
             self._nursery = nursery
             direct = announced(map(str, self._host.addresses()), self.node_id)
@@ -179,7 +193,10 @@ class Links:
         """
         link = self._links.get(peer)
         if link is not None:
-            self.dropped_frames += link.send(payloads)
+            dropped = link.send(payloads)
+            if dropped:
+                self.dropped_frames += dropped
+                self.meter.hit(Limit.SEND_QUEUE, peer, times=dropped)
             return
         self.dropped_frames += sum(not self._waiting.add(peer, payload) for payload in payloads)
         self.connect(peer)
@@ -272,6 +289,21 @@ class Links:
     def knows(self, peer: bytes) -> bool:
         """Whether any address of it was learned."""
         return self._book.knows(peer)
+
+    def source_of(self, peer: bytes) -> str:
+        """The address without a port that a linked peer comes from, or the relay; empty if it has no link."""
+        link = self._links.get(peer)
+        if link is None:
+            return ""
+        return link.address if link.relayed else link.address.rpartition("/tcp/")[0]
+
+    def note_fault(self, peer: bytes) -> None:
+        """The peer broke a rule of the protocol: gossip thinks less of it too."""
+        self._gossip.note_fault(peer)
+
+    def gossip_score(self, peer: bytes) -> float:
+        """What gossip thinks of a peer; below 0 it is heard less, see gossip.py."""
+        return self._gossip.score(peer)
 
     def is_linked(self, peer: bytes) -> bool:
         return peer in self._links
@@ -496,6 +528,8 @@ class Links:
 
     def _on_end(self, link: Link, end: LinkEnd) -> None:
         log.info("link.down", peer=peer_id_text(link.peer), reason=end.why, said=end.said)
+        if end.limit is not None:
+            self.meter.hit(end.limit, link.peer)
         if end.said:
             self._tell_rejected(link.peer, end.said)
         self._note_change()
@@ -533,6 +567,9 @@ class Links:
             link = self._links.get(peer)
         if link is None:
             raise OSError("no link with the peer")
+        if protocol == HOP_PROTOCOL and not link.certificate.roles & Role.RELAY:
+            self.meter.hit(Limit.ROLE, peer)
+            raise OSError("the peer's certificate grants no role relay")
         return await self._host.open_stream(self._connections[link], protocol)
 
 

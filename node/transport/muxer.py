@@ -196,6 +196,7 @@ class YamuxConnection(Intake):
         """Once per interval: streams that linger, a socket that takes nothing."""
         now = trio.current_time()
         self._refused = 0
+        self._opened = 0
         self._bare_frames = 0
         for stream in list(self._streams.values()):
             if stream.linger_until is not None and now >= stream.linger_until:
@@ -212,6 +213,7 @@ class YamuxConnection(Intake):
             await loop()
         except ProtocolViolation as violation:
             log.info("muxer.protocol_violation", peer=str(self.peer_id), reason=violation.reason)
+            self.count("violations")
             await self._send_go_away()
             self._end(f"protocol violation: {violation.reason}")
         except CONNECTION_GONE as error:

@@ -20,6 +20,7 @@ from libp2p.transport.exceptions import OpenConnectionError
 from multiaddr import Multiaddr
 
 from ...crypto.identity import peer_id_text
+from ...protocol.limits import Limit as Bound
 from ..clock import wall_s
 from .addresses import CIRCUIT, AddressError, split_peer_address, with_peer
 from .circuits import (
@@ -32,6 +33,7 @@ from .circuits import (
     read_control,
     write_control,
 )
+from .frames import OnLimit, ignore_limit
 from .link import STREAM_GONE, ByteStream
 from .muxer import YamuxConnection
 from .streams import bytes_of, connection_of, node_id_of, peer_id_of
@@ -83,7 +85,8 @@ class PeerStreams(Protocol):
 class RelayService:
     """The middle: keeps reservations of its linked peers and joins streams."""
 
-    def __init__(self, links: PeerStreams, limits: RelayLimits) -> None:
+    def __init__(self, links: PeerStreams, limits: RelayLimits, on_limit: OnLimit = ignore_limit) -> None:
+        self._on_limit = on_limit
         self._links = links
         self._limits = limits
         self._expires_s: dict[bytes, float] = {}
@@ -115,6 +118,7 @@ class RelayService:
         for old in [known for known, expires_s in self._expires_s.items() if expires_s <= now_s]:
             del self._expires_s[old]
         if peer not in self._expires_s and len(self._expires_s) >= self._limits.reservations:
+            self._on_limit(Bound.RELAY_RESERVATIONS, peer, "")
             await _answer(raw, Status.RESERVATION_REFUSED)
             return
         self._expires_s[peer] = now_s + self._limits.reservation_s
@@ -137,6 +141,7 @@ class RelayService:
             return
         limits = self._limits
         if self.circuits >= limits.circuits or self._circuits.get(target, 0) >= limits.circuits_per_peer:
+            self._on_limit(Bound.RELAY_CIRCUITS, peer, "")
             await _answer(raw, Status.RESOURCE_LIMIT_EXCEEDED)
             return
         self.circuits += 1

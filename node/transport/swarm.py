@@ -5,6 +5,7 @@ What is overridden, and the fault of py-libp2p 0.8.1 that it closes, stands at e
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -26,9 +27,12 @@ from libp2p.rcmgr import Direction
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from multiaddr import Multiaddr
 
+from ...protocol.limits import Limit
+from .frames import OnLimit
 from .muxed_stream import YamuxStream
 from .muxer import YamuxConnection
 from .net_stream import GuardedStream
+from .streams import node_id_of
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -124,18 +128,23 @@ class GuardedSwarm(Swarm):
         self,
         *arguments: Any,
         max_inbound: int,
+        max_per_source: int,
         max_per_peer: int,
         max_handshakes: int,
         handshake_s: float,
+        on_limit: OnLimit,
         **named: Any,
     ) -> None:
         super().__init__(*arguments, **named)
         self.notifees.clear()  # the tag store's, which remembers every peer for ever
         self._max_inbound = max_inbound
+        self._max_per_source = max_per_source
         self._max_per_peer = max_per_peer
         self._max_handshakes = max_handshakes
         self._handshake_s = handshake_s
-        self._handshakes: dict[int, trio.CancelScope] = {}
+        self._on_limit = on_limit
+        self._sources: Counter[str] = Counter()
+        self._handshakes: dict[int, tuple[trio.CancelScope, str]] = {}
         self._handshake_count = 0
         self._inbound = 0
         self.refused_inbound = 0
@@ -188,10 +197,13 @@ class GuardedSwarm(Swarm):
         Half-open connections have few slots of their own and little time: one too many drops the oldest of them.
         """
         raw = RawConnection(read_write_closer, False)
+        remote = raw.get_remote_address()
+        source = remote[0] if remote else ""
         counted = False
+        self._sources[source] += 1
         try:
-            muxed = await self._greet(raw) if self._has_slot() else None
-            if muxed is None or not self._has_slot():
+            muxed = await self._greet(raw, source) if self._has_slot(source) else None
+            if muxed is None or not self._has_slot(source):
                 return
             self._inbound += 1
             counted = True
@@ -202,28 +214,44 @@ class GuardedSwarm(Swarm):
             log.debug("connection.refused", error=repr(error)[:200])
         finally:
             self._inbound -= counted
+            self._sources[source] -= 1
+            if not self._sources[source]:
+                del self._sources[source]
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
                 await raw.close()
 
-    def _has_slot(self) -> bool:
-        free = self._inbound < self._max_inbound and not self._closing
-        self.refused_inbound += not free
-        return free
+    def _has_slot(self, source: str) -> bool:
+        if self._closing:
+            return False
+        is_full = self._inbound >= self._max_inbound
+        if not is_full and self._sources[source] <= self._max_per_source:
+            return True
+        self.refused_inbound += 1
+        self._on_limit(Limit.CONNECTIONS if is_full else Limit.SOURCE_CONNECTIONS, b"", source)
+        return False
 
-    async def _greet(self, raw: IRawConnection) -> YamuxConnection | None:
+    async def _greet(self, raw: IRawConnection, source: str) -> YamuxConnection | None:
         """Noise and Yamux negotiation under a deadline; None if time ran out or a newer one took the place."""
         while len(self._handshakes) >= self._max_handshakes:
-            oldest = next(iter(self._handshakes))
-            self._handshakes.pop(oldest).cancel()
+            self._drop_handshake()
         self._handshake_count += 1
         number = self._handshake_count
         with trio.CancelScope(deadline=trio.current_time() + self._handshake_s) as scope:
-            self._handshakes[number] = scope
+            self._handshakes[number] = (scope, source)
             try:
                 return await self._upgrade(raw, None)
             finally:
                 self._handshakes.pop(number, None)
         return None
+
+    def _drop_handshake(self) -> None:
+        """The oldest of the address that has most of them: whoever opens many pays for it, not who is slow."""
+        by_source = Counter(source for _, source in self._handshakes.values())
+        most = max(by_source.values())
+        number = next(each for each, (_, source) in self._handshakes.items() if by_source[source] == most)
+        scope, source = self._handshakes.pop(number)
+        self._on_limit(Limit.HANDSHAKES, b"", source)
+        scope.cancel()
 
     async def _upgrade(self, raw: IRawConnection, expected: ID | None) -> YamuxConnection:
         """Outbound if a peer is expected (B1: that peer, or none). Raises UpgradeFailure."""
@@ -344,6 +372,7 @@ class GuardedSwarm(Swarm):
             nursery.start_soon(self._run_connection, connection)
             await connection.event_started.wait()
             for excess in self.live(peer_id)[: -self._max_per_peer]:
+                self._on_limit(Limit.PEER_CONNECTIONS, node_id_of(peer_id) or b"", "")
                 nursery.start_soon(excess.close)
             with trio.move_on_after(NOTIFY_S):
                 await self.notify_connected(connection)

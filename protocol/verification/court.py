@@ -14,6 +14,7 @@ from ..context import Context
 from ..effects import Execute, FetchBlobs, Persist, Publish, Reason, UnpinBlobs
 from ..events import ExecutionFailed, StoredRow, TaskFinished
 from ..jobs import JobState
+from ..limits import Limit
 from ..messages import Accused
 from ..records import RECORD_BYTES_MAX, Record, RecordError, RecordKind, open_record, sign_record
 from .fraud import GOSSIP_BYTES_MAX, Charge, FraudError, accusation_of, check_accusation
@@ -122,6 +123,7 @@ class Court:
             return
         of_one = sum(trial.charge.record.author == record.author for trial in self._trials.values())
         if len(self._trials) >= WAITING_MAX or of_one >= WAITING_OF_ONE_MAX:
+            self._ctx.limit(Limit.ACCUSATIONS, peer)
             return
         self._trials[record.id] = Trial(charge)
         self._views[charge.spec.id] = JobState(charge.spec)

@@ -121,7 +121,7 @@ class Customer:
         fields = note.fields
         if note.name == "job.signed":
             for order in self.orders:
-                if not order.job_id and life.mesh.submitter.jobs[fields["job_id"]].state.spec == order.spec:
+                if not order.job_id and fields["spec"] == order.spec:
                     order.job_id = fields["job_id"]
                     self._world.orders[order.job_id] = order
             return

@@ -24,6 +24,7 @@ from ...protocol.effects import (
     FetchBlobs,
     Forget,
     LearnAddress,
+    Limited,
     Notify,
     Penalise,
     Persist,
@@ -61,6 +62,7 @@ from ...protocol.events import (
     TimerFired,
     UnfollowJob,
 )
+from ...protocol.limits import Limit
 from ...protocol.mesh import Mesh
 from ...protocol.messages import Accused, Announce, Delivery, Message, Revocations, keeps_its_place, rests_on_disk
 from ...protocol.records import RecordKind
@@ -127,6 +129,7 @@ class Life:
         "dialling",
         "failed_dials",
         "gossip_seen",
+        "limits",
         "links",
         "machine",
         "mesh",
@@ -158,6 +161,7 @@ class Life:
         self._on_the_way: tuple[Write, ...] = ()
         self._unwritten: list[Write] = []
         self._penalties: dict[int, deque[int]] = {}
+        self.limits: dict[Limit, int] = {}
         self._handling = False
 
     # -- events in -----------------------------------------------------------------------------------------
@@ -298,6 +302,9 @@ class Life:
 
     def _on_penalise(self, effect: Penalise) -> None:
         self._penalise(effect.peer, effect.reason)
+
+    def _on_limited(self, effect: Limited) -> None:
+        self.limits[effect.limit] = self.limits.get(effect.limit, 0) + 1
 
     def _penalise(self, peer: bytes, reason: Reason) -> None:
         """Count it; a repeat offender loses its link and is not let in for a while."""
@@ -444,6 +451,7 @@ _HANDS: dict[type[Effect], Callable[[Life, Any], None]] = {
     Connect: Life._connect,
     Disconnect: Life._disconnect,
     Penalise: Life._on_penalise,
+    Limited: Life._on_limited,
     Persist: Life._write,
     Unpersist: Life._write,
     Forget: Life._write,

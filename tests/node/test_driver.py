@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from hearthmesh.crypto.certificates import MembershipPolicy, MeshDefinition, Role, issue
 from hearthmesh.crypto.identity import Identity
@@ -104,6 +105,11 @@ class Wire:
 
     def recheck(self) -> None: ...
 
+    def source_of(self, peer: bytes) -> str:
+        return "192.0.2.1"
+
+    def note_fault(self, peer: bytes) -> None: ...
+
     def of(self, kind: type[Any]) -> list[Any]:
         return [message for message, _ in self.sent if isinstance(message, kind)]
 
@@ -116,7 +122,7 @@ class FullBlobs:
     def hold(self, digests: Any, pin: bytes) -> bool:
         return False
 
-    async def fetch(self, digests: Any, sources: Any, pin: bytes) -> None:
+    async def fetch(self, digests: Any, sources: Any, pin: bytes, sizes: Any = ()) -> None:
         if not self.room:
             raise StorageFull(Path("blobs"), 1, 0)
 
@@ -133,7 +139,7 @@ class NoBlobs:
     def hold(self, digests: Any, pin: bytes) -> bool:
         return True
 
-    async def fetch(self, digests: Any, sources: Any, pin: bytes) -> None: ...
+    async def fetch(self, digests: Any, sources: Any, pin: bytes, sizes: Any = ()) -> None: ...
 
     def unpin(self, owner: bytes) -> None: ...
 
@@ -158,11 +164,9 @@ def make() -> tuple[Driver, SlowStore, Wire]:
 
 
 def submission(nonce: bytes) -> Submit:
-    spec = sign_record(
-        CLIENT,
-        RecordKind.SPEC,
-        JobSpec(1, MESH.mesh_id, nonce, "j", "wasm", "function", bytes(32), 1, "", "hearth_task", (), 5),
-    )
+    certificate = issue(AUTHORITY, MESH, CLIENT.node_id, Role.SUBMITTER, 0, 1 << 33, "client", bytes(16)).to_bytes()
+    body = JobSpec(1, MESH.mesh_id, nonce, "j", "wasm", "function", bytes(32), 1, "", "hearth_task", (), 5)
+    spec = sign_record(CLIENT, RecordKind.SPEC, replace(body, certificate=certificate))
     replicas = sign_record(CLIENT, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, (NODE.node_id,)))
     return Submit(1, spec.raw, replicas.raw)
 

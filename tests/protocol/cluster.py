@@ -50,7 +50,7 @@ from hearthmesh.protocol.events import (
 from hearthmesh.protocol.mesh import Mesh
 from hearthmesh.protocol.messages import Delivery, Message
 from hearthmesh.protocol.presence import NodeProfile
-from hearthmesh.protocol.records import JobSpec, RecordKind
+from hearthmesh.protocol.records import JobSpec, Record, RecordKind, sign_record
 from hearthmesh.protocol.replica import COLUMNS_ROW
 
 WALL_OFFSET_US = 1_800_000_000_000_000
@@ -180,6 +180,11 @@ class Cluster:
         )
         fields.update(changes)
         return JobSpec(**fields)
+
+    def signed_spec(self, node: SimNode, tasks: int, **changes: Any) -> Record:
+        """As the node's own submitter would sign it."""
+        spec = self.spec(tasks, certificate=node.mesh.ctx.certificate, **changes)
+        return sign_record(node.identity, RecordKind.SPEC, spec)
 
     # -- the world -----------------------------------------------------------------------------------------
 

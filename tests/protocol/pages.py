@@ -1,4 +1,5 @@
-"""Parts of the docs that are made from the code: the diagrams of the protocol's pages, and the tables of wire.md.
+"""Parts of the docs that are made from the code: the diagrams of the protocol's pages, the tables of
+wire.md and limits.md.
 
 `python -m tests.protocol.pages` puts them into the pages; tests compare.
 """
@@ -13,6 +14,7 @@ from typing import Any, get_type_hints
 from msgspec import inspect
 
 from hearthmesh.protocol.granting import TASK_TRANSITIONS
+from hearthmesh.protocol.limits import BOUNDS
 from hearthmesh.protocol.lives import (
     DELIVERY_TRANSITIONS,
     KEPT_TRANSITIONS,
@@ -29,6 +31,7 @@ DIAGRAMS: dict[str, Mapping[Any, Enum]] = {
     "replicas.md": KEPT_TRANSITIONS,
     "results.md": DELIVERY_TRANSITIONS,
 }
+_LIMITS_PART = re.compile(r"(?<=<!-- limits -->\n).*(?=<!-- end -->)", re.DOTALL)
 _WIRE_PART = re.compile(r"(?<=<!-- from the code -->\n).*(?=<!-- end -->)", re.DOTALL)
 
 
@@ -116,6 +119,13 @@ def with_tables(page: str) -> str:
     return _WIRE_PART.sub(lambda _old: "\n" + tables + "\n", page)
 
 
+def with_limits(page: str) -> str:
+    """The text of limits.md with its table as it should be."""
+    lines = ["| limit | at most | what is over it |", "|---|---|---|"]
+    lines += [f"| `{limit}` | {bound.most} | {bound.then} |" for limit, bound in BOUNDS.items()]
+    return _LIMITS_PART.sub(lambda _old: "\n".join(lines) + "\n", page)
+
+
 def write(names: Iterable[str]) -> None:
     for name in names:
         path = DOCS / name
@@ -124,6 +134,8 @@ def write(names: Iterable[str]) -> None:
         path.write_text(f"{before}```mermaid\n{render_table(DIAGRAMS[name])}```{after}", encoding="utf-8")
     wire = DOCS / "wire.md"
     wire.write_text(with_tables(wire.read_text(encoding="utf-8")), encoding="utf-8")
+    limits = DOCS / "limits.md"
+    limits.write_text(with_limits(limits.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

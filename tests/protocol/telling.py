@@ -130,7 +130,7 @@ class Stage(Cluster):
                 return f"* runs {self.job(job_id)} {span(first, first + count)} e{epoch}"
             case CancelExecution():
                 return "* stops what runs"
-            case FetchBlobs(_, digests, sources, _):
+            case FetchBlobs(_, digests, sources, _, _):
                 return f"* fetches {len(digests)} blobs from {', '.join(self.who(node) for node in sources)}"
             case UnpinBlobs() | Publish():
                 return ""

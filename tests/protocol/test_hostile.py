@@ -8,8 +8,9 @@ import pytest
 
 from hearthmesh.crypto.certificates import Role
 from hearthmesh.crypto.identity import Identity
-from hearthmesh.protocol.effects import Effect, Penalise, Reason, Send
+from hearthmesh.protocol.effects import Effect, Limited, Penalise, Reason, Send
 from hearthmesh.protocol.events import FollowJob, Received, SubmitJob
+from hearthmesh.protocol.limits import Limit
 from hearthmesh.protocol.messages import FoundJobs, Message, Records, Rejected, Steal, Submit
 from hearthmesh.protocol.records import BatchHeader, RecordKind, ReplicaSet, sign_record
 from tests.protocol.cluster import ALL_ROLES, MS, SECOND, Cluster, SimNode
@@ -102,16 +103,16 @@ def test_stranger_who_has_no_link_gets_no_work_and_no_answer() -> None:
 def test_client_has_no_right_to_steal() -> None:
     cluster, workers, client, _ = busy_mesh(1)
     effects = told(cluster, workers[0], client.id, Steal(1, 10**9, 4, 100, 1 << 40, (), False))
-    assert effects == [Penalise(client.id, Reason.NOT_ADMITTED)]
+    assert effects == [Limited(Limit.ROLE, client.id), Penalise(client.id, Reason.NOT_ADMITTED)]
 
 
 def test_worker_has_no_right_to_submit() -> None:
     cluster = Cluster()
     keeper, worker = cluster.add("keeper", Role.REPLICA), cluster.add("worker", Role.WORKER)
-    spec = sign_record(worker.identity, RecordKind.SPEC, cluster.spec(4))
+    spec = cluster.signed_spec(worker, 4)
     replicas = sign_record(worker.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, (keeper.id,)))
-    first, second = told(cluster, keeper, worker.id, Submit(7, spec.raw, replicas.raw))
-    assert first == Penalise(worker.id, Reason.NOT_ADMITTED)
+    *first, second = told(cluster, keeper, worker.id, Submit(7, spec.raw, replicas.raw))
+    assert first == [Limited(Limit.ROLE, worker.id), Penalise(worker.id, Reason.NOT_ADMITTED)]
     assert isinstance(second, Send) and isinstance(second.message, Rejected) and second.message.request == 7
 
 
@@ -139,7 +140,7 @@ def test_record_that_is_no_jobs_is_refused_among_a_jobs(kind: RecordKind) -> Non
 
 def test_clients_list_only_jobs_that_they_signed() -> None:
     cluster, _, client, member = busy_mesh(1)
-    spec = sign_record(member.identity, RecordKind.SPEC, cluster.spec(4))
+    spec = cluster.signed_spec(member, 4)
     before = list(client.mesh.submitter.jobs)
     told(cluster, client, member.id, FoundJobs(1, (spec.raw,)))
     assert list(client.mesh.submitter.jobs) == before

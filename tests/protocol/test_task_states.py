@@ -404,7 +404,7 @@ def lives() -> Lives:
     ]
     for day in days:
         day(Watched(lives))
-    for seed in (3, 4, 12):
+    for seed in (0, 1, 2):
         run_of(seed, watch=lives.look).play(faults=8)
     return lives
 

@@ -162,7 +162,7 @@ def test_the_section_of_a_convicted_replica_falls_to_the_next() -> None:
 
 def accusation(cluster: Cluster, accuser: SimNode, named: SimNode, other: SimNode, lie_of: SimNode) -> bytes:
     """As a submitter would sign it, of a job of the accuser's."""
-    spec = sign_record(accuser.identity, RecordKind.SPEC, cluster.spec(3, nonce=named.id[:16] + other.id[:16]))
+    spec = cluster.signed_spec(accuser, 3, nonce=named.id[:16] + other.id[:16])
 
     def exhibit(worker: SimNode) -> Exhibit:
         outputs = tuple(output_of(i) if worker is not lie_of else b"lie" for i in range(3))

@@ -44,7 +44,7 @@ class Shop:
         self.keepers = [self.cluster.add(f"k{number}", Role.REPLICA) for number in range(3)]
         self.peer = self.cluster.add("peer", Role.WORKER)
         self.client = self.cluster.client()
-        self.spec = sign_record(self.client.identity, RecordKind.SPEC, self.cluster.spec(100, estimate_us=estimate_us))
+        self.spec = self.cluster.signed_spec(self.client, 100, estimate_us=estimate_us)
         members = tuple(keeper.id for keeper in self.keepers)
         self.replicas = sign_record(self.client.identity, RecordKind.REPLICA_SET, ReplicaSet(self.spec.id, 0, members))
         self.cluster.run(SECOND)
@@ -110,7 +110,7 @@ def test_granted_tasks_start_at_once_in_a_cold_room() -> None:
 
 def test_paid_work_starts_before_volunteer_work_that_came_first() -> None:
     shop = Shop(slots=0)
-    volunteer = sign_record(shop.client.identity, RecordKind.SPEC, shop.cluster.spec(100, priority=0))
+    volunteer = shop.cluster.signed_spec(shop.client, 100, priority=0)
     members = tuple(keeper.id for keeper in shop.keepers)
     replicas = sign_record(shop.client.identity, RecordKind.REPLICA_SET, ReplicaSet(volunteer.id, 0, members))
     shop.tell(cold(2))
@@ -176,7 +176,7 @@ def test_grant_of_a_former_replica_is_good() -> None:
 
 def test_specs_of_another_mesh_are_refused() -> None:
     shop = Shop()
-    foreign = sign_record(shop.client.identity, RecordKind.SPEC, shop.cluster.spec(4, mesh_id=bytes(32)))
+    foreign = shop.cluster.signed_spec(shop.client, 4, mesh_id=bytes(32))
     effects = shop.say(shop.peer, Granted(0, (), (foreign.raw,)))
     assert penalties(effects) == [Penalise(shop.peer.id, Reason.NOT_ADMITTED)]
 

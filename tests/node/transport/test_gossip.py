@@ -6,7 +6,12 @@ import pytest
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils.varint import encode_varint_prefixed
 
-from hearthmesh.node.transport.gossip import GOSSIP_PROTOCOL, PAYLOAD_BYTES_MAX
+from hearthmesh.node.transport.gossip import (
+    GOSSIP_PROTOCOL,
+    GRAYLIST_THRESHOLD,
+    PAYLOAD_BYTES_MAX,
+    PUBLISH_THRESHOLD,
+)
 from hearthmesh.node.transport.streams import peer_id_of
 
 from .village import Villager, eventually, linked, village
@@ -87,3 +92,35 @@ async def test_message_for_another_topic_or_unsigned_is_not_delivered() -> None:
         one.links.publish(b"honest")
         await other.seen.until(lambda: other.seen.gossip)
         assert other.seen.gossip == [(one.id, b"honest")]
+
+
+async def test_peer_that_forwards_forgeries_is_not_heard_any_more_and_an_honest_one_is() -> None:
+    """py-libp2p's weights are all 0 by default, and it counts no forged signature."""
+    async with village() as mesh:
+        victim, forger, honest = await mesh.neighbours(3)
+        await linked(forger, victim)
+        await linked(honest, victim)
+        await eventually(lambda: listeners(forger) and listeners(honest))
+        topic, author = forger.links._gossip.topic, peer_id_of(forger.id).to_bytes()
+        stream = await forger.links.open_peer_stream(victim.id, GOSSIP_PROTOCOL)
+        for number in range(45):
+            forged = rpc_pb2.Message(data=b"forged", topicIDs=[topic], from_id=author, seqno=bytes([number]))
+            await stream.write(encode_varint_prefixed(rpc_pb2.RPC(publish=[forged]).SerializeToString()))
+        await eventually(lambda: victim.links.gossip_score(forger.id) < GRAYLIST_THRESHOLD)
+        honest.links.publish(b"honest")
+        await victim.seen.until(lambda: victim.seen.gossip)
+        assert victim.seen.gossip == [(honest.id, b"honest")]
+        assert victim.links.gossip_score(honest.id) > 0
+
+
+async def test_rules_broken_on_a_link_count_in_gossip_too() -> None:
+    async with village() as mesh:
+        one, other = await mesh.neighbours(2)
+        await linked(one, other)
+        await eventually(lambda: listeners(one))
+        for _ in range(5):
+            one.links.note_fault(other.id)
+        assert one.links.gossip_score(other.id) == 0
+        for _ in range(15):
+            one.links.note_fault(other.id)
+        assert one.links.gossip_score(other.id) < PUBLISH_THRESHOLD

@@ -13,6 +13,7 @@ import trio
 
 from hearthmesh.crypto.certificates import Certificate, MembershipPolicy, MeshDefinition, Role, issue
 from hearthmesh.crypto.identity import Identity
+from hearthmesh.node.limits import LimitMeter
 from hearthmesh.node.storage.blobs import BlobStore
 from hearthmesh.node.transport.links import LinkConfig, Links
 
@@ -137,6 +138,7 @@ class Village:
         identity: Identity | None = None,
         certificate: Certificate | None = None,
         store: Path | BlobStore | None = None,
+        meter: LimitMeter | None = None,
         **config: Any,
     ) -> Villager:
         """A running node."""
@@ -145,7 +147,7 @@ class Village:
         policy = MembershipPolicy(self.mesh)
         seen = Witness()
         blobs = BlobStore(store, 1 << 30, min_free_bytes=0) if isinstance(store, Path) else store
-        links = Links(identity, certificate.to_bytes(), policy, LinkConfig(listen=listen, **config), seen, blobs)
+        links = Links(identity, certificate.to_bytes(), policy, LinkConfig(listen=listen, **config), seen, blobs, meter)
         scope, gone = trio.CancelScope(), trio.Event()
 
         async def live(*, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:

@@ -1,0 +1,51 @@
+"""What a message may cost the one who gets it, before it is looked at closely."""
+
+from __future__ import annotations
+
+from .messages import (
+    Accused,
+    Announce,
+    CellDigest,
+    Delivery,
+    FoundJobs,
+    FoundNodes,
+    Granted,
+    HandOn,
+    Message,
+    Records,
+    Revocations,
+    Submit,
+    TableRows,
+)
+
+# Its own, and those of the records that it embeds: a grant has a parent, a release a grant, a copy's batch its grant.
+EMBEDDED = 2
+# The accusation, the spec, two headers and two certificates.
+ACCUSED = 6
+# A signature over so many bytes takes twice as long to check as one over few.
+BYTES_A_SIGNATURE = 32 * 1024
+
+
+def signatures_in(message: Message) -> int:
+    """How many signatures have to be checked for it, about, and at most in an honest one."""
+    match message:
+        case TableRows() | FoundNodes():
+            return EMBEDDED * len(message.rows)
+        case CellDigest():
+            return len(message.jobs)
+        case Granted() | HandOn():
+            return EMBEDDED * len(message.grants) + len(message.context)
+        case Delivery():
+            return EMBEDDED + 1
+        case Records() | Announce():
+            return EMBEDDED * len(message.records)
+        case Submit():
+            return EMBEDDED + 1
+        case FoundJobs():
+            return len(message.context)
+        case Revocations():
+            return 1 + len(message.revocation_list) // BYTES_A_SIGNATURE
+        case Accused():
+            return ACCUSED
+        case _:
+            return 0
