@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test lint bench digests determinism docs soak soak-50 sim-day sim-10k sim-100k chaos clean lock
+.PHONY: demo test lint bench digests determinism docs soak soak-50 sim-day sim-10k sim-100k chaos fuzz clean lock
 
 demo: $(STAMP)
 	@"$(BIN)/hearth" demo
@@ -64,6 +64,13 @@ determinism: $(STAMP)
 chaos: $(STAMP)
 	@"$(BIN)/python" -m pytest -q tests/chaos -m "chaos or not chaos"
 
+# Hostile bytes into everything that reads any, for so many minutes; guided by coverage where atheris can be installed.
+fuzz: $(STAMP)
+	@"$(BIN)/uv" pip install -q --python "$(BIN)/python" --require-hashes --no-deps -r requirements-fuzz.lock \
+		|| echo "atheris cannot be installed here: inputs are changed blindly"
+	@"$(BIN)/python" -m tests.fuzz --minutes $(MINUTES)
+	@FUZZ_EXAMPLES=25 "$(BIN)/python" -m pytest -q tests/fuzz/test_machines.py
+
 docs: $(STAMP)
 	@"$(BIN)/python" -m tests.protocol.pages
 	@"$(BIN)/python" -m tests.node.isolation.attacks
@@ -85,4 +92,4 @@ lock:
 		--override overrides.txt --extra dev --extra mqtt --extra modbus pyproject.toml -o requirements.lock
 
 clean:
-	@rm -rf "$(VENV)" .hearth .demo .bench .hypothesis .pytest_cache .determinism soak.log soak-50.log
+	@rm -rf "$(VENV)" .hearth .demo .bench .hypothesis .pytest_cache .determinism .fuzz soak.log soak-50.log

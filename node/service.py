@@ -23,7 +23,7 @@ from ..protocol.events import AddressesChanged, Drain, StoredRow
 from ..protocol.mesh import Mesh
 from ..protocol.outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW, Outbox
 from ..protocol.presence import NodeProfile
-from ..protocol.records import RecordError, RecordKind, open_record
+from ..protocol.records import RecordError, RecordKind, open_record, reopen_record
 from ..protocol.replica import COLUMNS_ROW
 from .clock import set_offset, wall_us
 from .config import NodeConfig
@@ -286,16 +286,23 @@ class Node:
     def _pin_kept_blobs(self, rows: tuple[StoredRow, ...]) -> None:
         """What kept jobs need must not be evicted: their files, inputs and large outputs."""
         for row in rows:
-            if row.kind == RecordKind.SPEC:
-                for digest in open_record(row.body, check_signature=False).body.blob_digests():
-                    self.store.pin(digest, row.job_id)
-            elif row.kind == RecordKind.BATCH and self.store.usage().blobs:
-                columns = self.journal.read(row.job_id, COLUMNS_ROW, row.key)
-                self._pin_outputs(row, row.body, columns, row.job_id)
-            elif row.kind == OWED_HEADER_ROW:
-                _, _, header = Outbox.split_row(row.body)
-                columns = self.journal.read(row.job_id, OWED_COLUMNS_ROW, row.key)
-                self._pin_outputs(row, header, columns, row.key)
+            try:
+                self._pin_blobs_of(row)
+            except RecordError as error:
+                log.error("journal.row-unreadable", kind=row.kind, job=row.job_id.hex()[:16], reason=str(error))
+
+    def _pin_blobs_of(self, row: StoredRow) -> None:
+        """Raises RecordError if the row is not what was written."""
+        if row.kind == RecordKind.SPEC:
+            for digest in reopen_record(row.body, row.kind, row.key).body.blob_digests():
+                self.store.pin(digest, row.job_id)
+        elif row.kind == RecordKind.BATCH and self.store.usage().blobs:
+            columns = self.journal.read(row.job_id, COLUMNS_ROW, row.key)
+            self._pin_outputs(row, row.body, columns, row.job_id)
+        elif row.kind == OWED_HEADER_ROW:
+            _, _, header = Outbox.split_row(row.body)
+            columns = self.journal.read(row.job_id, OWED_COLUMNS_ROW, row.key)
+            self._pin_outputs(row, header, columns, row.key)
 
     def _pin_outputs(self, row: StoredRow, header: bytes, columns: bytes | None, owner: bytes) -> None:
         if columns is None:

@@ -13,7 +13,7 @@ from .context import Context
 from .effects import Persist, Unpersist, UnpinBlobs
 from .membership import Membership
 from .messages import Delivery, FindJob
-from .records import Record, open_record
+from .records import Record, RecordError, RecordKind, open_record
 
 # A row holding a delivery that its worker still owes the replicas: columns, and the signed header.
 OWED_COLUMNS_ROW = 103
@@ -135,8 +135,15 @@ class Outbox:
 
     def restore(self, row: bytes, columns: bytes, now_us: int) -> None:
         """An owed-header row of the last life: deliver it again at the next retry. Its outputs are pinned by its id."""
-        made_us, replicas, header_raw = self.split_row(row)
-        header = open_record(header_raw, check_signature=False)
+        try:
+            made_us, replicas, header_raw = self.split_row(row)
+            header = open_record(header_raw, check_signature=False)
+        except RecordError as error:
+            self._ctx.notify("outbox.row-ignored", reason=error.reason)
+            return
+        if header.kind is not RecordKind.BATCH:
+            self._ctx.notify("outbox.row-ignored", reason="malformed")
+            return
         due_us = now_us + self._ctx.config.outbox_retry_us
         owed = Owed(header, Delivery(header_raw, columns), replicas, made_us, due_us, header.id, persisted=True)
         self._keep(owed, now_us)
@@ -279,7 +286,9 @@ class Outbox:
 
     @staticmethod
     def split_row(body: bytes) -> tuple[int, tuple[bytes, ...], bytes]:
-        """(unix microseconds when it was made, replicas, header) of an owed-header row that this node wrote."""
+        """(unix microseconds when it was made, replicas, header) of an owed-header row. Raises RecordError."""
+        if len(body) < 9 or len(body) < 9 + 32 * body[8]:
+            raise RecordError("malformed", "a row that is too short")
         made_us, count = int.from_bytes(body[:8], "big"), body[8]
         nodes = tuple(body[9 + 32 * at : 41 + 32 * at] for at in range(count))
         return made_us, nodes, body[9 + 32 * count :]

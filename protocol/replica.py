@@ -42,6 +42,7 @@ from .records import (
     RecordError,
     RecordKind,
     open_record,
+    reopen_record,
 )
 from .subscriptions import Subscriptions
 from .tables import Tables
@@ -102,13 +103,18 @@ class Replica(Upkeep):
                 self._forgotten[row.job_id] = None
         specs = [row for row in rows if row.kind == RecordKind.SPEC and row.job_id not in self._forgotten]
         for row in specs:
-            self._adopt(open_record(row.body, check_signature=False), now_us)
+            spec = self._reopened(row)
+            if spec is not None and spec.id == row.job_id:
+                self._adopt(spec, now_us)
         for row in rows:
             kept = self.jobs.get(row.job_id)
             if kept is None or row.kind == RecordKind.SPEC or row.kind > 100:
                 continue
+            record = self._reopened(row)
+            if record is None:
+                continue
             try:
-                kept.state.merge(open_record(row.body, check_signature=False))
+                kept.state.merge(record)
             except RejectedRecord as error:
                 self._ctx.notify("replica.row-ignored", job_id=row.job_id, reason=error.reason)
         for kept in self.jobs.values():
@@ -117,6 +123,14 @@ class Replica(Upkeep):
             kept.level = kept.state.replicas == (self._ctx.node_id,)
             self._after_freeing(kept, now_us)
         self.start(now_us)
+
+    def _reopened(self, row: StoredRow) -> Record | None:
+        """None, and said so, if the row is not what was written: the other replicas have it, and bring it back."""
+        try:
+            return reopen_record(row.body, row.kind, row.key)
+        except RecordError as error:
+            self._ctx.notify("replica.row-ignored", job_id=row.job_id, reason=error.reason)
+            return None
 
     def start(self, now_us: int) -> None:
         self._ctx.set_timer(("reconcile", b""), now_us + self._ctx.config.reconcile_interval_us)

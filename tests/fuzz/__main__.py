@@ -1,0 +1,170 @@
+"""`python -m tests.fuzz`: feeds hostile bytes to every target, and says how many it tried. `make fuzz MINUTES=10`.
+
+Coverage-guided where atheris is installed; else changed seeds. Each target runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import trio
+
+from tests.fuzz.mutate import changed
+from tests.fuzz.targets import TARGETS, Target, resident_mb
+
+# A target that holds more than this has no bound somewhere; a process begins at about 120 MB, atheris adds its own.
+RESIDENT_MB_MAX = 1_500
+INPUT_BYTES_MAX = 4_096
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0, help="of all targets together (default: 10)")
+    parser.add_argument("--target", choices=sorted(TARGETS), action="append", help="only these")
+    parser.add_argument("--engine", choices=("auto", "atheris", "random"), default="auto")
+    parser.add_argument("--seed", type=int, default=None, help="of the random engine (default: the time)")
+    parser.add_argument("--out", type=Path, default=Path(".fuzz"), help="corpus and findings (default: .fuzz)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--replay", type=Path, help="play a finding's session again")
+    parser.add_argument("--in-process", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.replay is not None:
+        return replay(options.replay)
+    engine = options.engine
+    if engine == "auto":
+        engine = "atheris" if importlib.util.find_spec("atheris") else "random"
+    seed = int(time.time()) if options.seed is None else options.seed
+    if options.in_process:
+        trio.run(run_one, TARGETS[options.in_process], engine, options.minutes * 60, seed, options.out)
+        return 0
+    names = options.target or sorted(TARGETS)
+    results = [run_child(name, engine, options.minutes / len(names), seed, options.out) for name in names]
+    if options.json:
+        print(json.dumps({"engine": engine, "seed": seed, "targets": results}))
+    else:
+        for each in results:
+            rate = each["inputs"] / max(each["seconds"], 1e-9)
+            print(
+                f"{each['target']:<12} {each['inputs']:>9,} inputs  {rate:>7,.0f}/s  {each['resident_mb']:>5} MB  ",
+                end="",
+            )
+            print(each["finding"] or "nothing found")
+        print(f"{sum(each['inputs'] for each in results):,} inputs tried by {engine}, seed {seed}")
+    return 1 if any(each["finding"] for each in results) else 0
+
+
+def run_child(name: str, engine: str, minutes: float, seed: int, out: Path) -> dict[str, object]:
+    """One target in a process of its own; whatever ends it is a finding."""
+    tally = out / f"{name}.tally.json"
+    tally.parent.mkdir(parents=True, exist_ok=True)
+    tally.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "tests.fuzz", "--in-process", name, "--engine", engine]
+    command += ["--minutes", str(minutes), "--seed", str(seed), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    told = (
+        json.loads(tally.read_text())
+        if tally.exists()
+        else {"inputs": 0, "seconds": 0.0, "resident_mb": 0, "finding": ""}
+    )
+    if done.returncode and not told["finding"]:
+        told["finding"] = f"the process ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"
+    return {"target": name, **told}
+
+
+class Tally:
+    """Counts inputs, and writes down the session of a finding."""
+
+    def __init__(self, target: Target, seconds: float, out: Path) -> None:
+        self.target, self.seconds, self.out = target, seconds, out
+        self.inputs, self.began_s = 0, time.monotonic()
+        self.wrote_s = 0.0
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() - self.began_s >= self.seconds
+
+    def run(self, data: bytes) -> None:
+        self.inputs += 1
+        try:
+            self.target.run(data[:INPUT_BYTES_MAX])
+            if self.inputs % 256 == 0 and resident_mb() > RESIDENT_MB_MAX:
+                raise MemoryError(f"{resident_mb()} MB resident")
+        except BaseException as error:
+            inputs = self.target.session or [data]
+            path = self.out / f"{self.target.name}-{int(time.time())}.json"
+            told = {"target": self.target.name, "error": repr(error)[:500], "inputs": [each.hex() for each in inputs]}
+            path.write_text(json.dumps(told, indent=1))
+            self.write(f"{type(error).__name__}: {error}; replay: python -m tests.fuzz --replay {path}")
+            raise
+        if time.monotonic() - self.wrote_s > 1.0:
+            self.write("")
+
+    def write(self, finding: str) -> None:
+        self.wrote_s = time.monotonic()
+        told = {
+            "inputs": self.inputs,
+            "seconds": round(time.monotonic() - self.began_s, 1),
+            "resident_mb": resident_mb(),
+            "finding": finding[:400],
+        }
+        (self.out / f"{self.target.name}.tally.json").write_text(json.dumps(told))
+
+
+async def run_one(target: Target, engine: str, seconds: float, seed: int, out: Path) -> None:
+    """In a trio run, since what the transport's parts do at once they do on its clock."""
+    tally = Tally(target, seconds, out)
+    if engine == "atheris":
+        run_atheris(target, tally, seconds, seed, out)
+    dice, pool = random.Random(seed), list(target.seeds())
+    while not tally.over:
+        data = changed(dice, pool)
+        tally.run(data)
+        if dice.random() < 0.02:
+            pool[dice.randrange(len(pool))] = data
+    tally.write("")
+
+
+def run_atheris(target: Target, tally: Tally, seconds: float, seed: int, out: Path) -> None:
+    """Ends the process: libFuzzer does not return."""
+    import atheris
+
+    corpus = out / "corpus" / target.name
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate(target.seeds()):
+        (corpus / f"seed-{number}").write_bytes(data)
+    # What was imported is not seen otherwise: all of our code is rewritten to tell its branches.
+    atheris.instrument_all()
+
+    def one(data: bytes) -> None:
+        if tally.over:
+            tally.write("")
+            os._exit(0)
+        tally.run(data)
+
+    flags = [f"-max_total_time={int(seconds) + 5}", f"-seed={seed % (1 << 31) or 1}", f"-max_len={INPUT_BYTES_MAX}"]
+    atheris.Setup(["fuzz", *flags, f"-artifact_prefix={out}/", "-rss_limit_mb=0", "-timeout=60", str(corpus)], one)
+    atheris.Fuzz()
+
+
+def replay(path: Path) -> int:
+    told = json.loads(path.read_text())
+
+    async def play() -> None:
+        for each in told["inputs"]:
+            TARGETS[told["target"]].run(bytes.fromhex(each))
+
+    trio.run(play)
+    print(f"{len(told['inputs'])} inputs did no harm")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
