@@ -9,7 +9,7 @@ import typer
 
 from .errors import UserError
 from .options import Json
-from .output import print_json, say
+from .output import energy, print_json, say
 from .running import run_async
 
 HELP = """The thermostat of the node on this machine: see it, set it. Each command has --json.
@@ -179,10 +179,6 @@ def _seen(heat: dict[str, Any]) -> str:
     return at_home + (", a window is open" if heat["window_open"] else "")
 
 
-def _energy(joules: float) -> str:
-    return f"{joules / 3.6e6:.2f} kWh" if joules >= 3.6e6 else f"{joules / 3600:.2f} Wh"
-
-
 def _show(heat: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(heat)
@@ -196,7 +192,7 @@ def _show(heat: dict[str, Any], as_json: bool) -> None:
         ("sink", f"{seen} of {heat['setpoint_c']:g} °C ({heat['reason']}), by the {heat['goes_by']}"),
         ("mode", f"{heat['mode']}, {heat['heats']}, {heat['season']}{_seen(heat)}"),
         ("power", f"{heat['granted_w']:g} W of {heat['capacity_w']:g} W; {tasks}"),
-        ("energy", ", ".join(f"{_energy(joules)} {whose}" for whose, joules in heat["energy_j"].items())),
+        ("energy", ", ".join(f"{energy(joules)} {whose}" for whose, joules in heat["energy_j"].items())),
         ("limit", limited),
         (
             "learnt",

@@ -218,7 +218,8 @@ def _print_status(node: dict[str, Any]) -> None:
         ("done", f"{node['tasks_done']} tasks, {node['steals']} steals; keeps {node['jobs_kept']} jobs"),
         (
             "energy",
-            f"work {energy(meter['work_j'])}, idle {energy(meter['idle_j'])}, {energy(meter['useful_j'])} met a demand",
+            f"paid {energy(meter['paid_j'])}, volunteer {energy(meter['volunteer_j'])}, "
+            f"burnt {energy(meter['burn_j'])}, idle {energy(meter['idle_j'])}; {energy(meter['useful_j'])} met a demand",
         ),
         ("listens", ", ".join(node["addresses"]) or "nowhere"),
     ]

@@ -121,3 +121,17 @@ def test_a_wrong_address_on_the_command_line_is_named(hearth: Hearth, option: st
     hearth("node", "init", "kitchen", "--mesh", "m/mesh.toml")
     complaint = hearth("node", "--config", "kitchen/node.toml", option, address).complaint
     assert complaint.startswith(f"{option} {address}: ") and problem in complaint
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        ("window ajar", "window ajar: expected open, closed or unknown"),
+        ("presence perhaps", "presence perhaps: expected home, away or unknown"),
+        ("limit lots", "limit lots: expected watts, or none"),
+        ("limit 5 --for ever", "--for ever: expected a time like 90s, 30m, 2h or 1d"),
+        ("set manual", "give the temperature itself"),
+    ],
+)
+def test_a_wrong_word_to_the_heater_is_told_in_one_line(hearth: Hearth, command: str, complaint: str) -> None:
+    assert complaint in hearth("heat", *command.split(" ")).complaint
