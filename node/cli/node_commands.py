@@ -219,7 +219,8 @@ def _print_status(node: dict[str, Any]) -> None:
         (
             "energy",
             f"paid {energy(meter['paid_j'])}, volunteer {energy(meter['volunteer_j'])}, "
-            f"burnt {energy(meter['burn_j'])}, idle {energy(meter['idle_j'])}; {energy(meter['useful_j'])} met a demand",
+            f"burnt {energy(meter['burn_j'])}, idle {energy(meter['idle_j'])}; "
+            f"{energy(meter['useful_j'])} met a demand",
         ),
         ("listens", ", ".join(node["addresses"]) or "nowhere"),
     ]
