@@ -132,6 +132,13 @@ class NodeSettings:
             high=OFFSET_MAX_S,
         ),
     ] = 0.0
+    stealing: Annotated[
+        str,
+        Key(
+            "`random`: for comparisons only. The mesh is not told how much heat is wanted, only whether any is.",
+            choices=("heat", "random"),
+        ),
+    ] = "heat"
     log_level: Annotated[str, Key("Least level that is logged.", choices=("debug", "info", "warning", "error"))] = (
         "info"
     )

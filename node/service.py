@@ -43,6 +43,7 @@ from .heating.control.zone import Member
 from .heating.guard import Guard
 from .heating.heater import Heater
 from .heating.mqtt.start import run_bridge
+from .heating.unheeding import unheeding
 from .history import History
 from .isolation.layers import detect, lacking, layers
 from .isolation.worker_sandbox import WorkerFolders
@@ -352,7 +353,7 @@ class Node:
                 if executor is not None:
                     executor.set_duty(self.heater.duty)
             if serves and (self.wasm is not None or self.native is not None):
-                self.driver.feed(reading)
+                self.driver.feed(unheeding(reading) if self.config.node.stealing == "random" else reading)
             await self._next_turn()
 
     async def _next_turn(self) -> None:

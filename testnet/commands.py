@@ -12,6 +12,7 @@ from ..node.cli.options import Json
 from ..node.cli.output import print_json, print_table, say
 from ..node.cli.running import run_async
 from .chaos import commands as chaos_commands
+from .heat.real_command import heat
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -351,3 +352,4 @@ def _all(net: Testnet) -> list[tuple[str, Any]]:
 
 app.command()(chaos_commands.chaos)
 app.command()(chaos_commands.history)
+app.command()(heat)

@@ -83,6 +83,7 @@ def node_config(folder: Path, name: str, plan: RoomPlan) -> NodeConfig:
             listen=(f"/ip4/{HOST}/tcp/0",),
             preset="local",
             zone=plan.zone,
+            stealing=plan.stealing,
             relay_service=plan.relay,
             history=Path(f"../../history/{name}.jsonl") if history_folder(folder).is_dir() else None,
         ),

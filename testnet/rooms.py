@@ -44,6 +44,7 @@ class RoomPlan:
         Key("Burn when work lacked for so long, s.", low=0.0, high=86_400.0, absent="never"),
     ] = None
     year_round: Annotated[bool, Key("The sink wants heat in summer too.")] = False
+    stealing: Annotated[str, Key("`random`: for comparisons, as `node.stealing`.", choices=("heat", "random"))] = "heat"
     zone: Annotated[
         str, Key("Heat zone; nodes of one zone avoid holding the same job.", length=64, check=check_printable)
     ] = ""
