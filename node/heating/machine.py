@@ -13,7 +13,6 @@ import trio
 from ...protocol.events import HeatReading
 from ..config import HeaterSettings
 from .assembly import burn_settings, heat_reading, thermostat_settings
-from .control.burn import BurnControl
 from .control.power import DUTY_MIN, PowerTable
 from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
@@ -21,6 +20,7 @@ from .drivers.cpufreq import CpuFreqLimit
 from .drivers.interface import Allowed, DriverError, PowerActuator, PowerMeter, SafeWrite, Sensor
 from .heater import HORIZON_US, Meter, UsageClock, UsageStep, energy_mj
 from .local_time import LocalTime
+from .modulation import Modulation
 from .observed import Observed, What
 from .sinks.room import Room1R1C
 from .sinks.sink import HeatSink
@@ -94,7 +94,6 @@ class MachineHeater:
         self._cpu_us = 0
         self._applied: Allowed | None = None
         self._speed = 1.0
-        self._ran = 0
         self._problem = ""
         self.measured = False
         self.meter = Meter()
@@ -102,7 +101,7 @@ class MachineHeater:
         self._others: tuple[Member, ...] = ()
         self.thermostat = Thermostat(thermostat_settings(settings, table, sensors=len(hardware.sensors)))
         self.decision: Decision = self.thermostat.update(self.inputs())
-        self._burn = BurnControl(burn_settings(settings))
+        self._modulation = Modulation(burn_settings(settings))
 
     @property
     def duty(self) -> float:
@@ -115,7 +114,7 @@ class MachineHeater:
 
     @property
     def burn_load(self) -> float:
-        return min(self._burn.load / self._speed, float(self._table.cores))
+        return min(self._modulation.burn_load / self._speed, float(self._table.cores))
 
     def hear(self, others: Sequence[Member]) -> None:
         self._others = tuple(others)
@@ -178,20 +177,11 @@ class MachineHeater:
     def advance(self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, running: int = 0) -> HeatReading:
         step = self._clock.step(now_us, cpu_us_total, burn_us_total)
         if step.duration_us:
-            slots = self.decision.work.slots
-            self.thermostat.loop.saw_cores(
-                slots * self.duty,
-                step.work_load,
-                step.duration_us / _SECOND_US,
-                lacks_work=min(running, self._ran) < slots,
-            )
-            self._ran = running
+            self._modulation.learn(self.thermostat.loop, self.decision, self.duty, step, running)
             self._count(step)
         self.decision = self.thermostat.update(self.inputs())
         if step.duration_us:
-            # In cores at full speed, as all that comes from the table of watts.
-            work_load, running_load = step.work_load * self._speed, running * self.decision.work.duty
-            self._burn.update(now_us / _SECOND_US, self.decision.heat_load, work_load, running_load)
+            self._modulation.burn(now_us, self.decision, step, self._speed)
         self._actuate()
         return self.reading()
 
@@ -257,7 +247,7 @@ class MachineHeater:
             self._speed = min(1.0, max(hardware.frequency.lowest_speed, wanted))
         # A task that is left to end has its least duty's power, whatever is granted.
         granted_w = max(decision.granted_w, table.watts(DUTY_MIN) if work.slots else 0.0)
-        cores = max(work.slots * self.duty, decision.heat_load / self._speed if self._burn.load else 0.0)
+        cores = max(work.slots * self.duty, decision.heat_load / self._speed if self._modulation.burn_load else 0.0)
         allowed = Allowed(
             watts=granted_w + self._settings.idle_watts,
             share=granted_w / table.capacity_w,

@@ -11,13 +11,13 @@ import trio
 from ...protocol.events import HeatReading
 from ..config import HeaterSettings
 from .assembly import burn_settings, heat_reading, thermostat_settings
-from .control.burn import BurnControl
 from .control.power import PowerTable
 from .control.sensor import Sample
 from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
 from .heater import HORIZON_US, Meter, UsageClock, UsageStep, energy_mj
 from .local_time import LocalTime
+from .modulation import Modulation
 from .observed import Observed, What
 from .simulation import second_of_year, sink_of, weather_of
 
@@ -90,8 +90,7 @@ class SimulatedHeater:
         self._forecast: _Forecast | None = None
         self.thermostat = Thermostat(thermostat_settings(settings, self._table, exact_sensor=True))
         self.decision: Decision = self.thermostat.update(self.inputs())
-        self._burn = BurnControl(burn_settings(settings))
-        self._ran = 0
+        self._modulation = Modulation(burn_settings(settings))
 
     @property
     def duty(self) -> float:
@@ -99,7 +98,7 @@ class SimulatedHeater:
 
     @property
     def burn_load(self) -> float:
-        return self._burn.load
+        return self._modulation.burn_load
 
     @property
     def temperature_c(self) -> float:
@@ -165,20 +164,12 @@ class SimulatedHeater:
     def advance(self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, running: int = 0) -> HeatReading:
         step = self._clock.step(now_us, cpu_us_total, burn_us_total)
         if step.duration_us:
-            slots = self.decision.work.slots
-            self.thermostat.loop.saw_cores(
-                slots * self.duty,
-                step.work_load,
-                step.duration_us / _SECOND_US,
-                lacks_work=min(running, self._ran) < slots,
-            )
-            self._ran = running
+            self._modulation.learn(self.thermostat.loop, self.decision, self.duty, step, running)
             self._heat(step)
         # Also where no time has passed: a hand may have been on the dial.
         self.decision = self.thermostat.update(self.inputs())
         if step.duration_us:
-            running_load = running * self.decision.work.duty
-            self._burn.update(now_us / _SECOND_US, self.decision.heat_load, step.work_load, running_load)
+            self._modulation.burn(now_us, self.decision, step)
         return self.reading()
 
     def attribute(self, cpu_us: int, since_us: int | None = None) -> tuple[int, int]:

@@ -1,0 +1,34 @@
+"""Between a decision and the cores: what tasks do with it is learnt from, and what they leave is burnt."""
+
+from __future__ import annotations
+
+from .control.burn import BurnControl, BurnSettings
+from .control.power import PowerLoop
+from .control.thermostat import Decision
+from .heater import UsageStep
+
+_SECOND_US = 1_000_000
+
+
+class Modulation:
+    """One heater's. burn_load: cores at full speed to burn on until the next step."""
+
+    def __init__(self, settings: BurnSettings) -> None:
+        self._burn = BurnControl(settings)
+        self._ran = 0
+
+    @property
+    def burn_load(self) -> float:
+        return self._burn.load
+
+    def learn(self, loop: PowerLoop, before: Decision, duty: float, step: UsageStep, running: int) -> None:
+        """before: the decision that held in the step.  duty: as tasks were given it.  running: tasks at its end."""
+        slots = before.work.slots
+        lacks_work = min(running, self._ran) < slots
+        self._ran = running
+        loop.saw_cores(slots * duty, step.work_load, step.duration_us / _SECOND_US, lacks_work=lacks_work)
+
+    def burn(self, now_us: int, after: Decision, step: UsageStep, speed: float = 1.0) -> None:
+        """after: the decision that holds from now on.  speed: of the cores in the step; 1 is full speed."""
+        running_load = self._ran * after.work.duty
+        self._burn.update(now_us / _SECOND_US, after.heat_load, step.work_load * speed, running_load)
