@@ -10,7 +10,13 @@ from hearthmesh.node.config import HeaterSettings
 from hearthmesh.node.heating.choose import hardware_of
 from hearthmesh.node.heating.commands import HeatCommands
 from hearthmesh.node.heating.control.power import PowerTable
-from hearthmesh.node.heating.control_settings import MachineTable, ModbusTable, SafetyTable, SensorTable
+from hearthmesh.node.heating.control_settings import (
+    MachineTable,
+    ModbusTable,
+    SafetyTable,
+    ScheduleSettings,
+    SensorTable,
+)
 from hearthmesh.node.heating.drivers.polled import PolledSensor
 from hearthmesh.node.heating.local_time import LocalTime
 from hearthmesh.node.heating.machine import MachineHeater
@@ -133,6 +139,28 @@ async def test_hot_surface_stops_everything(bench: Bench, linux: FakeLinux) -> N
     await bench.second()
     assert bench.heater.decision.blocked
     assert bench.heater.reading().slots == 0
+
+
+async def test_contacts_tell_of_windows_and_presence_until_they_fall_silent(linux: FakeLinux, tmp_path: Path) -> None:
+    window, hall = tmp_path / "window", tmp_path / "hall"
+    window.write_text("0")
+    hall.write_text("1")
+    chosen = settings(linux)
+    machine = replace(chosen.machine, window=f"file:{window}", presence=f"file:{hall}")
+    bench = Bench(linux, replace(chosen, machine=machine, schedule=ScheduleSettings(away_after_s=5.0)))
+    commands = HeatCommands(bench.heater)
+    await bench.second()
+    assert (bench.heater.reading().slots, commands.status()["present"]) == (2, True)
+    window.write_text("1")
+    await bench.second()
+    assert (bench.heater.reading().slots, commands.status()["window_open"]) == (0, True)
+    window.write_text("0")
+    hall.write_text("0")
+    await bench.second(7)
+    assert (commands.status()["setpoint_c"], commands.status()["reason"]) == (16.0, "nobody is at home")
+    hall.unlink()
+    await bench.second(12)
+    assert (commands.status()["present"], commands.status()["setpoint_c"]) == (None, 20.0)
 
 
 async def test_warm_summer_leaves_its_floor_and_winter_nothing(linux: FakeLinux) -> None:

@@ -21,7 +21,7 @@ from hearthmesh.node.heating.drivers.interface import Allowed, DriverError
 from hearthmesh.node.heating.drivers.modbus import ModbusDevice
 from hearthmesh.node.heating.drivers.modbus_output import ModbusOutput
 from hearthmesh.node.heating.drivers.polled import PolledSensor
-from hearthmesh.node.heating.drivers.register_map import Output, load_register_map
+from hearthmesh.node.heating.drivers.register_map import Output, Quantity, load_register_map
 from hearthmesh.node.heating.local_time import LocalTime
 from hearthmesh.node.heating.machine import MachineHeater
 from hearthmesh.node.toml import ConfigError
@@ -84,6 +84,17 @@ def test_value_that_somebody_else_changed_is_put_right(device: ModbusDevice, ser
     server.write(10, [0, 1])
     made.settle(3200.0)
     assert device.read("holding", 10, 2) == [0, 3200]
+
+
+def test_bits_are_read_as_contacts_are_wired(device: ModbusDevice) -> None:
+    device.write("coil", 5, [1])
+    found = [
+        device.value(Quantity(register=register, table=table, invert=invert))
+        for table, register in (("coil", 5), ("coil", 6), ("discrete", 5))
+        for invert in (False, True)
+    ]
+    # Inputs are a memory of their own: nothing was written there.
+    assert found == [1.0, 0.0, 0.0, 1.0, 0.0, 1.0]
 
 
 def test_device_that_is_away_is_an_error() -> None:
