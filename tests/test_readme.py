@@ -40,3 +40,11 @@ def test_protocol_asks_the_world_for_nothing() -> None:
 def test_no_page_speaks_of_where_it_was_made() -> None:
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]:
         assert "/work/" not in path.read_text(), path.name
+
+
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    names = re.findall(r"`((?:tests/[\w/]+|test_\w+)(?:\.py)?)`", (ROOT / "docs" / "threat-model.md").read_text())
+    assert len(names) > 15
+    for name in names:
+        found = (ROOT / name).exists() if name.startswith("tests/") else any((ROOT / "tests").rglob(name))
+        assert found, name

@@ -11,6 +11,7 @@ from ...node.cli.errors import JOB_FAILED, UserError
 from ...node.cli.options import Json
 from ...node.cli.output import note, print_json, print_table, say
 from ..heat.command import heat
+from .siege_command import siege
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -187,6 +188,9 @@ def liars(
         raise UserError(f"{error.filename}: {error.strerror}") from error
     if not as_json:
         print_table(COLUMNS, table_rows(findings), empty="nothing was asked for")
+
+
+app.command()(siege)
 
 
 @app.command()

@@ -7,7 +7,6 @@ order, which is what replays a finding.
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import sqlite3
 import tempfile
@@ -421,10 +420,6 @@ def journal(data: bytes) -> None:
             opened.counts()
         finally:
             opened.close()
-
-
-def resident_mb() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def found(folder: Path = Path(__file__).parent / "found") -> list[tuple[str, list[bytes]]]:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from tests.fuzz.__main__ import NAMES
 from tests.fuzz.mutate import changed
 from tests.fuzz.targets import TARGETS, found
 
@@ -21,6 +22,10 @@ async def test_target_withstands_its_seeds_and_changes_of_them(name: str) -> Non
         target.run(data)
     for _ in range(CHANGED.get(name, 150)):
         target.run(changed(dice, seeds))
+
+
+def test_the_command_names_every_target() -> None:
+    assert sorted(TARGETS) == list(NAMES)
 
 
 @pytest.mark.parametrize(("name", "session"), found())
