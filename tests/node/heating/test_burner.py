@@ -108,12 +108,12 @@ class Room:
         self.heater = SimulatedHeater(settings, 0)
         self.now_us = self.cpu_us = self.burn_us = 0
 
-    def pass_s(self, seconds: int, work_load: float = 0.0) -> None:
+    def pass_s(self, seconds: int, work_load: float = 0.0, running: int = 0) -> None:
         for _ in range(seconds):
             self.now_us += SECOND_US
             self.cpu_us += round(work_load * SECOND_US)
             self.burn_us += round(self.heater.burn_load * SECOND_US)
-            self.heater.advance(self.now_us, self.cpu_us, self.burn_us)
+            self.heater.advance(self.now_us, self.cpu_us, self.burn_us, running=running)
 
 
 def test_room_without_work_is_kept_warm_by_burning_and_metered_apart() -> None:
@@ -137,6 +137,15 @@ def test_work_takes_the_place_of_what_is_burnt_within_one_period() -> None:
     room.pass_s(1, work_load=4.0)
     assert room.heater.burn_load == 0.0
     assert room.heater.attribute(SECOND_US) == (100_000, 100_000)
+
+
+def test_tasks_that_are_kept_from_their_cores_by_others_are_not_burnt_beside() -> None:
+    room = Room(SETTINGS)
+    room.pass_s(62)
+    room.pass_s(1, work_load=0.8, running=3)
+    assert room.heater.burn_load == 1.0
+    room.pass_s(1, work_load=0.8, running=4)
+    assert room.heater.burn_load == 0.0
 
 
 def test_burning_asks_for_work_as_before() -> None:

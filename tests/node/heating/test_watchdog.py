@@ -3,13 +3,17 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import trio
+
+from hearthmesh.node.heating import watchdog
 
 # A node's control loop and one of its workers: it prints the worker's number, then beats for as long as it runs.
 NODE = """
@@ -128,3 +132,38 @@ async def test_signals_to_the_whole_terminal_do_not_end_the_watchdog(
     os.kill(watchdog, signal.SIGINT)
     os.kill(process.pid, signal.SIGSTOP)
     await until(lambda: state(worker) == "T")
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("4845 0000 0006 01 05 0000 0000", True),
+        ("4845 0000 0003 01 85 02", False),  # the device refuses
+        ("4846 0000 0006 01 05 0000 0000", False),  # an answer to something else
+        ("4845", False),
+        ("", False),
+    ],
+)
+def test_device_counts_as_told_only_if_it_says_so(answer: str, told: bool) -> None:
+    request = "48450000000601050000" + "0000"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def device() -> None:
+            connection, _ = server.accept()
+            with connection:
+                heard.append(connection.recv(260))
+                connection.sendall(bytes.fromhex(answer))
+
+        heard: list[bytes] = []
+        thread = threading.Thread(target=device)
+        thread.start()
+        assert watchdog._ask(f"127.0.0.1:{server.getsockname()[1]}", request) is told
+        thread.join()
+    assert heard == [bytes.fromhex(request)]
+
+
+def test_device_that_is_not_there_is_not_told() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        assert not watchdog._ask(f"127.0.0.1:{free.getsockname()[1]}", "00")
+    assert not watchdog._ask("no port", "00")
