@@ -60,7 +60,7 @@ def heat(
 
     The policies: ours, by what each node may know; random stealing; a central dispatcher that sees everything; Qarnot's
     published rule; and, for a few rooms and a day, the optimum with everything known beforehand.
-    Without options: 1,000 rooms, three weeks and a year, all loads and workloads. That takes hours; --quick a minute.
+    Without options: 1,000 rooms, three weeks and a year, all loads and workloads. That takes hours; --quick minutes.
     --json: an object a season, load, workload and policy. Needs pip install hearthmesh[compare].
 
     \b
@@ -129,6 +129,7 @@ def chosen(
         raise UserError(f"--step {step:g}: seconds that divide an hour, 10 or more")
     if quick:
         rooms, days, step = rooms or 40, days or 2, step or 120.0
+        seasons = seasons if season else [name for name in seasons if name != "year"]
     base = Case(seed=seed, climate=climate, days=days, step_s=step)
     cases: list[Case] = []
     for name in seasons:

@@ -10,7 +10,7 @@ import numpy as np
 from .control import BAND_K
 from .floor import Floor
 from .season import Demand
-from .town import Floats, Town
+from .town import WATTS_PER_SLOT, Floats, Town
 
 KWH_J = 3.6e6
 
@@ -33,9 +33,9 @@ class Meters:
     """Counts as steps pass. Zones are the nodes whose sink wants heat."""
 
     def __init__(self, town: Town, demand: Demand, step_s: float) -> None:
-        self._demand = demand
+        self.demand = demand
         self._step_s = step_s
-        self._wants = town.wants_heat
+        self.wants_heat = town.wants_heat
         self._target_c = town.setpoint_c
         count = len(town)
         self.discomfort_kh: Floats = np.zeros(count)
@@ -51,23 +51,23 @@ class Meters:
 
     def count(self, now_s: float, mean_c: Floats, work_w: Floats, burn_w: Floats) -> None:
         """A step of the window that ended now."""
-        hour = min(len(self._demand.temperature_c) - 1, int((now_s - self._step_s / 2) // 3600))
+        hour = min(len(self.demand.temperature_c) - 1, int((now_s - self._step_s / 2) // 3600))
         # Where it is warm without any heat, nobody is to blame: what is compared with is the ideal heater's room.
-        high_c = np.maximum(self._target_c, self._demand.temperature_c[hour])
+        high_c = np.maximum(self._target_c, self.demand.temperature_c[hour])
         hours = self._step_s / 3600.0
-        self.discomfort_kh += np.maximum(0.0, self._target_c - mean_c) * hours * self._wants
-        self.overheated_kh += np.maximum(0.0, mean_c - high_c - BAND_K) * hours * self._wants
+        self.discomfort_kh += np.maximum(0.0, self._target_c - mean_c) * hours * self.wants_heat
+        self.overheated_kh += np.maximum(0.0, mean_c - high_c - BAND_K) * hours * self.wants_heat
         outside = (mean_c < self._target_c - BAND_K) | (mean_c > high_c + BAND_K)
-        self._outside += float((outside & self._wants).sum())
-        self._zone_steps += float(self._wants.sum())
-        unwanted = (mean_c > self._target_c + BAND_K) | ~self._wants
+        self._outside += float((outside & self.wants_heat).sum())
+        self._zone_steps += float(self.wants_heat.sum())
+        unwanted = (mean_c > self._target_c + BAND_K) | ~self.wants_heat
         heat_w = work_w + burn_w
         self.wasted_j += float(heat_w[unwanted].sum()) * self._step_s
         self.burnt_j += float(burn_w.sum()) * self._step_s
         self.either_j += float(np.where(unwanted, heat_w, burn_w).sum()) * self._step_s
         self.work_j += work_w * self._step_s
         self.useful_j += np.where(unwanted, 0.0, work_w) * self._step_s
-        self.heatless_j += float(work_w[~self._wants].sum()) * self._step_s
+        self.heatless_j += float(work_w[~self.wants_heat].sum()) * self._step_s
 
     @property
     def outside_percent(self) -> float:
@@ -76,8 +76,8 @@ class Meters:
     def fairness(self) -> float:
         """Jain's index, over the zones that want some heat, of the share of it that useful work gave them: 1 if all
         are alike, 1/n if one has all."""
-        wanted_j = self._demand.energy_wh * 3600.0
-        zones = self._wants & (wanted_j > 0.01 * wanted_j.max())
+        wanted_j = self.demand.energy_wh * 3600.0
+        zones = self.wants_heat & (wanted_j > 0.01 * wanted_j.max())
         share = np.minimum(1.0, self.useful_j[zones] / wanted_j[zones]) if zones.any() else np.zeros(0)
         squares = float((share**2).sum())
         return float(share.sum()) ** 2 / (len(share) * squares) if squares else 1.0
@@ -102,10 +102,10 @@ class Outcome:
 def numbers_of(meters: Meters, floor: Floor, end_s: float, drained_s: float, balance: float) -> dict[str, Any]:
     """end_s: of the window.  drained_s: until when was gone on.  balance: of the energy, as a share."""
     work, counts = floor.work, floor.counts
-    zones = meters._wants
+    zones = meters.wants_heat
     done_at_s = floor.done_at_s
     finished = np.isfinite(done_at_s)
-    lost_j = counts.lost_s * 125.0
+    lost_j = counts.lost_s * WATTS_PER_SLOT
     late = (np.minimum(done_at_s, drained_s) > work.deadline_s) & (work.deadline_s < drained_s)
     if finished.all():
         makespan_s, complete = float(done_at_s.max(initial=0.0)), True
@@ -126,7 +126,7 @@ def numbers_of(meters: Meters, floor: Floor, end_s: float, drained_s: float, bal
         "work_kwh": _round(float(meters.work_j.sum()) / KWH_J),
         "useful_kwh": _round(float(meters.useful_j.sum()) / KWH_J),
         "heatless_kwh": _round(meters.heatless_j / KWH_J),
-        "demand_kwh": _round(meters._demand.total_wh / 1000.0),
+        "demand_kwh": _round(meters.demand.total_wh / 1000.0),
         "lost_work_percent": _round(100.0 * counts.lost_s / max(1e-9, counts.executed_s)),
         "lost_tasks": counts.lost_tasks,
         "makespan_h": _round(makespan_s / 3600.0),

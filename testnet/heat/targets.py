@@ -10,6 +10,8 @@ from typing import Any
 SLACK_KH = 0.1
 SLACK_KWH_SHARE = 0.001
 SLACK_H = 0.5
+# What a ratio to nothing is told as.
+RATIO_MAX = 999.0
 DISCOMFORT_CENTRAL, DISCOMFORT_QARNOT, ENERGY_CENTRAL, MAKESPAN_CENTRAL, COST_OPTIMUM = 1.10, 0.5, 1.05, 1.10, 1.25
 
 
@@ -54,5 +56,5 @@ def judge(by_policy: Mapping[str, Mapping[str, Any]]) -> list[Verdict]:
 def _ratio(
     name: str, ours: Mapping[str, Any], other: Mapping[str, Any], key: str, limit: float, slack: float
 ) -> Verdict:
-    ratio = ours[key] / other[key] if other[key] else 1.0 if ours[key] <= slack else 1e9
-    return Verdict(name, float(f"{ratio:.4g}"), limit, ours[key] <= limit * other[key] + slack)
+    ratio = ours[key] / other[key] if other[key] else 1.0 if ours[key] <= slack else RATIO_MAX
+    return Verdict(name, min(RATIO_MAX, float(f"{ratio:.4g}")), limit, ours[key] <= limit * other[key] + slack)

@@ -6,12 +6,9 @@ from collections.abc import Callable
 
 from ..scene import Policy, Scene
 from .central import Central
-from .mesh import Mesh
 from .ours import Ours
 from .qarnot import Qarnot
 from .random_stealing import RandomStealing
-
-__all__ = ["POLICIES", "Mesh", "Policy"]
 
 # By name: what makes one for a scene and a seed. The optimum is no policy that acts: it is solved (`optimum.py`).
 POLICIES: dict[str, Callable[[Scene, int], Policy]] = {
