@@ -69,7 +69,7 @@ fuzz: $(STAMP)
 	@"$(BIN)/uv" pip install -q --python "$(BIN)/python" --require-hashes --no-deps -r requirements-fuzz.lock \
 		|| echo "atheris cannot be installed here: inputs are changed blindly"
 	@"$(BIN)/python" -m tests.fuzz --minutes $(MINUTES)
-	@FUZZ_EXAMPLES=25 "$(BIN)/python" -m pytest -q tests/fuzz/test_machines.py
+	@FUZZ_EXAMPLES=5 "$(BIN)/python" -m pytest -q tests/fuzz/test_machines.py
 
 docs: $(STAMP)
 	@"$(BIN)/python" -m tests.protocol.pages

@@ -15,12 +15,15 @@ from msgspec.structs import replace
 from hearthmesh.crypto.certificates import MembershipPolicy, MeshDefinition, Role, issue
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.node.driver import MESSAGES_A_PEER_MAX, Driver
+from hearthmesh.node.fair_queue import QUANTUM
+from hearthmesh.node.intake import IntakeLimits
 from hearthmesh.node.pipeline import LINGER_S
 from hearthmesh.node.storage.errors import StorageError, StorageFull
 from hearthmesh.node.storage.records import Put, Write
 from hearthmesh.protocol.codec import decode_message, encode_message
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import BlobsFetched, PeerConnected, Received
+from hearthmesh.protocol.limits import Limit
 from hearthmesh.protocol.mesh import Mesh
 from hearthmesh.protocol.messages import (
     Ack,
@@ -161,6 +164,9 @@ def make() -> tuple[Driver, SlowStore, Wire]:
     driver = Driver(mesh, store)
     driver.attach(wire, NoBlobs(), None)
     return driver, store, wire
+
+
+OTHER = Identity.from_seed(b"o" * 32)
 
 
 def submission(nonce: bytes) -> Submit:
@@ -365,3 +371,33 @@ async def test_a_node_whose_blobs_have_no_room_takes_nothing_until_they_have(
     driver.feed(Received(CLIENT.node_id, submission(b"1")))
     await trio.testing.wait_all_tasks_blocked()
     assert wire.of(Submitted)
+
+
+async def test_a_ping_waits_for_one_turn_of_a_peer_that_floods(nursery: trio.Nursery) -> None:
+    driver, _, _ = make()
+    driver.on_messages(CLIENT.node_id, [encode_message(Ping(number)) for number in range(MESSAGES_A_PEER_MAX)])
+    driver.on_messages(OTHER.node_id, [encode_message(Ping(1))])
+    handled: list[bytes] = []
+    tell = driver._tell
+
+    def note(event: Any, now_us: int) -> None:
+        if isinstance(event, Received):
+            handled.append(event.peer)
+        tell(event, now_us)
+
+    driver._tell = note  # type: ignore[method-assign]
+    await started(nursery, driver)
+    await until(lambda: len(handled) == MESSAGES_A_PEER_MAX + 1)
+    assert handled.index(OTHER.node_id) <= QUANTUM
+
+
+async def test_a_peer_over_its_budget_is_read_from_again_once_it_has_some(nursery: trio.Nursery) -> None:
+    driver, store, wire = make()
+    driver = Driver(driver.mesh, store, intake=IntakeLimits(signatures_burst=5, signatures_a_second=1_000))
+    driver.attach(wire, NoBlobs(), None)
+    await started(nursery, driver)
+    driver.on_messages(CLIENT.node_id, [encode_message(Announce((b"x",) * 8))])
+    assert not driver.has_room(CLIENT.node_id) and driver.has_room(OTHER.node_id)
+    assert driver.meter.counts[Limit.PEER_SIGNATURES] == 1
+    await driver.room(CLIENT.node_id)
+    assert driver.has_room(CLIENT.node_id)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 import trio
 
+from hearthmesh.crypto.certificates import Role, issue
+from hearthmesh.crypto.identity import Identity
 from hearthmesh.node.transport.circuits import HOP_PROTOCOL
 from hearthmesh.node.transport.relay import RENEW_MAX_S, RENEW_MIN_S, RelayLimits, renewal_s
+from hearthmesh.protocol.limits import Limit
 
 from .village import Village, Villager, eventually, village
 
@@ -145,3 +149,15 @@ async def test_garbage_on_the_hop_protocol_ends_its_stream_only() -> None:
 def test_a_reservation_is_renewed_in_time_whatever_the_clocks_say(left_s: float, renewal: float) -> None:
     """With the relay's clock a day ahead, half of what seems left would be long after the reservation is gone."""
     assert renewal_s(1_000_000.0 + left_s, 1_000_000.0) == renewal <= RelayLimits().reservation_s / 2
+
+
+async def test_nobody_goes_through_a_relay_whose_certificate_grants_no_such_role() -> None:
+    async with village() as mesh:
+        identity, now_s = Identity.generate(), int(time.time())
+        plain = issue(mesh.authority, mesh.mesh, identity.node_id, Role.WORKER, now_s - 60, now_s + 3600, "plain")
+        pretender = await mesh.settle(identity=identity, certificate=plain)
+        node = await mesh.settle()
+        node.knows(pretender)
+        with pytest.raises(OSError, match="grants no role relay"):
+            await node.links.open_peer_stream(pretender.id, HOP_PROTOCOL)
+        assert node.links.meter.counts[Limit.ROLE] == 1
