@@ -238,6 +238,15 @@ class HeaterSettings:
         ),
     ] = None
     year_round: Annotated[bool, Key("The sink wants heat in summer too (hot water, a pool).")] = False
+    heatless_price: Annotated[
+        float,
+        Key(
+            "Asked for an hour of CPU whose heat nobody wants, in the mesh's currency: only jobs that pay it, and are "
+            "in a hurry, run then. 0: anybody's.",
+            low=0.0,
+            high=1e6,
+        ),
+    ] = 0.0
     time_scale: Annotated[
         float,
         Key("The simulated sink's clock runs this many times faster than the wall's.", low=0.01, high=1e6),
@@ -272,6 +281,10 @@ class HeaterSettings:
     def capacity_w(self) -> float:
         """Heat of all cores at full load, without the idle power."""
         return self.core_count * self.watts_per_core
+
+    @property
+    def price_micro(self) -> int:
+        return round(self.heatless_price * 1_000_000)
 
     @property
     def effective_gain_w_per_k(self) -> float:

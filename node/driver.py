@@ -36,6 +36,7 @@ from ..protocol.effects import (
     Persist,
     Publish,
     Reason,
+    SaveExecution,
     Send,
     SendBatch,
     SetTimer,
@@ -130,9 +131,11 @@ class Blobs(Protocol):
 
 
 class Runner(Protocol):
-    """Runs executions; feeds `TaskFinished` or `ExecutionFailed` when they end."""
+    """Runs executions; feeds `TaskFinished`, `ExecutionFailed` or `ExecutionSaved` when they end."""
 
     def start(self, run: Execute) -> None: ...
+
+    def save(self, execution_id: int) -> None: ...
 
     def cancel(self, execution_id: int) -> None: ...
 
@@ -428,6 +431,9 @@ class Driver:
             case Execute():
                 assert self._runner is not None, "a node without executors has no slots"
                 self._runner.start(effect)
+            case SaveExecution(execution_id):
+                assert self._runner is not None
+                self._runner.save(execution_id)
             case CancelExecution(execution_id):
                 assert self._runner is not None
                 self._runner.cancel(execution_id)

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from ..protocol.effects import CancelExecution, Effect, Execute, Notify, Persist, Send
-from ..protocol.events import Event, ExecutionFailed, Received, ResultsTaken, SubmitJob, TaskFinished
+from ..protocol.events import Event, ExecutionFailed, ExecutionSaved, Received, ResultsTaken, SubmitJob, TaskFinished
 from ..protocol.messages import Granted, HandOn, Records
 from ..protocol.records import Record, RecordKind, open_record
 from ..protocol.verification.court import FIRST_TRIAL
@@ -31,6 +31,8 @@ REMEMBERED_MAX = 16_384
 _KIND_AT = 1
 _OWN_WORDS = frozenset({RecordKind.RELEASE, RecordKind.ACCEPTANCE, RecordKind.CANCELLATION, RecordKind.RECHECK})
 _encode = msgspec.json.Encoder().encode
+# Why an execution was stopped that goes on from its checkpoint, here or elsewhere.
+SAVED = "saved"
 
 
 class Hands(Protocol):
@@ -75,6 +77,8 @@ class History:
                         self._lease(grant, now_us)
             case ResultsTaken():
                 self._write("take", now_us, job=event.job_id, batch=event.batch_id)
+            case ExecutionSaved():
+                self._stop(event.execution_id, SAVED, now_us)
             case TaskFinished() | ExecutionFailed():
                 self._ended(event, worker.made(event.execution_id), now_us)
         for effect in effects:

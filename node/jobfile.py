@@ -143,6 +143,24 @@ class JobFile:
     estimate_ms: Annotated[
         float, Key("CPU time of one task, as far as known, ms. 0: unknown.", low=0.0, high=86_400_000.0)
     ] = 0.0
+    checkpoint_s: Annotated[
+        float,
+        Key(
+            "Most CPU time between two checkpoints that a task writes into `/ckpt`, s: a heater that gets too warm "
+            "moves it on from there. 0: it writes none. Only of the `command` ABI.",
+            low=0.0,
+            high=86_400.0,
+        ),
+    ] = 0.0
+    price_limit: Annotated[
+        float,
+        Key(
+            "Most that an hour of CPU may cost where nobody wants its heat, in the mesh's currency. It is paid only "
+            "while the job is urgent (priority 8, 9) or its deadline is at risk.",
+            low=0.0,
+            high=1e6,
+        ),
+    ] = 0.0
     nonce: Annotated[
         str,
         Key("Any text of at most 32 bytes; the same file with another one is another job.", check=check_nonce),
@@ -175,6 +193,8 @@ class JobFile:
     def __post_init__(self) -> None:
         if self.runtime == "native" and self.abi != "command":
             raise Conflict("abi", f'"{self.abi}" is not possible for runtime "native"', 'use "command"')
+        if self.checkpoint_s and self.abi != "command":
+            raise Conflict("checkpoint_s", f'not possible with abi "{self.abi}"', "only a command has a /ckpt")
         if self.inputs_from is not None and self.inputs_lines is not None:
             raise Conflict("inputs_lines", "given together with inputs_from", "keep one of the two")
         if self.tasks is None and self.inputs_from is None and self.inputs_lines is None:

@@ -443,8 +443,26 @@ class Node:
             self.set_clock(float(request["offset_s"]))
             return {"clock_offset_s": request["offset_s"]}
 
+        async def why(request: dict[str, Any]) -> dict[str, Any]:
+            return self.why(str(request.get("job", "")), int(request.get("index", 0)))
+
         served = {"status": status, "block": block, "stop": halt, "events": events}
-        return {**served, "trust": trust, "heat": heat, "clock": clock}
+        return {**served, "why": why, "trust": trust, "heat": heat, "clock": clock}
+
+    def why(self, job: str, index: int) -> dict[str, Any]:
+        """Why this node is idle, or why a task waits. job: the beginning of an id; empty for the node.
+
+        Raises ValueError for a job that is not known here.
+        """
+        explainer, now_us = self.mesh.explainer, monotonic_us()
+        if not job:
+            text = explainer.why_node(now_us)
+        else:
+            known = [job_id for job_id in explainer.jobs() if job_id.hex().startswith(job)]
+            if len(known) != 1:
+                raise ValueError(f"{len(known)} jobs that begin with {job[:64]} are known to this node")
+            _, text = explainer.why_task(known[0], index, now_us)
+        return {"name": self.mesh.profile.name, "why": text}
 
     def status(self) -> dict[str, Any]:
         """What `hearth node status` and the testnet show."""

@@ -11,13 +11,14 @@ import trio
 
 from ..protocol.batches import TASK_CPU_US_MAX
 from ..protocol.effects import Execute
-from ..protocol.events import Event, ExecutionFailed, TaskFinished
+from ..protocol.events import Event, ExecutionFailed, ExecutionSaved, TaskFinished
 from ..protocol.inputs import select
 from ..protocol.jobs import JobState
 from ..protocol.outbox import output_pin
 from ..protocol.quota import declared_sizes
 from ..protocol.records import JobSpec
 from .driver import BlobsUnavailable
+from .execution.checkpoints import CheckpointError, pack_folder, state_of, unpack_folder
 from .execution.outcome import BatchOutcome, BatchRequest, ExecutionError, Executor, Exit, Limits
 from .heating.control.loads import LoadMeter, load_of
 from .heating.heater import Heater
@@ -31,6 +32,8 @@ INIT_FILE = "init"
 # A store that has less room than this is full.
 ROOM_BYTES = 1 << 20
 STDERR_BYTES_MAX = 4096
+# How often a task that is to be moved is looked at for a new checkpoint: so much of its work is done again.
+CHECKPOINT_LOOK_S = 0.05
 # All tails of a batch: with its inline outputs they fit one delivery.
 STDERR_BATCH_BYTES_MAX = 512 * 1024
 
@@ -117,12 +120,66 @@ class TaskRunner:
         self._checkpoints = checkpoints
         self.loads = loads if loads is not None else LoadMeter()
         self._scopes: dict[int, trio.CancelScope] = {}
+        self._runs: dict[int, Execute] = {}
+        # What was in the folders of checkpoints when the executions began.
+        self._begun: dict[int, tuple[tuple[str, int, int], ...]] = {}
+        # Executions that were stopped to be saved, and where their checkpoints are.
+        self._saving: dict[int, Path] = {}
         self._init_bytes: dict[bytes, bytes] = {}
 
     def start(self, run: Execute) -> None:
         scope = trio.CancelScope()
         self._scopes[run.execution_id] = scope
+        self._runs[run.execution_id] = run
         self._nursery.start_soon(self._guarded, run, scope)
+
+    def save(self, execution_id: int) -> None:
+        """Stop it after its next checkpoint; nothing, if it has ended."""
+        if execution_id in self._scopes:
+            self._nursery.start_soon(self._save, self._runs[execution_id])
+
+    async def _save(self, run: Execute) -> None:
+        view = self._view(run.job_id)
+        executor = self._executors.get(view.spec.runtime) if view is not None else None
+        if view is None or executor is None:
+            return
+        folder = executor.checkpoint_folder(self._checkpoints, run.job_id, run.first)
+        # Who asks before it runs is given the first checkpoint; what it goes on from itself is none.
+        waits = run.execution_id not in self._begun
+        before = () if waits else await trio.to_thread.run_sync(state_of, folder)
+        while run.execution_id in self._scopes:
+            now = await trio.to_thread.run_sync(state_of, folder)
+            known = self._begun.get(run.execution_id) if waits else before
+            if known is not None and now and now != known:
+                break
+            await trio.sleep(CHECKPOINT_LOOK_S)
+        else:
+            return
+        self._saving[run.execution_id] = folder
+        self._scopes[run.execution_id].cancel()
+
+    async def _saved(self, run: Execute, folder: Path) -> Event:
+        """The stopped task's checkpoint as a blob; what cannot be one stays in its folder."""
+        pin, digest, size_bytes = b"moved" + run.job_id + run.first.to_bytes(8, "big"), b"", 0
+        view = self._view(run.job_id)
+        limit_bytes = view.spec.limits.scratch_bytes if view is not None else 0
+        try:
+            packed = await trio.to_thread.run_sync(pack_folder, folder, limit_bytes)
+            digest, size_bytes = await self._blobs.store.put_bytes_async(packed), len(packed)
+            self._blobs.store.pin(digest, pin)
+        except (CheckpointError, StorageError) as error:
+            log.warning("checkpoint.not-kept", job=run.job_id.hex()[:16], task=run.first, reason=str(error))
+        return ExecutionSaved(run.execution_id, digest, size_bytes, pin)
+
+    async def _resume(self, run: Execute, executor: Executor, spec: JobSpec, sources: Sequence[bytes]) -> None:
+        """Put the checkpoint that came with the task where it finds it. Without one it begins anew."""
+        folder = executor.checkpoint_folder(self._checkpoints, run.job_id, run.first)
+        try:
+            await self._blobs.fetch((run.checkpoint,), (*run.sources, *sources), _pin(run))
+            packed = await self._blobs.store.read_async(run.checkpoint)
+            await trio.to_thread.run_sync(unpack_folder, packed, folder, spec.limits.scratch_bytes)
+        except (BlobsUnavailable, StorageError, CheckpointError, OSError) as error:
+            log.warning("checkpoint.not-taken", job=run.job_id.hex()[:16], task=run.first, reason=str(error))
 
     def cancel(self, execution_id: int) -> None:
         scope = self._scopes.pop(execution_id, None)
@@ -135,6 +192,11 @@ class TaskRunner:
             event = await self._execute(run)
             self._scopes.pop(run.execution_id, None)
             self._feed(event)
+        folder = self._saving.pop(run.execution_id, None)
+        if event is None and folder is not None and self._scopes.pop(run.execution_id, None) is not None:
+            self._feed(await self._saved(run, folder))
+        self._runs.pop(run.execution_id, None)
+        self._begun.pop(run.execution_id, None)
         self._blobs.unpin(_pin(run))
         if not isinstance(event, TaskFinished):
             # What was finished stays pinned until the machine has delivered it.
@@ -152,7 +214,12 @@ class TaskRunner:
         started_us = self._now_us()
         try:
             sources = tuple(dict.fromkeys((*view.replicas, view.submitter)))
+            if run.checkpoint:
+                await self._resume(run, executor, spec, sources)
             request = await self._request(run, spec, sources)
+            if spec.checkpoint_us:
+                folder = executor.checkpoint_folder(self._checkpoints, run.job_id, run.first)
+                self._begun[run.execution_id] = await trio.to_thread.run_sync(state_of, folder)
             outcome = await executor.run(request)
             finished = await self._finished(run, outcome, started_us)
             self.loads.charge(load_of(spec.priority), finished.energy_mj)

@@ -82,6 +82,9 @@ class ProtocolConfig:
     # more, the holders tell as soon as they suspect it.
     grant_echo_us: int = 500 * MS
     steal_timeout_us: int = 2 * SECOND
+    # Thieves that ask within this time of each other are served by urgency. A tenth of `queue_low_us`, below which they
+    # ask, so that nobody's slots run empty of it.
+    steal_window_us: int = 10 * MS
     refusals_before_lifeline: int = 2
     lifelines_max: int = 4
     lifeline_ttl_us: int = 30 * SECOND
@@ -168,5 +171,7 @@ WAN = replace(
     replica_grace_us=2 * MINUTE,
     submit_timeout_us=15 * SECOND,
     steal_timeout_us=6 * SECOND,
+    # About a round trip, by which the far ask later than the near.
+    steal_window_us=50 * MS,
 )
 PRESETS = {"local": LOCAL, "lan": LAN, "wan": WAN}

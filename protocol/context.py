@@ -11,6 +11,7 @@ from .config import ProtocolConfig
 from .effects import CancelTimer, Effect, Limited, Notify, Penalise, Reason, Send, SetTimer, TimerKey
 from .limits import Limit
 from .messages import Message, Stored
+from .reasons import Reasons
 
 
 class Randomness(Protocol):
@@ -46,6 +47,7 @@ class Context:
         self.wall_offset_us = wall_offset_us
         self.effects: list[Effect] = []
         self.loopback: deque[Message] = deque()
+        self.reasons = Reasons()
         # Nodes that were found lying here, with the accusation that showed it.
         self.convicted: dict[bytes, bytes] = {}
         self._request = 0

@@ -93,6 +93,7 @@ class Execute(Struct, frozen=True):
     """Run tasks [first, first + count) of a job whose spec the machine's worker knows (`Worker.view`).
 
     copy: 0, or the copy that this run is for; it runs as the first one did.
+    checkpoint: digest of the blob from which the one task goes on; empty to begin anew.  sources: who may have it.
     """
 
     execution_id: int
@@ -101,6 +102,14 @@ class Execute(Struct, frozen=True):
     count: int
     epoch: int
     copy: int = 0
+    checkpoint: bytes = b""
+    sources: tuple[bytes, ...] = ()
+
+
+class SaveExecution(Struct, frozen=True):
+    """Stop a task as soon as it has written its next checkpoint; ends in `ExecutionSaved`, or as it would have."""
+
+    execution_id: int
 
 
 class CancelExecution(Struct, frozen=True):
@@ -177,6 +186,7 @@ Effect = (
     | SetTimer
     | CancelTimer
     | Execute
+    | SaveExecution
     | CancelExecution
     | FetchBlobs
     | UnpinBlobs

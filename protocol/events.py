@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from msgspec import Struct
 
 from .effects import TimerKey
@@ -58,6 +60,8 @@ class HeatReading(Struct, frozen=True):
 
     deficit_w: watts wanted, negative when too warm.  capacity_w: at full load.  slots: tasks to run at once.
     horizon_wh: energy wanted over the horizon.  useful: whether heat made now meets a demand.
+    buffer_wh, hold_w: see `stealing/appetite.py`.  discomfort_kh: kelvin-hours below the setpoint within the horizon,
+    without any work.  price_micro: for an hour of CPU, where nobody wants its heat.  reason: why slots is 0.
     """
 
     deficit_w: float
@@ -68,6 +72,11 @@ class HeatReading(Struct, frozen=True):
     useful: bool
     sink: str
     temperature_c: float
+    buffer_wh: float = inf
+    hold_w: float = 0.0
+    discomfort_kh: float = 0.0
+    price_micro: int = 0
+    reason: str = ""
 
 
 class TaskFinished(Struct, frozen=True):
@@ -89,6 +98,18 @@ class TaskFinished(Struct, frozen=True):
     energy_mj: int
     useful_mj: int
     measured: bool
+
+
+class ExecutionSaved(Struct, frozen=True):
+    """The execution, of one task, was stopped right after a checkpoint, which is in the blob store now, pinned.
+
+    pin: its owner there.  digest empty: it could not be kept as a blob, and is in the task's folder only.
+    """
+
+    execution_id: int
+    digest: bytes
+    size_bytes: int
+    pin: bytes
 
 
 class ExecutionFailed(Struct, frozen=True):
@@ -167,6 +188,14 @@ class ListJobs(Struct, frozen=True):
     peers: tuple[bytes, ...] = ()
 
 
+class AskWhy(Struct, frozen=True):
+    """Command: ask nodes why a task waits, or with an empty job_id why they are idle; ends in notes `why.answered`."""
+
+    peers: tuple[bytes, ...]
+    job_id: bytes
+    index: int
+
+
 class Settle(Struct, frozen=True):
     """Command: what was put off for the sake of what is urgent leaves now; for a client that is about to go."""
 
@@ -192,6 +221,7 @@ Event = (
     | HeatReading
     | TaskFinished
     | ExecutionFailed
+    | ExecutionSaved
     | BlobsFetched
     | BlobsFailed
     | StorageFailed
@@ -202,6 +232,7 @@ Event = (
     | ResultsTaken
     | CancelJob
     | ListJobs
+    | AskWhy
     | Settle
     | Drain
     | AddressesChanged

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from ..crypto.certificates import Role
+from .appraisal import ask_of, work_of
 from .context import Context
 from .effects import Persist, Publish, Reason
 from .granting import Ledger, controlled_sections, steal_half
@@ -31,14 +32,20 @@ from .messages import (
 from .pace import Pace
 from .quota import Submitters
 from .records import (
+    UINT_MAX,
     Grant,
     JobDigest,
     Record,
     RecordKind,
     sign_record,
 )
+from .stealing.appetite import in_units_of
+from .stealing.matching import Work, fit, preference
+from .stealing.pricing import is_at_risk
+from .stealing.urgency import Ask
 from .subscriptions import Subscriptions
 from .tables import Tables
+from .turns import Turns
 from .verification.copies import CopyDesk, OpenCheck
 from .verification.lanes import is_within_lane
 
@@ -102,6 +109,7 @@ class Granter:
         self._incarnation = incarnation
         self.jobs: dict[bytes, KeptJob] = {}
         self.open_jobs: dict[bytes, None] = {}
+        self.turns = Turns(ctx)
         self._lifelines: dict[bytes, ParkedSteal] = {}
         self._told: dict[bytes, dict[bytes, None]] = {}
         self._unechoed: dict[bytes, list[bytes]] = {}
@@ -110,6 +118,8 @@ class Granter:
         self._sweeping = False
         self._keepers_seen = 0
         self.storage_failed = ""
+        # Why the last steal got nothing.
+        self.refusal = ""
 
     # -- the state ---------------------------------------------------------------------------------------
 
@@ -249,15 +259,76 @@ class Granter:
             self._after_freeing(kept, now_us)
 
     def grant(self, thief: bytes, steal: Steal, now_us: int) -> bool:
-        """Answer a steal with tasks of the most urgent job that fits; False if there is nothing to give."""
+        """Answer a steal with tasks of the job that suits the thief best; False, and why, if there is nothing."""
+        self.refusal = "its disk is full" if self.storage_failed else "it keeps no job with work left"
         if self.storage_failed:
             return False
-        jobs = [self.jobs[job_id] for job_id in self.open_jobs]
-        jobs.sort(key=lambda kept: (-kept.state.spec.priority, kept.since_us))
-        for kept in jobs:
-            if steal.can_run(kept.state.job_id, kept.state.spec) and self._grant_from(kept, thief, steal, now_us):
+        ask = ask_of(thief, steal, self.turns.waited_us(thief, now_us))
+        for kept in self._suitable(ask, steal, now_us):
+            self.refusal = "all that is left runs elsewhere, or is not its to give"
+            if self._grant_from(kept, thief, steal, now_us):
+                self.turns.served(thief, now_us)
+                self._ctx.reasons.has_granted(kept.state.job_id)
                 return True
+            if kept.pace.bars(thief, now_us):
+                self._deny(kept, thief, "it held tasks for long without a result", now_us)
         return False
+
+    def _suitable(self, ask: Ask, steal: Steal, now_us: int) -> list[KeptJob]:
+        """Open jobs whose tasks the thief can run and its sink can take, the best first."""
+        found: list[tuple[tuple[int, ...], KeptJob]] = []
+        for job_id in self.open_jobs:
+            kept = self.jobs[job_id]
+            if not steal.can_run(job_id, kept.state.spec):
+                self._deny(kept, ask.thief, "the job needs what that node does not offer", now_us)
+                continue
+            work = self._work(kept, now_us)
+            verdict = fit(work, ask)
+            if verdict.good:
+                found.append((preference(work, ask), kept))
+            else:
+                self._deny(kept, ask.thief, verdict.value, now_us)
+        found.sort(key=lambda each: each[0])
+        return [kept for _, kept in found]
+
+    def _deny(self, kept: KeptJob, thief: bytes, why: str, now_us: int) -> None:
+        job_id = kept.state.job_id
+        self.refusal = f"of job {job_id.hex()[:12]}: {why}"
+        if self._free_here(kept):
+            self._ctx.reasons.has_denied(job_id, thief, why, now_us)
+
+    def gives(self, kept: KeptJob, index: int) -> bool:
+        """Whether a task is in a section of which this node grants now."""
+        return any(lo <= index < hi for lo, hi in self._sections(kept))
+
+    def _work(self, kept: KeptJob, now_us: int) -> Work:
+        state = kept.state
+        at_risk = self._at_risk(kept, now_us)
+        return work_of(
+            state.job_id,
+            state.spec,
+            state.task_us,
+            free=kept.ledger.free.total,
+            at_risk=at_risk,
+            since_us=kept.since_us,
+        )
+
+    def _at_risk(self, kept: KeptJob, now_us: int) -> bool:
+        spec = kept.state.spec
+        return spec.deadline_us > 0 and is_at_risk(
+            now_us=self._ctx.wall_us(now_us),
+            created_us=spec.created_us or self._ctx.wall_us(kept.since_us),
+            deadline_us=spec.deadline_us,
+            done=kept.state.done.total,
+            tasks=spec.tasks,
+            elapsed_us=kept.elapsed_us(now_us),
+        )
+
+    def offered_us(self) -> int:
+        """CPU time of what this node could grant now."""
+        unknown_us = self._ctx.config.batch_target_us
+        kept = [self.jobs[job_id] for job_id in self.open_jobs]
+        return sum(self._free_here(each) * (each.state.task_us or unknown_us) for each in kept)
 
     def _grant_from(self, kept: KeptJob, thief: bytes, steal: Steal, now_us: int) -> bool:
         config, state = self._ctx.config, kept.state
@@ -269,11 +340,12 @@ class Granter:
             left_us = self._cpu_left_us(kept, now_us)
             if left_us == 0:
                 self._ctx.limit(Limit.QUOTA, state.submitter)
+                self._deny(kept, thief, "its submitter has as much in flight as it may", now_us)
                 return False
             count = steal_half(
                 kept.ledger.free_in(sections),
                 steal.appetite_us if left_us is None else min(left_us, steal.appetite_us),
-                state.task_us,
+                in_units_of(state.task_us, steal.speed_permille),
                 steal.slots,
                 config,
             )
@@ -333,22 +405,27 @@ class Granter:
     def refuse(self, thief: bytes, steal: Steal, now_us: int) -> None:
         """A lifeline that is kept needs no answer but work."""
         if not (steal.lifeline and self.park(thief, steal, now_us)):
-            self._ctx.send(thief, Refused(steal.request))
+            self.turns.refused(thief, now_us)
+            self._ctx.send(thief, Refused(steal.request, self.refusal))
 
     def serve_lifelines(self, now_us: int) -> None:
-        """Tasks became free: push them to parked thieves, the coldest first; a served lifeline is used up."""
+        """Tasks became free: push them to parked thieves, the most urgent first; a served lifeline is used up."""
         if not self._lifelines or not any(self._free_here(self.jobs[job_id]) for job_id in self.open_jobs):
             return
-        coldest = sorted(self._lifelines, key=lambda node: (-self._lifelines[node].steal.deficit_w, node))
-        for thief in coldest:
+        parked_by = self._lifelines.items()
+        urgent = sorted((-self.turns.urgency(node, parked.steal, now_us), node) for node, parked in parked_by)
+        for _, thief in urgent:
             parked = self._lifelines[thief]
             if parked.expires_at_us <= now_us or not self._members.is_alive(thief):
                 del self._lifelines[thief]
                 continue
             if self.grant(thief, replace(parked.steal, request=0, lifeline=False), now_us):
                 del self._lifelines[thief]
+            else:
+                self.turns.refused(thief, now_us)
 
     def drop_lifeline(self, thief: bytes) -> None:
+        self.turns.forget(thief)
         self._lifelines.pop(thief, None)
 
     # -- leases ------------------------------------------------------------------------------------------
@@ -437,6 +514,10 @@ class Granter:
             command=state.spec.command,
             priority=state.spec.priority,
             finished=not state.open,
+            checkpoint_us=state.spec.checkpoint_us,
+            price_limit_micro=state.spec.price_limit_micro,
+            blob_bytes=min(UINT_MAX, state.spec.shared_bytes()),
+            at_risk=self._at_risk(kept, now_us),
         )
         record = sign_record(self._ctx.identity, RecordKind.JOB_DIGEST, digest)
         self._tables.publish(record, now_us, urgent=crossed and free > 0)

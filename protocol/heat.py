@@ -6,9 +6,12 @@ and otherwise every `heat_refresh_us`, so that a quiet mesh is quiet.
 
 from __future__ import annotations
 
+from .appraisal import discomfort_here_mkh, longest_here_us
 from .context import Context
 from .events import HeatReading
 from .records import UINT_MAX, HeatDigest, Record, RecordKind, sign_record
+from .stealing.appetite import FOREVER_US, appetite_us
+from .stealing.urgency import urgency_mkh
 from .tables import Tables
 
 
@@ -23,11 +26,36 @@ class HeatBoard:
         self._published: HeatDigest | None = None
         self._published_at_us = 0
         self.reading: HeatReading | None = None
+        # As of the reading.
+        self.longest_us = FOREVER_US
+        self.discomfort_mkh = 0
+        # Of this node, in thousandths of the mean one's.
+        self.speed_permille = 1000
         self.draining = False
         self._peers_of: list[Record] = []
         self._peers: list[HeatDigest] = []
         # Of the capacity, how much the deficit moves before that is news; less for who shares a sink with others.
         self.least_change = ctx.config.heat_min_change
+
+    def read(self, reading: HeatReading) -> None:
+        """What the sink's controller wants now."""
+        self.reading = reading
+        self.longest_us = longest_here_us(reading)
+        self.discomfort_mkh = discomfort_here_mkh(reading)
+
+    def appetite_us(self, queued_us: int) -> int:
+        """CPU time beyond the queue whose heat is wanted within the horizon; without end where no heat is."""
+        reading = self.reading
+        if reading is None:
+            return 0
+        if not reading.useful or reading.watts_per_slot <= 0:
+            return FOREVER_US
+        return appetite_us(reading.horizon_wh, reading.watts_per_slot, queued_us)
+
+    def learn_speed(self, own_us: int, mean_us: int) -> None:
+        """A task of a job took so long here, and takes so long on the mean node; both > 0."""
+        ratio = max(100, min(10_000, mean_us * 1000 // own_us))
+        self.speed_permille = (7 * self.speed_permille + ratio) // 8
 
     def publish(self, free_slots: int, queue_us: int, now_us: int) -> None:
         """Tell the cell, if there is something to tell."""
@@ -46,6 +74,11 @@ class HeatBoard:
             sink=reading.sink,
             temperature_mc=round(reading.temperature_c * 1000),
             draining=self.draining,
+            discomfort_mkh=self.discomfort_mkh,
+            appetite_us=self.appetite_us(queue_us),
+            longest_us=self.longest_us,
+            speed_permille=self.speed_permille,
+            price_micro=reading.price_micro,
         )
         if not self._is_news(digest, now_us):
             return
@@ -86,11 +119,21 @@ class HeatBoard:
             self._peers = [record.body for record in rows if record.author != me]
         return self._peers
 
-    def coldest(self, exclude: bytes = b"") -> list[HeatDigest]:
-        """Peers that want heat and have a free slot, the neediest (by share of their capacity) first."""
+    def coldest(self, exclude: bytes = b"", *, busy: bool = False) -> list[HeatDigest]:
+        """Peers that want heat and have a free slot, the most urgent first, then by share of their capacity.
+
+        busy: also those whose slots all run.
+        """
         wanting = [
             digest
             for digest in self.peers()
-            if digest.deficit_w > 0 and digest.free_slots > 0 and not digest.draining and digest.node != exclude
+            if digest.deficit_w > 0
+            and (busy or digest.free_slots > 0)
+            and not digest.draining
+            and digest.node != exclude
         ]
-        return sorted(wanting, key=lambda d: (-d.deficit_w * 1000 // max(1, d.capacity_w), d.node))
+        return sorted(wanting, key=lambda d: (-urgency_mkh(d.discomfort_mkh, 0), -_share_permille(d), d.node))
+
+
+def _share_permille(digest: HeatDigest) -> int:
+    return digest.deficit_w * 1000 // max(1, digest.capacity_w)

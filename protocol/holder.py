@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from .appraisal import ask_of, ask_of_peer, work_of
 from .context import Context
 from .effects import Reason
 from .heat import HeatBoard
@@ -26,6 +27,7 @@ from .outbox import Outbox
 from .quota import SECOND_US, Submitters
 from .records import (
     Grant,
+    HeatDigest,
     JobSpec,
     MemberRecord,
     Record,
@@ -35,25 +37,35 @@ from .records import (
     open_record,
     sign_record,
 )
+from .stealing.appetite import FOREVER_US, in_units_of
+from .stealing.matching import Work, fit
+from .stealing.moving import Heir, heirs_for
+from .stealing.urgency import Ask
 from .tables import Tables
 
 JOB_VIEWS_MAX = 1024
 GRANTS_A_MESSAGE_MAX = 64
 CONTEXT_A_MESSAGE_MAX = 128
 GRANTS_REMEMBERED_MAX = 4096
+# A grant has to fit into the one that is handed on from it.
+GRANT_BYTES_MAX = 4096
+# Whom a full sink hands tasks of one job on to, of the coldest that it looks at.
+HEIRS_MAX = 4
+PEERS_LOOKED_AT_MAX = 16
 
 
 @dataclass(slots=True)
 class HeldLease:
     """Tasks [next, hi) of a grant are unstarted; [lo, next) run, ran or were given away.
 
-    left: how many the granter kept.
+    left: how many the granter kept.  saved: digest of the checkpoint of the one task, which was begun here.
     """
 
     grant: Record
     next: int
     hi: int
     left: int
+    saved: bytes = b""
 
     @property
     def body(self) -> Grant:
@@ -64,10 +76,15 @@ class HeldLease:
     def unstarted(self) -> int:
         return self.hi - self.next
 
+    @property
+    def begun(self) -> bool:
+        """Whether somebody has computed a part of the task that waits here."""
+        return bool(self.saved or self.grant.body.checkpoint) and self.next < self.hi
+
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """Tasks [first, first + count) that run now."""
+    """Tasks [first, first + count) that run now. price_micro: as it was when they began."""
 
     execution_id: int
     job_id: bytes
@@ -75,6 +92,8 @@ class Execution:
     count: int
     epoch: int
     grant: Record
+    started_us: int = 0
+    price_micro: int = 0
 
 
 class Holder:
@@ -94,6 +113,11 @@ class Holder:
         self._unrunnable: dict[bytes, int] = {}
         self._taken: dict[bytes, None] = {}
         self._renewing = False
+        # Executions that are to be saved, with the CPU time that they had left; and pins of checkpoints that others
+        # go on from.
+        self._saving: dict[int, int] = {}
+        self._kept_checkpoints: dict[bytes, None] = {}
+        self.moved = 0
         self.slots = 0
         self.memory_bytes = 1 << 40
         self.native_commands: tuple[str, ...] = ()
@@ -121,6 +145,21 @@ class Holder:
             return known
         view = self._views.get(job_id)
         return view.spec.estimate_us if view else 0
+
+    def _work(self, job_id: bytes) -> Work:
+        """A held job's tasks, as `stealing/` sees them."""
+        return work_of(job_id, self._views[job_id].spec, self._mean_task_us(job_id))
+
+    def _mean_task_us(self, job_id: bytes) -> int:
+        """As the mean node would measure it."""
+        return self.task_us(job_id) * self._heat.speed_permille // 1000
+
+    def _fits_here(self, job_id: bytes) -> bool:
+        """Whether a task of the job can end here, or be saved and moved, before the sink is full."""
+        longest_us = self._heat.longest_us
+        if longest_us >= FOREVER_US or self.task_us(job_id) <= longest_us:
+            return True
+        return 0 < self._views[job_id].spec.checkpoint_us <= longest_us
 
     def took(self, grant_id: bytes) -> bool:
         """Whether a grant was taken here, whatever became of it; of the last few thousand."""
@@ -340,10 +379,14 @@ class Holder:
         if self.queue_us() <= self.slots * self._ctx.config.queue_low_us:
             return None
         give_us = min(self.queue_us() // 2, steal.appetite_us)
-        grants, context = self._cut(thief, give_us, steal.can_run)
+        grants, context = self._cut(thief, give_us, partial(self._suits, ask_of(thief, steal), steal.can_run))
         if not grants:
             return None
         return Granted(steal.request, grants, context, self.unstarted)
+
+    def _suits(self, ask: Ask, can_run: Callable[[bytes, JobSpec], bool], job_id: bytes, spec: JobSpec) -> bool:
+        """Whether another node can run the job's tasks, and its sink can take them."""
+        return can_run(job_id, spec) and fit(self._work(job_id), ask).good
 
     def _cut(
         self, heir: bytes, give_us: int, can_run: Callable[[bytes, JobSpec], bool]
@@ -363,7 +406,7 @@ class Holder:
                 continue
             if lease.body.lo >= view.spec.tasks:
                 continue  # who checks is not for who is checked with to say
-            if _depth(lease.grant) >= HAND_ON_DEPTH_MAX or lease.body.holder == heir:
+            if depth(lease.grant) >= HAND_ON_DEPTH_MAX or lease.body.holder == heir:
                 continue
             told = context | dict.fromkeys(view.context())
             if len(told) > CONTEXT_A_MESSAGE_MAX:
@@ -378,9 +421,10 @@ class Holder:
                 heir,
                 self._ctx.config.lease_us,
                 lease.grant.raw,
+                lease.saved or lease.body.checkpoint,
             )
             record = sign_record(self._ctx.identity, RecordKind.GRANT, body)
-            if len(record.raw) > 4096:
+            if len(record.raw) > GRANT_BYTES_MAX:
                 continue
             lease.hi -= count
             give_us -= count * task_us
@@ -391,39 +435,79 @@ class Holder:
         self._leases = [lease for lease in self._leases if lease.unstarted]
         return tuple(grants), tuple(context)
 
-    def hand_on(self, now_us: int) -> None:
-        """Warm: the coldest peers get the unstarted work, the replicas what nobody cold can take."""
-        for digest in self._heat.coldest()[:4]:
-            if not self._leases:
-                break
-            room_us = max(1, digest.free_slots) * self._ctx.config.queue_target_us - digest.queue_us
-            if room_us <= 0 or not self._members.is_alive(digest.node):
-                continue
-            heir = self._member(digest.node)
-            if heir is None:
-                continue
-            grants, context = self._cut(digest.node, room_us, partial(_can_run, heir))
-            if grants:
-                self._ctx.notify("worker.handed-on", heir=digest.node, grants=len(grants))
-                self._ctx.send(digest.node, HandOn(grants, context))
-        self.release_all()
+    def hand_on(self, now_us: int, which: Callable[[bytes], bool] = lambda _job_id: True) -> None:
+        """Warm: the coldest peers that can take it get the unstarted work, the replicas what nobody can.
+
+        which: jobs of which nothing is kept here.
+        """
+        room_us = self._room_of_peers()
+        for job_id in dict.fromkeys(lease.body.job_id for lease in self._leases if which(lease.body.job_id)):
+            heirs = [Heir(ask_of_peer(digest), left_us) for digest, left_us in room_us.values()]
+            for heir in heirs_for(self._work(job_id), heirs)[:HEIRS_MAX]:
+                if not any(lease.body.job_id == job_id for lease in self._leases):
+                    break
+                self._bequeath(job_id, heir, room_us)
+        self.release_all(which, begun=self._heat.draining)
+
+    def _room_of_peers(self) -> dict[bytes, tuple[HeatDigest, int]]:
+        """Cold peers that live, with what their queues have room for: CPU time of theirs, within their horizon."""
+        found: dict[bytes, tuple[HeatDigest, int]] = {}
+        for digest in self._heat.coldest()[:PEERS_LOOKED_AT_MAX]:
+            queue_us = max(1, digest.free_slots) * self._ctx.config.queue_target_us - digest.queue_us
+            room_us = min(queue_us, digest.appetite_us)
+            if room_us > 0 and self._members.is_alive(digest.node):
+                found[digest.node] = (digest, room_us)
+        return found
+
+    def _bequeath(self, job_id: bytes, heir: Heir, room_us: dict[bytes, tuple[HeatDigest, int]]) -> None:
+        node = heir.ask.thief
+        member = self._member(node)
+        if member is None:
+            return
+        before = sum(lease.unstarted for lease in self._leases if lease.body.job_id == job_id)
+        # Its room is of its own CPU time, what is cut is counted in this node's.
+        here_us = heir.room_us * heir.ask.speed_permille // self._heat.speed_permille
+        grants, context = self._cut(node, max(1, here_us), partial(_can_run, member, job_id))
+        if grants:
+            given = before - sum(lease.unstarted for lease in self._leases if lease.body.job_id == job_id)
+            there_us = given * in_units_of(self._mean_task_us(job_id) or 1, heir.ask.speed_permille)
+            digest, left_us = room_us[node]
+            room_us[node] = (digest, left_us - there_us)
+            self._ctx.notify("worker.handed-on", heir=node, grants=len(grants))
+            self._ctx.send(node, HandOn(grants, context))
 
     def _member(self, node: bytes) -> MemberRecord | None:
         row = self._tables.get(RecordKind.MEMBER, node)
         return row.body if row is not None else None
 
-    def release_all(self) -> None:
-        """Give the unstarted back to the replicas."""
+    def release_all(self, which: Callable[[bytes], bool] = lambda _job_id: True, *, begun: bool = True) -> None:
+        """Give the unstarted back to the replicas. which: of these jobs.
+
+        begun: also what somebody began, and which is begun anew then; else it waits here.
+        """
+        kept: list[HeldLease] = []
         for lease in self._leases:
-            self._release(lease.grant, lease.next, lease.hi)
-        self._leases = []
+            if which(lease.body.job_id) and (begun or not lease.begun):
+                self._release(lease.grant, lease.next, lease.hi)
+            else:
+                kept.append(lease)
+        self._leases = kept
 
 
-def _can_run(heir: MemberRecord, _job_id: bytes, spec: JobSpec) -> bool:
-    return heir.can_run(spec)
+def _can_run(heir: MemberRecord, of_job: bytes, job_id: bytes, spec: JobSpec) -> bool:
+    return job_id == of_job and heir.can_run(spec)
 
 
-def _depth(grant: Record) -> int:
+def authors(grant: Record) -> tuple[bytes, ...]:
+    """Who signed a grant and those that it rests on, the last first."""
+    found, record = [grant.author], grant
+    while record.body.parent:
+        record = open_record(record.body.parent, check_signature=False)
+        found.append(record.author)
+    return tuple(dict.fromkeys(found))
+
+
+def depth(grant: Record) -> int:
     """How often a grant was handed on."""
     depth, body = 0, grant.body
     while body.parent:

@@ -9,6 +9,7 @@ from .messages import (
     Accused,
     Ack,
     Announce,
+    Because,
     CellDigest,
     Consumed,
     Declined,
@@ -42,9 +43,11 @@ from .messages import (
     TableSync,
     Unsubscribe,
     Want,
+    Why,
 )
 from .records import RecordError, RecordKind, open_record
 from .roles import Roles
+from .why import Explainer
 
 # Records of a job that a worker which is not its replica must hear of.
 WORKER_NEWS = (RecordKind.CANCELLATION, RecordKind.REPLICA_SET)
@@ -55,6 +58,7 @@ class Inbox:
 
     def __init__(self, roles: Roles) -> None:
         self._roles = roles
+        self.explainer = Explainer(roles)
 
     def take(self, peer: bytes, message: Message, now_us: int) -> None:
         roles = self._roles
@@ -88,6 +92,11 @@ class Inbox:
                 self._on_announce(peer, message, now_us)
             case Accused():
                 roles.court.hear(peer, message, now_us)
+            case Why():
+                if peer in roles.connected:
+                    self.explainer.on_why(peer, message, now_us)
+            case Because():
+                roles.submitter.on_because(peer, message)
             case Revocations():
                 if roles.take_revocations(message.revocation_list, now_us, peer):
                     roles.ctx.emit(Publish(message))
@@ -179,12 +188,34 @@ class Inbox:
             if not self._plays(peer, Role.WORKER):
                 return
         if peer in roles.ctx.convicted:
-            roles.ctx.send(peer, Refused(message.request))
+            roles.ctx.send(peer, Refused(message.request, "this node was found lying"))
             return
+        if roles.replica.turns.must_wait(peer, message, self._offered_us, self._coldest_mkh, now_us):
+            return
+        self._serve(peer, message, now_us)
+
+    def _offered_us(self) -> int:
+        return self._roles.replica.offered_us() + self._roles.worker.queue_us()
+
+    def _coldest_mkh(self, thief: bytes) -> int:
+        """Of those that say that they could start work now, but for the thief."""
+        peers = self._roles.heat.coldest(exclude=thief)
+        return peers[0].discomfort_mkh if peers else 0
+
+    def serve_waiting(self, now_us: int) -> None:
+        """A window is over in which several asked."""
+        roles = self._roles
+        for peer, message in roles.replica.turns.due(now_us):
+            if peer == roles.ctx.node_id or peer in roles.connected:
+                self._serve(peer, message, now_us)
+
+    def _serve(self, peer: bytes, message: Steal, now_us: int) -> None:
+        roles = self._roles
         if roles.replica.grant(peer, message, now_us):
             return
         given = roles.worker.give(peer, message) if peer != roles.ctx.node_id else None
         if given is not None:
+            roles.replica.turns.served(peer, now_us)
             roles.ctx.send(peer, given)
             roles.worker.publish_heat(now_us)
             return

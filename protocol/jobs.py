@@ -80,6 +80,7 @@ class BatchInfo:
     cpu_us: int
     energy_mj: int
     useful_mj: int
+    cost_micro: int = 0
 
 
 class RejectedRecord(Exception):
@@ -99,6 +100,7 @@ class WorkerTotals:
     cpu_us: int = 0
     energy_mj: int = 0
     useful_mj: int = 0
+    cost_micro: int = 0
 
 
 @dataclass(slots=True)
@@ -269,6 +271,8 @@ class JobState:
         grant: Grant = record.body
         if not is_within_lane(grant.lo, grant.hi, self.spec.tasks) or grant.job_id != self.job_id:
             raise RejectedRecord("out-of-range")
+        if grant.checkpoint and (len(grant.checkpoint) != 32 or not grant.parent or grant.hi - grant.lo != 1):
+            raise RejectedRecord("malformed")
         if not grant.parent:
             replica_set = self.replica_record.body if self.replica_record else None
             if replica_set is None or record.author not in replica_set.members + replica_set.former:
@@ -348,6 +352,7 @@ class JobState:
             header.cpu_us,
             header.energy_mj,
             header.useful_mj,
+            header.cost_micro(self.spec.price_limit_micro),
         )
         self.batches[record.id] = info
         if header.copy:
@@ -426,6 +431,7 @@ class JobState:
         total.cpu_us += info.cpu_us * tasks // info.count
         total.energy_mj += info.energy_mj * tasks // info.count
         total.useful_mj += info.useful_mj * tasks // info.count
+        total.cost_micro += info.cost_micro * tasks // info.count
         self.failed_tasks += info.failed * tasks // info.count
 
     def _merge_acceptance(self, record: Record) -> bool:

@@ -13,12 +13,14 @@ from .context import Randomness
 from .effects import Disconnect, Effect, TimerKey
 from .events import (
     AddressesChanged,
+    AskWhy,
     BlobsFailed,
     BlobsFetched,
     CancelJob,
     Drain,
     Event,
     ExecutionFailed,
+    ExecutionSaved,
     FollowJob,
     HeatReading,
     ListJobs,
@@ -45,6 +47,7 @@ from .presence import NodeProfile, serves
 from .roles import REVOCATION_ROW, Roles
 from .verification.court import CONVICTION_ROW
 from .verification.judging import TRUST_ROW
+from .why import Explainer
 
 
 class Mesh(Roles):
@@ -77,6 +80,11 @@ class Mesh(Roles):
         self._left = False
         self._handled_us = 0
         self._reviewed_us = 0
+
+    @property
+    def explainer(self) -> Explainer:
+        """Why this node is idle, or a task waits."""
+        return self._inbox.explainer
 
     @property
     def left(self) -> bool:
@@ -133,6 +141,8 @@ class Mesh(Roles):
                     self._after_trial(now_us)
                 else:
                     self.worker.on_failed(event, now_us)
+            case ExecutionSaved():
+                self.worker.on_saved(event, now_us)
             case HeatReading():
                 self.worker.on_heat(event, now_us)
             case PeerConnected():
@@ -173,6 +183,8 @@ class Mesh(Roles):
                 self.submitter.cancel(event.job_id)
             case ListJobs():
                 self.submitter.find(event.job_id, event.peers)
+            case AskWhy():
+                self.submitter.ask_why(event.peers, event.job_id, event.index)
             case Settle():
                 self.submitter.settle(now_us)
             case _:
@@ -304,6 +316,8 @@ class Mesh(Roles):
             self.tables.on_timer(key, now_us)
             self._tick(now_us)
             self.worker.publish_heat(now_us)
+        elif name == "window":
+            self._inbox.serve_waiting(now_us)
         else:
             handled = (
                 self.replica.on_timer(key, now_us)

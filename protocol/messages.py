@@ -9,7 +9,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from .records import Bytes32, Count, Epoch, JobId, JobSpec, Node, ShortText, TaskIndex, UInt
+from .records import Bytes32, Count, Epoch, JobId, JobSpec, Node, ShortText, Speed, TaskIndex, UInt
+from .stealing.appetite import FOREVER_US
 
 RawRecord = Annotated[bytes, Meta(max_length=1024 * 1024)]
 RequestId = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
@@ -157,6 +158,7 @@ class Steal(MessageBase, frozen=True, tag=10):
     appetite_us: CPU time that its deficit can burn within the horizon.  slots: tasks it could start now.
     native: commands that its owner allows.  lifeline: park the request if there is nothing now.
     wasm: whether it runs WebAssembly.  excluded: jobs that it could not run of late.
+    discomfort_mkh, longest_us, speed_permille, price_micro, has: as of `stealing.urgency.Ask`.
     """
 
     request: RequestId
@@ -168,6 +170,11 @@ class Steal(MessageBase, frozen=True, tag=10):
     lifeline: bool
     wasm: bool = True
     excluded: Annotated[tuple[JobId, ...], Meta(max_length=32)] = ()
+    discomfort_mkh: UInt = 0
+    longest_us: UInt = FOREVER_US
+    speed_permille: Speed = 1000
+    price_micro: UInt = 0
+    has: Annotated[tuple[JobId, ...], Meta(max_length=16)] = ()
 
     def can_run(self, job_id: bytes, spec: JobSpec) -> bool:
         """Whether tasks of the job are of any use to the thief."""
@@ -190,9 +197,13 @@ class Granted(MessageBase, frozen=True, tag=11):
 
 
 class Refused(MessageBase, frozen=True, tag=12):
-    """Nothing to steal, and no lifeline is kept: either none was asked for, or there are too many."""
+    """Nothing to steal, and no lifeline is kept: either none was asked for, or there are too many.
+
+    reason: why nothing was given.
+    """
 
     request: RequestId
+    reason: ShortText = ""
 
 
 class HandOn(MessageBase, frozen=True, tag=13):
@@ -352,7 +363,7 @@ class FoundJobs(MessageBase, frozen=True, tag=37):
 
 
 class WorkerShare(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """What one worker did of a job: canonical tasks done, tasks leased now, CPU, energy."""
+    """What one worker did of a job: canonical tasks done, tasks leased now, CPU, energy, and what it costs."""
 
     node: Node
     done: Count
@@ -360,6 +371,7 @@ class WorkerShare(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
     cpu_us: UInt
     energy_mj: UInt
     useful_mj: UInt
+    cost_micro: UInt = 0
 
 
 class JobStatus(MessageBase, frozen=True, tag=38):
@@ -394,6 +406,25 @@ class Accused(MessageBase, frozen=True, tag=42):
     """Gossip, and to new neighbours: a proof of fraud, signed (verification/fraud.py)."""
 
     accusation: RawRecord
+
+
+WHY_TEXT_MAX = 1024
+
+
+class Why(MessageBase, frozen=True, tag=50):
+    """Why does this task wait? With an empty job id: why is the recipient idle? Answered by `Because`."""
+
+    request: RequestId
+    job_id: Annotated[bytes, Meta(max_length=32)]
+    index: TaskIndex
+
+
+class Because(MessageBase, frozen=True, tag=51):
+    """One sentence. sure: the sender is the one who decides about it."""
+
+    request: RequestId
+    sure: bool
+    text: Annotated[str, Meta(max_length=WHY_TEXT_MAX)]
 
 
 Message = (
@@ -432,6 +463,8 @@ Message = (
     | Announce
     | Revocations
     | Accused
+    | Why
+    | Because
 )
 
 # What says that something was written down, or hands on what was: a node that forgot it in a crash would have lied.

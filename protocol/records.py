@@ -16,6 +16,8 @@ from msgspec import Meta, Struct
 from ..crypto.bounded import DecodeError, decode_bounded
 from ..crypto.identity import Identity
 from ..crypto.signing import Context, digest, verify
+from .stealing.appetite import FOREVER_US
+from .stealing.pricing import cost_micro
 
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 JobId = Bytes32
@@ -27,6 +29,8 @@ ShortText = Annotated[str, Meta(max_length=256)]
 UINT_MAX = (1 << 63) - 1
 RECORD_BYTES_MAX = 1024 * 1024
 UInt = Annotated[int, Meta(ge=0, le=UINT_MAX)]
+# Of a node, in thousandths of the mean node's.
+Speed = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
 class RecordKind(IntEnum):
@@ -85,6 +89,8 @@ class JobSpec(RecordBody, frozen=True):
     deadline_us, created_us: microseconds since 1970, 0 for none.
     verification, comparator: how results are cross-checked, and when two are the same (see verification/).
     certificate: the submitter's admission, so that replicas and workers that never meet it know its role and quota.
+    checkpoint_us: most CPU time between two of a task's checkpoints; 0: it makes none.  price_limit_micro: most that an
+    hour of CPU may cost where nobody wants its heat, in millionths of the mesh's currency (see stealing/).
     """
 
     version: Annotated[int, Meta(ge=1, le=1)]
@@ -110,6 +116,8 @@ class JobSpec(RecordBody, frozen=True):
     verification: Annotated[str, Meta(max_length=64)] = "none"
     comparator: Annotated[str, Meta(max_length=256)] = "exact"
     certificate: Annotated[bytes, Meta(max_length=1024)] = b""
+    checkpoint_us: UInt = 0
+    price_limit_micro: UInt = 0
 
     def blob_digests(self) -> tuple[bytes, ...]:
         """Every blob a node needs to hold the job, the program first, without repeats."""
@@ -117,6 +125,10 @@ class JobSpec(RecordBody, frozen=True):
         if self.runtime == "wasm":
             wanted.insert(0, self.program)
         return tuple(dict.fromkeys(wanted))
+
+    def shared_bytes(self) -> int:
+        """Size of the blobs that any task needs."""
+        return self.program_bytes + sum(ref.size_bytes for ref in self.files)
 
 
 class ReplicaSet(RecordBody, frozen=True):
@@ -136,6 +148,7 @@ class Grant(RecordBody, frozen=True):
 
     lo, hi: numbers of one copy (see verification/lanes.py); those of copy 0 are the tasks' indices.
     parent: the signed grant (bytes) that the author holds, when a worker hands on; empty from a replica.
+    checkpoint: digest of the blob from which the one task goes on that the author began; empty if nobody did.
     """
 
     job_id: JobId
@@ -145,6 +158,7 @@ class Grant(RecordBody, frozen=True):
     holder: Node
     lease_us: UInt
     parent: Annotated[bytes, Meta(max_length=4096)] = b""
+    checkpoint: Annotated[bytes, Meta(max_length=32)] = b""
 
 
 class Release(RecordBody, frozen=True):
@@ -162,7 +176,8 @@ class BatchHeader(RecordBody, frozen=True):
     failed: tasks whose exit code is not 0.  cpu_us, fuel: totals.  energy_mj: millijoules the tasks cost.
     useful_mj: those that met a heat demand.  measured: whether energy came from a meter or an estimate.
     certificate: the worker's admission.  copy: which run of the tasks; 0 is the first.  grant: the signed grant of
-    another; else empty.
+    another, or of a task that somebody else began; else empty.  price_micro: asked for an hour of CPU, because nobody
+    wanted the heat; what is above the job's limit is not paid.
     """
 
     job_id: JobId
@@ -179,6 +194,11 @@ class BatchHeader(RecordBody, frozen=True):
     certificate: Annotated[bytes, Meta(max_length=1024)]
     copy: Annotated[int, Meta(ge=0, le=15)] = 0
     grant: Annotated[bytes, Meta(max_length=4096)] = b""
+    price_micro: UInt = 0
+
+    def cost_micro(self, limit_micro: int) -> int:
+        """What the batch costs a job of that price limit, in millionths of the mesh's currency; 0 above the limit."""
+        return cost_micro(self.cpu_us, self.price_micro) if self.price_micro <= limit_micro else 0
 
 
 class AcceptedBatch(RecordBody, frozen=True):
@@ -281,6 +301,8 @@ class HeatDigest(RecordBody, frozen=True):
 
     deficit_w: watts wanted now (negative: too warm).  capacity_w: at full load.  free_slots: cores that could start
     work.  queue_us: CPU time of the work it holds unstarted.  sink: "room", "tank", …  temperature_mc: milli-°C.
+    discomfort_mkh, appetite_us, longest_us, speed_permille, price_micro: as of `stealing.urgency.Ask`; the appetite is
+    beyond the queue.
     """
 
     node: Node
@@ -293,10 +315,18 @@ class HeatDigest(RecordBody, frozen=True):
     sink: Annotated[str, Meta(max_length=16)]
     temperature_mc: Annotated[int, Meta(ge=-300_000, le=1_000_000)]
     draining: bool = False
+    discomfort_mkh: UInt = 0
+    appetite_us: UInt = FOREVER_US
+    longest_us: UInt = FOREVER_US
+    speed_permille: Speed = 1000
+    price_micro: UInt = 0
 
 
 class JobDigest(RecordBody, frozen=True):
-    """What a replica has to give of a job. The highest (incarnation, sequence) of (job, replica) wins."""
+    """What a replica has to give of a job. The highest (incarnation, sequence) of (job, replica) wins.
+
+    checkpoint_us, price_limit_micro: the spec's.  blob_bytes: what a worker has to fetch.  at_risk: of its deadline.
+    """
 
     job_id: JobId
     replica: Node
@@ -308,6 +338,10 @@ class JobDigest(RecordBody, frozen=True):
     command: ShortText
     priority: Annotated[int, Meta(ge=0, le=9)]
     finished: bool
+    checkpoint_us: UInt = 0
+    price_limit_micro: UInt = 0
+    blob_bytes: UInt = 0
+    at_risk: bool = False
 
 
 _BODIES: dict[RecordKind, tuple[Context, type[RecordBody]]] = {

@@ -18,6 +18,7 @@ from .jobs import JobState, RejectedRecord
 from .membership import Membership
 from .messages import (
     Announce,
+    Because,
     Consumed,
     Delivery,
     FindJob,
@@ -28,6 +29,7 @@ from .messages import (
     Subscribe,
     TaskRange,
     Unsubscribe,
+    Why,
 )
 from .own_job import OwnJob
 from .records import (
@@ -60,6 +62,8 @@ class Submitter(Submission):
         super().__init__(ctx, members, tables, Judging(ctx, members, tables, book, court))
         self._accept_armed = False
         self._watch_armed = False
+        # The last question, and who has not answered it.
+        self._asked_why: tuple[int, tuple[bytes, ...]] = (0, ())
 
     # -- submitting ----------------------------------------------------------------------------------------
 
@@ -173,6 +177,20 @@ class Submitter(Submission):
         have = tuple(TaskRange(lo, hi) for lo, hi in own.verified)[:HAVE_RANGES_MAX]
         window = self._ctx.config.result_window
         self._ctx.send(own.source, Subscribe(own.state.job_id, have, own.wants_results, window))
+
+    def ask_why(self, peers: tuple[bytes, ...], job_id: bytes, index: int) -> None:
+        """Each answer is a note with the request's number."""
+        request = self._ctx.next_request()
+        self._asked_why = (request, peers)
+        self._ctx.notify("why.asked", request=request, count=len(peers))
+        for peer in peers:
+            self._ctx.send(peer, Why(request, job_id, index))
+
+    def on_because(self, peer: bytes, message: Because) -> None:
+        request, peers = self._asked_why
+        if message.request == request and peer in peers:
+            self._asked_why = (request, tuple(each for each in peers if each != peer))
+            self._ctx.notify("why.answered", request=request, peer=peer, sure=message.sure, text=message.text)
 
     def find(self, job_id: bytes, peers: tuple[bytes, ...] = ()) -> None:
         """Ask some members, or these peers, for a job of this client's; with an empty id for all."""

@@ -135,6 +135,7 @@ def job_status(state: JobState, ledger: Ledger, elapsed_us: int) -> JobStatus:
             cpu_us=_shown(state.totals[node].cpu_us) if node in state.totals else 0,
             energy_mj=_shown(state.totals[node].energy_mj) if node in state.totals else 0,
             useful_mj=_shown(state.totals[node].useful_mj) if node in state.totals else 0,
+            cost_micro=_shown(state.totals[node].cost_micro) if node in state.totals else 0,
         )
         for node in sorted({**state.totals, **leased})[:WORKERS_SHOWN_MAX]
     )

@@ -12,12 +12,16 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from ..crypto.certificates import Role
+from .appraisal import ask_of, work_of_digest
 from .context import Context
 from .effects import TimerKey
 from .heat import HeatBoard
 from .membership import Membership
 from .messages import Refused, Steal
 from .records import JobDigest, RecordKind
+from .stealing.appetite import FOREVER_US
+from .stealing.matching import fit
+from .stealing.moving import transfer_us
 from .tables import Tables
 
 # After a refusal a victim is left alone this long, unless its digest says that it has more.
@@ -80,10 +84,13 @@ class Thief:
             self._outstanding = (request, victim)
             self._ctx.set_timer(("steal", b""), now_us + self._ctx.config.steal_timeout_us)
             self.steals += 1
+            self._ctx.reasons.sought("it asks {peer} for work", now_us, victim)
             self._ctx.send(victim, replace(hunger, request=request, lifeline=False))
             return
         if not idle:
             return
+        if victim is None:
+            self._ctx.reasons.sought(self._why_none(hunger, now_us), now_us)
         self._register_lifelines(hunger, now_us)
         if self._waiting:
             return
@@ -112,7 +119,7 @@ class Thief:
             if not _runs(hunger, digest):
                 continue
             known = work_us.get(digest.replica, 0)
-            work_us[digest.replica] = known + digest.free_tasks * (digest.task_us or unknown_us)
+            work_us[digest.replica] = known + _worth_us(hunger, digest, unknown_us)
         for heat in self._heat.peers():
             if heat.queue_us > 2 * self._ctx.config.batch_target_us:
                 work_us[heat.node] = work_us.get(heat.node, 0) + heat.queue_us
@@ -121,6 +128,32 @@ class Thief:
             for node, work in sorted(work_us.items())
             if node == self._ctx.node_id or self._members.is_alive(node)
         ]
+
+    def _why_none(self, hunger: Steal, now_us: int) -> str:
+        """Nobody was found to ask: what of the known work was left aside, and why."""
+        verdicts: dict[str, int] = {}
+        for record in self._tables.rows(RecordKind.JOB_DIGEST):
+            digest: JobDigest = record.body
+            if not digest.finished and digest.free_tasks and digest.replica != self._ctx.node_id:
+                verdict = self._verdict(hunger, digest, now_us)
+                verdicts[verdict] = verdicts.get(verdict, 0) + 1
+        if not verdicts:
+            return "no work is known in reach"
+        told = [f"{count} x {verdict}" for verdict, count in sorted(verdicts.items())]
+        return f"none of the work known in reach is for it: {', '.join(told)}"
+
+    def _verdict(self, hunger: Steal, digest: JobDigest, now_us: int) -> str:
+        if not (hunger.wasm if digest.runtime == "wasm" else digest.command in hunger.native):
+            needs = "WebAssembly" if digest.runtime == "wasm" else f'the command "{digest.command}"'
+            return f"its owner does not allow {needs}"
+        if digest.job_id in hunger.excluded:
+            return "it failed here just now"
+        fitting = fit(work_of_digest(digest), ask_of(b"", hunger))
+        if not fitting.good:
+            return fitting.value
+        if self._refused_until.get(digest.replica, 0) > now_us:
+            return "its keeper has just said no"
+        return "its keeper is not to be reached"
 
     def _far_victims(self, hunger: Steal, now_us: int) -> list[Victim]:
         """Replicas of other cells, when this one has nothing: each with a chance that goes with its free tasks, so
@@ -136,8 +169,7 @@ class Thief:
             if self._ctx.rng.randrange(nodes) >= TRIES_A_TASK * digest.free_tasks:
                 continue
             if self.far.can_reach(digest.replica):
-                task_us = digest.task_us or self._ctx.config.batch_target_us
-                found.append(Victim(digest.replica, digest.free_tasks * task_us))
+                found.append(Victim(digest.replica, _worth_us(hunger, digest, self._ctx.config.batch_target_us)))
             else:
                 self.far.reach(digest.replica)
         return found
@@ -164,6 +196,10 @@ class Thief:
             request = self._ctx.next_request()
             self._ctx.send(node, replace(hunger, request=request, lifeline=True))
 
+    def lifelines(self, now_us: int) -> list[bytes]:
+        """Where it waits to be given work."""
+        return [node for node, until_us in self._lifelines.items() if until_us > now_us]
+
     def on_granted(self, peer: bytes, request: int, taken: int, now_us: int) -> None:
         self._lifelines.pop(peer, None)
         if self._outstanding is not None and request == self._outstanding[0]:
@@ -183,6 +219,7 @@ class Thief:
         if self._outstanding is not None and message.request == self._outstanding[0]:
             self._outstanding = None
             self._ctx.cancel_timer(("steal", b""))
+            self._ctx.reasons.was_refused(peer, message.reason, now_us)
             self._count_refusal(peer, now_us)
         else:
             self._lifelines.pop(peer, None)
@@ -207,6 +244,7 @@ class Thief:
                 if self._outstanding is not None:
                     _, victim = self._outstanding
                     self._outstanding = None
+                    self._ctx.reasons.was_refused(victim, "no answer in time", now_us)
                     self._count_refusal(victim, now_us)
             case "steal-idle":
                 self._waiting = False
@@ -231,4 +269,14 @@ class Thief:
 def _runs(hunger: Steal, digest: JobDigest) -> bool:
     """Whether tasks of the job are of any use to the thief, as far as its digest says."""
     runs = hunger.wasm if digest.runtime == "wasm" else digest.command in hunger.native
-    return runs and digest.job_id not in hunger.excluded
+    if not runs or digest.job_id in hunger.excluded:
+        return False
+    # Most sinks take anything; then there is nothing to weigh, for each job and each steal.
+    anything = hunger.longest_us >= FOREVER_US and not hunger.price_micro
+    return anything or fit(work_of_digest(digest), ask_of(b"", hunger)).good
+
+
+def _worth_us(hunger: Steal, digest: JobDigest, unknown_us: int) -> int:
+    """CPU time to be had of a job, less the way of blobs that the thief has not got; at least a moment."""
+    way_us = 0 if digest.job_id in hunger.has else transfer_us(digest.blob_bytes)
+    return max(1, digest.free_tasks * (digest.task_us or unknown_us) - way_us)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from msgspec.structs import replace as changed
+
 from .batches import STDERR_BYTES_MAX, Batch, encode_columns
 from .context import Context
 from .effects import CancelExecution, Execute, TimerKey, UnpinBlobs
-from .events import ExecutionFailed, HeatReading, StoredRow, TaskFinished
+from .events import ExecutionFailed, ExecutionSaved, HeatReading, StoredRow, TaskFinished
 from .heat import HeatBoard
-from .holder import JOB_VIEWS_MAX, Execution, HeldLease, Holder
+from .holder import JOB_VIEWS_MAX, Execution, HeldLease, authors
 from .jobs import RejectedRecord
 from .membership import Membership
 from .messages import (
@@ -24,6 +26,7 @@ from .messages import (
     Stored,
     Superseded,
 )
+from .moving import Mover
 from .outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW, output_pin
 from .records import (
     BatchHeader,
@@ -37,10 +40,12 @@ from .verification.lanes import lane_of
 
 # A job that this node could not run is left to others for this long.
 UNRUNNABLE_US = 60_000_000
+# Jobs of which a steal says that their blobs are here.
+JOBS_TOLD_MAX = 4
 REASON_BYTES_MAX = 256
 
 
-class Worker(Holder):
+class Worker(Mover):
     """Sub-machine; `Mesh` routes to it."""
 
     def __init__(
@@ -74,15 +79,32 @@ class Worker(Holder):
     # -- heat ----------------------------------------------------------------------------------------------
 
     def on_heat(self, reading: HeatReading, now_us: int) -> None:
-        self._heat.reading = reading
+        self._heat.read(reading)
         self.slots = 0 if self.draining else reading.slots
         if self.slots == 0 and self._leases:
             self.hand_on(now_us)
+        elif not all(self._fits_here(lease.body.job_id) for lease in self._leases):
+            self.hand_on(now_us, lambda job_id: not self._fits_here(job_id))
+        if self.slots == 0 and self._executions and not self.draining:
+            self.move_running(now_us)
         self.pump(now_us)
 
     def publish_heat(self, now_us: int) -> None:
         free_slots = max(0, self.slots - self.running)
         self._heat.publish(free_slots, self.queue_us(), now_us)
+
+    def running_jobs(self) -> list[bytes]:
+        """One for each execution."""
+        return [execution.job_id for execution in self._executions.values()]
+
+    def jobs(self) -> list[bytes]:
+        """Whose tasks are here."""
+        return [*self.running_jobs(), *(lease.body.job_id for lease in self._leases)]
+
+    def holds(self, job_id: bytes, number: int) -> bool:
+        """Whether a task runs here or is in the queue."""
+        runs = any(e.job_id == job_id and e.first <= number < e.first + e.count for e in self._executions.values())
+        return runs or any(lease.body.job_id == job_id and lease.next <= number < lease.hi for lease in self._leases)
 
     # -- running -------------------------------------------------------------------------------------------
 
@@ -92,17 +114,23 @@ class Worker(Holder):
             lease = self._next_lease()
             if lease is None:
                 break
-            self._start(lease)
+            self._start(lease, now_us)
         self._leases = [lease for lease in self._leases if lease.unstarted]
         self._arm_renewal(now_us)
         self.publish_heat(now_us)
         self._maybe_steal(now_us)
 
     def _next_lease(self) -> HeldLease | None:
-        """Paid work before volunteer work; else in the order in which it came."""
+        """What was begun, then paid work before volunteer work; else in the order in which it came.
+
+        Nothing that the sink can't take.
+        """
         first: HeldLease | None = None
+        begun = next((held for held in self._leases if held.begun and self._fits_here(held.body.job_id)), None)
+        if begun is not None:
+            return begun
         for held in self._leases:
-            if held.unstarted:
+            if held.unstarted and self._fits_here(held.body.job_id):
                 view = self._views.get(held.body.job_id)
                 if view is None or view.spec.priority > 0:
                     return held
@@ -112,7 +140,7 @@ class Worker(Holder):
     def _may_start(self) -> bool:
         return not (self.draining or self.storage_failed or self.outbox.full)
 
-    def _start(self, lease: HeldLease) -> None:
+    def _start(self, lease: HeldLease, now_us: int) -> None:
         count = min(self._batch_size(lease), lease.unstarted)
         self._next_execution += 1
         execution = Execution(
@@ -122,15 +150,22 @@ class Worker(Holder):
             count,
             lease.body.epoch,
             lease.grant,
+            now_us,
+            self._heat.reading.price_micro if self._heat.reading is not None else 0,
         )
         lease.next += count
         self._executions[execution.execution_id] = execution
         first, copy = self._first_task(execution), lane_of(execution.first, self._views[execution.job_id].spec.tasks)
-        self._ctx.emit(Execute(execution.execution_id, execution.job_id, first, count, execution.epoch, copy))
+        run = Execute(execution.execution_id, execution.job_id, first, count, execution.epoch, copy)
+        if lease.body.checkpoint:
+            run = changed(run, checkpoint=lease.body.checkpoint, sources=authors(lease.grant))
+        self._ctx.emit(run)
 
     def _batch_size(self, lease: HeldLease) -> int:
         """About `batch_target_us` of work; smaller near the end, so that all slots end together."""
         config = self._ctx.config
+        if self._views[lease.body.job_id].spec.checkpoint_us:
+            return 1  # so that it can be moved alone
         task_us = self.task_us(lease.body.job_id)
         if not task_us:
             return config.batch_tasks_first
@@ -142,17 +177,19 @@ class Worker(Holder):
     def _maybe_steal(self, now_us: int) -> None:
         """Ask for work when the queue is low: for what brings it to the target, within the horizon."""
         reading = self._heat.reading
-        if reading is None or self.slots == 0 or not self._may_start():
+        if reading is None or self.slots == 0:
+            return
+        if not self._may_start():
+            if self.outbox.full:
+                self._ctx.reasons.sought("its results wait for the disks of replicas, and it keeps no more", now_us)
             return
         target_us = self.slots * self._ctx.config.queue_target_us
         queued_us = self.queue_us()
         if queued_us > self.slots * self._ctx.config.queue_low_us:
             return
-        appetite_us = target_us - queued_us
-        if reading.useful and reading.watts_per_slot > 0:
-            horizon_us = int(reading.horizon_wh * 3600 / reading.watts_per_slot * 1_000_000)
-            appetite_us = min(appetite_us, max(0, horizon_us - queued_us))
+        appetite_us = min(target_us - queued_us, self._heat.appetite_us(queued_us))
         if appetite_us <= 0:
+            self._ctx.reasons.sought("its sink wants no more heat within the next 15 minutes", now_us)
             return
         hunger = Steal(
             request=0,
@@ -164,10 +201,20 @@ class Worker(Holder):
             lifeline=False,
             wasm=self.wasm,
             excluded=tuple(job_id for job_id, until in self._unrunnable.items() if until > now_us)[-32:],
+            discomfort_mkh=self._heat.discomfort_mkh,
+            longest_us=self._heat.longest_us,
+            speed_permille=self._heat.speed_permille,
+            price_micro=reading.price_micro,
+            has=tuple(self._task_us)[-JOBS_TOLD_MAX:],
         )
         self._thief.want(hunger, idle=self.running == 0 and queued_us == 0, now_us=now_us)
 
+    def on_saved(self, event: ExecutionSaved, now_us: int) -> None:
+        self.take_saved(event, now_us)
+        self.pump(now_us)
+
     def on_finished(self, event: TaskFinished, now_us: int) -> None:
+        self._saving.pop(event.execution_id, None)
         execution = self._executions.pop(event.execution_id, None)
         if execution is None:
             # Cancelled, while it ended.
@@ -204,10 +251,24 @@ class Worker(Holder):
 
     def _learn_duration(self, job_id: bytes, cpu_us: int, count: int) -> None:
         measured = max(1, cpu_us // count)
-        known = self._task_us.get(job_id)
-        self._task_us[job_id] = measured if not known else (3 * known + measured) // 4 or 1
+        known = self._task_us.pop(job_id, 0)
+        # The latest last, for those are the jobs whose blobs are here most likely.
+        self._task_us[job_id] = own_us = measured if not known else (3 * known + measured) // 4 or 1
+        mean_us = self._mean_us(job_id)
+        if mean_us:
+            self._heat.learn_speed(own_us, mean_us)
         while len(self._task_us) > JOB_VIEWS_MAX:
             del self._task_us[next(iter(self._task_us))]
+
+    def _mean_us(self, job_id: bytes) -> int:
+        """What a replica measured of a job's tasks, over all nodes; 0 if none said so."""
+        view = self._views.get(job_id)
+        for node in view.replicas if view is not None else ():
+            row = self._tables.get(RecordKind.JOB_DIGEST, node + job_id)
+            if view is not None and row is not None and row.body.task_us != view.spec.estimate_us:
+                mean_us: int = row.body.task_us
+                return mean_us
+        return 0
 
     def _deliver(
         self,
@@ -221,6 +282,8 @@ class Worker(Holder):
         view = self._views.get(execution.job_id)
         if view is None:
             return
+        # Whoever began it has a part in it, and answers for that part.
+        begun = bool(execution.grant.body.checkpoint)
         header = BatchHeader(
             job_id=execution.job_id,
             first=batch.first,
@@ -235,13 +298,15 @@ class Worker(Holder):
             measured=measured,
             certificate=self._ctx.certificate,
             copy=lane_of(execution.first, view.spec.tasks),
-            grant=execution.grant.raw if execution.first >= view.spec.tasks else b"",
+            grant=execution.grant.raw if execution.first >= view.spec.tasks or begun else b"",
+            price_micro=execution.price_micro,
         )
         record = sign_record(self._ctx.identity, RecordKind.BATCH, header)
         self.outbox.add(record, encode_columns(batch), view.replicas, now_us, pin=output_pin(execution.execution_id))
 
     def on_failed(self, event: ExecutionFailed, now_us: int) -> None:
         """A permanent fault is the tasks' result; any other gives the tasks to somebody else."""
+        self._saving.pop(event.execution_id, None)
         execution = self._executions.pop(event.execution_id, None)
         if execution is None:
             return
@@ -311,6 +376,7 @@ class Worker(Holder):
         for execution in list(self._executions.values()):
             if job_id is None or execution.job_id == job_id:
                 self._ctx.emit(CancelExecution(execution.execution_id))
+                self._saving.pop(execution.execution_id, None)
                 del self._executions[execution.execution_id]
 
     def drain(self, now_us: int, *, cancel: bool) -> None:

@@ -192,6 +192,40 @@ def trust(
     _end(run_async(lambda: trusting.node_trust(node, control, as_json)))
 
 
+def why(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[NODE|TASK]", help="A node's name or peer id, or JOB:NUMBER.", show_default=False),
+    ] = None,
+    client: ClientPath = None,
+    config: Annotated[
+        Path | None, typer.Option("--node", help="Ask this running node, by its settings.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say in one sentence why a heater is idle, or why a task waits, by what was decided there.
+
+    A task is asked for at the nodes that keep its job. With --node and nothing else: why that node is idle.
+
+    \b
+    Examples:
+      hearth why kitchen
+      hearth why 3f2a91c0:12 --json
+      hearth why --node kitchen/node.toml
+    """
+    from . import why as asking
+    from .errors import UserError
+    from .running import run_async
+
+    if config is not None:
+        chosen = config
+        _end(run_async(lambda: asking.why_here(what, chosen, as_json)))
+        return
+    if what is None:
+        raise UserError("say what: a node (hearth peers lists them), a task as JOB:NUMBER, or --node node.toml")
+    _end(run_client(lambda: asking.why(what, client, as_json)))
+
+
 def register(app: typer.Typer) -> None:
     """Add them to the program's commands, in the order of a job's life."""
     for name, command in (
@@ -205,6 +239,7 @@ def register(app: typer.Typer) -> None:
         ("peers", peers),
         ("verify", verify),
         ("trust", trust),
+        ("why", why),
     ):
         app.command(name)(command)
 

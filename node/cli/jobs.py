@@ -24,6 +24,7 @@ from .errors import BAD_INPUT, JOB_FAILED, SUCCESS, UserError
 from .fetching import fetch_results, peek
 from .ledger import Ledger, Submitted
 from .output import connecting, print_json, print_table, printable, say
+from .prices import describe_price, price_of
 from .program_check import check_program
 from .progress import WORKER_COLUMNS, Rates, describe_status, live_progress, summary, worker_rows
 from .results_folder import ResultsFolder
@@ -82,10 +83,14 @@ async def submit(file: Path, again: bool, follow: bool, folder: Path | None, cli
             raise UserError(f"{file}: not taken: {error.reason}", BAD_INPUT) from error
         where = folder if folder is not None else job_file.results.folder
         ledger.add(Submitted(job.id, job.spec.name, str(where.absolute()) if where is not None else ""))
+        price, most = price_of(job.spec)
         if not as_json:
             say(f"{job.spec.name}  {job.spec.tasks} tasks  {job.id}")
+            if price:
+                say(describe_price(job.spec))
         elif not follow:
-            print_json({"job": job.id, "name": job.spec.name, "tasks": job.spec.tasks})
+            about = {"job": job.id, "name": job.spec.name, "tasks": job.spec.tasks}
+            print_json(about | {"price_limit": price, "cost_at_most": most})
         if follow:
             return await _fetch(session, job, await session.results_folder(job, folder), True, as_json)
     if not as_json:

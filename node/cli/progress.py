@@ -64,6 +64,7 @@ def describe_status(
                 "cpu_s": share.cpu_us / 1e6,
                 "energy_j": share.energy_mj / 1000,
                 "useful_j": share.useful_mj / 1000,
+                "cost": share.cost_micro / 1e6,
                 "temperature_c": member.get("temperature_c"),
                 "status": member.get("status", "unknown"),
             }
@@ -84,6 +85,7 @@ def describe_status(
         "eta_s": round(left / rate_per_s, 1) if rate_per_s and status.state == "running" else None,
         "energy_j": sum(share.energy_mj for share in status.workers) / 1000,
         "useful_j": sum(share.useful_mj for share in status.workers) / 1000,
+        "cost": sum(share.cost_micro for share in status.workers) / 1e6,
         "workers": sorted(workers, key=lambda worker: (-worker["done"], worker["name"])),
     }
 
@@ -101,6 +103,8 @@ def summary(shown: dict[str, Any]) -> str:
         parts.append(f"{duration(shown['eta_s'])} left")
     parts.append(f"after {duration(shown['elapsed_s'])}")
     parts.append(f"{energy(shown['energy_j'])}, {_percent(shown['useful_j'], shown['energy_j'])} met a demand")
+    if shown.get("cost"):
+        parts.append(f"{shown['cost']:.6g} to pay for heat that nobody wanted")
     return ", ".join(parts)
 
 

@@ -41,12 +41,13 @@ class Fault:
 
 @dataclass(slots=True)
 class WorkerReceipt:
-    """What one worker's accepted results cost, by its own signature: microseconds, millijoules."""
+    """What one worker's accepted results cost, by its own signature: microseconds, millijoules, millionths."""
 
     tasks: int = 0
     cpu_us: int = 0
     energy_mj: int = 0
     useful_mj: int = 0
+    cost_micro: int = 0
 
 
 @dataclass(slots=True)
@@ -257,6 +258,7 @@ class _Check:
         receipt.cpu_us += body.cpu_us * tasks // body.count
         receipt.energy_mj += body.energy_mj * tasks // body.count
         receipt.useful_mj += body.useful_mj * tasks // body.count
+        receipt.cost_micro += body.cost_micro(self._spec.price_limit_micro) * tasks // body.count
 
     def _check_result(self, index: int, line: dict[str, Any], exhibit: Exhibit) -> bool:
         batch, offset = exhibit.batch, index - exhibit.batch.first

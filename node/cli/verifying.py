@@ -34,6 +34,9 @@ def verify(folder: Path, as_json: bool) -> int:
         for worker, each in sorted(report.receipts.items())
     ]
     print_table(("worker", ">tasks", ">CPU s", ">energy", ">wanted heat"), rows, empty="no result was good")
+    cost = sum(each.cost_micro for each in report.receipts.values())
+    if cost:
+        say(f"to pay for heat that nobody wanted: {cost / 1e6:.6g}")
     if not report.ok:
         note(f"{len(report.faults)} faults: these results do not prove themselves")
     return code

@@ -30,7 +30,7 @@ class JobRequest:
     with None, `tasks` says how many there are.  files: inputs that all tasks read, by name, as bytes or paths.
     nonce: jobs that are equal in everything are one job; another nonce makes another one.  verification: "none",
     "spot(0.05)", "quorum(2)", "adaptive"; empty for the runtime's default.  comparator: "exact", "pixels" or
-    "numeric(abs=…, rel=…)".
+    "numeric(abs=…, rel=…)".  checkpoint_us, price_limit_micro: as of `JobSpec`.
     """
 
     program: bytes | Path | str
@@ -49,6 +49,8 @@ class JobRequest:
     nonce: bytes = b""
     verification: str = ""
     comparator: str = "exact"
+    checkpoint_us: int = 0
+    price_limit_micro: int = 0
 
     def is_small(self) -> bool:
         """Whether `build_spec` takes less time than a hop to a thread and back."""
@@ -86,6 +88,8 @@ class JobRequest:
             deadline_us=job.deadline_us(now_us),
             verification=job.verification,
             comparator=job.comparator,
+            checkpoint_us=int(job.checkpoint_s * 1_000_000),
+            price_limit_micro=round(job.price_limit * 1_000_000),
             nonce=os.urandom(16) if again else job.nonce.encode(),
         )
 
@@ -133,6 +137,8 @@ def build_spec(request: JobRequest, mesh_id: bytes, store: BlobStore, pin: bytes
         deadline_us=request.deadline_us,
         verification=policy_of(request),
         comparator=request.comparator,
+        checkpoint_us=request.checkpoint_us,
+        price_limit_micro=request.price_limit_micro,
     )
 
 

@@ -17,7 +17,7 @@ import trio
 from ...crypto.certificates import Role
 from ...crypto.identity import peer_id_text
 from ...protocol.effects import Notify
-from ...protocol.events import Event, ListJobs, Settle, SubmitJob
+from ...protocol.events import AskWhy, Event, ListJobs, Settle, SubmitJob
 from ...protocol.mesh import Mesh
 from ...protocol.presence import NodeProfile
 from ...protocol.records import JobSpec, MemberRecord, RecordKind
@@ -313,6 +313,39 @@ class Client:
                 }
             )
         return sorted(found, key=lambda member: (member["name"], member["peer_id"]))
+
+    async def why_idle(self, node: bytes) -> str:
+        """Why a node runs nothing, in its own words. Raises ClientError if it does not answer."""
+        answers = await self._answers(AskWhy((node,), b"", 0))
+        if not answers:
+            raise ClientError(f"{peer_id_text(node)} did not answer within {FIND_TIMEOUT_S:g} s")
+        return str(answers[0].fields["text"])
+
+    async def why_waits(self, job_id: bytes, index: int) -> tuple[str, str]:
+        """(name of who says so, why a task waits), by the replica that gives it. Raises ClientError."""
+        replicas = self._driver.mesh.submitter.jobs[job_id].state.replicas
+        answers = await self._answers(AskWhy(replicas, job_id, index))
+        if not answers:
+            raise ClientError(f"none of the nodes that keep job {job_id.hex()[:16]} answered")
+        best = next((answer for answer in answers if answer.fields["sure"]), answers[0])
+        peer = peer_id_text(best.fields["peer"])
+        names = {member["peer_id"]: member["name"] for member in self.members()}
+        return names.get(peer) or peer, str(best.fields["text"])
+
+    async def _answers(self, question: AskWhy) -> list[Notify]:
+        """Until the one who decides has answered, or all have, or for a while."""
+        request, answers = 0, list[Notify]()
+        with self.listen(b"") as notes:
+            self.feed(question)
+            with trio.move_on_after(FIND_TIMEOUT_S):
+                async for note in notes:
+                    if note.name == "why.asked":
+                        request = note.fields["request"]
+                    elif note.name == "why.answered" and note.fields["request"] == request:
+                        answers.append(note)
+                        if note.fields["sure"] or len(answers) == len(question.peers):
+                            break
+        return answers
 
     # -- for Job -------------------------------------------------------------------------------------------
 

@@ -75,6 +75,11 @@ class NativeExecutor:
         """CPU time of all tasks since the start, of running ones up to 100 ms ago."""
         return self._pace.cpu_us
 
+    def checkpoint_folder(self, root: Path, job_id: bytes, index: int) -> Path:
+        if self._ready is not None:
+            root = self._ready[1].checkpoint_root(root, self._uid_base)
+        return root / job_id.hex() / str(index)
+
     def forget(self, checkpoint_root: Path, job_id: bytes) -> None:
         """Remove what is left of a job's checkpoints (a task that succeeds removes its own). Raises OSError."""
         if self._ready is not None:

@@ -75,7 +75,7 @@ class SandboxFolders:
         """The checkpoint folder of one task, writable for `uid`, with what an earlier run left in it, unless
         that is beyond the bounds. Raises FolderError."""
         try:
-            folder = self._checkpoint_root(root, uid) / job_id.hex() / str(index)
+            folder = self.checkpoint_root(root, uid) / job_id.hex() / str(index)
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.parent.chmod(0o711)
             folder.mkdir(exist_ok=True, mode=0o700)
@@ -94,7 +94,8 @@ class SandboxFolders:
         for base in (root, self.home / "checkpoints"):
             remove_hostile(base / job_id.hex())
 
-    def _checkpoint_root(self, root: Path, uid: int | None) -> Path:
+    def checkpoint_root(self, root: Path, uid: int | None) -> Path:
+        """The node's folder of checkpoints, or where the user cannot reach that, one of our own."""
         root.mkdir(parents=True, exist_ok=True, mode=0o711)
         if uid is None or is_reachable(root, uid):
             return root

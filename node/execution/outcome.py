@@ -171,6 +171,10 @@ class Executor(Protocol):
         """
         ...
 
+    def checkpoint_folder(self, root: Path, job_id: bytes, index: int) -> Path:
+        """Where a task finds and leaves its checkpoint. root: of the node's checkpoints."""
+        ...
+
     def set_duty(self, fraction: float) -> None:
         """Share of one core, 0 … 1, that each running task may use from now on; 0 pauses."""
         ...

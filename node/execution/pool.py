@@ -152,6 +152,9 @@ class WasmPool:
         self._busy[id(child)] = child
         return child
 
+    def checkpoint_folder(self, root: Path, job_id: bytes, index: int) -> Path:
+        return root / job_id.hex() / str(index)
+
     async def _wait_for_place(self) -> None:
         if len(self._waiting) >= MAX_WAITING:
             raise ExecutionError(ExecutionFault.UNAVAILABLE, f"{MAX_WAITING} batches are waiting already")

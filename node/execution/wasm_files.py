@@ -21,7 +21,7 @@ MAX_ENTRIES = 4_096
 MAX_DEPTH = 16
 MAX_NAME_CHARS = 255
 ENTRY_BYTES = 256
-_NEW_SUFFIX = ".new~"  # never a guest's name: "~" is not allowed in one
+ASIDE_SUFFIX = ".new~"  # never a guest's name: "~" is not allowed in one
 
 
 class Errno(Exception):
@@ -137,7 +137,7 @@ class CheckpointFolder:
     def save(self, name: str, content: bytes) -> None:
         """Durable when it returns: written aside, synced, renamed, folder synced."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self.path / (name + _NEW_SUFFIX)
+        temporary = self.path / (name + ASIDE_SUFFIX)
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()

@@ -6,15 +6,18 @@ from ...protocol.events import HeatReading
 from ..config import HeaterSettings
 from .control.burn import BurnSettings
 from .control.limits import Colour, LimitSettings
+from .control.mode import Mode
 from .control.pi import PiSettings
 from .control.power import PowerTable
 from .control.schedule import WeekSchedule
 from .control.season import SeasonSettings
 from .control.sensor import SensorSettings
+from .control.setpoint import Reason as SetpointReason
 from .control.setpoint import SetpointPlan
 from .control.start import StartSettings
 from .control.thermostat import Decision, ThermostatSettings
 from .control.window import WindowSettings
+from .foretell import Foretold
 
 OVERHEAT_MARGIN_K = 5.0
 # A room that was set to 15 °C does not burn when the sun brings it to 25.
@@ -104,20 +107,53 @@ def burn_settings(heater: HeaterSettings) -> BurnSettings:
 
 
 def heat_reading(
-    decision: Decision, table: PowerTable, *, sink: str, temperature_c: float, limit_c: float, horizon_wh: float
+    decision: Decision,
+    table: PowerTable,
+    *,
+    sink: str,
+    temperature_c: float,
+    setpoint_c: float,
+    limit_c: float,
+    foretold: Foretold,
+    price_micro: int = 0,
 ) -> HeatReading:
     """What the machine is told. temperature_c: as good as it is known.  limit_c: heat beyond is waste.
 
-    horizon_wh: of this heater's part.
+    foretold: of this heater's part.  price_micro: the owner's, for heat that nobody wants.
     """
     wants = decision.deficit_w > 0
+    useful = decision.believed.temperature_c is not None and temperature_c <= limit_c and not decision.floored
     return HeatReading(
         deficit_w=decision.deficit_w,
         capacity_w=table.capacity_w,
         slots=decision.work.slots,
-        horizon_wh=horizon_wh if wants else 0.0,
+        horizon_wh=foretold.wanted_wh if wants else 0.0,
         watts_per_slot=table.capacity_w / table.cores,
-        useful=decision.believed.temperature_c is not None and temperature_c <= limit_c and not decision.floored,
+        useful=useful,
         sink=sink,
         temperature_c=temperature_c,
+        buffer_wh=foretold.buffer_wh,
+        hold_w=foretold.hold_w,
+        discomfort_kh=foretold.discomfort_kh,
+        price_micro=0 if useful else price_micro,
+        reason="" if decision.work.slots else idle_reason(decision, temperature_c, setpoint_c),
     )
+
+
+def idle_reason(decision: Decision, temperature_c: float, setpoint_c: float) -> str:
+    """Why the thermostat wants no task now, the strongest reason first."""
+    if decision.blocked:
+        return f"overheated: {temperature_c:.1f} °C, everything is stopped"
+    if decision.believed.temperature_c is None:
+        return "no sensor is to be believed"
+    if decision.target.reason is SetpointReason.OFF:
+        return "switched off"
+    if decision.limit.reason and decision.limit.limit_w <= 0:
+        return f"no power now: {decision.limit.reason}"
+    if decision.window_open:
+        return "a window is open"
+    if decision.mode is Mode.WARM:
+        if temperature_c < setpoint_c:
+            return f"the sink takes no heat now: {temperature_c:.1f} of {setpoint_c:.1f} °C"
+        return f"too warm: {temperature_c:.1f} of {setpoint_c:.1f} °C"
+    return f"others of its zone give the heat: {temperature_c:.1f} of {setpoint_c:.1f} °C"

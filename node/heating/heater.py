@@ -167,6 +167,7 @@ class NoHeater:
             useful=False,
             sink="none",
             temperature_c=0.0,
+            price_micro=self._settings.price_micro,
         )
 
     def advance(self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, running: int = 0) -> HeatReading:

@@ -18,6 +18,7 @@ from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
 from .drivers.cpufreq import CpuFreqLimit
 from .drivers.interface import Allowed, DriverError, PowerActuator, PowerMeter, SafeWrite, Sensor
+from .foretell import Foretold, foretell
 from .heater import HORIZON_US, Meter, UsageClock, UsageStep, energy_mj
 from .local_time import LocalTime
 from .modulation import Modulation
@@ -170,8 +171,10 @@ class MachineHeater:
             self._table,
             sink=self._settings.sink,
             temperature_c=0.0 if temperature_c is None else temperature_c,
+            setpoint_c=self.decision.target.setpoint_c,
             limit_c=self.decision.target.setpoint_c + self._settings.band_c,
-            horizon_wh=self._horizon_wh(),
+            foretold=self._foretold(),
+            price_micro=self._settings.price_micro,
         )
 
     def advance(self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, running: int = 0) -> HeatReading:
@@ -288,24 +291,36 @@ class MachineHeater:
                 return mark
         return self._history[0]
 
-    def _horizon_wh(self) -> float:
-        """By what was learnt of the sink; without the weather, by how far it is below and what is asked for now."""
-        decision, estimate = self.decision, self.thermostat.estimate
+    def _foretold(self) -> Foretold:
+        """By what was learnt of the sink; without the weather, by how far it is from where it should be."""
+        decision, estimate, settings = self.decision, self.thermostat.estimate, self._settings
         temperature_c, setpoint_c = decision.believed.temperature_c, decision.target.setpoint_c
         horizon_s = HORIZON_US / _SECOND_US
         most_j = self._table.capacity_w * horizon_s
-        outside_c = _fresh(self._hardware.outside, self._clock.now_us / _SECOND_US, OUTSIDE_AGE_MAX_S)
         if temperature_c is None:
-            return decision.granted_w * horizon_s / 3600
+            return Foretold(decision.granted_w * horizon_s / 3600)
+        outside_c = _fresh(self._hardware.outside, self._clock.now_us / _SECOND_US, OUTSIDE_AGE_MAX_S)
+        limit_c = setpoint_c + settings.band_c
         if outside_c is None or not -100 <= outside_c <= 100:
             lift_j = max(0.0, setpoint_c - temperature_c) * estimate.capacity_j_per_k
-            return min(most_j, lift_j + decision.granted_w * horizon_s) / 3600
+            return Foretold(
+                wanted_wh=min(most_j, lift_j + decision.granted_w * horizon_s) / 3600,
+                buffer_wh=max(0.0, limit_c - temperature_c) * estimate.capacity_j_per_k / 3600,
+                hold_w=decision.granted_w if decision.deficit_w > 0 else 0.0,
+                discomfort_kh=max(0.0, setpoint_c - temperature_c) * horizon_s / 3600,
+            )
         sink = HeatSink(
             Room1R1C(1 / estimate.resistance_k_per_w, estimate.capacity_j_per_k, gains_w=estimate.gain_w), temperature_c
         )
-        idle_w = self._settings.idle_watts
-        wanted_j = sink.wanted_j(setpoint_c, Weather(outside_c), horizon_s, self._table.capacity_w + idle_w)
-        return min(most_j, max(0.0, wanted_j - idle_w * horizon_s)) / 3600
+        return foretell(
+            sink,
+            Weather(outside_c),
+            setpoint_c=setpoint_c,
+            limit_c=limit_c,
+            capacity_w=self._table.capacity_w,
+            idle_w=settings.idle_watts,
+            horizon_s=horizon_s,
+        )
 
 
 def _fresh(sensor: Sensor | None, now_s: float, age_max_s: float) -> float | None:

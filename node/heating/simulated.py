@@ -15,6 +15,7 @@ from .control.power import PowerTable
 from .control.sensor import Sample
 from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
+from .foretell import Foretold, foretell
 from .heater import HORIZON_US, Meter, UsageClock, UsageStep, energy_mj
 from .local_time import LocalTime
 from .modulation import Modulation
@@ -30,7 +31,6 @@ FULL_K = 1.0
 FORECAST_K = 0.05
 FORECAST_SHARE = 1 / 60
 _SECOND_US = 1_000_000
-_JOULES_PER_WH = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ class _Mark:
 
 @dataclass(frozen=True, slots=True)
 class _Forecast:
-    """What was wanted within the horizon, as of a temperature, and until when that is good enough."""
+    """What was foretold, as of a temperature, and until when that is good enough."""
 
     setpoint_c: float
     temperature_c: float
     until_s: float
-    horizon_wh: float
+    foretold: Foretold
 
     def holds(self, setpoint_c: float, temperature_c: float, now_s: float) -> bool:
         same = setpoint_c == self.setpoint_c and abs(temperature_c - self.temperature_c) <= FORECAST_K
@@ -153,8 +153,10 @@ class SimulatedHeater:
             self._table,
             sink=self._settings.sink,
             temperature_c=self.temperature_c,
+            setpoint_c=self.target_c,
             limit_c=self.limit_c,
-            horizon_wh=self._horizon_wh(),
+            foretold=self._foretold(),
+            price_micro=self._settings.price_micro,
         )
 
     @property
@@ -215,16 +217,23 @@ class SimulatedHeater:
                 return mark
         return self._history[0]
 
-    def _horizon_wh(self) -> float:
-        """Energy, besides the idle machine's, that brings the sink to its setpoint within the horizon of the wall."""
+    def _foretold(self) -> Foretold:
+        """For the horizon of the wall."""
         settings, setpoint_c = self._settings, self.target_c
         known = self._forecast
         if known is not None and known.holds(setpoint_c, self.temperature_c, self._sink_s):
-            return known.horizon_wh
+            return known.foretold
         horizon_s = HORIZON_US / _SECOND_US
-        most_w = self._table.capacity_w + settings.idle_watts
-        sink_s = horizon_s * settings.time_scale
-        wanted_w = self.sink.wanted_j(setpoint_c, self.weather, sink_s, most_w) / sink_s
-        horizon_wh = max(0.0, wanted_w - settings.idle_watts) * horizon_s / _JOULES_PER_WH
-        self._forecast = _Forecast(setpoint_c, self.temperature_c, self._sink_s + sink_s * FORECAST_SHARE, horizon_wh)
-        return horizon_wh
+        foretold = foretell(
+            self.sink,
+            self.weather,
+            setpoint_c=setpoint_c,
+            limit_c=self.limit_c,
+            capacity_w=self._table.capacity_w,
+            idle_w=settings.idle_watts,
+            horizon_s=horizon_s,
+            time_scale=settings.time_scale,
+        )
+        until_s = self._sink_s + horizon_s * settings.time_scale * FORECAST_SHARE
+        self._forecast = _Forecast(setpoint_c, self.temperature_c, until_s, foretold)
+        return foretold

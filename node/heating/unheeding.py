@@ -22,4 +22,5 @@ def unheeding(reading: HeatReading) -> HeatReading:
         useful=reading.useful,
         sink=reading.sink,
         temperature_c=reading.temperature_c,
+        reason=reading.reason,
     )

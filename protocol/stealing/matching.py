@@ -52,7 +52,7 @@ def fit(work: Work, ask: Ask) -> Fit:
     limit = work.price_limit_micro
     if not pays(price_micro=ask.price_micro, limit_micro=limit, priority=work.priority, at_risk=work.at_risk):
         return Fit.TOO_DEAR
-    if in_units_of(work.task_us, ask.speed_permille) <= ask.longest_us:
+    if is_steady(ask.longest_us) or in_units_of(work.task_us, ask.speed_permille) <= ask.longest_us:
         return Fit.FINISHES
     if 0 < in_units_of(work.checkpoint_us, ask.speed_permille) <= ask.longest_us:
         return Fit.SAVES

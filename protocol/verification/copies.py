@@ -13,6 +13,7 @@ from ..intervals import IntervalSet
 from ..membership import Membership
 from ..messages import Steal
 from ..records import MemberRecord, Recheck, Record, RecordKind
+from ..stealing.appetite import in_units_of
 from ..tables import Tables
 from ..vouching import vouched_by
 from .choice import Checker, chosen_count, ranked, site_of
@@ -86,7 +87,8 @@ class CopyDesk:
             parts = _without_own(kept, self._parts(kept, check, sections), thief)
             free = sum(hi - lo for lo, hi in parts)
             # All of it, as far as the thief can burn it: nobody else is to have the other half.
-            count = steal_half(2 * free, steal.appetite_us, state.task_us, steal.slots, self._ctx.config)
+            task_us = in_units_of(state.task_us, steal.speed_permille)
+            count = steal_half(2 * free, steal.appetite_us, task_us, steal.slots, self._ctx.config)
             picked = _first(parts, count)
             if picked:
                 return picked

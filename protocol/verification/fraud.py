@@ -13,6 +13,7 @@ from ..records import (
     RECORD_BYTES_MAX,
     Accusation,
     BatchHeader,
+    Grant,
     JobSpec,
     Record,
     RecordError,
@@ -120,6 +121,23 @@ def _check_result(result: SignedResult, body: Accusation, admits: Admits) -> tup
     )
     if not check_task(signed, proof):
         raise FraudError("a result that its worker did not sign")
+    if not signed.copy and _goes_on(signed.grant, header.author, body.index):
+        # Who began it may have left a wrong checkpoint: the run would not tell which of the two lied.
+        raise FraudError("a result that goes on from another node's checkpoint")
     if not admits(signed.certificate, header.author):
         raise FraudError("a result of somebody who is no worker here")
     return header.author, (result.exit_code, result.output_digest)
+
+
+def _goes_on(raw: bytes, worker: bytes, index: int) -> bool:
+    """Whether the grant hands the task on to this worker with what another node had computed of it."""
+    if not raw:
+        return False
+    try:
+        record = open_record(raw)
+    except RecordError:
+        return False
+    if record.kind is not RecordKind.GRANT or not record.body.checkpoint:
+        return False
+    grant: Grant = record.body
+    return record.author != worker and grant.holder == worker and grant.lo <= index < grant.hi and bool(grant.parent)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from .lines import COPIES_MAX, Line
 
+# Why a run ended that may go on from its checkpoint.
+SAVED = "saved"
 Report = Callable[..., None]
 Task = tuple[str, int]
 
@@ -25,6 +27,7 @@ class Leases:
     _held: dict[tuple[str, int], dict[tuple[str, int, int], list[Line]]] = field(default_factory=dict)
     _given: dict[tuple[str, int], dict[Task, tuple[int, Line]]] = field(default_factory=dict)
     _started: dict[tuple[str, int], dict[tuple[str, int, int], list[Line]]] = field(default_factory=dict)
+    _runs: dict[tuple[tuple[str, int], int], Line] = field(default_factory=dict)
     _fault: Line | None = None
     _copies: list[Line] = field(default_factory=list)
     _rechecks: dict[str, list[Line]] = field(default_factory=dict)
@@ -48,6 +51,8 @@ class Leases:
                 self._rechecks.setdefault(line["job"], []).append(line)
             case "start":
                 self._start(line)
+            case "stop" if line["reason"] == SAVED:
+                self._saved(line)
 
     def _grant(self, line: Line) -> None:
         known = self._grants.get(line["grant"])
@@ -141,6 +146,7 @@ class Leases:
         held = self._held.get(line.who, {})
         given = self._given.get(line.who, {})
         started = self._started.setdefault(line.who, {})
+        self._runs[line.who, line["execution"]] = line
         job = self._jobs.get(line["job"])
         shift = line["copy"] * job["tasks"] if job is not None else 0
         for task in range(shift + line["lo"], shift + line["hi"]):
@@ -159,6 +165,14 @@ class Leases:
             if len(starts) > len(leases):
                 self.report("started-twice", f"task {task} starts twice under one lease", *leases, *starts)
                 return
+
+    def _saved(self, line: Line) -> None:
+        """A task that was stopped at its checkpoint may go on under the lease that it has."""
+        run = self._runs.get((line.who, line["execution"]))
+        if run is not None and run["hi"] - run["lo"] == 1 and not run["copy"]:
+            starts = self._started[line.who].get((run["job"], run["lo"], run["epoch"]))
+            if starts:
+                starts.pop()
 
 
 def _terms(line: Line) -> tuple[str, int, int, int]:

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ...protocol.effects import Execute
-from ...protocol.events import ExecutionFailed, TaskFinished
+from ...protocol.events import ExecutionFailed, ExecutionSaved, TaskFinished
 
 if TYPE_CHECKING:
     from .life import Life
@@ -32,13 +32,15 @@ class Running:
     started_us: int
     ends_us: int
     cpu_us: tuple[int, ...]
+    done_us: int = 0
 
 
 class Executor:
     """A machine's cores. One task at a time for each execution.
 
     broken: every execution fails, at once, and could succeed elsewhere.  energy_uj: of all that ever ran here, also
-    of what was cancelled or died.  told_uj: what executions that ended well were said to have cost.
+    of what was cancelled or died.  told_uj: what executions that ended well were said to have cost.  moved_uj: of tasks
+    that were saved, up to their checkpoints.  saved: how many were.
     """
 
     def __init__(self, machine: Machine, world: World) -> None:
@@ -50,6 +52,10 @@ class Executor:
         self.energy_uj = 0
         self.told_uj = 0
         self.lost_uj = 0
+        self.moved_uj = 0
+        self.saved = 0
+        # Checkpoints on this machine's disk: CPU time that they stand for.
+        self._checkpoints: dict[tuple[bytes, int], int] = {}
 
     def start(self, life: Life, run: Execute) -> None:
         if self.broken:
@@ -59,12 +65,49 @@ class Executor:
             return
         mean_us = self._world.mean_task_us(run.job_id)
         cpu_us = tuple(task_us(run.job_id, index, mean_us) for index in range(run.first, run.first + run.count))
+        if run.checkpoint:
+            self._checkpoints[run.job_id, run.first] = self._world.checkpoints[run.checkpoint]
+        done_us = self._checkpoints.get((run.job_id, run.first), 0) if run.count == 1 and not run.copy else 0
+        if done_us:
+            cpu_us = (max(1, cpu_us[0] - done_us),)
         sink = self._machine.sink
         duty = sink.duty if sink is not None else 1.0
         now_us = self._world.engine.now_us
-        running = Running(run, now_us, now_us + int(sum(cpu_us) / duty), cpu_us)
+        running = Running(run, now_us, now_us + int(sum(cpu_us) / duty), cpu_us, done_us)
         self.running[run.execution_id] = running
         self._world.engine.at(running.ends_us, self._finish, life, running)
+
+    def save(self, life: Life, execution_id: int) -> None:
+        """Stop a task at its next checkpoint, if it makes one before it ends."""
+        running = self.running.get(execution_id)
+        view = life.mesh.worker.view(running.run.job_id) if running is not None else None
+        if running is None or view is None:
+            return
+        length_us, cpu_us = running.ends_us - running.started_us, sum(running.cpu_us)
+        spent_us = cpu_us * (self._world.engine.now_us - running.started_us) // max(1, length_us)
+        every_us = view.spec.checkpoint_us
+        at_us = (running.done_us + spent_us) // every_us * every_us + every_us
+        more_us = at_us - running.done_us
+        if more_us < cpu_us:
+            self._world.engine.at(running.started_us + length_us * more_us // cpu_us, self._save, life, running, at_us)
+
+    def _save(self, life: Life, running: Running, at_us: int) -> None:
+        run = running.run
+        if not life.runs or self.running.get(run.execution_id) is not running:
+            return
+        if self._machine.frozen:
+            self._world.engine.after(100_000, self._save, life, running, at_us)
+            return
+        del self.running[run.execution_id]
+        self.saved += 1
+        spent_uj = round((at_us - running.done_us) * self._watts)
+        self.moved_uj += spent_uj
+        self.energy_uj += spent_uj
+        self._checkpoints[run.job_id, run.first] = at_us
+        digest = sha256(b"checkpoint" + run.job_id + run.first.to_bytes(8, "big") + at_us.to_bytes(8, "big")).digest()
+        self._world.checkpoints[digest] = at_us
+        self._world.checkers.saved(life, run)
+        life.feed(ExecutionSaved(run.execution_id, digest, 1_000, digest))
 
     def cancel(self, execution_id: int) -> None:
         running = self.running.pop(execution_id, None)

@@ -30,6 +30,7 @@ from ...protocol.effects import (
     Persist,
     Publish,
     Reason,
+    SaveExecution,
     Send,
     SendBatch,
     SetTimer,
@@ -45,6 +46,7 @@ from ...protocol.events import (
     Drain,
     Event,
     ExecutionFailed,
+    ExecutionSaved,
     FollowJob,
     HeatReading,
     ListJobs,
@@ -104,6 +106,7 @@ _EVENT_KINDS: tuple[type[Any], ...] = (
     Drain,
     AddressesChanged,
     Settle,
+    ExecutionSaved,
 )
 EVENT_NUMBERS = {kind: number for number, kind in enumerate(_EVENT_KINDS)}
 DISK_SYNCED = len(EVENT_NUMBERS)
@@ -273,6 +276,9 @@ class Life:
         if self.world.story is not None:
             self.world.story.executes(self, effect)
         self.machine.executor.start(self, effect)
+
+    def _save_execution(self, effect: SaveExecution) -> None:
+        self.machine.executor.save(self, effect.execution_id)
 
     def _cancel_execution(self, effect: CancelExecution) -> None:
         self.machine.executor.cancel(effect.execution_id)
@@ -444,6 +450,7 @@ _HANDS: dict[type[Effect], Callable[[Life, Any], None]] = {
     CancelTimer: Life._cancel_timer,
     Notify: Life._notify,
     Execute: Life._execute,
+    SaveExecution: Life._save_execution,
     CancelExecution: Life._cancel_execution,
     FetchBlobs: Life._fetch,
     UnpinBlobs: Life._unpin,

@@ -13,6 +13,7 @@ from .disk import Disk
 from .links import Access
 
 if TYPE_CHECKING:
+    from .basins import Basin
     from .executor import Executor
     from .liars import Liar
     from .life import Life
@@ -63,7 +64,7 @@ class Machine:
         self.overdue: list[tuple[TimerKey, int]] = []
         self.sent_bytes = 0
         self.executor: Executor
-        self.sink: Sink | None = None
+        self.sink: Sink | Basin | None = None
         self.liar: Liar | None = None
 
     def __repr__(self) -> str:

@@ -66,13 +66,17 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """at_us: after the mesh has settled.  task_us: mean CPU time of a task.  verification: the job's policy."""
+    """at_us: after the mesh has settled.  task_us: mean CPU time of a task.  verification: the job's policy.
+
+    checkpoint_us: of CPU between two checkpoints of a task, 0 if it makes none.
+    """
 
     at_us: int = 0
     tasks: int = 60
     task_us: int = 200 * MS
     client: int = 0
     verification: str = "none"
+    checkpoint_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class Plan:
     join_us: within which all machines start.
     active_us: from the settling until all faults are mended.  bound_us: by when everything must be accepted then.
     access: "lan", "home" or "mixed".  nat: share of machines behind a NAT.
-    room_speed 0: rooms are always cold.
+    room_speed 0: rooms are always cold.  basins: "tank" or "pool" for each of the first nodes, the rest has rooms.
     liars: names of lies (see liars.py), one machine each, from the last index down.
     broken: machines whose executors fail.
     early_faults_us: how long before the mesh has settled the clock of the faults begins, for faults at the start.
@@ -107,6 +111,7 @@ class Plan:
     skew_us: int = 0
     sync_us: int = 2 * MS
     room_speed: float = 0.0
+    basins: tuple[str, ...] = ()
     heat_step_us: int = SECOND
     broken: tuple[int, ...] = ()
     early_faults_us: int = 0

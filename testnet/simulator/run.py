@@ -108,6 +108,14 @@ def play(plan: Plan, story: Story | None = None, works: Sequence[Work] = ()) -> 
 
 
 @contextmanager
+def play_world(plan: Plan) -> Iterator[World]:
+    """The world as it is when the plan is played, for whoever looks closer than an outcome does."""
+    with _rare_collections(), World.opened(plan, None, ()) as world:
+        _play(world)
+        yield world
+
+
+@contextmanager
 def _rare_collections() -> Iterator[None]:
     """A world lives as long as its run, and makes few cycles: looking for them often costs a tenth of the time."""
     before = gc.get_threshold()

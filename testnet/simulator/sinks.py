@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+from msgspec.structs import replace
+
 from ...node.heating.sinks.room import Room1R1C
 from ...node.heating.sinks.sink import HeatSink, State
 from ...node.heating.weather.conditions import Weather
@@ -22,8 +26,10 @@ class Sink:
 
     __slots__ = (
         "_always_cold",
+        "_capacity_j_per_k",
         "_controller",
         "_demand",
+        "_hold_w",
         "_room",
         "_speed",
         "_steps",
@@ -40,6 +46,7 @@ class Sink:
         capacity_w = slots * self.watts_per_slot
         # At full load some 30 K above the outside, so that every room can be warmed.
         room = Room1R1C(capacity_w / 30.0, capacity_w * 700.0)
+        self._capacity_j_per_k = capacity_w * 700.0
         self._weather = Weather(dice.between(-5, 10))
         self._temperature_c = dice.between(150, 205) / 10
         self._room = HeatSink(room, self._temperature_c)
@@ -49,6 +56,7 @@ class Sink:
                 setpoint_c=20.0, band_c=0.5, gain_w_per_k=capacity_w, slots=slots, watts_per_slot=self.watts_per_slot
             )
         )
+        self._hold_w = capacity_w / 30.0 * (self.limit_c - self._weather.outside_c)
         self._demand = self._controller.update(self.temperature_c)
         self.forced_warm = False
 
@@ -74,16 +82,24 @@ class Sink:
 
     def step(self, duration_us: int, load_w: float) -> HeatReading:
         """The reading after a time at this load."""
+        temperature_c = self._temperature_c = self._after_c(load_w, duration_us)
+        if not self._always_cold:
+            self._demand = self._controller.update(temperature_c)
+        return self.reading()
+
+    def _after_c(self, load_w: float, duration_us: int) -> float:
         found = self._steps.get((load_w, duration_us))
         if found is None:
             if len(self._steps) == STEPS_MAX:
                 self._steps.clear()
             found = self._steps[load_w, duration_us] = self._affine(load_w, duration_us / 1e6 * self._speed)
         kept, added_c = found
-        temperature_c = self._temperature_c = kept * self._temperature_c + added_c
-        if not self._always_cold:
-            self._demand = self._controller.update(temperature_c)
-        return self.reading()
+        return kept * self._temperature_c + added_c
+
+    def _discomfort_kh(self) -> float:
+        """Within the horizon, of the room's own clock, if no work comes."""
+        mean_c = (self._temperature_c + self._after_c(0.0, int(HORIZON_S * 1e6))) / 2
+        return max(0.0, self._controller.settings.setpoint_c - mean_c) * HORIZON_S * self._speed / 3600
 
     def _affine(self, load_w: float, duration_s: float) -> tuple[float, float]:
         """(a, b) such that a temperature T becomes a * T + b."""
@@ -97,7 +113,8 @@ class Sink:
         control, demand = self._controller.settings, self._demand
         capacity_w = control.capacity_w
         if self.forced_warm:
-            return HeatReading(-capacity_w, capacity_w, 0, 0.0, self.watts_per_slot, False, "room", 23.0)
+            reading = HeatReading(-capacity_w, capacity_w, 0, 0.0, self.watts_per_slot, False, "room", 23.0, 0.0)
+            return replace(reading, reason=f"too warm: 23.0 of {control.setpoint_c:.1f} °C")
         slots, deficit_w, horizon_j = demand.slots, demand.deficit_w, 0.0
         if self._always_cold:
             slots, deficit_w, horizon_j = control.slots, capacity_w, capacity_w * HORIZON_S
@@ -115,4 +132,13 @@ class Sink:
             useful=self.useful,
             sink="room",
             temperature_c=self._temperature_c,
+            buffer_wh=self._buffer_wh(),
+            hold_w=self._hold_w,
+            discomfort_kh=self._discomfort_kh() if deficit_w > 0 else 0.0,
+            reason="" if slots else f"too warm: {self._temperature_c:.1f} of {control.setpoint_c:.1f} °C",
         )
+
+    def _buffer_wh(self) -> float:
+        if self._always_cold:
+            return math.inf
+        return max(0.0, self.limit_c - self._temperature_c) * self._capacity_j_per_k / self._speed / 3600

@@ -16,6 +16,7 @@ from ...protocol.effects import Notify
 from ...protocol.events import AddressesChanged, Drain
 from ...protocol.mesh import Mesh
 from ...protocol.records import JobSpec
+from .basins import Basin
 from .blobs import Blobs
 from .checkers import Checkers
 from .clock import WALL_OFFSET_US, Clock
@@ -70,6 +71,8 @@ class World:
         self.checkers = Checkers(self)
         self.network = Network(self, self.engine, stream(plan.seed, "network"))
         self.blobs = Blobs(self)
+        # CPU time of a task that a checkpoint stands for, by its digest.
+        self.checkpoints: dict[bytes, int] = {}
         self.faults = Faults(self)
         self.orders: dict[bytes, Order] = {}
         self.machines: list[Machine] = []
@@ -137,6 +140,9 @@ class World:
         if machine.slots:
             always_cold = plan.room_speed == 0
             machine.sink = Sink(machine.slots, dice, always_cold=always_cold, speed=plan.room_speed or 1.0)
+            if index < len(plan.basins):
+                kind = plan.basins[index]
+                machine.sink = Basin(kind, machine.slots, speed=plan.room_speed or 1.0)
         self.machines.append(machine)
         self.by_id[machine.id] = machine
 
@@ -172,6 +178,7 @@ class World:
             arguments=(),
             tasks=job.tasks,
             verification=job.verification,
+            checkpoint_us=job.checkpoint_us,
         )
 
     # -- times ---------------------------------------------------------------------------------------------

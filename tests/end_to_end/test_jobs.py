@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 import trio
 from wasmtime import wat2wasm
 
+from hearthmesh.crypto.identity import node_id_from_text
 from hearthmesh.node.client import Client, ClientError, JobFailed, JobRequest, SyncClient
 from hearthmesh.node.client.session import CONNECT_TIMEOUT_S
 from hearthmesh.node.config import ClientConfig, MeshPaths, load_client_config
@@ -65,6 +67,21 @@ async def test_submitting_twice_is_submitting_once(street: Testnet) -> None:
         second = await client.submit(JobRequest(program=HASH, inputs=[b"a"], nonce=b"same"))
         other = await client.submit(JobRequest(program=HASH, inputs=[b"a"], nonce=b"other"))
         assert first.id == second.id != other.id
+
+
+async def test_a_warm_heater_and_a_task_say_why_they_wait(street: Testnet) -> None:
+    async with visiting(street) as client:
+        warm = next(node for node in client.members() if node["name"] == "warm")
+        sentence = await client.why_idle(node_id_from_text(warm["peer_id"]))
+        assert re.fullmatch(r"it wants no work: too warm: 2\d\.\d of 20\.0 °C", sentence)
+        job = await client.submit(JobRequest(program=HASH, inputs=[b"why"], nonce=os.urandom(8)))
+        with trio.fail_after(WITHIN_S):
+            async for _ in job.results():
+                pass
+        by, sentence = await client.why_waits(job.job_id, 0)
+        assert by in {node["name"] for node in client.members()} and sentence.startswith("it does not wait: ")
+        _, sentence = await client.why_waits(job.job_id, 5)
+        assert sentence == "there is no such task: the job has 1, numbered from 0"
 
 
 async def test_client_walks_away_and_comes_back_for_the_rest(street: Testnet) -> None:

@@ -28,6 +28,7 @@ from hearthmesh.protocol.effects import (
     Penalise,
     Persist,
     Publish,
+    SaveExecution,
     Send,
     SendBatch,
     SetTimer,
@@ -37,6 +38,7 @@ from hearthmesh.protocol.events import (
     AddressesChanged,
     BlobsFetched,
     Event,
+    ExecutionSaved,
     HeatReading,
     PeerConnected,
     PeerLost,
@@ -224,7 +226,11 @@ class Cluster:
                 node.timers.pop(key, None)
             case Execute():
                 node.executions[effect.execution_id] = effect
-                self.at(effect.count * self.task_us, lambda: self._finish(node, effect))
+                # What goes on from a checkpoint has half of it left.
+                task_us = self.task_us // 2 if effect.checkpoint else self.task_us
+                self.at(effect.count * task_us, lambda: self._finish(node, effect))
+            case SaveExecution():
+                self.at(self.delay_us, lambda: self._save(node, effect.execution_id))
             case CancelExecution(execution_id):
                 node.executions.pop(execution_id, None)
             case FetchBlobs():
@@ -260,6 +266,13 @@ class Cluster:
         elif node.timers.get(key) == at_us:
             del node.timers[key]
             self.feed(node, TimerFired(key))
+
+    def _save(self, node: SimNode, execution_id: int) -> None:
+        """Its next checkpoint comes at once."""
+        run = node.executions.pop(execution_id, None)
+        if run is not None:
+            digest = sha256(b"checkpoint %d" % run.first).digest()
+            self.feed(node, ExecutionSaved(execution_id, digest, 1_000, digest))
 
     def _finish(self, node: SimNode, run: Execute) -> None:
         if node.frozen:

@@ -200,6 +200,25 @@ def hand_on() -> str:
     return text
 
 
+@story
+def move() -> str:
+    """A room gets warm while a long task runs that makes checkpoints: it is saved, and goes on in a colder room."""
+    cast = play(1, "room", "attic", warm=("attic",), ignore=("Stored",), task_ms=2_000)
+    stage, room, attic = cast.stage, cast.nodes["room"], cast.nodes["attic"]
+    cast.submit(estimate_us=2_000 * MS, checkpoint_us=500 * MS)
+    cast.follow()
+    cast.wait(lambda: room.mesh.worker.running == 1)
+    stage.feed(attic, cold())
+    stage.run(20 * MS)
+    stage.begin()
+    stage.say("the sun comes in: the room is too warm")
+    stage.feed(room, WARM)
+    text = cast.finish()
+    assert room.mesh.worker.moved == 1 and cast.executed == attic.executed == [0]
+    assert "worker.moved heir=attic" in text
+    return text
+
+
 # -- leases -------------------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,7 @@ def busy_mesh(seed: int) -> tuple[Cluster, list[SimNode], SimNode, SimNode]:
     liar = cluster.add("liar", ALL_ROLES)
     cluster.run(3 * SECOND)
     # The nonce under which the liar is no replica: what it lies about is others' business.
-    cluster.feed(client, SubmitJob(cluster.spec(60, nonce=b"n")))
+    cluster.feed(client, SubmitJob(cluster.spec(60, nonce=b"t")))
     cluster.run_until(lambda: bool(client.noted("job.submitted")))
     job_id = next(iter(client.mesh.submitter.jobs))
     assert liar.id not in client.mesh.submitter.jobs[job_id].state.replicas

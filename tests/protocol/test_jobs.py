@@ -184,6 +184,20 @@ def test_a_grant_is_handed_on_at_most_four_times() -> None:
     assert rejection(state, too_far) == "too-many"
 
 
+def test_a_checkpoint_is_of_one_task_that_is_handed_on() -> None:
+    state, (w0, w1, _) = fresh(), WORKERS
+    held = grant(0, 8, 1, w0, REPLICAS[0])
+
+    def begun(hi: int, checkpoint: bytes, parent: bytes = held.raw, by: Identity = w0) -> Record:
+        body = Grant(SPEC.id, 0, hi, 2, w1.node_id, 1000, parent, checkpoint)
+        return sign_record(by, RecordKind.GRANT, body)
+
+    assert rejection(state, begun(2, bytes(32))) == "malformed"
+    assert rejection(state, begun(1, b"short")) == "malformed"
+    assert rejection(state, begun(1, bytes(32), b"", REPLICAS[0])) == "malformed"
+    assert state.merge(begun(1, bytes(32)))
+
+
 def test_only_the_holder_releases() -> None:
     held = grant(0, 8, 1, WORKERS[0], REPLICAS[0])
     stolen = sign_record(WORKERS[1], RecordKind.RELEASE, Release(SPEC.id, 0, 8, held.raw))

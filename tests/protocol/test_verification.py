@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as changed
 
 from hearthmesh.protocol.batches import Batch
 from hearthmesh.protocol.events import FollowJob, HeatReading, Received, SubmitJob, UnfollowJob
 from hearthmesh.protocol.messages import Accused
-from hearthmesh.protocol.records import BatchHeader, RecordKind, sign_record
+from hearthmesh.protocol.records import BatchHeader, Grant, RecordKind, sign_record
 from hearthmesh.protocol.verification.fraud import accusation_of
 from hearthmesh.protocol.verification.referee import Dispute, Exhibit
 from tests.protocol.cluster import SECOND, Cluster, SimNode, output_of
@@ -160,14 +161,19 @@ def test_the_section_of_a_convicted_replica_falls_to_the_next() -> None:
     assert right(client.results)
 
 
-def accusation(cluster: Cluster, accuser: SimNode, named: SimNode, other: SimNode, lie_of: SimNode) -> bytes:
-    """As a submitter would sign it, of a job of the accuser's."""
+def accusation(
+    cluster: Cluster, accuser: SimNode, named: SimNode, other: SimNode, lie_of: SimNode, begun_by: SimNode | None = None
+) -> bytes:
+    """As a submitter would sign it, of a job of the accuser's. begun_by: who handed the task on to the liar."""
     spec = cluster.signed_spec(accuser, 3, nonce=named.id[:16] + other.id[:16])
 
     def exhibit(worker: SimNode) -> Exhibit:
         outputs = tuple(output_of(i) if worker is not lie_of else b"lie" for i in range(3))
         batch = Batch(0, 1, (0,) * 3, outputs, (1,) * 3, (1,) * 3, {}, {})
         body = BatchHeader(spec.id, 0, 3, 1, batch.root(), 0, 3, 3, 0, 0, False, worker.mesh.ctx.certificate)
+        if begun_by is not None and worker is lie_of:
+            handed = Grant(spec.id, 1, 2, 2, worker.id, 1, b"a parent", bytes(32))
+            body = changed(body, grant=sign_record(begun_by.identity, RecordKind.GRANT, handed).raw)
         return Exhibit(sign_record(worker.identity, RecordKind.BATCH, body), batch, b"", b"")
 
     body = accusation_of(Dispute(1, exhibit(other), exhibit(named)), spec)
@@ -210,6 +216,21 @@ def test_what_proves_nothing_is_not_tried() -> None:
         "the two results do not differ, or are of one worker",
         "a result of somebody who is no worker here",
     ]
+
+
+def test_who_went_on_from_anothers_checkpoint_is_not_convicted_for_it() -> None:
+    cluster, workers, _ = village()
+    judge, accuser, honest, heir = workers[:4]
+    raw = accusation(cluster, accuser, named=heir, other=honest, lie_of=heir, begun_by=workers[4])
+    cluster.feed(judge, Received(accuser.id, Accused(raw)))
+    cluster.run(5 * SECOND)
+    assert not judge.mesh.ctx.convicted
+    assert [note["reason"] for note in judge.noted("fraud.unproven")] == [
+        "a result that goes on from another node's checkpoint"
+    ]
+    itself = accusation(cluster, accuser, named=heir, other=honest, lie_of=heir, begun_by=heir)
+    cluster.feed(judge, Received(accuser.id, Accused(itself)))
+    cluster.run_until(lambda: set(judge.mesh.ctx.convicted) == {heir.id})
 
 
 def test_one_accuser_can_make_a_node_run_few_tasks_at_a_time() -> None:

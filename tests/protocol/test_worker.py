@@ -5,10 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from hearthmesh.crypto.certificates import Role
 from hearthmesh.protocol.effects import CancelExecution, Effect, Execute, Penalise, Reason, Send
-from hearthmesh.protocol.events import Event, ExecutionFailed, Received, StorageFailed, TaskFinished, TimerFired
+from hearthmesh.protocol.events import (
+    Event,
+    ExecutionFailed,
+    HeatReading,
+    Received,
+    StorageFailed,
+    TaskFinished,
+    TimerFired,
+)
 from hearthmesh.protocol.messages import (
     Granted,
     HandOn,
@@ -367,3 +376,43 @@ def test_a_worker_steals_when_its_queue_is_low_and_not_before() -> None:
     hunger = steals(shop.say(shop.keepers[0], TableRows(0, False, (again.raw,), (), (), ())))
     assert [steal.appetite_us for steal in hunger] in ([], [shop.cluster.config.queue_target_us])
     assert shop.worker.mesh.thief.steals == 1
+
+
+# -- what the sink takes ------------------------------------------------------------------------------------
+
+
+def nearly_full(longest_s: float, slots: int = 1) -> HeatReading:
+    """A room that takes tasks of at most so many seconds, and wants some heat still."""
+    return replace(cold(slots), buffer_wh=50.0 * slots * longest_s / 3600, hold_w=0.0)
+
+
+def test_nothing_starts_that_cannot_end_before_the_sink_is_full() -> None:
+    shop = Shop(slots=0, estimate_us=10 * SECOND)
+    shop.tell(nearly_full(9))
+    assert runs(shop.give(shop.grant(0, 10))) == [] and shop.held == 10
+    assert runs(shop.tell(nearly_full(11))) == [(0, 1)]
+
+
+def test_what_no_longer_fits_goes_back_and_what_fits_stays() -> None:
+    shop = Shop(slots=0, estimate_us=10 * SECOND)
+    brief = shop.cluster.signed_spec(shop.client, 100, estimate_us=SECOND)
+    members = tuple(keeper.id for keeper in shop.keepers)
+    replicas = sign_record(shop.client.identity, RecordKind.REPLICA_SET, ReplicaSet(brief.id, 0, members))
+    shop.tell(nearly_full(60))
+    given = shop.grant(0, 10, job_id=brief.id)
+    shop.say(shop.keepers[0], Granted(0, (given.raw,), (brief.raw, replicas.raw)))
+    shop.give(shop.grant(0, 10))
+    effects = shop.tell(nearly_full(5))
+    released = {record.body.job_id for _, record in records_told(effects, RecordKind.RELEASE)}
+    assert released == {shop.spec.id}
+    assert {lease.body.job_id for lease in shop.worker.mesh.worker._leases} == {brief.id}
+
+
+def test_a_job_with_checkpoints_starts_where_it_could_not_end() -> None:
+    shop = Shop(slots=0)
+    spec = shop.cluster.signed_spec(shop.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND)
+    members = tuple(keeper.id for keeper in shop.keepers)
+    replicas = sign_record(shop.client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, members))
+    shop.tell(nearly_full(9))
+    given = shop.grant(0, 10, job_id=spec.id)
+    assert runs(shop.say(shop.keepers[0], Granted(0, (given.raw,), (spec.raw, replicas.raw)))) == [(0, 1)]

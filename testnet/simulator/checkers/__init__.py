@@ -60,6 +60,7 @@ _HOOKS = (
     "restored",
     "died",
     "executing",
+    "saved",
     "finished",
     "writing",
     "noted",
@@ -85,6 +86,7 @@ class Checkers:
     restored: Callable[..., None]
     died: Callable[..., None]
     executing: Callable[..., None]
+    saved: Callable[..., None]
     finished: Callable[..., None]
     writing: Callable[..., None]
     noted: Callable[..., None]

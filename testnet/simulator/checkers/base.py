@@ -49,6 +49,9 @@ class Checker:
     def executing(self, life: Life, run: Execute) -> None:
         pass
 
+    def saved(self, life: Life, run: Execute) -> None:
+        """It was stopped at a checkpoint; before the machine hears of it."""
+
     def finished(self, life: Life, run: Execute, event: TaskFinished) -> None:
         """Before the machine hears of it."""
 

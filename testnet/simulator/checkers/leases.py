@@ -59,6 +59,13 @@ class OneLease(Checker):
                 else:
                     self.fail(f"[{a}, {b}) under epoch {run.epoch} starts on {machine}, and did on {before}")
 
+    def saved(self, life: Any, run: Execute) -> None:
+        """What was stopped at a checkpoint may go on here, under the grant that it has."""
+        grant_id = life.mesh.worker._executions[run.execution_id].grant.id
+        self._by_grant[life.machine.index, life.machine.lives, grant_id].discard(run.first, run.first + 1)
+        if self.world.plan.calm:
+            self._by_epoch[run.job_id, run.copy, run.epoch].remove(run.first, run.first + 1)
+
 
 class NoDuplicates(Checker):
     """Without faults every task is run once, and every copy that its submitter asked for."""

@@ -70,7 +70,7 @@ class EnergyBalances(Checker):
             receipts_mj = sum(self._told.get(machine.index, {}).values())
             if receipts_mj * 1000 > executor.told_uj:
                 self.fail(f"{machine}: receipts of {receipts_mj} mJ, and its tasks cost {executor.told_uj // 1000} mJ")
-            if executor.told_uj + executor.lost_uj != executor.energy_uj:
+            if executor.told_uj + executor.lost_uj + executor.moved_uj != executor.energy_uj:
                 self.fail(f"{machine}: {executor.energy_uj} uJ spent, and other sums in the books")
 
 

@@ -39,6 +39,7 @@ def test_a_status_has_the_fields_that_scripts_rely_on() -> None:
         "eta_s": 10.0,
         "energy_j": 60.0,
         "useful_j": 30.0,
+        "cost": 0.0,
         "workers": [
             {
                 "name": "kitchen",
@@ -48,6 +49,7 @@ def test_a_status_has_the_fields_that_scripts_rely_on() -> None:
                 "cpu_s": 3.0,
                 "energy_j": 60.0,
                 "useful_j": 30.0,
+                "cost": 0.0,
                 "temperature_c": 17.25,
                 "status": "alive",
             }

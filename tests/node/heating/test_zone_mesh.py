@@ -8,6 +8,7 @@ from hearthmesh.node.heating.control.power import PowerTable
 from hearthmesh.node.heating.control.sensor import Sample
 from hearthmesh.node.heating.control.thermostat import Decision, Inputs, Thermostat
 from hearthmesh.node.heating.control.zone import Member
+from hearthmesh.node.heating.foretell import Foretold
 from hearthmesh.node.service import ZONE_LEAST_CHANGE, ZONE_PERIOD_S
 from tests.node.heating.control.lumped import Lumped
 from tests.protocol.cluster import SECOND, Cluster, SimNode, cold
@@ -56,7 +57,13 @@ class Hall:
             )
             decision = self.decisions[node.id] = thermostat.update(inputs)
             reading = heat_reading(
-                decision, TABLE, sink="room", temperature_c=self.room.temperature_c, limit_c=20.5, horizon_wh=10.0
+                decision,
+                TABLE,
+                sink="room",
+                temperature_c=self.room.temperature_c,
+                setpoint_c=20.0,
+                limit_c=20.5,
+                foretold=Foretold(10.0),
             )
             self.cluster.feed(node, reading)
         self.wanted_w.append(max(decision.request_w for decision in self.decisions.values()))

@@ -1,0 +1,85 @@
+"""`hearth why`: one sentence why a heater is idle, or why a task waits, by the node that decides it."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...crypto.identity import node_id_from_text
+from ..client import Client
+from ..config import load_client_config, load_node_config
+from ..control import ask
+from ..logs import configure_logs
+from ..storage.folder import StateFolder
+from .errors import SUCCESS, UserError
+from .output import connecting, print_json, printable, say
+from .session import client_path
+
+_TASK = re.compile(r"([0-9a-fA-F]{4,64}):([0-9]{1,12})")
+
+
+@dataclass(frozen=True, slots=True)
+class WhyTask:
+    """job: its id, or the beginning of it."""
+
+    job: str
+    index: int
+
+
+def task_of(text: str) -> WhyTask | None:
+    """JOB:NUMBER, or None: then it is a node."""
+    found = _TASK.fullmatch(text.strip())
+    return WhyTask(found[1].lower(), int(found[2])) if found else None
+
+
+async def why_here(what: str | None, config: Path, as_json: bool) -> int:
+    """Ask a node on this machine. Raises UserError, ControlError, ConfigError."""
+    question: dict[str, Any] = {"do": "why"}
+    if what is not None:
+        task = task_of(what)
+        if task is None:
+            raise UserError(f'"{what}" is no task: give JOB:NUMBER, or nothing, and the node of {config} answers')
+        question |= {"job": task.job, "index": task.index}
+    answer = await ask(StateFolder(load_node_config(config).node.state).control_socket, question)
+    _show({"about": what or answer["name"], "by": answer["name"], "why": answer["why"]}, as_json)
+    return SUCCESS
+
+
+async def why(what: str, client: Path | None, as_json: bool) -> int:
+    """Ask over the mesh, as a client. Raises UserError, ClientError, ConfigError."""
+    configure_logs("debug" if os.environ.get("HEARTH_DEBUG") else "error", json_lines=False)
+    config = load_client_config(client_path(client))
+    task = task_of(what)
+    async with AsyncExitStack() as stack:
+        with connecting(len(config.client.bootstrap), mdns=config.client.mdns):
+            mesh = await stack.enter_async_context(Client.connect(config))
+        if task is None:
+            node, name = _resolve(what, mesh.members())
+            answer = {"about": name, "by": name, "why": await mesh.why_idle(node)}
+        else:
+            job = await mesh.job(task.job)
+            by, text = await mesh.why_waits(job.job_id, task.index)
+            answer = {"about": f"{job.id}:{task.index}", "by": by, "why": text}
+    _show(answer, as_json)
+    return SUCCESS
+
+
+def _resolve(text: str, members: list[dict[str, Any]]) -> tuple[bytes, str]:
+    """A node by its name, its peer id or a part of that. Raises UserError."""
+    named = [member for member in members if text in (member["name"], member["peer_id"])]
+    found = named or [member for member in members if len(text) >= 6 and text in member["peer_id"]]
+    if len(found) != 1:
+        what = f"{len(found)} nodes are called so" if found else "no node of that name or peer id is known"
+        raise UserError(f'"{text}": {what}; hearth peers lists them, and a task is JOB:NUMBER')
+    return node_id_from_text(found[0]["peer_id"]), found[0]["name"] or found[0]["peer_id"]
+
+
+def _show(answer: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        say(printable(f"{answer['about']}: {answer['why']}"))

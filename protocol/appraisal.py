@@ -1,0 +1,88 @@
+"""From messages, digests and specs to the plain numbers that `stealing/` decides by."""
+
+from __future__ import annotations
+
+from .events import HeatReading
+from .messages import Steal
+from .records import HeatDigest, JobDigest, JobSpec
+from .stealing.appetite import FOREVER_US, Forecast, longest_task_us
+from .stealing.matching import Work
+from .stealing.urgency import Ask, discomfort_mkh, urgency_mkh
+
+# Where no model foretells anything, a lack of all its power counts like a kelvin for a quarter of an hour.
+LACKING_ALL_KH = 0.25
+
+
+def ask_of(thief: bytes, steal: Steal, waited_us: int = 0) -> Ask:
+    """waited_us: see `urgency_mkh`."""
+    return Ask(
+        thief,
+        urgency_mkh(steal.discomfort_mkh, waited_us),
+        steal.appetite_us,
+        steal.slots,
+        steal.longest_us,
+        steal.speed_permille,
+        steal.price_micro,
+        frozenset(steal.has),
+    )
+
+
+def ask_of_peer(digest: HeatDigest) -> Ask:
+    """As if the peer had asked for work."""
+    return Ask(
+        digest.node,
+        urgency_mkh(digest.discomfort_mkh, 0),
+        digest.appetite_us,
+        digest.free_slots,
+        digest.longest_us,
+        digest.speed_permille,
+        digest.price_micro,
+    )
+
+
+def work_of(
+    job_id: bytes, spec: JobSpec, task_us: int, *, free: int = 1, at_risk: bool = False, since_us: int = 0
+) -> Work:
+    """task_us: as it was measured, 0 if nothing is known."""
+    return Work(
+        job_id,
+        free,
+        task_us,
+        spec.checkpoint_us,
+        spec.priority,
+        at_risk,
+        spec.price_limit_micro,
+        spec.deadline_us,
+        since_us,
+    )
+
+
+def work_of_digest(digest: JobDigest) -> Work:
+    """What a replica says that it has of a job."""
+    return Work(
+        digest.job_id,
+        digest.free_tasks,
+        digest.task_us,
+        digest.checkpoint_us,
+        digest.priority,
+        digest.at_risk,
+        digest.price_limit_micro,
+    )
+
+
+def longest_here_us(reading: HeatReading) -> int:
+    """The longest task that this node's sink takes now."""
+    if reading.watts_per_slot <= 0:
+        return FOREVER_US
+    slots = max(1, reading.slots)
+    return longest_task_us(
+        Forecast(reading.horizon_wh, reading.buffer_wh, reading.hold_w, reading.watts_per_slot, slots)
+    )
+
+
+def discomfort_here_mkh(reading: HeatReading) -> int:
+    """Discomfort to come here, by the sink's model, else by how much power lacks."""
+    if not reading.useful:
+        return 0
+    lacking = max(0.0, min(1.0, reading.deficit_w / reading.capacity_w)) if reading.capacity_w > 0 else 0.0
+    return discomfort_mkh(reading.discomfort_kh or LACKING_ALL_KH * lacking, reading.sink)

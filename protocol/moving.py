@@ -1,0 +1,89 @@
+"""A sink is full, and a task runs that makes checkpoints: it is stopped after the next one, and goes on elsewhere.
+
+The layer between `holder` and `worker`. Nothing is stopped that would not go on sooner elsewhere, or for which nobody
+is there to take it; it ends here then, at a tenth of the duty.
+"""
+
+from __future__ import annotations
+
+from .appraisal import ask_of_peer
+from .effects import SaveExecution, UnpinBlobs
+from .events import ExecutionSaved
+from .holder import GRANT_BYTES_MAX, PEERS_LOOKED_AT_MAX, Execution, HeldLease, Holder, depth
+from .jobs import HAND_ON_DEPTH_MAX
+from .messages import HandOn, Records
+from .records import Grant, RecordKind, sign_record
+from .stealing.moving import Heir, heirs_for, worth_moving
+
+# Of its core, what a task gets in a sink that is full.
+FULL_DUTY = 0.1
+# Checkpoints that are kept for whoever went on with them.
+CHECKPOINTS_KEPT = 64
+
+
+class Mover(Holder):
+    """See the module."""
+
+    def move_running(self, now_us: int) -> None:
+        """The sink is full: have those saved that are better off elsewhere."""
+        for execution in self._executions.values():
+            if execution.execution_id in self._saving or not self._is_movable(execution):
+                continue
+            # It may have had the whole core so far; what makes checkpoints has as long to go as between two at least.
+            gone_us = now_us - execution.started_us
+            left_us = max(self._views[execution.job_id].spec.checkpoint_us, self.task_us(execution.job_id) - gone_us)
+            if self._heirs(execution.job_id, left_us, 0):
+                self._saving[execution.execution_id] = left_us
+                self._ctx.emit(SaveExecution(execution.execution_id))
+
+    def _is_movable(self, execution: Execution) -> bool:
+        view = self._views.get(execution.job_id)
+        if view is None or not view.spec.checkpoint_us or execution.count != 1:
+            return False
+        return execution.first < view.spec.tasks and depth(execution.grant) < HAND_ON_DEPTH_MAX
+
+    def _heirs(self, job_id: bytes, left_us: int, size_bytes: int) -> list[Heir]:
+        """With whom a task of the job would end sooner than here, although it waits for its turn; the coldest first."""
+        found: list[Heir] = []
+        for digest in self._heat.coldest(busy=True)[:PEERS_LOOKED_AT_MAX]:
+            member = self._member(digest.node)
+            if member is None or not member.can_run(self._views[job_id].spec):
+                continue
+            if self._members.is_alive(digest.node) and worth_moving(left_us, FULL_DUTY, size_bytes, digest.queue_us):
+                found.append(Heir(ask_of_peer(digest), digest.appetite_us))
+        return heirs_for(self._work(job_id), found, size_bytes)
+
+    def take_saved(self, event: ExecutionSaved, now_us: int) -> None:
+        """Hand the task on with its checkpoint; keep it, unstarted, if nobody can take it any more."""
+        left_us = self._saving.pop(event.execution_id, 0)
+        execution = self._executions.pop(event.execution_id, None)
+        if execution is None or execution.job_id not in self._views:
+            self._ctx.emit(UnpinBlobs(event.pin))
+            return
+        self._keep_checkpoint(event.pin)
+        heirs = self._heirs(execution.job_id, left_us, event.size_bytes) if event.digest else []
+        if not heirs or not self._bequeath_running(execution, heirs[0].ask.thief, event):
+            # Its folder is here: it goes on from there when the sink is colder, or elsewhere when an heir appears.
+            self._leases.append(HeldLease(execution.grant, execution.first, execution.first + 1, 0, event.digest))
+
+    def _bequeath_running(self, execution: Execution, heir: bytes, event: ExecutionSaved) -> bool:
+        view, first = self._views[execution.job_id], execution.first
+        lease_us, parent = self._ctx.config.lease_us, execution.grant.raw
+        body = Grant(view.job_id, first, first + 1, execution.epoch + 1, heir, lease_us, parent, event.digest)
+        record = sign_record(self._ctx.identity, RecordKind.GRANT, body)
+        if len(record.raw) > GRANT_BYTES_MAX:
+            return False
+        for node in view.replicas:
+            self._ctx.send(node, Records(view.job_id, (record.raw,)))
+        self._ctx.notify("worker.moved", heir=heir, job_id=view.job_id, task=first, size_bytes=event.size_bytes)
+        self._ctx.send(heir, HandOn((record.raw,), view.context()))
+        self.moved += 1
+        return True
+
+    def _keep_checkpoint(self, pin: bytes) -> None:
+        self._kept_checkpoints.pop(pin, None)
+        self._kept_checkpoints[pin] = None
+        while len(self._kept_checkpoints) > CHECKPOINTS_KEPT:
+            oldest = next(iter(self._kept_checkpoints))
+            del self._kept_checkpoints[oldest]
+            self._ctx.emit(UnpinBlobs(oldest))

@@ -1,0 +1,190 @@
+"""A real task moves: it is stopped at a checkpoint on one node, and goes on from there on another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+import wasmtime
+
+from hearthmesh.node.config import HeaterSettings
+from hearthmesh.node.execution.checkpoints import CheckpointError, pack_folder, state_of, unpack_folder
+from hearthmesh.node.execution.pool import WasmPool
+from hearthmesh.node.execution.wasm_child import ChildConfig
+from hearthmesh.node.heating.heater import NoHeater
+from hearthmesh.node.storage.blobs import BlobStore
+from hearthmesh.node.tasks import NodeBlobs, TaskRunner
+from hearthmesh.node.transport.blobs import BlobFetchError
+from hearthmesh.protocol.effects import Execute
+from hearthmesh.protocol.events import Event, ExecutionSaved, TaskFinished
+from hearthmesh.protocol.jobs import JobState
+from hearthmesh.protocol.records import JobSpec, RecordKind, ResourceLimits, sign_record
+from tests.protocol.arena import identity
+
+WAT = Path(__file__).parents[1] / "wasm" / "command.wat"
+# Appends a letter to its checkpoint and then never ends, until there are three.
+PATIENT = WAT.read_text().replace("(then unreachable)", "(then (loop $on (br $on)))")
+MODULE = bytes(wasmtime.wat2wasm(PATIENT))
+SPEC = JobSpec(
+    1,
+    bytes(32),
+    b"",
+    "job",
+    "wasm",
+    "command",
+    hashlib.sha256(MODULE).digest(),
+    len(MODULE),
+    "",
+    "_start",
+    (),
+    1,
+    inline_inputs=(b"c",),
+    checkpoint_us=1_000,
+    limits=ResourceLimits(memory_bytes=16 << 20),
+)
+STATE = JobState(sign_record(identity(9), RecordKind.SPEC, SPEC))
+
+
+class Others:
+    """Fetches from the stores of the nodes that are named."""
+
+    def __init__(self, nodes: dict[bytes, BlobStore], own: bytes) -> None:
+        self._nodes, self._own = nodes, own
+
+    async def fetch_blob(self, digest: bytes, sources: Sequence[bytes], limit_bytes: int) -> None:
+        for source in sources:
+            if source in self._nodes and source != self._own and self._nodes[source].pin(digest, b"t"):
+                self._nodes[self._own].put_bytes(await self._nodes[source].read_async(digest))
+                return
+        raise BlobFetchError("nobody has it")
+
+
+class Node:
+    """A task runner with a disk of its own; what it tells its machine comes out of `events`."""
+
+    def __init__(self, name: bytes, runner: TaskRunner, events: trio.MemoryReceiveChannel[Event], root: Path) -> None:
+        self.name, self.runner, self.events, self.root = name, runner, events, root
+
+    def checkpoint(self) -> bytes:
+        return b"".join(path.read_bytes() for path in sorted(self.root.rglob("ckpt/*/*/state")))
+
+
+@asynccontextmanager
+async def nodes(tmp_path: Path, *names: bytes) -> AsyncIterator[list[Node]]:
+    stores: dict[bytes, BlobStore] = {}
+    found: list[Node] = []
+    async with trio.open_nursery() as nursery:
+        pools: list[WasmPool] = []
+        for name in names:
+            root = tmp_path / name.decode()
+            stores[name] = BlobStore(root / "blobs", 1 << 28)
+            stores[name].put_bytes(MODULE)
+            send, receive = trio.open_memory_channel[Event](8)
+            pools.append(WasmPool(ChildConfig(tmp_path / "cache", memory_bytes=1 << 30), 1))
+            runner = TaskRunner(
+                nursery,
+                send.send_nowait,
+                lambda _job_id: STATE,
+                NodeBlobs(stores[name], Others(stores, name), 1 << 20),
+                {"wasm": pools[-1]},
+                NoHeater(HeaterSettings(cores=1), 0),
+                lambda: 0,
+                disk_full=lambda reason: pytest.fail(reason),
+                inline_output_bytes=1 << 14,
+                inline_batch_bytes=1 << 16,
+                checkpoints=root / "ckpt",
+            )
+            found.append(Node(name, runner, receive, root))
+        try:
+            yield found
+        finally:
+            for pool in pools:
+                await pool.aclose()
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_task_goes_on_from_node_to_node_and_ends_with_all_of_its_work(tmp_path: Path) -> None:
+    async with nodes(tmp_path, b"room", b"hall", b"attic") as (room, hall, attic):
+        run = Execute(1, STATE.job_id, 0, 1, 1)
+        for node, letters in ((room, b"a"), (hall, b"ab")):
+            node.runner.start(run)
+            node.runner.save(1)
+            with trio.fail_after(30):
+                saved = await node.events.receive()
+            assert isinstance(saved, ExecutionSaved) and saved.digest and node.checkpoint() == letters
+            run = Execute(1, STATE.job_id, 0, 1, run.epoch + 1, checkpoint=saved.digest, sources=(node.name,))
+        attic.runner.start(run)
+        with trio.fail_after(30):
+            ended = await attic.events.receive()
+    assert isinstance(ended, TaskFinished) and ended.exits == (0,)
+    assert msgspec.msgpack.decode(ended.outputs[0]) == [b"abc", {}]
+    assert attic.checkpoint() == b""
+
+
+async def test_a_checkpoint_that_nobody_has_any_more_costs_work_and_no_result(tmp_path: Path) -> None:
+    async with nodes(tmp_path, b"room") as (room,):
+        room.runner.start(Execute(1, STATE.job_id, 0, 1, 1, checkpoint=bytes(32), sources=(b"gone",)))
+        room.runner.save(1)
+        with trio.fail_after(30):
+            saved = await room.events.receive()
+    assert isinstance(saved, ExecutionSaved) and room.checkpoint() == b"a"
+
+
+# -- the blob -----------------------------------------------------------------------------------------------
+
+
+def test_a_folder_comes_out_as_it_went_in(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "deep" / "er").mkdir(parents=True)
+    (source / "deep" / "er" / "data").write_bytes(b"\0\1")
+    (source / "state").write_bytes(b"x" * 1000)
+    (source / "state.new~").write_bytes(b"half")
+    (source / "link").symlink_to("/etc/passwd")
+    packed = pack_folder(source, 1 << 20)
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "old").write_bytes(b"gone")
+    unpack_folder(packed, target, 1 << 20)
+    assert [str(path.relative_to(target)) for path in sorted(target.rglob("*")) if path.is_file()] == [
+        "deep/er/data",
+        "state",
+    ]
+    assert pack_folder(target, 1 << 20) == packed and len(state_of(target)) == 2
+
+
+def test_what_is_too_much_or_nothing_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(b"x" * 1000)
+    with pytest.raises(CheckpointError, match="more than 1000 bytes"):
+        pack_folder(tmp_path, 1000)
+    with pytest.raises(CheckpointError, match="there is none"):
+        pack_folder(tmp_path / "absent", 1000)
+    assert state_of(tmp_path / "absent") == ()
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [("../out", b"")],
+        [("/etc/passwd", b"")],
+        [("a/../../b", b"")],
+        [("", b"")],
+        [("a\0b", b"")],
+        [("a", b""), ("a", b"")],
+        [("a", b""), ("a/b", b"")],
+        [("/".join("abcdefghi"), b"")],
+        [("big", b"x" * 4096)],
+        [(f"n{n}", b"") for n in range(1001)],
+        "no list",
+        [("a", "text")],
+    ],
+)
+def test_a_hostile_checkpoint_writes_nothing_outside_and_is_refused(tmp_path: Path, files: object) -> None:
+    folder = tmp_path / "ckpt" / "0"
+    with pytest.raises(CheckpointError):
+        unpack_folder(msgspec.msgpack.encode(files), folder, 4096)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

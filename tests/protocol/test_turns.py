@@ -1,0 +1,170 @@
+"""Thieves that ask at the same time: one alone is answered at once, several by urgency; nobody is last for ever."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from hearthmesh.crypto.certificates import Role
+from hearthmesh.protocol.config import LOCAL
+from hearthmesh.protocol.effects import Effect, Send, SetTimer
+from hearthmesh.protocol.events import Received, SubmitJob, TimerFired
+from hearthmesh.protocol.messages import Granted, Refused, Steal, TableRows
+from hearthmesh.protocol.records import HeatDigest, RecordKind, sign_record
+from hearthmesh.protocol.turns import Turns
+from tests.protocol.arena import context
+from tests.protocol.cluster import MS, SECOND, Cluster, SimNode
+
+HUNGER = Steal(1, SECOND, 1, 400, 1 << 40, (), False)
+COLD, WARM, WARMER = (bytes([number]) * 32 for number in range(3))
+WINDOW_US = context(1, LOCAL).config.steal_window_us
+
+
+def little() -> int:
+    return 1
+
+
+def much() -> int:
+    return 100 * SECOND
+
+
+def frost(_thief: bytes) -> int:
+    """Somebody is very cold."""
+    return 5_000
+
+
+def turns() -> Turns:
+    return Turns(context(1, LOCAL))
+
+
+def test_who_asks_alone_never_waits() -> None:
+    alone = turns()
+    assert not any(alone.must_wait(WARM, HUNGER, little, frost, now_us) for now_us in range(0, 10 * WINDOW_US, MS))
+    late = turns()
+    assert not late.must_wait(WARM, HUNGER, little, frost, 0)
+    assert not late.must_wait(COLD, HUNGER, little, frost, WINDOW_US)
+
+
+@pytest.mark.parametrize(("offered", "waits"), [(lambda: 0, False), (little, True), (much, False)])
+def test_the_second_waits_only_where_there_is_too_little_for_both(offered, waits) -> None:  # type: ignore[no-untyped-def]
+    both = turns()
+    assert not both.must_wait(WARM, HUNGER, offered, frost, 0)
+    assert both.must_wait(COLD, HUNGER, offered, frost, 1) is waits
+
+
+def test_nobody_waits_for_one_who_is_hardly_colder() -> None:
+    for coldest_mkh, waits in ((0, False), (104, False), (125, False), (126, True)):
+        both = turns()
+        both.must_wait(WARM, HUNGER, little, frost, 0)
+        assert both.must_wait(COLD, replace_steal(100), little, lambda _, mkh=coldest_mkh: mkh, 1) is waits  # type: ignore[misc]
+
+
+def test_who_waited_is_served_by_urgency_and_once() -> None:
+    many = turns()
+    many.must_wait(b"first", HUNGER, little, frost, 0)
+    for thief, mkh in ((WARMER, 1), (COLD, 300), (WARM, 20)):
+        assert many.must_wait(thief, replace_steal(mkh), little, frost, 1)
+    assert [thief for thief, _ in many.due(WINDOW_US)] == [COLD, WARM, WARMER]
+    assert many.due(WINDOW_US) == []
+
+
+def test_whoever_is_passed_over_overtakes_colder_ones_in_the_end() -> None:
+    many = turns()
+    warm, cold = replace_steal(0), replace_steal(250)
+    many.served(COLD, 0)
+    many.refused(WARM, 1)
+    assert many.urgency(WARM, warm, 1) < many.urgency(COLD, cold, 1)
+    assert many.urgency(WARM, warm, 80 * SECOND) > many.urgency(COLD, cold, 80 * SECOND)
+    many.served(WARM, 80 * SECOND)
+    assert many.urgency(WARM, warm, 80 * SECOND) == 0
+
+
+def test_where_nobody_gets_anything_nobody_is_passed_over() -> None:
+    idle = turns()
+    idle.refused(WARM, 0)
+    assert idle.waited_us(WARM, 3600 * SECOND) == 0
+
+
+def test_who_waits_for_its_turn_is_bounded() -> None:
+    many = turns()
+    most = context(1, LOCAL).config.members_max
+    many.must_wait(b"first", HUNGER, little, frost, 0)
+    asked = [many.must_wait(number.to_bytes(32, "big"), HUNGER, little, frost, 1) for number in range(most + 10)]
+    assert asked == [True] * most + [False] * 10
+
+
+def replace_steal(mkh: int) -> Steal:
+    return Steal(1, SECOND, 1, 400, 1 << 40, (), False, discomfort_mkh=mkh)
+
+
+# -- at a replica -------------------------------------------------------------------------------------------
+
+
+class Counter:
+    """One keeper with a job of few tasks, and thieves that ask by hand."""
+
+    def __init__(self, tasks: int, thieves: int, **spec: object) -> None:
+        self.cluster = Cluster(config=replace(Cluster().config, replicas=1, durable_replicas=1))
+        self.keeper = self.cluster.add("keeper", Role.REPLICA)
+        self.thieves = [self.cluster.add(f"t{number}", Role.WORKER) for number in range(thieves)]
+        client = self.cluster.client()
+        self.cluster.run(3 * SECOND)
+        self.cluster.feed(client, SubmitJob(self.cluster.spec(tasks, **spec)))  # type: ignore[arg-type]
+        self.cluster.run_until(lambda: bool(self.keeper.mesh.replica.jobs))
+
+    def ask(self, thief: SimNode, **about: int) -> list[Effect]:
+        steal = Steal(7, SECOND, 1, 400, 1 << 40, (), False, **about)  # type: ignore[arg-type]
+        return self.keeper.mesh.handle(Received(thief.id, steal), self.cluster.now_us)
+
+    def hear(self, thief: SimNode, discomfort_mkh: int) -> None:
+        """What it says of its sink."""
+        digest = HeatDigest(thief.id, 1, 1, 400, 500, 1, 0, "room", 15_000, discomfort_mkh=discomfort_mkh)
+        raw = sign_record(thief.identity, RecordKind.HEAT, digest).raw
+        self.keeper.mesh.handle(Received(thief.id, TableRows(0, False, (raw,), (), (), ())), self.cluster.now_us)
+
+    def end_window(self) -> list[Effect]:
+        return self.keeper.mesh.handle(TimerFired(("window", b"")), self.cluster.now_us + WINDOW_US)
+
+
+def answers(effects: list[Effect]) -> list[tuple[bytes, str]]:
+    replies = [each for each in effects if isinstance(each, Send) and isinstance(each.message, Granted | Refused)]
+    return [(each.peer, type(each.message).__name__) for each in replies]
+
+
+def test_the_coldest_of_those_who_asked_together_gets_the_last_tasks() -> None:
+    counter = Counter(2, 3, estimate_us=600 * MS)
+    first, warm, cold = counter.thieves
+    counter.hear(cold, discomfort_mkh=200)
+    assert answers(counter.ask(first)) == [(first.id, "Granted")]
+    waiting = counter.ask(warm, discomfort_mkh=10)
+    assert answers(waiting) == [] and [e.key[0] for e in waiting if isinstance(e, SetTimer)] == ["window"]
+    assert answers(counter.ask(cold, discomfort_mkh=200)) == []
+    assert answers(counter.end_window()) == [(cold.id, "Granted"), (warm.id, "Refused")]
+
+
+def test_a_room_that_would_overheat_is_told_that_the_tasks_are_too_long() -> None:
+    counter = Counter(4, 2, estimate_us=600 * SECOND)
+    room, boiler = counter.thieves
+    (refused,) = [each.message for each in counter.ask(room, longest_us=60 * SECOND) if isinstance(each, Send)]
+    assert isinstance(refused, Refused) and refused.reason.endswith("too long for the sink")
+    assert answers(counter.ask(boiler)) == [(boiler.id, "Granted")]
+
+
+def test_tasks_with_checkpoints_go_to_rooms_too() -> None:
+    counter = Counter(4, 1, estimate_us=600 * SECOND, checkpoint_us=30 * SECOND)
+    assert answers(counter.ask(counter.thieves[0], longest_us=60 * SECOND)) == [(counter.thieves[0].id, "Granted")]
+
+
+def test_capacity_that_nobody_wants_the_heat_of_is_for_urgent_jobs_that_pay() -> None:
+    for priority, limit, answer in ((5, 50, "Refused"), (8, 50, "Granted"), (8, 30, "Refused")):
+        counter = Counter(4, 1, priority=priority, price_limit_micro=limit)
+        assert answers(counter.ask(counter.thieves[0], price_micro=40)) == [(counter.thieves[0].id, answer)]
+
+
+def test_a_job_that_would_miss_its_deadline_pays_too() -> None:
+    counter = Counter(4, 1, price_limit_micro=50, deadline_us=Cluster().now_us + 1_800_000_000_000_000 + 60 * SECOND)
+    thief = counter.thieves[0]
+    assert answers(counter.ask(thief, price_micro=40)) == [(thief.id, "Refused")]
+    counter.cluster.run(40 * SECOND)
+    assert answers(counter.ask(thief, price_micro=40)) == [(thief.id, "Granted")]
