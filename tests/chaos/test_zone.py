@@ -29,7 +29,7 @@ definition = "mesh.toml"
 name = "{name}"
 listen = ["/ip4/127.0.0.1/tcp/{port}"]
 bootstrap = {bootstrap}
-preset = "local"
+preset = "lan"
 zone = "hall"
 [heater]
 kind = "machine"
@@ -116,6 +116,7 @@ async def test_zone_splits_its_demand_and_outlives_one_of_two(hall: Callable[[st
     while (await first.sample()).granted_w < 99.0:
         await trio.sleep(0.1)
     second = hall("second", [f"/ip4/127.0.0.1/tcp/{first.port}/p2p/{told['peer_id']}"])
+    await second.status()
     met_s: float | None = None
     fair_s: float | None = None
     wanted: list[Sample] = []
