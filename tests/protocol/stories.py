@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace as changed
+
 from hearthmesh.crypto.certificates import Certificate, Role
 from hearthmesh.crypto.revocations import revoke
 from hearthmesh.protocol.config import LOCAL
@@ -178,6 +180,27 @@ def two_choices() -> str:
     thief = cast.nodes["thief"].mesh.thief
     assert sorted(thief.stolen_from) == sorted(node.id for node in cast.keepers)
     assert max(thief.stolen_from.values()) <= 2 * min(thief.stolen_from.values()), "nobody is robbed of much more"
+    return text
+
+
+@story
+def too_long() -> str:
+    """Long tasks, a room that is nearly full, and a boiler: the room leaves them alone, the boiler takes them."""
+    cast = play(3, "room", "boiler", warm=("room", "boiler"), ignore=("Stored",), task_ms=500)
+    stage, room, boiler = cast.stage, cast.nodes["room"], cast.nodes["boiler"]
+    cast.submit(estimate_us=500 * MS)
+    cast.follow()
+    stage.begin()
+    stage.say("the room wants a little heat: of one slot of 50 W it would be full after 0.3 s")
+    stage.feed(room, changed(cold(), buffer_wh=50.0 * 0.3 / 3600, discomfort_kh=0.01))
+    stage.run(20 * MS)
+    assert "none of the work known in reach is for it: 1 x too long for the sink" in (
+        room.mesh.explainer.why_node(stage.now_us)
+    )
+    stage.say("the boiler wants heat, and is never full of it")
+    stage.feed(boiler, cold())
+    text = cast.finish()
+    assert cast.executed == boiler.executed == [0, 1, 2]
     return text
 
 
