@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test lint bench digests determinism docs soak soak-50 sim-day sim-10k sim-100k chaos fuzz clean lock
+.PHONY: demo test lint bench digests determinism docs soak soak-50 sim-day sim-10k sim-100k chaos fuzz python-runtime clean lock
 
 demo: $(STAMP)
 	@"$(BIN)/hearth" demo
@@ -70,6 +70,12 @@ fuzz: $(STAMP)
 		|| echo "atheris cannot be installed here: inputs are changed blindly"
 	@"$(BIN)/python" -m tests.fuzz --minutes $(MINUTES)
 	@FUZZ_EXAMPLES=5 "$(BIN)/python" -m pytest -q tests/fuzz/test_machines.py
+
+# Python tasks on the real component: built once, about 20 s of processor, and compiled once, about as long.
+python-runtime: $(STAMP)
+	@"$(BIN)/uv" pip install -q --python "$(BIN)/python" "componentize-py>=0.25,<0.26"
+	@"$(BIN)/python" -c "from hearthmesh.node.python.runtime import python_component; print(python_component())"
+	@"$(BIN)/python" -m pytest -q tests/node/python
 
 docs: $(STAMP)
 	@"$(BIN)/python" -m tests.protocol.pages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,8 @@ from .settings.schema import Conflict, Key
 from .toml import Document, read_toml
 
 MB = 1024 * 1024
+DEFAULT_ENTRY = "hearth_task"
+SOURCE_BYTES_MAX = 1 * MB
 TASKS_MAX = 10_000_000
 # The spec with its arguments travels to every replica and worker.
 ARGUMENT_BYTES_MAX = 128 * 1024
@@ -99,7 +102,11 @@ class JobFile:
     name: Annotated[str, Key("Name for people.", length=128, check=check_printable, absent="the file's name")] = ""
     runtime: Annotated[
         str,
-        Key("`native`: a command that nodes' owners allow, in a sandbox.", choices=("wasm", "native")),
+        Key(
+            "`native`: a command that nodes' owners allow, in a sandbox. `python`: a function of a Python file, "
+            "run by a Python that is WebAssembly (docs/python.md).",
+            choices=("wasm", "native", "python"),
+        ),
     ] = "wasm"
     abi: Annotated[
         str,
@@ -108,8 +115,12 @@ class JobFile:
             choices=("function", "command"),
         ),
     ] = "command"
-    program: Annotated[str, Key("WebAssembly module, relative to the file; or the name of the native command.")]
-    entry: Annotated[str, Key("Exported function of the `function` ABI.", length=64)] = "hearth_task"
+    program: Annotated[
+        str, Key("WebAssembly module, relative to the file; or Python file; or the name of the native command.")
+    ]
+    entry: Annotated[str, Key("Exported function of the `function` ABI; the function of a Python file.", length=64)] = (
+        DEFAULT_ENTRY
+    )
     arguments: Annotated[
         tuple[str, ...],
         Key("Arguments, 128 KiB in all. In native jobs `{index}`, `{count}` stand for the task."),
@@ -170,7 +181,7 @@ class JobFile:
         Key(
             "How results are cross-checked: `none`, `spot(0.05)`, `quorum(2)` to `quorum(8)`, `adaptive`.",
             check=check_verification,
-            absent="`adaptive` for `wasm` or with a `comparator`, else `none`",
+            absent="`adaptive` for `wasm`, `python` or with a `comparator`, else `none`",
         ),
     ] = ""
     comparator: Annotated[
@@ -193,8 +204,12 @@ class JobFile:
     def __post_init__(self) -> None:
         if self.runtime == "native" and self.abi != "command":
             raise Conflict("abi", f'"{self.abi}" is not possible for runtime "native"', 'use "command"')
-        if self.checkpoint_s and self.abi != "command":
+        if self.checkpoint_s and (self.abi != "command" or self.runtime == "python"):
             raise Conflict("checkpoint_s", f'not possible with abi "{self.abi}"', "only a command has a /ckpt")
+        if self.runtime == "python" and self.entry == DEFAULT_ENTRY:
+            raise Conflict("entry", 'is missing for runtime "python"', "name the function that is called for each task")
+        if self.runtime == "python" and self.files:
+            raise Conflict("files", "a Python task has no files", "pass what it needs as inputs")
         if self.inputs_from is not None and self.inputs_lines is not None:
             raise Conflict("inputs_lines", "given together with inputs_from", "keep one of the two")
         if self.tasks is None and self.inputs_from is None and self.inputs_lines is None:
@@ -206,6 +221,11 @@ class JobFile:
     def module(self) -> Path | None:
         """The WebAssembly module's file; None for a native job."""
         return self.folder / self.program if self.runtime == "wasm" else None
+
+    @property
+    def python_file(self) -> Path | None:
+        """The file of a Python job; None for another."""
+        return self.folder / self.program if self.runtime == "python" else None
 
     @property
     def has_inputs(self) -> bool:
@@ -246,7 +266,25 @@ def load_job_file(path: Path) -> JobFile:
     return replace(job, name=job.name or path.stem[:128], tasks=job.tasks if count is None else count)
 
 
+def _check_python(document: Document, job: JobFile, file: Path) -> None:
+    try:
+        with file.open("rb") as opened:
+            source = opened.read(SOURCE_BYTES_MAX + 1)
+        if len(source) > SOURCE_BYTES_MAX:
+            raise ValueError(f"longer than {SOURCE_BYTES_MAX} bytes")
+        tree = ast.parse(source.decode())
+    except OSError as error:
+        raise document.error(("program",), f"{job.program} cannot be read: {error.strerror}") from error
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise document.error(("program",), f"{job.program} is no Python: {error}") from error
+    if not any(isinstance(part, ast.FunctionDef) and part.name == job.entry for part in tree.body):
+        raise document.error(("entry",), f"{job.program} has no function {job.entry}")
+
+
 def _check_program(document: Document, job: JobFile) -> None:
+    if job.python_file is not None:
+        _check_python(document, job, job.python_file)
+        return
     module = job.module
     if module is None:
         try:

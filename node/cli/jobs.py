@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,9 @@ async def submit(file: Path, again: bool, follow: bool, folder: Path | None, cli
     state = StateFolder(config.client.state)
     state.create()
     await check_program(file, job_file, state.cache)
+    # Before the session: a Python job builds its component the first time, which takes longer than a peer waits.
+    request = await trio.to_thread.run_sync(partial(JobRequest.from_file, job_file, now_us=wall_us(), again=again))
     async with _connected(config, ledger) as session:
-        request = JobRequest.from_file(job_file, now_us=wall_us(), again=again)
         try:
             job = await session.mesh.submit(request)
         except JobFailed as error:

@@ -70,7 +70,12 @@ class JobRequest:
 
     @classmethod
     def from_file(cls, job: JobFile, *, now_us: int, again: bool = False) -> JobRequest:
-        """From a checked job file. now_us: unix microseconds, for deadlines.  again: as a new job."""
+        """From a checked job file. now_us: unix microseconds, for deadlines.  again: as a new job.
+
+        For a Python job the component is built the first time: call it from a thread. Raises ClientError then.
+        """
+        if job.python_file is not None:
+            return cls._of_python(job, job.python_file, now_us, again)
         assert job.module is not None or job.runtime == "native"
         return cls(
             program=job.module if job.module is not None else job.program,
@@ -90,6 +95,30 @@ class JobRequest:
             comparator=job.comparator,
             checkpoint_us=int(job.checkpoint_s * 1_000_000),
             price_limit_micro=round(job.price_limit * 1_000_000),
+            nonce=os.urandom(16) if again else job.nonce.encode(),
+        )
+
+    @classmethod
+    def _of_python(cls, job: JobFile, file: Path, now_us: int, again: bool) -> JobRequest:
+        from ..python.guest.hearth_values import pack
+        from .python_job import python_source_request
+
+        try:
+            source = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ClientError(f"{file}: cannot be read: {error}") from error
+        return python_source_request(
+            source,
+            job.entry,
+            inputs=map(pack, job.read_inputs()) if job.has_inputs else None,
+            tasks=job.tasks,
+            name=job.name,
+            limits=job.limits.resources(),
+            priority=job.priority,
+            estimate_us=int(job.estimate_ms * 1000),
+            deadline_us=job.deadline_us(now_us),
+            verification=job.verification,
+            comparator=job.comparator,
             nonce=os.urandom(16) if again else job.nonce.encode(),
         )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import structlog
 import trio
@@ -39,9 +39,12 @@ from ..transport.links import LinkConfig, Links
 from .errors import ClientError, JobFailed, single_error
 from .job import Batches, Job, Listener, Notes, Results, SignedPart, open_notes
 from .memory import ClientMemory
+from .python_job import python_request, unpack_result
 from .request import JobRequest, build_spec
 from .result import Result
 from .volatile import VolatileStore
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 15.0
 # Replicas are learned with the first exchange of tables; a small mesh may have fewer than wanted.
@@ -171,7 +174,7 @@ class Client:
         Submitting the same again returns the same job. Raises JobFailed, ClientError.
         """
         if isinstance(request, JobFile):
-            request = JobRequest.from_file(request, now_us=wall_us())
+            request = await trio.to_thread.run_sync(partial(JobRequest.from_file, request, now_us=wall_us()))
         pin = _submission_pin()
         try:
             return await self._submit_spec(await self._build(request, pin))
@@ -221,14 +224,27 @@ class Client:
                 return job_id
         raise AssertionError("the notes of a session that lives do not end")
 
-    async def map(self, program: bytes | Path | str, inputs: Sequence[bytes], **options: Any) -> list[bytes]:
+    @overload
+    async def map(self, program: bytes | Path | str, inputs: Sequence[bytes], **options: Any) -> list[bytes]: ...
+
+    @overload
+    async def map(self, program: Callable[[Any], T], inputs: Iterable[Any], **options: Any) -> list[T]: ...
+
+    async def map(self, program: Any, inputs: Any, **options: Any) -> list[Any]:
         """Outputs of one task an input, in order. options: further fields of `JobRequest`.
 
-        Raises JobFailed for the first task that failed.
+        program: a module, and its inputs are bytes; or a pure Python function of one argument (docs/python.md).
+        Raises JobFailed for the first task that failed, ClientError.
         """
+        if not isinstance(program, bytes | Path | str) and callable(program):
+            request = await trio.to_thread.run_sync(partial(python_request, program, inputs, **options))
+            return [unpack_result(output) for output in await self._map(request)]
+        return await self._map(JobRequest(program=program, inputs=inputs, **options))
+
+    async def _map(self, request: JobRequest) -> list[bytes]:
         pin = _submission_pin()
         try:
-            spec = await self._build(JobRequest(program=program, inputs=inputs, **options), pin)
+            spec = await self._build(request, pin)
             job, listener = await self._submit_and_follow(spec)
             outputs: list[bytes] = [b""] * spec.tasks
             async for result in Results(job, Batches(self, job, (), (), listener)):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import trio
 
@@ -103,11 +103,18 @@ class SyncClient:
     def submit(self, request: JobRequest | JobFile) -> SyncJob:
         return SyncJob(self, self.call(self._require().submit, request))
 
-    def map(self, program: bytes | Path | str, inputs: Sequence[bytes], **options: Any) -> list[bytes]:
-        """Outputs of one task an input, in order."""
+    @overload
+    def map(self, program: bytes | Path | str, inputs: Sequence[bytes], **options: Any) -> list[bytes]: ...
 
-        async def run() -> list[bytes]:
-            return await self._require().map(program, inputs, **options)
+    @overload
+    def map(self, program: Callable[[Any], T], inputs: Iterable[Any], **options: Any) -> list[T]: ...
+
+    def map(self, program: Any, inputs: Any, **options: Any) -> list[Any]:
+        """Outputs of one task an input, in order: of a module, or of a pure Python function (docs/python.md)."""
+
+        async def run() -> list[Any]:
+            found: list[Any] = await self._require().map(program, inputs, **options)
+            return found
 
         return self.call(run)
 

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 
 from .outcome import ExecutionError, ExecutionFault, Exit
-from .wasm_engine import NO_FUEL_LIMIT, Program, ProgramLoader, Stop
+from .wasm_engine import NO_FUEL_LIMIT, ComponentProgram, Program, ProgramLoader, Stop
 from .wasm_pace import Pacer
 from .wasm_wasi import Host
 from .wasm_wire import MAX_BATCH_OUTPUT_BYTES, MAX_BATCH_STDERR_BYTES, Done, Run, pack_column
@@ -79,7 +79,7 @@ class Columns:
 class Batch:
     """One run: its inputs opened and its program at hand. Use as a context manager."""
 
-    def __init__(self, machinery: Machinery, program: Program, run: Run) -> None:
+    def __init__(self, machinery: Machinery, program: Program | ComponentProgram, run: Run) -> None:
         self.machinery = machinery
         self.program = program
         self.run = run

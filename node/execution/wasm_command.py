@@ -9,7 +9,7 @@ import msgspec
 from .outcome import ExecutionError, ExecutionFault, Exit
 from .wasm_abi import START
 from .wasm_batch import Batch
-from .wasm_engine import Guest, Stop
+from .wasm_engine import Guest, Program, Stop
 from .wasm_files import CheckpointFolder, FileTree
 from .wasm_wasi import TaskWorld
 from .wasm_wire import split, unpack_column
@@ -51,6 +51,7 @@ def _run_one(batch: Batch, index: int, standard_input: bytes) -> tuple[int, byte
             stderr_bytes=run.stderr_bytes,
         )
         machinery.host.world = world
+        assert isinstance(batch.program, Program)
         stop = guest.start(batch.program, batch.fuel_budget) or _call_start(guest)
         if stop is not None:
             stop = batch.why(stop)

@@ -24,6 +24,7 @@ MAX_STACK_BYTES = 1 << 20
 MAX_TABLE_ELEMENTS = 1_000_000
 MAX_LOADED_PROGRAMS = 16
 NO_FUEL_LIMIT = 1 << 60
+COMPONENT_HEAD = b"\0asm\x0d\0\1\0"
 RESERVATION_BYTES = 4 << 30
 
 _SETTINGS = (
@@ -40,7 +41,7 @@ _SETTINGS = (
     ("wasm_gc", False),
     ("wasm_function_references", False),
     ("wasm_custom_page_sizes", False),
-    ("wasm_component_model", False),
+    ("wasm_component_model", True),
     ("parallel_compilation", False),
     ("cranelift_opt_level", "speed"),
 )
@@ -71,6 +72,16 @@ class Program:
         self.prepared: wasmtime.InstancePre | None = None
 
 
+class ComponentProgram:
+    """A compiled component of the Python world. It imports nothing."""
+
+    def __init__(self, digest: bytes, component: Any, linker: Any, compile_us: int) -> None:
+        self.digest = digest
+        self.component = component
+        self.linker = linker
+        self.compile_us = compile_us
+
+
 class ProgramLoader:
     """Compiles, caches and keeps the last few programs. Nothing here is bounded in time: the parent is."""
 
@@ -81,23 +92,55 @@ class ProgramLoader:
         self.engine = wasmtime.Engine(config)
         self._cache = cache
         self._link = link
-        self._loaded: OrderedDict[bytes, Program] = OrderedDict()
+        self._loaded: OrderedDict[bytes, Program | ComponentProgram] = OrderedDict()
         self._key_suffix = repr((version("wasmtime"), platform.machine(), _SETTINGS)).encode()
 
-    def load(self, path: Path, digest: bytes) -> Program:
+    def load(self, path: Path, digest: bytes) -> Program | ComponentProgram:
         """The program in the file at `path`, whose sha256 must be `digest`.
 
         Raises ExecutionError: UNAVAILABLE (no such file, or other bytes), INVALID_MODULE, MISSING_IMPORT, TOO_BIG.
         """
         program = self._loaded.get(digest)
         if program is None:
-            program = self._build(_read_module(path, digest), digest)
-            program.prepared = self._link(self.engine, program)
+            module_bytes = _read_module(path, digest)
+            if module_bytes.startswith(COMPONENT_HEAD):
+                program = self._build_component(module_bytes, digest)
+            else:
+                program = self._build(module_bytes, digest)
+                program.prepared = self._link(self.engine, program)
             self._loaded[digest] = program
             if len(self._loaded) > MAX_LOADED_PROGRAMS:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(digest)
         return program
+
+    def _build_component(self, component_bytes: bytes, digest: bytes) -> ComponentProgram:
+        """Its exports are looked at when it is called; its size and the parent bound the compiler.
+
+        Raises ExecutionError.
+        """
+        from wasmtime import component as components  # most workers never need it
+
+        if len(component_bytes) > MAX_MODULE_BYTES:
+            raise ExecutionError(ExecutionFault.TOO_BIG, f"a component has at most {MAX_MODULE_BYTES} bytes")
+        key = hashlib.sha256(b"component" + digest + self._key_suffix).hexdigest()
+        started_ns = time.monotonic_ns()
+        compiled = self._cache.load(key)
+        try:
+            if compiled is not None:
+                built = components.Component.deserialize(self.engine, compiled)
+            else:
+                built = components.Component(self.engine, component_bytes)
+                self._cache.store(key, bytes(built.serialize()))
+        except wasmtime.WasmtimeError as error:
+            raise ExecutionError(ExecutionFault.INVALID_MODULE, _one_line(error)) from error
+        wanted = sorted(built.type.imports(self.engine))
+        if wanted:
+            raise ExecutionError(
+                ExecutionFault.MISSING_IMPORT, f"the component wants {wanted[0]}, which is not offered"
+            )
+        compile_us = (time.monotonic_ns() - started_ns) // 1_000
+        return ComponentProgram(digest, built, components.Linker(self.engine), compile_us)
 
     def _build(self, module_bytes: bytes, digest: bytes) -> Program:
         shape = read_shape(module_bytes)

@@ -11,7 +11,7 @@ from itertools import accumulate
 from .outcome import ExecutionError, ExecutionFault, Exit
 from .wasm_abi import ALLOC, INIT, INITIALIZE
 from .wasm_batch import Batch
-from .wasm_engine import Guest, OutsideMemory, Stop
+from .wasm_engine import Guest, OutsideMemory, Program, Stop
 from .wasm_files import FileTree
 from .wasm_wasi import INIT_INDEX, TaskWorld
 from .wasm_wire import unpack_column
@@ -170,6 +170,7 @@ class _FunctionBatch:
         guest = Guest(batch.machinery.loader.engine, run.memory_bytes, self._pacer.attach)
         self._guest, self._tasks_in_guest = guest, 0
         self._world = None
+        assert isinstance(batch.program, Program)
         if batch.program.shape.imports:
             tree = FileTree(batch.files, 0, None)
             self._world = TaskWorld(guest, run.seed, INIT_INDEX, tree, stderr_bytes=run.stderr_bytes)

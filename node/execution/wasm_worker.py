@@ -24,8 +24,9 @@ from .wasm_abi import misfit
 from .wasm_batch import Batch, Machinery
 from .wasm_cache import CompiledCache
 from .wasm_command import run_commands
+from .wasm_component import run_component
 from .wasm_control import ControlPage
-from .wasm_engine import Program, ProgramLoader
+from .wasm_engine import ComponentProgram, Program, ProgramLoader
 from .wasm_function import run_functions
 from .wasm_pace import Pacer
 from .wasm_wasi import Host, host_signatures
@@ -84,14 +85,21 @@ class Worker:
 
     def _run(self, run: Run) -> Done:
         program = self._machinery.loader.load(Path(run.program), run.digest)
-        wrong = misfit(program.shape.exports, run.abi, run.entry)
+        if isinstance(program, ComponentProgram):
+            wrong = None if run.abi == "function" else "a component has the function ABI only"
+        else:
+            wrong = misfit(program.shape.exports, run.abi, run.entry)
         if wrong is not None:
             raise ExecutionError(ExecutionFault.WRONG_SIGNATURE, wrong)
         with Batch(self._machinery, program, run) as batch:
             self._page.report_loaded(run.batch)
             self._machinery.pacer.begin_batch(run.batch, run.wall_us)
             try:
-                if self._machinery.pacer.stop is None:
+                if self._machinery.pacer.stop is not None:
+                    pass
+                elif isinstance(program, ComponentProgram):
+                    run_component(batch, program)
+                else:
                     (run_functions if run.abi == "function" else run_commands)(batch)
             finally:
                 self._machinery.pacer.end_batch()
@@ -99,6 +107,8 @@ class Worker:
 
     def _check(self, check: Check) -> Checked:
         program = self._machinery.loader.load(Path(check.program), check.digest)
+        if isinstance(program, ComponentProgram):
+            return Checked(check.batch, (), {}, 0, program.compile_us)
         shape = program.shape
         imports = tuple((wanted.module, wanted.name) for wanted in shape.imports)
         return Checked(check.batch, imports, shape.exports, shape.memory_bytes, program.compile_us)

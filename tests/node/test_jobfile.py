@@ -108,7 +108,10 @@ def test_native_job_names_a_command_instead_of_a_file(folder: Path) -> None:
         (PROGRAM, "job.toml: tasks: is missing; give the number of tasks, or inputs_from or inputs_lines"),
         (PROGRAM + "tasks = 0", "job.toml:2: tasks: expected an integer from 1 to 10_000_000, got 0"),
         (PROGRAM + f"tasks = {TASKS_MAX + 1}", "job.toml:2: tasks: expected an integer from 1 to 10_000_000, got 100"),
-        (PROGRAM + 'runtime = "docker"', 'job.toml:2: runtime: expected one of "wasm", "native", got "docker"'),
+        (
+            PROGRAM + 'runtime = "docker"',
+            'job.toml:2: runtime: expected one of "wasm", "native", "python", got "docker"',
+        ),
         (
             'program = "x"\nruntime = "native"\nabi = "function"\ntasks = 1',
             'job.toml:3: abi: "function" is not possible for runtime "native"; use "command"',
@@ -240,3 +243,20 @@ def test_examples_of_the_page_load(folder: Path, text: str) -> None:
     (folder / "scenes").mkdir()
     (folder / "scenes" / "a.pov").touch()
     assert load(folder, text).tasks in (1, 2, 2400)
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "words"),
+    [
+        ("def f(x: return", "entry = 'f'", "is no Python: "),
+        ("def g(x): return x", "entry = 'f'", "has no function f"),
+        ("def f(x): return x", "", 'is missing for runtime "python"'),
+        ("class f: pass", "entry = 'f'", "has no function f"),
+        ("x = 1 # \0", "entry = 'f'", "is no Python"),
+    ],
+)
+def test_a_python_file_that_cannot_run_is_refused(tmp_path: Path, source: str, more: str, words: str) -> None:
+    (tmp_path / "f.py").write_text(source)
+    (tmp_path / "job.toml").write_text(f"runtime = 'python'\nprogram = 'f.py'\ntasks = 1\n{more}\n")
+    with pytest.raises(ConfigError, match=words):
+        load_job_file(tmp_path / "job.toml")

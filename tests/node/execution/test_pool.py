@@ -416,7 +416,7 @@ def test_the_parent_does_not_load_wasmtime_and_the_worker_loads_no_trio() -> Non
 
 
 async def test_a_worker_that_does_not_read_is_given_up(make_pool: Any, wasm: Any) -> None:
-    pool = make_pool(max_children=1, compile_timeout_s=0.5)
+    pool = make_pool(max_children=1, compile_timeout_s=3.0)
     await pool.run(wasm.request("echo", [b"a"]))
     (pid,) = pool.pids()
     os.kill(pid, signal.SIGSTOP)

@@ -56,7 +56,8 @@ async def test_a_report_says_what_the_module_offers_and_wants(pool: WasmPool, wa
     [
         pytest.param(b"MZ not wasm", ExecutionFault.INVALID_MODULE, "does not start like", id="other file"),
         pytest.param(b"", ExecutionFault.INVALID_MODULE, "does not start like", id="empty file"),
-        pytest.param(b"\0asm\x0d\0\1\0", ExecutionFault.INVALID_MODULE, "component", id="component"),
+        pytest.param(b"\0asm\x0d\0\1\0", ExecutionFault.WRONG_SIGNATURE, "component", id="component without exports"),
+        pytest.param(b"\0asm\x0d\0\1\0\xff", ExecutionFault.INVALID_MODULE, "", id="component that is cut off"),
         pytest.param(HEAD + b"\x0a\x04\1\2\0\x0b", ExecutionFault.INVALID_MODULE, "", id="code without a function"),
         pytest.param(WHOLE[:-3], ExecutionFault.INVALID_MODULE, "", id="cut off"),
         pytest.param(

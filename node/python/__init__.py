@@ -1,0 +1,1 @@
+"""Python functions as jobs: their source and typed values, run by a CPython that is itself WebAssembly."""

@@ -1,0 +1,1 @@
+"""What is built into the component; only values and modules are imported elsewhere."""

@@ -1,0 +1,133 @@
+"""The source text of a function, with all that it needs and nothing of the process that it comes from."""
+
+from __future__ import annotations
+
+import builtins
+import dis
+import inspect
+import textwrap
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .guest.hearth_modules import MODULES
+from .guest.hearth_values import ValueRefused, pack
+
+# Where the names of a text are looked for; in the component, whose Python is 3.14, annotations wait by themselves.
+_FUTURE = "from __future__ import annotations\n"
+FUNCTIONS_MAX = 256
+_LOADS = ("LOAD_GLOBAL", "LOAD_NAME")
+
+
+class SourceRefused(ValueError):
+    """A function that cannot be shipped as text; one line that says why and what to do."""
+
+
+def source_of(function: Callable[..., Any]) -> tuple[str, str]:
+    """(source, name) of a plain function and of the functions, modules and constants of its module that it names.
+
+    The text is the same whenever the function is. Raises SourceRefused.
+    """
+    needs = _Needs()
+    needs.add(function)
+    lines = [*sorted(needs.imports), *(needs.constants[name] for name in sorted(needs.constants))]
+    return "".join([*lines, *(f"\n{text}" for text in needs.functions.values())]), function.__name__
+
+
+class _Needs:
+    def __init__(self) -> None:
+        self.functions: dict[str, str] = {}
+        self.imports: dict[str, None] = {}
+        self.constants: dict[str, str] = {}
+
+    def add(self, function: Callable[..., Any]) -> None:
+        name, text = _text_of(function)
+        if name in self.functions:
+            return
+        if len(self.functions) >= FUNCTIONS_MAX:
+            raise SourceRefused(f"{name} needs more than {FUNCTIONS_MAX} functions")
+        self.functions[name] = text
+        names = function.__globals__
+        for wanted in _global_names(compile(_FUTURE + text, "job.py", "exec")):
+            if wanted in names and wanted not in self.functions:
+                self._need(name, wanted, names[wanted])
+            elif wanted not in self.functions and not hasattr(builtins, wanted) and wanted != name:
+                raise SourceRefused(f"{name} uses {wanted}, which is nowhere in its module")
+
+    def _need(self, user: str, name: str, value: object) -> None:
+        if isinstance(value, types.ModuleType):
+            self._import(user, value.__name__, f"import {value.__name__} as {name}\n")
+        elif isinstance(value, types.FunctionType) and value.__module__ not in MODULES:
+            if value.__name__ != name:
+                raise SourceRefused(f"{user} calls {value.__name__} by another name, {name}; use its own")
+            self.add(value)
+        elif getattr(value, "__module__", None) in MODULES and hasattr(value, "__qualname__"):
+            module, own = value.__module__, value.__qualname__
+            self._import(user, module, f"from {module} import {own} as {name}\n")
+        else:
+            try:
+                pack(value)
+            except ValueRefused as error:
+                raise SourceRefused(f"{user} uses {name} of its module, but {error}; pass it as an argument") from error
+            self.constants[name] = f"{name} = {_literal(value)}\n"
+
+    def _import(self, user: str, module: str, line: str) -> None:
+        if module not in MODULES:
+            raise SourceRefused(f"{user} uses the module {module}; Python tasks have: {', '.join(MODULES)}")
+        self.imports[line] = None
+
+
+def _text_of(function: Callable[..., Any]) -> tuple[str, str]:
+    """Raises SourceRefused."""
+    if not isinstance(function, types.FunctionType):
+        raise SourceRefused(f"{function!r} is no plain function; write a def that calls it")
+    name = function.__name__
+    if name == "<lambda>":
+        raise SourceRefused("a lambda cannot be shipped; write it as a def with a name")
+    if function.__closure__:
+        inner = ", ".join(function.__code__.co_freevars)
+        raise SourceRefused(f"{name} is a closure over {inner}; make that an argument, or a constant of the module")
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise SourceRefused(f"{name} is async or a generator; return a value, for example a list")
+    try:
+        text = textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError) as error:
+        raise SourceRefused(f"the source of {name} cannot be found; put it into a file") from error
+    if not text.startswith("def "):
+        raise SourceRefused(f"{name} is decorated; ship the plain function")
+    return name, text
+
+
+def _global_names(code: types.CodeType) -> Iterator[str]:
+    """What it looks up in its module, in order, once each."""
+    found: dict[str, None] = {}
+    pending = [code]
+    while pending:
+        current = pending.pop(0)
+        stored = set(current.co_names) & {"annotations"} | {
+            str(step.argval) for step in dis.get_instructions(current) if step.opname == "STORE_NAME"
+        }
+        for step in dis.get_instructions(current):
+            if step.opname in _LOADS and str(step.argval) not in stored:
+                found[str(step.argval)] = None
+        pending += [constant for constant in current.co_consts if isinstance(constant, types.CodeType)]
+    return iter(found)
+
+
+def _literal(value: object) -> str:
+    """Source that evaluates to it. Raises SourceRefused."""
+    if _has_odd_float(value):
+        raise SourceRefused(f"{value!r} has no literal; write float('inf') or float('nan') within the function")
+    return repr(value)
+
+
+def _has_odd_float(value: object) -> bool:
+    if isinstance(value, float):
+        return value != value or value in (float("inf"), float("-inf"))
+    if isinstance(value, complex):
+        return _has_odd_float(value.real) or _has_odd_float(value.imag)
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_odd_float, value))
+    if isinstance(value, dict):
+        return any(_has_odd_float(item) for pair in value.items() for item in pair)
+    return False
