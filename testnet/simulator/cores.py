@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
@@ -17,8 +17,14 @@ def cores() -> int:
 
 def over_all_cores(play: Callable[[int], T], count: int) -> Sequence[T]:
     """[play(0), play(1), ...]; `play` and its answers have to be such that they can be sent to another process."""
-    workers = min(cores(), count)
+    return list(each_over_all_cores(play, range(count)))
+
+
+def each_over_all_cores(play: Callable[[int], T], numbers: Sequence[int]) -> Iterator[T]:
+    """As `over_all_cores`, of these numbers, in their order, each as soon as it and those before it are there."""
+    workers = min(cores(), len(numbers))
     if workers < 2:
-        return [play(number) for number in range(count)]
+        yield from map(play, numbers)
+        return
     with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(play, range(count)))
+        yield from pool.map(play, numbers)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from .cores import over_all_cores
+from .cores import each_over_all_cores, over_all_cores
+from .detection_log import DetectionLog
 from .numbers import (
     DETECTION_NODES,
     Detection,
@@ -25,20 +28,33 @@ CHURN_MINUTES = 60.0
 MEETINGS = ((400, 0.9), (400, 0.5), (400, 0.1), (1600, 0.975), (1600, 0.9))
 
 
-def numbers_of(detection_hours: float, churn_hours: float, seed: int) -> dict[str, Any]:
-    """detection_hours: of nodes.  churn_hours: of a mesh.  As JSON."""
-    runs = max(1, round(detection_hours * 60 / DETECTION_MINUTES / DETECTION_NODES))
-    minutes = detection_hours * 60 / runs / DETECTION_NODES
-    detections = over_all_cores(partial(_detection, seed, minutes), runs)
+def numbers_of(detection_hours: float, churn_hours: float, seed: int, log: Path | None = None) -> dict[str, Any]:
+    """detection_hours: of nodes.  churn_hours: of a mesh.  log: what it holds of detection counts, and is not played
+    again; what is played goes there. As JSON. Raises OSError.
+    """
     runs = max(1, round(churn_hours * 60 / CHURN_MINUTES))
     repeats = over_all_cores(partial(_repeats, seed, churn_hours * 60 / runs), runs)
     meetings = over_all_cores(partial(_meeting, seed), len(MEETINGS))
     return {
         "seed": seed,
-        "detection": detection_numbers(detections),
+        "detection": detection_numbers(detections_of(detection_hours, seed, log)),
         "churn": repeat_numbers(repeats),
         "meeting": [each.as_json() for each in meetings],
     }
+
+
+def detections_of(hours: float, seed: int, path: Path | None) -> Sequence[Detection]:
+    """hours: of nodes.  path: of the log, as in `numbers_of`. Raises OSError."""
+    runs = max(1, round(hours * 60 / DETECTION_MINUTES / DETECTION_NODES))
+    minutes = round(hours * 60 / runs / DETECTION_NODES, 6)
+    log = DetectionLog(path, minutes) if path is not None else None
+    known = log.played() if log is not None else {}
+    missing = [number for number in range(runs) if seed + number not in known]
+    for number, found in zip(missing, each_over_all_cores(partial(_detection, seed, minutes), missing), strict=True):
+        known[seed + number] = found
+        if log is not None:
+            log.append(seed + number, found)
+    return [known[seed + number] for number in range(runs)]
 
 
 def _detection(seed: int, minutes: float, number: int) -> Detection:

@@ -1,5 +1,9 @@
 """What the mesh is held to, on a small scale; `hearth sim numbers` measures it on a larger one."""
 
+from pathlib import Path
+
+from hearthmesh.testnet.simulator.detection_log import DetectionLog
+from hearthmesh.testnet.simulator.measure import detections_of
 from hearthmesh.testnet.simulator.numbers import Detection, detect, detection_numbers, meet
 
 
@@ -23,3 +27,20 @@ def test_a_false_alarm_is_reckoned_by_the_month() -> None:
     quiet, loud = Detection([5], 0, 2190 * hours, 1), Detection([], 4, 0, 1)
     assert detection_numbers([quiet])["alarms_a_node_month_below"] == 1.0
     assert detection_numbers([quiet, loud])["alarms_a_node_month_below"] == 3.33
+
+
+def test_a_measurement_that_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "detection.log"
+    log = DetectionLog(path, 15.0)
+    hours = 3_600_000_000
+    log.append(1, Detection([7, 9], 1, 5 * hours, 11))
+    DetectionLog(path, 5.0).append(2, Detection([], 5, hours, 1))
+    with path.open("ab") as file:
+        file.write(b'{"seed":2,"minutes":15.0,"detec')
+    log = DetectionLog(path, 15.0)
+    log.append(3, Detection([8], 0, 5 * hours, 12))
+    assert log.played() == {1: Detection([7, 9], 1, 5 * hours, 11), 3: Detection([8], 0, 5 * hours, 12)}
+    log.append(2, Detection([6], 0, 5 * hours, 13))
+    # All that is asked for is there, so nothing is played.
+    found = detection_numbers(detections_of(15.0, 1, path))
+    assert (found["samples"], found["false_alarms"], found["node_hours"], found["events"]) == (4, 1, 15.0, 36)
