@@ -10,13 +10,11 @@ import typer
 from ..node.cli.errors import UserError
 from ..node.cli.options import Json
 from ..node.cli.output import print_json, print_table, say
-from ..node.cli.running import run_async
+from ..node.cli.running import run_async, until_signalled
 from .chaos import commands as chaos_commands
 from .heat.real_command import heat
 
 if TYPE_CHECKING:
-    from trio_typing import TaskStatus
-
     from .network import Testnet
 
 HELP = """Many nodes on this machine, as real processes in one folder. Each command has --json.
@@ -78,24 +76,12 @@ def _check_resumable(net: Testnet, n: int | None, rooms: Path | None) -> None:
 
 
 async def _up(net: Testnet, detach: bool, as_json: bool) -> int:
-    import signal
 
     import trio
 
     from .view import show_progress, watch_rooms
 
-    ended_by = 0
-    async with trio.open_nursery() as nursery:
-
-        async def obey(*, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-            nonlocal ended_by
-            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-                task_status.started()
-                async for number in signals:
-                    ended_by = number
-                    nursery.cancel_scope.cancel()
-
-        await nursery.start(obey)
+    async with until_signalled() as ended:
         with show_progress() as progress:
             await net.start(with_parent=not detach, progress=progress)
         _print_up(net, detach, as_json)
@@ -105,11 +91,8 @@ async def _up(net: Testnet, detach: bool, as_json: bool) -> int:
             finally:
                 with trio.CancelScope(shield=True):
                     await net.down()
-        nursery.cancel_scope.cancel()
-    if not ended_by:
-        return 0
     # Ctrl-C is how one ends it once it is up; before that it is an interruption.
-    return 128 + ended_by
+    return ended.exit_code
 
 
 def _print_up(net: Testnet, detach: bool, as_json: bool) -> None:

@@ -11,11 +11,9 @@ import typer
 from ..node.cli.errors import JOB_FAILED
 from ..node.cli.options import Json
 from ..node.cli.output import console, note, print_json, say
-from ..node.cli.running import run_async
+from ..node.cli.running import run_async, until_signalled
 
 if TYPE_CHECKING:
-    from trio_typing import TaskStatus
-
     from .demo_view import View
 
 DEFAULT_FOLDER = Path(".demo")
@@ -46,25 +44,11 @@ def demo(
 
 async def _demo(nodes: int, folder: Path, keep: bool, plain: bool, as_json: bool) -> int:
     """Exit code: 0, 1 if it did not verify, 128 and more if a signal ended it."""
-    import signal
-
-    import trio
 
     from .demo_run import Demo
 
-    ended_by = 0
     verified = False
-    async with trio.open_nursery() as nursery:
-
-        async def obey(*, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-            nonlocal ended_by
-            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-                task_status.started()
-                async for number in signals:
-                    ended_by = number
-                    nursery.cancel_scope.cancel()
-
-        await nursery.start(obey)
+    async with until_signalled() as ended:
         run = Demo(folder, nodes, _view(plain, as_json))
         failed = True
         try:
@@ -75,13 +59,12 @@ async def _demo(nodes: int, folder: Path, keep: bool, plain: bool, as_json: bool
             else:
                 say("\n" + outcome.text())
         finally:
-            if keep or (failed and not ended_by):
+            if keep or (failed and not ended.signal):
                 run.release()
                 note(f"logs, states and results are in {folder.absolute()}")
             else:
                 run.remove_all()
-        nursery.cancel_scope.cancel()
-    return 128 + ended_by if ended_by else 0 if verified else JOB_FAILED
+    return ended.exit_code or (0 if verified else JOB_FAILED)
 
 
 def _view(plain: bool, as_json: bool) -> View:

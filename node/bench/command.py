@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ..cli.errors import UserError
 from ..cli.options import Json
 from ..cli.output import note, print_json
-from ..cli.running import run_async
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus
+from ..cli.running import run_async, until_signalled
 
 DEFAULT_FOLDER = Path(".bench")
 
@@ -91,22 +88,6 @@ def _names(only: list[str] | None) -> list[str]:
 
 async def _until_signalled(measure: Callable[[], Awaitable[None]]) -> int:
     """0, or 128 and the number of the signal that ended it; then everything that was started is gone as well."""
-    import signal
-
-    import trio
-
-    ended_by = 0
-    async with trio.open_nursery() as nursery:
-
-        async def obey(*, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-            nonlocal ended_by
-            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-                task_status.started()
-                async for number in signals:
-                    ended_by = number
-                    nursery.cancel_scope.cancel()
-
-        await nursery.start(obey)
+    async with until_signalled() as ended:
         await measure()
-        nursery.cancel_scope.cancel()
-    return 128 + ended_by if ended_by else 0
+    return ended.exit_code

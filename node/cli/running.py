@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -23,6 +25,37 @@ def run_async(function: Callable[[], Awaitable[T]]) -> T:
     import trio
 
     return trio.run(function, restrict_keyboard_interrupt_to_checkpoints=True)
+
+
+@dataclass(slots=True)
+class Interruption:
+    """signal: the number of the one that ended a block; 0 if none did."""
+
+    signal: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.signal if self.signal else 0
+
+
+@asynccontextmanager
+async def until_signalled() -> AsyncIterator[Interruption]:
+    """A block that SIGINT, SIGTERM and SIGHUP cancel, so that what it started ends with it."""
+    import trio
+
+    ended = Interruption()
+    async with trio.open_nursery() as nursery:
+
+        async def obey(*, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+                task_status.started()
+                async for number in signals:
+                    ended.signal = number
+                    nursery.cancel_scope.cancel()
+
+        await nursery.start(obey)
+        yield ended
+        nursery.cancel_scope.cancel()
 
 
 def run_client(function: Callable[[], Awaitable[T]]) -> T:

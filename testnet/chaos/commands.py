@@ -10,11 +10,9 @@ import typer
 from ...node.cli.errors import JOB_FAILED, UserError
 from ...node.cli.options import Json
 from ...node.cli.output import note, print_json, print_table, say
-from ...node.cli.running import run_async
+from ...node.cli.running import run_async, until_signalled
 
 if TYPE_CHECKING:
-    from trio_typing import TaskStatus
-
     from .disturbances import Disturbance
     from .report import Summary
     from .run import Outcome
@@ -124,7 +122,6 @@ async def _chaos(
     as_json: bool,
 ) -> tuple[Summary, int]:
     """The runs, until a signal; and its number, or 0. insist: what cannot be done here is an error, not left out."""
-    import signal
     from dataclasses import replace
 
     import trio
@@ -133,18 +130,7 @@ async def _chaos(
     from .run import run_one
 
     summary = Summary(seed)
-    ended_by = 0
-    async with trio.open_nursery() as nursery:
-
-        async def obey(*, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-            nonlocal ended_by
-            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-                task_status.started()
-                async for number in signals:
-                    ended_by = number
-                    nursery.cancel_scope.cancel()
-
-        await nursery.start(obey)
+    async with until_signalled() as ended:
         with _place(folder, keep) as place:
             for number in range(repeat):
                 for disturbance in chosen:
@@ -164,8 +150,7 @@ async def _chaos(
                         from .run import remove
 
                         await trio.to_thread.run_sync(remove, run_folder)
-        nursery.cancel_scope.cancel()
-    return summary, ended_by
+    return summary, ended.signal
 
 
 def _place(folder: Path | None, keep: bool) -> Any:
