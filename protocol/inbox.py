@@ -133,7 +133,7 @@ class Inbox:
                 roles.submitter.on_rejected(peer, message, now_us)
                 roles.replica.on_rejected(peer, message, now_us)
             case FoundJobs():
-                roles.submitter.on_found(peer, message)
+                roles.submitter.on_found(peer, message, now_us)
                 roles.worker.on_found(message, now_us)
             case JobStatus():
                 roles.submitter.on_status(peer, message, now_us)

@@ -200,17 +200,17 @@ class Submitter(Submission):
             self._ctx.send(node, FindJob(self._ctx.next_request(), job_id))
         self._ctx.notify("jobs.asked", count=len(nodes))
 
-    def on_found(self, peer: bytes, message: FoundJobs) -> None:
+    def on_found(self, peer: bytes, message: FoundJobs, now_us: int) -> None:
         for raw in message.context:
             try:
                 record = open_record(raw)
             except RecordError:
                 self._ctx.penalise(peer, Reason.BAD_SIGNATURE)
                 return
-            self._learn(record)
+            self._learn(record, now_us)
         self._ctx.notify("jobs.found", peer=peer, count=len(message.context))
 
-    def _learn(self, record: Record) -> None:
+    def _learn(self, record: Record, now_us: int) -> None:
         if record.kind is RecordKind.SPEC:
             if record.id not in self.jobs and record.author == self._ctx.node_id:
                 self.jobs[record.id] = OwnJob(JobState(record), durable=True)
@@ -218,11 +218,16 @@ class Submitter(Submission):
         if record.kind is not RecordKind.REPLICA_SET:
             return
         own = self.jobs.get(record.body.job_id)
-        if own is not None:
-            try:
-                own.state.merge(record)
-            except RejectedRecord:
-                return
+        if own is None:
+            return
+        try:
+            news = own.state.merge(record)
+        except RejectedRecord:
+            return
+        if news and own.referee is not None and own.referee.unproven:
+            for exhibit in list(own.referee.unproven.values()):
+                own.referee.hear_copy(exhibit, now_us, self._ctx.wall_us(now_us) // 1_000_000)
+            self._follow_referee(own, now_us)
 
     def on_status(self, peer: bytes, message: JobStatus, now_us: int) -> None:
         own = self.jobs.get(message.job_id)
@@ -234,12 +239,15 @@ class Submitter(Submission):
         self._notify_status(own, message, peer)
 
     def _notify_status(self, own: OwnJob, status: JobStatus, replica: bytes | None) -> None:
-        """Nobody but this client accepts, so what it has signed for counts, whether the replica has heard it or not."""
-        accepted = own.state.accepted_tasks.total
-        if accepted > status.accepted:
+        """Nobody but this client accepts, so what it has signed for counts, whether the replica has heard it or not.
+
+        heard: of how many acceptances the replica has.
+        """
+        accepted, heard = own.state.accepted_tasks.total, status.accepted
+        if accepted > heard:
             state = "accepted" if own.state.fully_accepted else status.state
             status = replace(status, accepted=accepted, state=state)
-        self._ctx.notify("job.status", job_id=own.state.job_id, status=status, replica=replica)
+        self._ctx.notify("job.status", job_id=own.state.job_id, status=status, replica=replica, heard=heard)
 
     # -- results, acceptance -------------------------------------------------------------------------------
 
@@ -266,6 +274,9 @@ class Submitter(Submission):
         if body.copy:
             if own.referee is not None:
                 own.referee.hear_copy(exhibit, now_us, self._ctx.wall_us(now_us) // 1_000_000)
+                if header.id in own.referee.unproven:
+                    # A replica was replaced since: who sends it can show the path to the newest set.
+                    self._ctx.send(peer, FindJob(self._ctx.next_request(), own.state.job_id))
                 self._follow_referee(own, now_us)
             return True
         parts = self._canonical_parts(own, header)

@@ -97,7 +97,7 @@ class Job:
     async def confirm(self, signed: Iterable[SignedPart], timeout_s: float = CONFIRM_TIMEOUT_S) -> bool:
         """Sign once more for what was kept in earlier sessions, as `batches` does; nothing is fetched.
 
-        Returns whether a replica counts as much as accepted; False if not within the timeout. Raises ClientError.
+        Returns whether a replica has heard of as many acceptances; False if not within the timeout. Raises ClientError.
         """
         parts = tuple(signed)
         wanted = sum(hi - lo for lo, hi, _ in parts)
@@ -106,7 +106,7 @@ class Job:
             with trio.move_on_after(timeout_s):
                 while True:
                     note = await follower.next_note()
-                    if note.name == "job.status" and note.fields["status"].accepted >= wanted:
+                    if note.name == "job.status" and note.fields["heard"] >= wanted:
                         return True
         finally:
             follower.close()

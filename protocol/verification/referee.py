@@ -25,6 +25,8 @@ from .verdict import Verdict, Vote, decide
 # Tasks under examination at a time; what comes beyond passes only as far as there is room.
 CASES_MAX = 1_000_000
 AVOID_MAX = 16
+# Copies that wait to hear that who gave them was a replica by then.
+UNPROVEN_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class Referee:
     nothing counts) and `learned` for its owner to take.
 
     panel: the nodes that could run a copy now.  caught: those that were found wrong in this job, or lying before.
+    unproven: copies given by who is in no replica set that this node has heard of.
     """
 
     state: JobState
@@ -112,6 +115,7 @@ class Referee:
     learned: dict[tuple[bytes, str], Standing] = field(default_factory=dict)
     caught: dict[bytes, None] = field(default_factory=dict)
     held: dict[bytes, Held] = field(default_factory=dict)
+    unproven: dict[bytes, Exhibit] = field(default_factory=dict)
     cases: dict[int, Case] = field(default_factory=dict)
     _copies: dict[bytes, Exhibit] = field(default_factory=dict)
     _trials: dict[bytes, int] = field(default_factory=dict)
@@ -131,8 +135,12 @@ class Referee:
         self._finish(now_us, now_s)
 
     def hear_copy(self, exhibit: Exhibit, now_us: int, now_s: int) -> None:
-        """A later copy's results: votes in the cases of its tasks, or of cases that will be."""
-        if not self._was_granted(exhibit.header):
+        """A later copy's results: votes in the cases of its tasks, or of cases that will be.
+
+        One that is left in `unproven` is to be heard again when another replica set is known.
+        """
+        self.unproven.pop(exhibit.header.id, None)
+        if not self._was_granted(exhibit):
             return
         copy, lo = exhibit.header.body.copy, exhibit.batch.first
         hi = lo + len(exhibit.batch)
@@ -149,14 +157,19 @@ class Referee:
         self._ask(range(lo, hi), now_us)
         self._finish(now_us, now_s)
 
-    def _was_granted(self, header: Record) -> bool:
+    def _was_granted(self, exhibit: Exhibit) -> bool:
         """A copy counts only with the grant of a replica: else an accomplice could vote unasked."""
+        header = exhibit.header
         try:
             grant = open_record(header.body.grant)
             if grant.kind is not RecordKind.GRANT or grant.body.parent:
                 return False
             self.state.check_grant(grant)
-        except (RecordError, RejectedRecord):
+        except RejectedRecord as error:
+            if not error.fault and len(self.unproven) < UNPROVEN_MAX:
+                self.unproven[header.id] = exhibit
+            return False
+        except RecordError:
             return False
         first, last = header.body.first, header.body.first + header.body.count
         lo, hi = numbers_of(first, last, header.body.copy, self.state.spec.tasks)

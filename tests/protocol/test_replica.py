@@ -12,9 +12,10 @@ from hearthmesh.protocol.granter import parts
 from hearthmesh.protocol.granting import Ledger
 from hearthmesh.protocol.jobs import BatchInfo, JobState
 from hearthmesh.protocol.messages import Delivery, Records, Rejected, Renew, Revocations, Steal
-from hearthmesh.protocol.records import UINT_MAX, RecordKind, sign_record
+from hearthmesh.protocol.records import UINT_MAX, Acceptance, AcceptedBatch, RecordKind, sign_record
 from hearthmesh.protocol.subscriptions import job_status
 from tests.protocol.cluster import MS, SECOND, Cluster, SimNode, cold
+from tests.protocol.machines import JOB, REPLICA_SET, SPEC, SUBMITTER, C, D, batch_header
 
 
 def submitted(cluster: Cluster, client: SimNode, tasks: int, **changes: int) -> bytes:
@@ -89,6 +90,25 @@ def test_status_fits_its_message_whatever_workers_claimed() -> None:
         state._count(displaced, share)
     status = job_status(state, Ledger(state, SECOND), 0)
     assert decode_message(encode_message(status)) == status
+
+
+def test_a_replica_may_count_tasks_as_accepted_before_it_has_their_results() -> None:
+    """After a partition: acceptances come from the client at once, what is behind them by comparison, later."""
+    state = JobState(SPEC)
+    state.merge(REPLICA_SET)
+    batch = batch_header(0, 4, by=C)
+    state.merge(sign_record(SUBMITTER, RecordKind.ACCEPTANCE, Acceptance(JOB, (AcceptedBatch(batch.id, 0, 4),))))
+    early = job_status(state, Ledger(state, SECOND), 0)
+    assert (early.accepted, early.done, early.workers) == (4, 0, ())
+    # Another's result of the same tasks is kept, and counts no longer once the accepted one is here.
+    state.merge(batch_header(0, 4, by=D))
+    assert [
+        (share.node, share.done) for share in job_status(state, Ledger(state, SECOND), 0).workers if share.done
+    ] == [(D.node_id, 4)]
+    state.merge(batch)
+    late = job_status(state, Ledger(state, SECOND), 0)
+    assert [(share.node, share.done) for share in late.workers if share.done] == [(C.node_id, 4)]
+    assert (late.accepted, late.done, late.duplicates) == (4, 4, 4)
 
 
 def test_a_member_that_refuses_a_job_controls_none_of_it() -> None:

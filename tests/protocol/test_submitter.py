@@ -1,6 +1,7 @@
 """A client's side of a job: what it took is accepted, whatever it does next."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -21,6 +22,15 @@ def submitted(cluster: Cluster, client: SimNode, tasks: int) -> bytes:
     return job_id
 
 
+def village(workers: int, **changes: Any) -> tuple[Cluster, SimNode]:
+    """Workers and a client that know each other."""
+    cluster = Cluster(**changes)
+    cluster.workers(workers)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    return cluster, client
+
+
 def accepted_by(cluster: Cluster, job_id: bytes) -> set[int]:
     return {
         node.mesh.replica.jobs[job_id].state.accepted_tasks.total
@@ -30,10 +40,7 @@ def accepted_by(cluster: Cluster, job_id: bytes) -> set[int]:
 
 
 def test_what_was_taken_is_accepted_when_the_client_leaves_early() -> None:
-    cluster = Cluster()
-    cluster.workers(4)
-    client = cluster.client()
-    cluster.run(2 * SECOND)
+    cluster, client = village(4)
     job_id = submitted(cluster, client, 100)
     cluster.feed(client, FollowJob(job_id, (), True))
     cluster.run_until(lambda: len(client.results) >= 20)
@@ -46,10 +53,7 @@ def test_what_was_taken_is_accepted_when_the_client_leaves_early() -> None:
 
 
 def test_submitting_again_is_answered_at_once() -> None:
-    cluster = Cluster()
-    cluster.workers(3)
-    client = cluster.client()
-    cluster.run(2 * SECOND)
+    cluster, client = village(3)
     job_id = submitted(cluster, client, 5)
     cluster.feed(client, SubmitJob(cluster.spec(5)))
     assert [note["job_id"] for note in client.noted("job.submitted")] == [job_id, job_id]
@@ -66,10 +70,7 @@ def test_only_the_peers_that_are_named_are_asked_for_a_job() -> None:
 
 
 def test_asking_for_progress_does_not_end_the_results() -> None:
-    cluster = Cluster()
-    cluster.workers(3)
-    client = cluster.client()
-    cluster.run(2 * SECOND)
+    cluster, client = village(3)
     job_id = submitted(cluster, client, 60)
     cluster.feed(client, FollowJob(job_id, (), True))
     cluster.run_until(lambda: bool(client.noted("job.status")))
@@ -82,10 +83,7 @@ def test_asking_for_progress_does_not_end_the_results() -> None:
 
 
 def test_who_grants_the_first_tasks_is_told_of_the_job_first() -> None:
-    cluster = Cluster()
-    cluster.workers(3)
-    client = cluster.client()
-    cluster.run(2 * SECOND)
+    cluster, client = village(3)
     cluster.log.clear()
     job_id = submitted(cluster, client, 1)
     granter = client.mesh.submitter.jobs[job_id].state.replicas[0]
@@ -94,10 +92,9 @@ def test_who_grants_the_first_tasks_is_told_of_the_job_first() -> None:
 
 
 def test_the_window_is_opened_for_several_batches_at_a_time_and_at_the_end() -> None:
-    cluster = Cluster(task_us=1 * MS, config=replace(LOCAL, batch_tasks_max=1, batch_floor_us=1, result_window=8))
-    cluster.workers(3)
-    client = cluster.client()
-    cluster.run(2 * SECOND)
+    cluster, client = village(
+        3, task_us=1 * MS, config=replace(LOCAL, batch_tasks_max=1, batch_floor_us=1, result_window=8)
+    )
     job_id = submitted(cluster, client, 101)
     cluster.log.clear()
     cluster.feed(client, FollowJob(job_id, (), True))
@@ -116,10 +113,7 @@ def test_the_window_is_opened_for_several_batches_at_a_time_and_at_the_end() -> 
 
 def test_a_job_is_followed_again_where_it_was_followed_before() -> None:
     """Another replica may be behind, and say that less is done than this client holds."""
-    cluster = Cluster()
-    cluster.workers(4)
-    client = cluster.client()
-    cluster.run(2 * SECOND)
+    cluster, client = village(4)
     job_id = submitted(cluster, client, 10)
     own = client.mesh.submitter.jobs[job_id]
     own.stored_by = dict.fromkeys(own.state.replicas[1:])
@@ -139,10 +133,7 @@ def told_of(cluster: Cluster, what: str) -> list[str]:
 
 @pytest.mark.parametrize(("follow", "awaited"), [(False, 2), (True, 1)])
 def test_replicas_that_nobody_waits_for_hear_of_the_job_a_little_later(follow: bool, awaited: int) -> None:
-    cluster = Cluster()
-    cluster.workers(3)
-    client = cluster.client()
-    cluster.run(2 * SECOND)
+    cluster, client = village(3)
     cluster.log.clear()
     cluster.feed(client, SubmitJob(cluster.spec(1), follow=follow))
     (own,) = client.mesh.submitter.jobs.values()
@@ -154,10 +145,7 @@ def test_replicas_that_nobody_waits_for_hear_of_the_job_a_little_later(follow: b
 
 
 def test_who_goes_at_once_leaves_nothing_untold() -> None:
-    cluster = Cluster(task_us=1)
-    cluster.workers(3)
-    client = cluster.client()
-    cluster.run(2 * SECOND)
+    cluster, client = village(3, task_us=1)
     cluster.log.clear()
     cluster.feed(client, SubmitJob(cluster.spec(1), follow=True))
     (own,) = client.mesh.submitter.jobs.values()
@@ -169,10 +157,7 @@ def test_who_goes_at_once_leaves_nothing_untold() -> None:
 
 
 def test_who_asks_after_the_end_hears_that_all_is_accepted() -> None:
-    cluster = Cluster(task_us=1)
-    cluster.workers(3)
-    client = cluster.client()
-    cluster.run(2 * SECOND)
+    cluster, client = village(3, task_us=1)
     cluster.feed(client, SubmitJob(cluster.spec(1), follow=True))
     ((job_id, own),) = client.mesh.submitter.jobs.items()
     cluster.run_until(lambda: own.verified.total == 1)
@@ -184,10 +169,7 @@ def test_who_asks_after_the_end_hears_that_all_is_accepted() -> None:
 
 
 def test_progress_that_left_before_the_acceptance_came_does_not_deny_it() -> None:
-    cluster = Cluster(task_us=1)
-    cluster.workers(3)
-    client = cluster.client()
-    cluster.run(2 * SECOND)
+    cluster, client = village(3, task_us=1)
     cluster.feed(client, SubmitJob(cluster.spec(1), follow=True))
     ((job_id, own),) = client.mesh.submitter.jobs.items()
     cluster.run_until(lambda: own.status is not None and own.status.state == "done")
@@ -195,15 +177,12 @@ def test_progress_that_left_before_the_acceptance_came_does_not_deny_it() -> Non
     cluster.run_until(lambda: own.state.fully_accepted)
     assert late is not None and source is not None
     cluster.feed(client, Received(source, late))
-    status = client.noted("job.status")[-1]["status"]
-    assert (status.state, status.accepted) == ("accepted", 1)
+    note = client.noted("job.status")[-1]
+    assert (note["status"].state, note["status"].accepted, note["heard"]) == ("accepted", 1, 0)
 
 
 def test_results_that_are_asked_for_while_the_replica_fetches_blobs_come_when_it_has_them() -> None:
-    cluster = Cluster()
-    cluster.workers(3)
-    client = cluster.client()
-    cluster.run(2 * SECOND)
+    cluster, client = village(3)
     cluster.log.clear()
     cluster.feed(client, SubmitJob(cluster.spec(4), follow=True))
     cluster.run_until(lambda: len(client.results) == 4)
@@ -297,10 +276,7 @@ def test_following_again_in_one_life_never_signs_twice() -> None:
 
 def test_results_that_are_not_wanted_are_not_accepted() -> None:
     """Looking at one task takes nothing: what nobody keeps can still be had."""
-    cluster = Cluster()
-    cluster.workers(3)
-    client = cluster.client()
-    cluster.run(2 * SECOND)
+    cluster, client = village(3)
     job_id = submitted(cluster, client, 6)
     cluster.run(3 * SECOND)
     cluster.feed(client, FollowJob(job_id, ((0, 5),), True))
@@ -310,10 +286,7 @@ def test_results_that_are_not_wanted_are_not_accepted() -> None:
 
 
 def test_status_that_a_replica_sent_before_it_heard_of_the_acceptance_says_accepted() -> None:
-    cluster = Cluster(task_us=1)
-    cluster.workers(3)
-    client = cluster.client()
-    cluster.run(2 * SECOND)
+    cluster, client = village(3, task_us=1)
     cluster.feed(client, SubmitJob(cluster.spec(1), follow=True))
     ((job_id, own),) = client.mesh.submitter.jobs.items()
     cluster.run_until(lambda: own.verified.total == 1)
@@ -346,10 +319,7 @@ def test_acceptances_that_died_with_the_replicas_are_told_again() -> None:
 
 
 def test_asking_for_progress_again_and_again_keeps_nothing_from_being_told_again() -> None:
-    cluster = Cluster()
-    cluster.workers(3)
-    client = cluster.client()
-    cluster.run(2 * SECOND)
+    cluster, client = village(3)
     job_id = submitted(cluster, client, 20)
     cluster.feed(client, FollowJob(job_id, (), True))
     cluster.run_until(lambda: bool(client.noted("job.accepted")))

@@ -104,6 +104,22 @@ def test_a_quorum_waits_for_the_second_node() -> None:
     assert runs(workers) == 8
 
 
+def test_copies_count_that_a_replica_gave_which_took_a_dead_ones_seat() -> None:
+    """The submitter knows the set that it signed; the successor stands in one that replicas made meanwhile."""
+    cluster = Cluster(task_us=SECOND)
+    workers = cluster.workers(6)
+    client = cluster.client()
+    cluster.run(3 * SECOND)
+    cluster.feed(client, SubmitJob(cluster.spec(60, verification="quorum(2)")))
+    cluster.run_until(lambda: bool(client.noted("job.submitted")))
+    note = client.noted("job.submitted")[0]
+    cluster.feed(client, FollowJob(note["job_id"], (), True))
+    cluster.kill(cluster.nodes[note["replicas"][0]])
+    cluster.run_until(lambda: accepted(cluster, client))
+    assert any(worker.noted("replica.replaced") for worker in workers)
+    assert len(client.results) == 60 and right(client.results)
+
+
 def test_a_policy_that_nobody_knows_is_refused() -> None:
     cluster, _, client = village(2)
     cluster.feed(client, SubmitJob(cluster.spec(4, verification="quorum(99)")))
