@@ -16,6 +16,7 @@ from .messages import (
     Delivery,
     FindJob,
     FindNodes,
+    FindZone,
     FoundJobs,
     FoundNodes,
     Granted,
@@ -75,7 +76,11 @@ class Inbox:
                 if peer in roles.connected:
                     roles.seeker.on_find(peer, message, now_us)
             case FoundNodes():
-                roles.seeker.on_found(peer, message, now_us)
+                if not roles.zones.on_found(peer, message, now_us):
+                    roles.seeker.on_found(peer, message, now_us)
+            case FindZone():
+                if peer in roles.connected:
+                    roles.zones.on_find(peer, message, now_us)
             case CellDigest():
                 self._on_cell_digest(peer, message, now_us)
             case Delivery():

@@ -147,10 +147,8 @@ class Membership(Roster):
 
     def review(self, depths: list[tuple[int, int]], now_us: int) -> bool:
         """Whether the own cell is another one from now on. depths: (level, depth) of linked peers."""
-        half = 1 + sum(
-            member.here and self.cell.level(member.node) > self.cell.depth for member in self._members.values()
-        )
-        if not self.cell.review(self.cell_nodes, half, depths, now_us):
+        half, other = self.halves
+        if not self.cell.review(half + other, half, depths, now_us):
             return False
         self._view.stale = True
         self._view.refresh()

@@ -262,6 +262,7 @@ class Mesh(Roles):
         self.tables.peer_lost(peer)
         self.seeker.peer_lost(peer)
         self.aggregates.peer_lost(peer)
+        self.zones.peer_lost(peer)
         self.replica.on_peer_gone(peer)
         self.thief.on_peer_gone(peer)
         self.members.lost(peer, reset, now_us)
@@ -294,15 +295,19 @@ class Mesh(Roles):
 
     def _tick(self, now_us: int) -> None:
         """With each tick of the tables: who matters to this node, and what it does about those that it lacks."""
-        watched = self.replica.seats | self.worker.keepers() | self.submitter.keepers()
+        watched = self.replica.seats | self.worker.keepers() | self.submitter.keepers() | self.zones.mates
         self.members.watch(watched, now_us)
-        if self.members.review(self.tables.depths(), now_us):
+        moved = self.members.review(self.tables.depths(), now_us)
+        if moved:
             self.tables.prune()
             self.ctx.notify("cell.changed", depth=self.cell.depth, nodes=self.members.cell_nodes)
+        if moved or self.members.turned_away:
+            self.take_in(now_us)
         if now_us - self._reviewed_us >= MINUTE:
             self._reviewed_us = now_us
             self.drop_unadmitted(now_us)
         self.seeker.tick(now_us)
+        self.zones.tick(now_us)
         if self.cell.depth:
             self.aggregates.tick(now_us)
 

@@ -152,6 +152,16 @@ class CellDigest(MessageBase, frozen=True, tag=16):
     jobs: Annotated[tuple[FarJob, ...], Meta(max_length=8)]
 
 
+class FindZone(MessageBase, frozen=True, tag=17):
+    """Who else heats this sink (zones.py)? Answered by `FoundNodes`, with those who asked of late.
+
+    member: the asker's own member record, which names the zone.
+    """
+
+    request: RequestId
+    member: RawRecord
+
+
 class Steal(MessageBase, frozen=True, tag=10):
     """A cold node asks for tasks.
 
@@ -438,6 +448,7 @@ Message = (
     | FindNodes
     | FoundNodes
     | CellDigest
+    | FindZone
     | Steal
     | Granted
     | Refused

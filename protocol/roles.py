@@ -23,6 +23,7 @@ from .thief import Thief
 from .verification.court import Court
 from .verification.trust import TrustBook
 from .worker import Worker
+from .zones import Zones
 
 REVOCATION_ROW = 111
 
@@ -64,6 +65,7 @@ class Roles:
         self.seeker = Seeker(self.ctx, self.members, self.tables)
         self.seeker.on_reached = self._on_reached
         self.aggregates = Aggregates(self.ctx, self.members, self.tables, self.heat)
+        self.zones = Zones(self.ctx, self.members, self.tables, self.seeker, profile.zone)
         self.thief.far = _FarWork(self.aggregates, self.seeker)
         self.connected: dict[bytes, Role] = {}
 
@@ -82,7 +84,7 @@ class Roles:
     # -- rows ----------------------------------------------------------------------------------------------
 
     def _wants_row(self, record: Record) -> bool:
-        """Rows of this cell; of others the member records of those that are kept in mind.
+        """Rows of this cell; of others the member records of those that are kept in mind, and zone mates' heat.
 
         Digests only of who has shown a certificate: anybody can sign in an invented name.
         """
@@ -90,6 +92,8 @@ class Roles:
             return False
         if self.cell.holds(record.author):
             return True
+        if record.kind is RecordKind.HEAT:
+            return self.zones.is_mate(record.author)
         if record.kind is not RecordKind.MEMBER:
             return False
         known = self.members.status(record.author) is not None
@@ -126,6 +130,18 @@ class Roles:
         for record in list(self.tables.rows(RecordKind.MEMBER)):
             if record.author != self.ctx.node_id and not self._admits_row(record, now_us):
                 self.tables.forget_node(record.author, now_us)
+
+    def take_in(self, now_us: int) -> None:
+        """Nodes of this cell that it knows of and that are no members yet: when they were heard of, the cell was
+        another one, or there was no room. What is known is not told again.
+        """
+        self.members.turned_away = False
+        known = {node: (0, serves(roles)) for node, roles in self.connected.items()}
+        for record in self.tables.rows(RecordKind.MEMBER):
+            known[record.author] = record.body.incarnation, serves(Role(record.body.roles))
+        for node, (incarnation, probed) in known.items():
+            if self.cell.holds(node) and self.members.status(node) is None:
+                self.members.learn(node, incarnation, now_us, probed=probed)
 
     # -- revocations ---------------------------------------------------------------------------------------
 

@@ -26,6 +26,8 @@ class Roster:
         self._rumours = Rumours()
         self._changes: list[tuple[bytes, Status]] = []
         self._dropped: list[bytes] = []
+        # Somebody who concerns this node found no room. Nobody tells again of whom one was told: `Roles.take_in`.
+        self.turned_away = False
         self._view = View(ctx, self.circle, self._members, self._connected)
 
     # -- questions ---------------------------------------------------------------------------------------
@@ -47,6 +49,9 @@ class Roster:
         status = self.status(node)
         return status is Status.DEAD or status is Status.LEFT
 
+    def has_link(self, node: bytes) -> bool:
+        return node in self._connected
+
     def alive(self) -> list[bytes]:
         """Members that are ALIVE or SUSPECT, without this node, sorted."""
         return sorted(member.node for member in self._members.values() if member.here)
@@ -66,6 +71,13 @@ class Roster:
         """Living nodes of the own cell, this one included."""
         return 1 + sum(member.here and self.cell.holds(member.node) for member in self._members.values())
 
+    @property
+    def halves(self) -> tuple[int, int]:
+        """Living nodes of the own half of the cell, this one included, and of the other half."""
+        levels = [self.cell.level(member.node) for member in self._members.values() if member.here]
+        own = 1 + sum(level > self.cell.depth for level in levels)
+        return own, 1 + sum(level >= self.cell.depth for level in levels) - own
+
     def unknown(self) -> list[bytes]:
         """Nodes that are watched and that nobody has told us of yet, in the order in which they came."""
         return [node for node in self.circle.watched if self._members[node].status is Status.UNKNOWN]
@@ -74,7 +86,10 @@ class Roster:
 
     def _admit(self, node: bytes, incarnation: int, now_us: int, status: Status = Status.ALIVE) -> Member | None:
         """A new member; None if the table is full of living ones."""
-        if incarnation > INCARNATION_MAX or not self._make_room(node):
+        if incarnation > INCARNATION_MAX:
+            return None
+        if not self._make_room(node):
+            self.turned_away = self.turned_away or self.circle.concerns(node)
             return None
         own_place = sha256(self._ctx.node_id + node).digest()
         member = Member(node, incarnation, sha256(node).digest(), own_place, status, heard_us=now_us, changed_us=now_us)

@@ -34,17 +34,23 @@ ROWS_AN_ANSWER = 4
 # Questions of one peer that are answered: a burst, then so many an interval.
 ANSWERS_BURST = 32
 ANSWERS_AN_INTERVAL = 8
+# A half of a cell that has so many times fewer nodes than the other half was not found yet.
+LOPSIDED = 4
 # Nodes whose address was found for a steal; the last ones.
 REACHED_MAX = 64
 
 
 @dataclass(slots=True)
 class _Search:
-    """node: which is sought; None if all that are close to the place are of interest.  asked: until when we wait."""
+    """node: which is sought; None if all that are close to the place are of interest.  asked: until when we wait.
+
+    on_end: gets the closest nodes that there are, in the end.
+    """
 
     place: int
     node: bytes | None
     candidates: dict[bytes, None]
+    on_end: Callable[[list[bytes]], None] | None = None
     asked: dict[bytes, int] = field(default_factory=dict)
     answered: int = 0
 
@@ -78,6 +84,10 @@ class Seeker:
         if not self.can_reach(node):
             self._begin(node, place_of(node), node)
 
+    def find_place(self, key: bytes, place: int, on_end: Callable[[list[bytes]], None]) -> None:
+        """Find the nodes that are closest to a place; nothing if too many searches go on, or one under this key."""
+        self._begin(key, place, None, on_end)
+
     def peer_lost(self, peer: bytes) -> None:
         self._budgets.pop(peer, None)
         self._reached.pop(peer, None)
@@ -101,32 +111,38 @@ class Seeker:
     def _look_around(self, now_us: int) -> None:
         """For neighbours while there are few, else for contacts, a level at a time."""
         cell, config = self._members.cell, self._ctx.config
-        lonely = self._members.cell_nodes < config.cell_merge
-        thin = self._members.circle.thin_levels()
-        hurry = lonely or bool(thin)
+        own, other = self._members.halves
+        lonely = own + other < config.cell_merge
+        # Places are hashes, so both halves have about as many: one that is all but empty is not known here yet.
+        blind, one_sided = LOPSIDED * own < other, LOPSIDED * other < own
+        thin = self._members.circle.thin_levels() or ([cell.depth] if one_sided else [])
+        hurry = lonely or blind or bool(thin)
         self._around_us = now_us + (config.probe_interval_us * 4 if hurry else config.cell_interval_us)
-        if lonely:
+        if lonely or blind:
             self._begin(b"neighbours", cell.place, None)
         if cell.depth == 0:
             return
         rng = self._ctx.rng
         level = thin[rng.randrange(len(thin))] if thin else rng.randrange(cell.depth + 1)
-        rest = PLACE_BITS - level - (level < cell.depth)
+        beyond = level < cell.depth or one_sided
+        rest = PLACE_BITS - level - beyond
         # The first bits as here, the next one not, and the rest at random: somewhere in that sibling prefix. Or, where
         # neighbours have split and this node has not, somewhere in its own cell.
-        place = ((cell.place >> rest) ^ (level < cell.depth)) << rest | rng.getrandbits(rest)
+        place = ((cell.place >> rest) ^ beyond) << rest | rng.getrandbits(rest)
         self._begin(b"contacts", place, None)
 
     # -- searching ---------------------------------------------------------------------------------------
 
-    def _begin(self, key: bytes, place: int, node: bytes | None) -> None:
+    def _begin(
+        self, key: bytes, place: int, node: bytes | None, on_end: Callable[[list[bytes]], None] | None = None
+    ) -> None:
         if key in self._searches or len(self._searches) >= SEARCHES_MAX:
             return
         known = [record.author for record in self._nearest(place, CANDIDATES_MAX)]
         # Those who keep the same jobs know each other.
         others = [each for each in self._members.circle.watched if self._members.is_alive(each)]
         known.extend(self._ctx.sample(others, ASKED_AT_ONCE))
-        self._searches[key] = _Search(place, node, dict.fromkeys(known))
+        self._searches[key] = _Search(place, node, dict.fromkeys(known), on_end)
 
     def _go_on(self, key: bytes, now_us: int) -> None:
         """Ask the closest that were not asked; at the end, say what came of it."""
@@ -151,6 +167,8 @@ class Seeker:
             del self._searches[key]
             if search.node is not None and search.answered:
                 self._members.missed(search.node, now_us)
+            if search.on_end is not None:
+                search.on_end(search.closest())
 
     def _found(self, node: bytes, now_us: int) -> bool:
         status = self._members.status(node)

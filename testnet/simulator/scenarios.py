@@ -136,7 +136,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "mesh-beyond-the-member-table",
         "ours: with more nodes than one may remember, replicas that do not know each other take each other for dead",
-        replace(_STREET, seed=8, nodes=40, preset="small cell"),
+        replace(_STREET, seed=8, nodes=40, preset="small cell", settles_us=20 * SECOND),
     ),
     Scenario(
         "mesh-beyond-the-tables",

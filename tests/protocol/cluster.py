@@ -337,7 +337,7 @@ class Cluster:
         node.missed.clear()
         node.timers.clear()
         node.executions.clear()
-        node.mesh = self._machine(node.name, node.identity, node.mesh.profile.roles)
+        node.mesh = self._machine(node.name, node.identity, node.mesh.profile.roles, node.mesh.profile.zone)
         rows = tuple(StoredRow(*key, body) for key, body in node.rows.items())
         self.feed(node, Started(rows))
         self.feed(node, AddressesChanged((f"/memory/{node.name}",), ()))

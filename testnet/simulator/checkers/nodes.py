@@ -12,6 +12,7 @@ from ....protocol.messages import Delivery, Message
 from ....protocol.records import open_record
 from ....protocol.replica import PENDING_MAX
 from ....protocol.seeking import SEARCHES_MAX
+from ....protocol.zones import KEPT_MAX, MATES_MAX
 from .base import Checker
 
 
@@ -97,6 +98,8 @@ class Bounded(Checker):
             ("contacts", len(circle.contacts), config.contacts_a_level * mesh.cell.depth),
             ("far jobs", len(mesh.aggregates._jobs), FAR_JOBS_MAX),
             ("searches", len(mesh.seeker._searches), SEARCHES_MAX),
+            ("zone mates", len(mesh.zones.mates), MATES_MAX),
+            ("members of zones", len(mesh.zones._kept), KEPT_MAX),
             ("lifelines", len(replica._lifelines), config.lifelines_held_max),
             ("submissions", len(replica._pending), PENDING_MAX),
             ("batches that wait for outputs", len(replica._pending_batches), PENDING_MAX),

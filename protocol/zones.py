@@ -1,0 +1,178 @@
+"""Finding those who heat the same sink and are in other cells, and telling them this node's heat.
+
+A zone has a place, as nodes have (`cells.py`): a hash of its name. Who is of a zone looks up the nodes closest to that
+place, shows them its member record, which names the zone, and hears who else did. Each keeps what it was shown for a
+few intervals and no longer, so the closest ones may change. Mates that are found are watched as replicas are, whatever
+their cell, and get each heat digest directly. In a mesh of one cell none of this happens: all know all.
+
+What a node says of its zone is its own word, here as in its cell.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from ..crypto.certificates import Role
+from .budget import Budget
+from .context import Context
+from .effects import Reason
+from .membership import Membership
+from .messages import FindZone, FoundNodes, TableRows
+from .records import MemberRecord, Record, RecordError, RecordKind, open_record
+from .rows import ROW_BYTES_MAX
+from .seeking import Seeker
+from .tables import Tables
+
+# Of the nodes closest to a zone's place so many are asked: two of them may have died since.
+KEEPERS = 3
+MATES_MAX = 32
+# Members of zones that are kept for others, the last ones; and how many of them one answer has.
+KEPT_MAX = 512
+TOLD_MAX = 8
+# How many intervals somebody counts whom nobody has heard of since.
+KEPT_INTERVALS = 4
+# Questions of one peer that are answered: a burst, then so many an interval.
+FINDS_BURST = 8
+FINDS_AN_INTERVAL = 4
+
+
+def place_of_zone(zone: str) -> int:
+    """64 bits of a hash of its name."""
+    return int.from_bytes(sha256(b"hearthmesh/zone" + zone.encode()).digest()[:8], "big")
+
+
+class Zones:
+    """Bounded by `MATES_MAX` and `KEPT_MAX`."""
+
+    def __init__(self, ctx: Context, members: Membership, tables: Tables, seeker: Seeker, zone: str) -> None:
+        """zone: of this node; empty if it shares its sink with nobody."""
+        self._ctx = ctx
+        self._members = members
+        self._tables = tables
+        self._seeker = seeker
+        self._zone = zone
+        self._due_us = 0
+        self._mates: dict[bytes, int] = {}
+        self._pushed: dict[bytes, bytes] = {}
+        self._requests: dict[int, bytes] = {}
+        self._kept: dict[bytes, tuple[Record, int]] = {}
+        self._budgets: dict[bytes, Budget] = {}
+
+    # -- questions ---------------------------------------------------------------------------------------
+
+    @property
+    def mates(self) -> dict[bytes, None]:
+        """Those of this node's zone that were found, to be watched."""
+        return dict.fromkeys(self._mates)
+
+    def is_mate(self, node: bytes) -> bool:
+        return node in self._mates
+
+    # -- looking -----------------------------------------------------------------------------------------
+
+    def tick(self, now_us: int) -> None:
+        """Once an interval of the tables': look again when it is time, and tell the mates what is new."""
+        interval_us = self._ctx.config.cell_interval_us
+        for node in [node for node, at_us in self._mates.items() if now_us - at_us > KEPT_INTERVALS * interval_us]:
+            del self._mates[node]
+        for node in [node for node, (_, at_us) in self._kept.items() if now_us - at_us > KEPT_INTERVALS * interval_us]:
+            del self._kept[node]
+        several = self._members.cell.depth > 0 or any(depth for _, depth in self._tables.depths())
+        if self._zone and several and now_us >= self._due_us:
+            self._due_us = now_us + interval_us
+            self._seeker.find_place(b"zone", place_of_zone(self._zone), self._ask)
+        self._tell_heat()
+
+    def peer_lost(self, peer: bytes) -> None:
+        self._budgets.pop(peer, None)
+        self._pushed.pop(peer, None)
+
+    def _ask(self, closest: list[bytes]) -> None:
+        """The keepers of this zone, and the mates themselves: they are to know this node too."""
+        own = self._tables.get(RecordKind.MEMBER, self._ctx.node_id)
+        if own is None:
+            return
+        for node in dict.fromkeys((*closest[:KEEPERS], *self._mates)):
+            request = self._ctx.next_request()
+            self._requests[request] = node
+            self._ctx.send(node, FindZone(request, own.raw))
+        while len(self._requests) > KEEPERS + MATES_MAX:
+            del self._requests[next(iter(self._requests))]
+
+    def on_found(self, peer: bytes, message: FoundNodes, now_us: int) -> bool:
+        """True if it answers a question of this machine's. Rows are checked as any row is."""
+        if self._requests.get(message.request) != peer:
+            return False
+        del self._requests[message.request]
+        for raw in message.rows:
+            try:
+                record = open_record(raw)
+            except RecordError:
+                self._ctx.penalise(peer, Reason.BAD_SIGNATURE)
+                return True
+            if record.kind is not RecordKind.MEMBER or record.author != record.body.node:
+                self._ctx.penalise(peer, Reason.WRONG_AUTHOR)
+                return True
+            if record.body.zone == self._zone and not self._members.cell.holds(record.author):
+                self._add_mate(record, peer, now_us)
+        return True
+
+    def _add_mate(self, record: Record, peer: bytes, now_us: int) -> None:
+        body: MemberRecord = record.body
+        node = record.author
+        if node == self._ctx.node_id or not self._ctx.admitted(body.certificate, node, Role.WORKER, now_us):
+            return
+        if node not in self._mates and len(self._mates) >= MATES_MAX:
+            return
+        self._mates[node] = now_us
+        self._members.watch(self._members.circle.watched | {node: None}, now_us)
+        # Now that it is kept in mind its row is wanted.
+        self._tables.merge(record.raw, peer, now_us)
+        self._members.learn(node, body.incarnation, now_us)
+
+    # -- being asked -------------------------------------------------------------------------------------
+
+    def on_find(self, peer: bytes, message: FindZone, now_us: int) -> None:
+        """Somebody shows that it is of a zone: it is told of others that did."""
+        config = self._ctx.config
+        budget = self._budgets.get(peer)
+        if budget is None:
+            budget = self._budgets[peer] = Budget(FINDS_BURST, FINDS_AN_INTERVAL, config.cell_interval_us, now_us)
+        if not budget.spend(1, now_us):
+            return
+        try:
+            record = open_record(message.member) if len(message.member) <= ROW_BYTES_MAX else None
+        except RecordError:
+            record = None
+        if record is None or record.kind is not RecordKind.MEMBER:
+            self._ctx.penalise(peer, Reason.MALFORMED)
+            return
+        body: MemberRecord = record.body
+        if not peer == record.author == body.node:
+            self._ctx.penalise(peer, Reason.WRONG_AUTHOR)
+            return
+        if not body.zone or not self._ctx.admitted(body.certificate, peer, Role.WORKER, now_us):
+            return
+        others = [known.raw for node, (known, _) in self._kept.items() if node != peer and known.body.zone == body.zone]
+        own = self._tables.get(RecordKind.MEMBER, self._ctx.node_id)
+        if body.zone == self._zone and own is not None:
+            others.append(own.raw)
+            self._add_mate(record, peer, now_us)
+        # The last ones: they are the likeliest to live.
+        self._ctx.send(peer, FoundNodes(message.request, tuple(others[-TOLD_MAX:])))
+        self._kept.pop(peer, None)
+        self._kept[peer] = record, now_us
+        while len(self._kept) > KEPT_MAX:
+            del self._kept[next(iter(self._kept))]
+
+    # -- telling -----------------------------------------------------------------------------------------
+
+    def _tell_heat(self) -> None:
+        """The newest digest to each mate with a link that was not told it: tables go around one cell only."""
+        own = self._tables.get(RecordKind.HEAT, self._ctx.node_id) if self._mates else None
+        if own is None:
+            return
+        for node in self._mates:
+            if self._pushed.get(node) != own.id and self._members.has_link(node):
+                self._pushed[node] = own.id
+                self._ctx.send(node, TableRows(0, False, (own.raw,), (), (), ()))
