@@ -25,6 +25,7 @@ from ..protocol.outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW, Outbox
 from ..protocol.presence import NodeProfile
 from ..protocol.records import RecordError, RecordKind, open_record, reopen_record
 from ..protocol.replica import COLUMNS_ROW
+from ..protocol.subscriptions import job_status
 from .clock import set_offset, wall_us
 from .config import NodeConfig
 from .control import ControlServer
@@ -446,7 +447,10 @@ class Node:
         async def why(request: dict[str, Any]) -> dict[str, Any]:
             return self.why(str(request.get("job", "")), int(request.get("index", 0)))
 
-        served = {"status": status, "block": block, "stop": halt, "events": events}
+        async def kept(request: dict[str, Any]) -> dict[str, Any]:
+            return {"kept": self.kept(bytes.fromhex(str(request["job"])))}
+
+        served = {"status": status, "block": block, "stop": halt, "events": events, "kept": kept}
         return {**served, "why": why, "trust": trust, "heat": heat, "clock": clock}
 
     def why(self, job: str, index: int) -> dict[str, Any]:
@@ -463,6 +467,26 @@ class Node:
                 raise ValueError(f"{len(known)} jobs that begin with {job[:64]} are known to this node")
             _, text = explainer.why_task(known[0], index, now_us)
         return {"name": self.mesh.profile.name, "why": text}
+
+    def kept(self, job_id: bytes) -> dict[str, Any] | None:
+        """What this node keeps of a job as its replica; None if nothing. Two that keep the same say the same of it."""
+        kept = self.mesh.replica.jobs.get(job_id)
+        if kept is None:
+            return None
+        count, fingerprint = kept.state.ids.fingerprint(b"", b"")
+        said = job_status(kept.state, kept.ledger, kept.elapsed_us(monotonic_us()))
+        return {
+            "epoch": kept.state.replica_epoch,
+            "replicas": [node.hex() for node in kept.state.replicas],
+            "records": count,
+            "fingerprint": fingerprint.hex(),
+            "tasks": said.tasks,
+            "done": said.done,
+            "accepted": said.accepted,
+            "workers": {
+                row.node.hex(): [row.done, row.cpu_us, row.energy_mj, row.useful_mj] for row in said.workers if row.done
+            },
+        }
 
     def status(self) -> dict[str, Any]:
         """What `hearth node status` and the testnet show."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..crypto.identity import node_id_from_text
 from ..node.control import ControlError, ask
 from ..node.storage.folder import StateFolder
 from .errors import TestnetError
@@ -47,6 +48,11 @@ class TestnetNode:
     @property
     def peer_id(self) -> str:
         return self.entry.peer_id
+
+    @property
+    def node_id(self) -> str:
+        """In hex, as histories have it."""
+        return node_id_from_text(self.peer_id).hex()
 
     @property
     def process(self) -> Process | None:

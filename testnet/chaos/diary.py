@@ -31,9 +31,10 @@ class Diary:
         """Whatever happened, the job is to be accepted whole."""
         self._write("expect", job=job)
 
-    def books(self, job: str, workers: Mapping[str, Sequence[int]]) -> None:
-        """workers: by node id, (tasks done, cpu_us, energy_mj, useful_mj), as a replica says."""
-        self._write("books", job=job, workers={node: list(row) for node, row in workers.items()})
+    def books(self, job: str, replica: str, fingerprint: str, workers: Mapping[str, Sequence[int]]) -> None:
+        """workers: by node id, (tasks done, cpu_us, energy_mj, useful_mj), as this replica says."""
+        rows = {node: list(row) for node, row in workers.items()}
+        self._write("books", job=job, replica=replica, fingerprint=fingerprint, workers=rows)
 
     def close(self) -> None:
         self._file.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import trio
 
@@ -49,6 +50,13 @@ class Disturbance:
         """All cold, so that every node wants to work."""
         count = self.nodes or nodes
         return self.plan(count) if self.plan is not None else rooms(count)
+
+
+class _Place(TypedDict):
+    """What a disturbance needs that lives in namespaces."""
+
+    prepare: Act
+    why_not: Callable[[], str]
 
 
 def rooms(count: int, **special: RoomPlan) -> dict[str, RoomPlan]:
@@ -300,6 +308,8 @@ async def join_flood(scene: Scene) -> None:
 
 # -- the table -----------------------------------------------------------------------------------------------------
 
+_APART: _Place = {"prepare": _live_apart, "why_not": places.why_no_networks}
+_SMALL: _Place = {"prepare": _small_disk, "why_not": places.why_no_disks}
 _ALL = (
     Disturbance(name="kill-worker", what="A worker is killed, and comes back later.", act=kill_worker),
     Disturbance(name="kill-replica", what="A replica is killed, and comes back later.", act=kill_replica),
@@ -323,23 +333,20 @@ _ALL = (
         name="partition",
         what="A replica and a worker are on a network of their own (network namespaces).",
         act=partition_by_namespaces,
-        prepare=_live_apart,
-        why_not=places.why_no_networks,
+        **_APART,
     ),
     Disturbance(
         name="unplug-replica",
         what="A replica's link is down (network namespaces).",
         act=unplug_replica,
-        prepare=_live_apart,
-        why_not=places.why_no_networks,
+        **_APART,
     ),
     Disturbance(
         name="disk-full",
         what="A replica's disk has no room, and has some again (a tmpfs of its own).",
         act=fill_disk,
-        prepare=_small_disk,
         nodes=3,
-        why_not=places.why_no_disks,
+        **_SMALL,
     ),
     Disturbance(name="database-truncated", what="A killed replica's journal is cut in half.", act=truncate_database),
     Disturbance(name="database-flipped", what="Bits of a killed replica's journal flip.", act=flip_database),

@@ -22,6 +22,7 @@ from ..history.check import Verdict, check_folder
 from ..network import Testnet
 from ..provision import history_folder
 from .client import results_folder
+from .convergence import Convergence, converge
 from .diary import Diary
 from .disturbances import Disturbance
 from .scene import Scene, Settings
@@ -35,7 +36,9 @@ BEGIN_SHARE = 0.1
 class Outcome:
     """What one run found. fault: why it did not come to its end; empty if it did.
 
-    accepted: by the replicas' word.  proofs: results whose proof was checked anew, from the customer's disk.
+    accepted: by the word of every replica.  disagreement: what replicas differed in when all was over and they could
+    talk; empty if they came to the same.  converged_s: how long after the client's end they had.
+    proofs: results whose proof was checked anew, from the customer's disk.
     """
 
     name: str
@@ -45,6 +48,8 @@ class Outcome:
     verdict: Verdict | None
     tasks: int
     accepted: int
+    disagreement: str
+    converged_s: float
     proofs: int
     proof_faults: list[str]
     client_tries: int
@@ -57,6 +62,7 @@ class Outcome:
             not self.fault
             and self.verdict is not None
             and not self.verdict.violations
+            and not self.disagreement
             and not self.proof_faults
             and self.accepted == self.proofs == self.tasks
         )
@@ -66,6 +72,8 @@ class Outcome:
         found = [self.fault] if self.fault else []
         if self.accepted != self.tasks or self.proofs != self.tasks:
             found.append(f"{self.accepted} accepted and {self.proofs} proved of {self.tasks} tasks")
+        if self.disagreement:
+            found.append(f"replicas that can talk do not come to the same: {self.disagreement}")
         found += [f"proofs: {text}" for text in self.proof_faults]
         for violation in self.verdict.violations if self.verdict is not None else ():
             lines = [f"  {line['file']}:{line['line']}: {line['text']}" for line in violation.lines]
@@ -81,6 +89,8 @@ class Outcome:
             "fault": self.fault,
             "tasks": self.tasks,
             "accepted": self.accepted,
+            "disagreement": self.disagreement,
+            "converged_s": round(self.converged_s, 2),
             "proofs": self.proofs,
             "proof_faults": self.proof_faults,
             "client_lives": self.client_tries,
@@ -96,13 +106,14 @@ async def run_one(disturbance: Disturbance, folder: Path, settings: Settings) ->
     began_s = trio.current_time()
     folder.mkdir(parents=True, exist_ok=True)
     net = Testnet.create(folder / "net", rooms=disturbance.rooms(settings.nodes), history=True)
-    fault, done, notes, tries = "", dict[str, Any](), list[str](), 0
+    fault, done, notes, tries, alike = "", list[str](), list[str](), 0, Convergence()
     diary = Diary(history_folder(net.folder))
     async with AsyncExitStack() as stack:
         scene = Scene(folder, net, settings, diary, stack)
         try:
             with trio.move_on_after(settings.limit_s) as limit:
                 done = await _play(disturbance, scene)
+                alike = await converge(net, done)
             if limit.cancelled_caught:
                 fault = f"not done within {settings.limit_s:g} s"
         except (TestnetError, ControlError) as error:
@@ -112,12 +123,13 @@ async def run_one(disturbance: Disturbance, folder: Path, settings: Settings) ->
                 await scene.end_client()
                 await net.down(patience_s=DOWN_PATIENCE_S if not fault else 0.0)
         notes, tries = scene.notes, scene.client_tries
-    for job_id, said in done.items():
+    for job_id in done:
         diary.expect(job_id)
-        diary.books(job_id, said["workers"])
+        for name, kept in alike.kept.get(job_id, {}).items():
+            diary.books(job_id, net.node(name).node_id, kept.fingerprint, kept.workers)
     diary.close()
     verdict = await trio.to_thread.run_sync(check_folder, net.folder)
-    audits = await trio.to_thread.run_sync(_audits, net, folder, settings, list(done))
+    audits = await trio.to_thread.run_sync(_audits, net, folder, settings)
     return Outcome(
         name=disturbance.name,
         seed=settings.seed,
@@ -125,7 +137,9 @@ async def run_one(disturbance: Disturbance, folder: Path, settings: Settings) ->
         fault=fault,
         verdict=verdict,
         tasks=tasks,
-        accepted=sum(said["accepted"] for said in done.values()),
+        accepted=alike.accepted(),
+        disagreement=alike.problem,
+        converged_s=alike.seconds,
         proofs=sum(each.proofs for each in audits),
         proof_faults=[text for each in audits for text in each.faults],
         client_tries=tries,
@@ -133,8 +147,8 @@ async def run_one(disturbance: Disturbance, folder: Path, settings: Settings) ->
     )
 
 
-async def _play(disturbance: Disturbance, scene: Scene) -> dict[str, Any]:
-    """Returns what the client said of each job. Raises TestnetError, ControlError."""
+async def _play(disturbance: Disturbance, scene: Scene) -> list[str]:
+    """Returns the ids of the jobs, when the client has accepted them whole. Raises TestnetError, ControlError."""
     if disturbance.prepare is not None:
         await disturbance.prepare(scene)
     await scene.net.start(with_parent=True)
@@ -144,7 +158,7 @@ async def _play(disturbance: Disturbance, scene: Scene) -> dict[str, Any]:
     return await scene.client_done()
 
 
-def _audits(net: Testnet, folder: Path, settings: Settings, jobs: list[str]) -> list[Audit]:
+def _audits(net: Testnet, folder: Path, settings: Settings) -> list[Audit]:
     """What lies on the customer's disk, checked anew: each batch's signature, and each task's own proof."""
     config = load_client_config(net.client_config)
     policy = load_membership(config.mesh, StateFolder(config.client.state)).policy

@@ -11,11 +11,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import trio
 
-from ...crypto.identity import node_id_from_text
 from ..errors import TestnetError
 from ..history.lines import History, HistoryError, read_history
 from ..network import Testnet
@@ -101,13 +99,13 @@ class Scene:
             self._client.send(signal.SIGKILL)
             await self._client.wait_gone(GONE_S)
 
-    async def client_done(self) -> dict[str, Any]:
-        """Wait for its end. Returns by job id what it said of each. Raises TestnetError if it failed."""
+    async def client_done(self) -> list[str]:
+        """Wait for its end. Returns the ids of its jobs, all of which it has accepted. Raises TestnetError."""
         while True:
             assert self._client is not None
             code = await _ended(self._client)
             if (self.folder / DONE).exists():
-                done: dict[str, Any] = json.loads((self.folder / DONE).read_bytes())
+                done: list[str] = json.loads((self.folder / DONE).read_bytes())
                 return done
             if code != NO_MESH or self.client_tries >= CLIENT_TRIES_MAX:
                 raise TestnetError(f"the client ended with code {code}: {self._client_said()}")
@@ -142,7 +140,7 @@ class Scene:
 
     def node_id(self, name: str) -> str:
         """As histories have it."""
-        return node_id_from_text(self.net.node(name).peer_id).hex()
+        return self.net.node(name).node_id
 
     def replicas(self) -> list[str]:
         """Names of those that keep the first job, by rank. Raises TestnetError before one is kept."""

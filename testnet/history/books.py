@@ -24,7 +24,7 @@ class Books:
     metered_mj: int = 0
     _receipts: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     _meters: dict[tuple[str, int], Line] = field(default_factory=dict)
-    _told: dict[str, Line] = field(default_factory=dict)
+    _told: dict[tuple[str, str], Line] = field(default_factory=dict)
 
     def take(self, line: Line) -> None:
         match line.event:
@@ -37,7 +37,7 @@ class Books:
             case "meter":
                 self._meter(line)
             case "books":
-                self._told[line["job"]] = line
+                self._told[line["job"], line["replica"]] = line
 
     def _meter(self, line: Line) -> None:
         """All results so far were worked before the meter was read."""
@@ -54,8 +54,11 @@ class Books:
     def end(self, results: Results) -> None:
         self.receipts_mj = sum(energy_mj for energy_mj, _ in self._receipts.values())
         self.metered_mj = sum(line["work_uj"] // 1000 for line in self._meters.values())
-        for job_id, line in self._told.items():
+        first: dict[str, Line] = {}
+        for (job_id, _), line in self._told.items():
             self._compare(job_id, line, results)
+            if line["fingerprint"] != first.setdefault(job_id, line)["fingerprint"]:
+                self.report("replicas-differ", "two replicas have not the same records", first[job_id], line)
 
     def _compare(self, job_id: str, line: Line, results: Results) -> None:
         """What a replica says of each worker, against the receipts of what was accepted."""
@@ -80,13 +83,11 @@ class Books:
                 row[at] += batch[key] * share
         if sum(row[0] for row in line["workers"].values()) != len(job.accepted):
             self.report("books", f"{len(job.accepted)} tasks are accepted, and the replica counts others", line)
-        twice = job.duplicates
         for node in dict.fromkeys((*sums, *line["workers"])):
             ours, theirs = sums.get(node, [0, 0.0, 0.0, 0.0]), line["workers"].get(node, [0, 0, 0, 0])
             slack = rounding.get(node, 0)
             differs = any(abs(a - b) > slack for a, b in zip(ours[1:], theirs[1:], strict=True))
-            # Of a task that ran twice the replica counts the canonical result, which need not be the accepted one.
-            if abs(ours[0] - theirs[0]) > twice or (differs and not twice):
+            if ours[0] != theirs[0] or differs:
                 text = f"worker {node[:16]}…: receipts of {_row(ours)}; the replica says {_row(theirs)}"
                 self.report("books", text, line)
 

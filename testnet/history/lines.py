@@ -139,7 +139,7 @@ EVENTS: Mapping[str, Mapping[str, Callable[[object], bool]]] = {
     "fault": {"kind": _is_text, "node": _is_id_or_none},
     "mend": {"kind": _is_text, "node": _is_id_or_none},
     "expect": {"job": _is_id},
-    "books": {"job": _is_id, "workers": _is_workers},
+    "books": {"job": _is_id, "replica": _is_id, "fingerprint": _is_id, "workers": _is_workers},
 }
 
 

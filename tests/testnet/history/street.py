@@ -17,6 +17,7 @@ CLIENT, REPLICA, SECOND, WORKER, HEIR, ONLOOKER = ("c0" * 32, "b1" * 32, "b2" * 
 GRANT, PART, LATER, SPARE = "01" * 32, "02" * 32, "03" * 32, "04" * 32
 BATCH, HEIRS_BATCH, LAST_BATCH, SPARE_BATCH = "f1" * 32, "f2" * 32, "f3" * 32, "f4" * 32
 ACCEPTANCE, SECOND_ACCEPTANCE = "e1" * 32, "e2" * 32
+FINGERPRINT = "ab" * 32
 TASKS = 8
 
 
@@ -51,6 +52,11 @@ def keep(batch: str, worker: str) -> dict[str, Any]:
 
 def accept(acceptance: str, *parts: tuple[str, int, int]) -> dict[str, Any]:
     return {"event": "accept", "acceptance": acceptance, "job": JOB, "parts": [list(part) for part in parts]}
+
+
+def books(replica: str) -> dict[str, Any]:
+    workers = {WORKER: [5, 400, 200, 200], HEIR: [3, 200, 100, 100]}
+    return {"event": "books", "job": JOB, "replica": replica, "fingerprint": FINGERPRINT, "workers": workers}
 
 
 def good() -> Files:
@@ -101,11 +107,8 @@ def good() -> Files:
                 begin(ONLOOKER, "chaos"),
                 {"event": "fault", "kind": "kill", "node": WORKER},
                 {"event": "expect", "job": JOB},
-                {
-                    "event": "books",
-                    "job": JOB,
-                    "workers": {WORKER: [5, 400, 200, 200], HEIR: [3, 200, 100, 100]},
-                },
+                books(REPLICA),
+                books(SECOND),
             ],
         }
     )

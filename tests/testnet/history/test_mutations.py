@@ -227,6 +227,15 @@ MUTATIONS: dict[str, tuple[Alter, str]] = {
         with_field("onlooker", "books", "workers", {WORKER: [5, 400, 230, 200], HEIR: [3, 200, 100, 100]}),
         "books",
     ),
+    "another replica counts other joules": (
+        with_field("onlooker", "books", "workers", {WORKER: [5, 400, 230, 200], HEIR: [3, 200, 100, 100]}, 1),
+        "books",
+    ),
+    "a replica lacks results that were accepted": (
+        with_field("onlooker", "books", "workers", {WORKER: [5, 400, 200, 200]}, 1),
+        "books",
+    ),
+    "a replica has other records": (with_field("onlooker", "books", "fingerprint", "cd" * 32, 1), "replicas-differ"),
     "a line of no known event": (with_field("heir", "start", "event", "begun"), "unreadable"),
     "a line without a field": (lambda files: of(files, "heir", "start").pop("epoch"), "unreadable"),
     "a line with no range": (with_field("heir", "start", "hi", 3), "unreadable"),
