@@ -227,6 +227,7 @@ def test_sections_follow_who_refuses() -> None:
     cluster = Cluster()
     keepers = [cluster.add(f"r{number}", Role.REPLICA) for number in range(3)]
     job_id = submitted(cluster, cluster.client(), 30)
+    cluster.run_until(lambda: all(job_id in keeper.mesh.replica.jobs for keeper in keepers))
     replica = keepers[0].mesh.replica
     one, other = [node for node in replica.jobs[job_id].state.replicas if node != keepers[0].id]
     controlled = []
