@@ -229,8 +229,6 @@ def test_sections_follow_who_refuses() -> None:
     job_id = submitted(cluster, cluster.client(), 30)
     cluster.run_until(lambda: all(job_id in keeper.mesh.replica.jobs for keeper in keepers))
     replica = keepers[0].mesh.replica
-    # Two of three are enough for the submitter.
-    cluster.run_until(lambda: job_id in replica.jobs)
     one, other = [node for node in replica.jobs[job_id].state.replicas if node != keepers[0].id]
     controlled = []
     for refuses in (one, other):
