@@ -143,8 +143,8 @@ def _control_groups() -> Layer:
 def _podman() -> Layer:
     path = _program("podman")
     if path is None:
-        return Layer("podman", False, "not installed", f"{_install('podman')}; only for jobs in containers", ("oci",))
-    return Layer("podman", True, _output([path, "--version"]).removeprefix("podman version "), needed_by=("oci",))
+        return Layer("podman", False, "not installed", f"{_install('podman')}; nothing depends on it yet")
+    return Layer("podman", True, _output([path, "--version"]).removeprefix("podman version "))
 
 
 def _unprivileged() -> Layer:
