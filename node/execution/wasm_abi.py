@@ -10,6 +10,7 @@ INIT, INIT_SIGNATURE = "hearth_init", "(i32, i32) -> i32"
 INITIALIZE, INITIALIZE_SIGNATURE = "_initialize", "() -> ()"
 START, START_SIGNATURE = "_start", "() -> ()"
 MEMORY = "memory"
+COMPONENT_HEAD = b"\0asm\x0d\0\1\0"
 
 
 def offered_abis(exports: Mapping[str, str]) -> tuple[str, ...]:

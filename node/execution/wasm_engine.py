@@ -17,6 +17,7 @@ import wasmtime
 
 from . import wasm_ffi
 from .outcome import ExecutionError, ExecutionFault, Exit
+from .wasm_abi import COMPONENT_HEAD
 from .wasm_cache import CompiledCache
 from .wasm_sections import MAX_MODULE_BYTES, ModuleShape, read_shape
 
@@ -24,7 +25,6 @@ MAX_STACK_BYTES = 1 << 20
 MAX_TABLE_ELEMENTS = 1_000_000
 MAX_LOADED_PROGRAMS = 16
 NO_FUEL_LIMIT = 1 << 60
-COMPONENT_HEAD = b"\0asm\x0d\0\1\0"
 RESERVATION_BYTES = 4 << 30
 
 _SETTINGS = (

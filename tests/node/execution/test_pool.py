@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+import wasmtime
 
 from hearthmesh.node.execution import wasm_child
 from hearthmesh.node.execution.outcome import ExecutionError, ExecutionFault, Exit
@@ -308,6 +309,18 @@ async def test_a_module_that_compiles_for_too_long_is_refused_and_its_worker_kil
         await pool.run(request)
     assert caught.value.reason is ExecutionFault.TOO_BIG
     assert "compiling" in caught.value.detail
+    assert pool.pids() == []
+
+
+async def test_a_component_that_compiles_for_too_long_is_this_nodes_fault(make_pool: Any, wasm: Any) -> None:
+    body = "(local.set 0 (i32.mul (i32.add (local.get 0) (i32.const 3)) (local.get 0)))" * 200
+    functions = "".join(f"(func (param i32) {body})" for _ in range(4_000))
+    pool = make_pool(compile_timeout_s=0.05)
+    request = wasm.request(bytes(wasmtime.wat2wasm(f"(component (core module {functions}))")))
+    with pytest.raises(ExecutionError) as caught, trio.fail_after(120):
+        await pool.run(request)
+    assert caught.value.is_ours
+    assert "compiling the component takes more than 0.25 s here" in caught.value.detail
     assert pool.pids() == []
 
 
