@@ -6,6 +6,7 @@ order, which is what replays a finding.
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
 import sqlite3
@@ -337,6 +338,7 @@ def streams(data: bytes) -> None:
 # -- files -------------------------------------------------------------------------------------------------
 
 _folder = Path(tempfile.mkdtemp(prefix="hearth-fuzz-"))
+atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 
 
 def _settings() -> list[bytes]:
