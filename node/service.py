@@ -103,7 +103,8 @@ class Node:
         self.mesh = Mesh(
             membership.identity,
             config.protocol(),
-            random.Random(),
+            # What is checked is drawn from it, and some of what is drawn is published: nobody may foretell the rest.
+            random.SystemRandom(),
             policy=membership.policy,
             certificate=membership.certificate_bytes,
             profile=self._profile(),

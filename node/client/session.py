@@ -97,7 +97,7 @@ class Client:
         mesh = Mesh(
             membership.identity,
             config.protocol(),
-            random.Random(),
+            random.SystemRandom(),
             policy=membership.policy,
             certificate=membership.certificate_bytes,
             profile=profile,
