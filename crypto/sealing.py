@@ -43,12 +43,13 @@ class SealError(Exception):
         super().__init__(reason)
 
 
-def seal(recipient: NodeId, plaintext: bytes, context: bytes) -> bytes:
+def seal(recipient: NodeId, plaintext: bytes, context: bytes, *, ephemeral: bytes | None = None) -> bytes:
     """For the recipient's eyes, in this context: version, ephemeral key, ciphertext and tag; 49 bytes longer.
 
-    plaintext: under 2 GiB.  Raises SealError if the recipient's key is no point, or of small order.
+    plaintext: under 2 GiB.  ephemeral: 32 secret random bytes, for who brings its own; else the system's.
+    Raises SealError if the recipient's key is no point, or of small order.
     """
-    ephemeral = os.urandom(KEY_BYTES)
+    ephemeral = os.urandom(KEY_BYTES) if ephemeral is None else ephemeral
     ephemeral_public = crypto_scalarmult_base(ephemeral)
     try:
         shared = crypto_scalarmult(ephemeral, crypto_sign_ed25519_pk_to_curve25519(recipient))
