@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import socket
@@ -36,6 +37,7 @@ INFO_TIMEOUT_S = 20.0
 CANCEL_GRACE_S = 0.5
 STALL_S = 30.0
 """A running worker beats at every tick of 5 ms; one that is silent for so long is stuck in a call of ours."""
+_CHILD_PID = re.compile(rb'"child-pid": ([0-9]+)')
 _WORKER = "hearthmesh.node.execution.wasm_worker"
 _KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "HOME", "LANG")
 
@@ -77,6 +79,7 @@ class WasmChild:
         self._worker_pid = 0
         self._worker_fd = -1
         self._info_fd = -1
+        self._info = b""
         ours, theirs = socket.socketpair()
         page_number = os.memfd_create("hearth-pace", os.MFD_CLOEXEC)
         info_number = -1
@@ -127,18 +130,29 @@ class WasmChild:
         return self.alive and self._process.poll() is None
 
     def _learn_worker(self) -> None:
-        """Whom bubblewrap started, once it has said so; nothing to learn without it."""
-        if self._info_fd < 0:
+        """Whom bubblewrap started, once it has said so; nothing to learn without it.
+
+        It says it in several writes, and would die of a pipe that was closed between them: `end` closes it.
+        """
+        if self._info_fd < 0 or self._worker_fd >= 0:
             return
         try:
-            info = os.read(self._info_fd, INFO_BYTES)
+            said = os.read(self._info_fd, INFO_BYTES)
         except BlockingIOError:
             return
-        os.close(self._info_fd)
-        self._info_fd = -1
-        with suppress(msgspec.DecodeError, ProcessLookupError):  # it failed before, or has ended since
-            pid = msgspec.json.decode(info, type=_Info).child_pid
-            self._worker_fd, self._worker_pid = os.pidfd_open(pid), pid
+        self._info += said
+        found = _CHILD_PID.search(self._info)
+        if found is not None:
+            with suppress(ProcessLookupError):
+                self._worker_fd, self._worker_pid = os.pidfd_open(int(found[1])), int(found[1])
+                return
+        if found is not None or not said:  # it has ended since, or failed before
+            self._close_info()
+
+    def _close_info(self) -> None:
+        if self._info_fd >= 0:
+            os.close(self._info_fd)
+            self._info_fd = -1
 
     def next_batch(self) -> int:
         """The number that the next request must have."""
@@ -288,18 +302,19 @@ class WasmChild:
         """Kill if need be, and reap: no process and no descriptor is left after this."""
         with trio.CancelScope(shield=True):
             # bwrap, killed while it sets up, would leave its child behind, waiting for ever: let it say whom it has.
-            while self._info_fd >= 0:
+            self._learn_worker()
+            while self._info_fd >= 0 and self._worker_fd < 0:
                 with trio.move_on_after(INFO_TIMEOUT_S) as waiting:
                     await trio.lowlevel.wait_readable(self._info_fd)
                 self._learn_worker()
-                if waiting.cancelled_caught and self._info_fd >= 0:
-                    os.close(self._info_fd)
-                    self._info_fd = -1
+                if waiting.cancelled_caught and self._worker_fd < 0:
+                    self._close_info()
             self.kill()
             if self._worker_fd >= 0:
                 await trio.lowlevel.wait_readable(self._worker_fd)
                 os.close(self._worker_fd)
                 self._worker_fd = -1
+            self._close_info()
             await _exited(self._process)
         if self._socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket.fileno())
@@ -330,12 +345,6 @@ class WasmChild:
         config.cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with_cache = WorkerFolders(folders.read, (*folders.write, config.cache_dir))
         return worker_argv(confinement.bwrap, with_cache, config.tag, info_number, command)
-
-
-class _Info(msgspec.Struct, rename={"child_pid": "child-pid"}, frozen=True):
-    """What bubblewrap says of whom it started."""
-
-    child_pid: int
 
 
 def _is_component(program: str) -> bool:
