@@ -156,7 +156,10 @@ def figure(streets: Sequence[Street]) -> Drawing:
     """A column a way of stealing: temperatures against their setpoints, and who did how many tasks."""
     left, top, width, height, gap = 56.0, 58.0, 380.0, 230.0, 40.0
     drawing = Drawing(left + len(streets) * (width + gap), top + height + 210)
-    drawing.text(10, 22, "Eight real heaters, ten minutes of their rooms a second: kelvin from the setpoint", size=15)
+    count = len(streets[0].rooms)
+    drawing.text(
+        10, 22, f"{count} real heaters, ten minutes of their rooms a second: kelvin from the setpoint", size=15
+    )
     deviations = [
         c - room.setpoint_c for street in streets for room in street.rooms.values() for c in room.temperature_c
     ]
