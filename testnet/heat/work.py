@@ -24,7 +24,8 @@ class Job:
     """A job's tasks are alike: from half of length_s to one and a half times it, at full duty.
 
     deadline_s: seconds since the begin, infinity for none.  priority: 0 for volunteers' work, 1 for paid.
-    program_bytes: fetched once a node.  input_bytes: of each task."""
+    program_bytes: fetched once a node.  input_bytes: of each task.
+    """
 
     number: int
     arrival_s: float
