@@ -42,14 +42,14 @@ detection: $(STAMP)
 # A day of a thousand nodes, of which a tenth dies an hour. HOURS is virtual time, for all three.
 sim-day: HOURS ?= 24
 sim-day: $(STAMP)
-	@"$(BIN)/hearth" sim run --nodes 1000 --hours $(HOURS) --churn 0.1 --preset slow --seed 1 --no-shrink --json
+	@"$(BIN)/hearth" sim run --nodes 1000 --hours $(HOURS) --churn 0.1 --preset slow --warm --seed 1 --no-shrink --json
 
 sim-10k sim-100k: HOURS ?= 0.001
 sim-10k: $(STAMP)
-	@"$(BIN)/hearth" sim run --nodes 10000 --hours $(HOURS) --jobs 1 --seed 1 --no-shrink --json
+	@"$(BIN)/hearth" sim run --nodes 10000 --hours $(HOURS) --jobs 1 --warm --seed 1 --no-shrink --json
 
 sim-100k: $(STAMP)
-	@"$(BIN)/hearth" sim run --nodes 100000 --hours $(HOURS) --jobs 1 --preset slow --seed 1 --no-shrink --json
+	@"$(BIN)/hearth" sim run --nodes 100000 --hours $(HOURS) --jobs 1 --preset slow --warm --seed 1 --no-shrink --json
 
 # What the traces of a few seeds are: recorded, and played under every Python that is found.
 digests: $(STAMP)

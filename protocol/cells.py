@@ -10,7 +10,6 @@ Source: prefixes and contacts as in Maymounkov and Mazieres, Kademlia (2002).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 
@@ -32,6 +31,48 @@ def place_of(node: bytes) -> int:
 def shared_bits(one: int, other: int) -> int:
     """How many first bits two places have in common, up to `PLACE_BITS`."""
     return PLACE_BITS - (one ^ other).bit_length()
+
+
+class Depths:
+    """How deep the cells of linked peers are, as they last said: counted, so that nobody has to go through the peers.
+
+    level: first bits that a peer's place shares with this node's.
+    """
+
+    def __init__(self) -> None:
+        self._peers: dict[tuple[int, int], int] = {}
+        self.deepest = 0
+
+    def __len__(self) -> int:
+        return sum(self._peers.values())
+
+    def add(self, level: int, depth: int) -> None:
+        self._peers[level, depth] = self._peers.get((level, depth), 0) + 1
+        self.deepest = max(self.deepest, depth)
+
+    def remove(self, level: int, depth: int) -> None:
+        """What was added once."""
+        left = self._peers[level, depth] - 1
+        if left:
+            self._peers[level, depth] = left
+            return
+        del self._peers[level, depth]
+        if depth == self.deepest:
+            self.deepest = max((each for _, each in self._peers), default=0)
+
+    def middle(self) -> int | None:
+        """The median, the lower one of two; None if nobody said anything."""
+        wanted = (len(self) - 1) // 2
+        for depth, peers in sorted((min(DEPTH_MAX, depth), peers) for (_, depth), peers in self._peers.items()):
+            if wanted < peers:
+                return depth
+            wanted -= peers
+        return None
+
+    def beyond(self, depth: int) -> tuple[int, int]:
+        """Peers on this node's side of a split at that depth; and those of them that have split."""
+        here = [(each, peers) for (level, each), peers in self._peers.items() if level > depth]
+        return sum(peers for _, peers in here), sum(peers for each, peers in here if each > depth)
 
 
 class Cell:
@@ -57,36 +98,36 @@ class Cell:
 
         None if they do not overlap.
         """
-        level = self.level(peer)
-        if level < min(self.depth, depth):
+        if self.level(peer) < min(self.depth, depth):
             return None
         return (depth, place_of(peer)) if depth > self.depth else (self.depth, self.place)
 
-    def review(self, nodes: int, half: int, depths: Iterable[tuple[int, int]], now_us: int) -> bool:
+    def review(self, nodes: int, half: int, depths: Depths, now_us: int) -> bool:
         """Split, merge or follow; whether the depth changed. At most one step at a time once it has settled.
 
         nodes: that live in this cell, this one included.  half: those of them that would stay after a split.
-        depths: (level, depth) of linked peers.
+        depths: of linked peers.
         """
-        config, told = self._config, list(depths)
+        config = self._config
         self._began_us = now_us if self._began_us is None else self._began_us
         before = self.depth
         if not self._settled:
             # A newcomer takes the middle of the depths that it is told: a few who lie cannot make it lonely.
             self._settled = nodes >= config.cell_merge or now_us - self._began_us >= config.cell_patience_us
-            if told and not self._settled:
-                self.depth = sorted(min(DEPTH_MAX, depth) for _, depth in told)[(len(told) - 1) // 2]
+            told = None if self._settled else depths.middle()
+            self.depth = self.depth if told is None else told
         crowded = nodes > config.cell_split
-        if self.depth == before and self.depth < DEPTH_MAX and (crowded or self._follows(half, told)):
+        if self.depth == before and self.depth < DEPTH_MAX and (crowded or self._follows(half, depths)):
             self.depth += 1
         self._merge_if_thin(nodes, now_us)
         return self.depth != before
 
-    def _follows(self, half: int, told: list[tuple[int, int]]) -> bool:
+    def _follows(self, half: int, depths: Depths) -> bool:
         """Most neighbours on this side have split, and there are enough to stay so."""
-        here = [depth for level, depth in told if level > self.depth]
-        deeper = sum(depth > self.depth for depth in here)
-        return deeper >= FOLLOW_LEAST and 2 * deeper > len(here) and 2 * half >= 3 * self._config.cell_merge
+        if depths.deepest <= self.depth:
+            return False
+        here, deeper = depths.beyond(self.depth)
+        return deeper >= FOLLOW_LEAST and 2 * deeper > here and 2 * half >= 3 * self._config.cell_merge
 
     def _merge_if_thin(self, nodes: int, now_us: int) -> None:
         if self.depth == 0 or nodes >= self._config.cell_merge or not self._settled:

@@ -34,6 +34,7 @@ class HeatBoard:
         self.draining = False
         self._peers_of: list[Record] = []
         self._peers: list[HeatDigest] = []
+        self._queueing: list[HeatDigest] = []
         # Of the capacity, how much the deficit moves before that is news; less for who shares a sink with others.
         self.least_change = ctx.config.heat_min_change
 
@@ -117,7 +118,14 @@ class HeatBoard:
             me = self._ctx.node_id
             self._peers_of = rows
             self._peers = [record.body for record in rows if record.author != me]
+            least_us = 2 * self._ctx.config.batch_target_us
+            self._queueing = [digest for digest in self._peers if digest.queue_us > least_us]
         return self._peers
+
+    def queueing(self) -> list[HeatDigest]:
+        """Those of the others with work to steal, more than they are about to start; by node. Not to be changed."""
+        self.peers()
+        return self._queueing
 
     def coldest(self, exclude: bytes = b"", *, busy: bool = False) -> list[HeatDigest]:
         """Peers that want heat and have a free slot, the most urgent first, then by share of their capacity.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from .cells import Cell
+from .cells import Cell, Depths
 from .context import Context
 from .effects import Connect, TimerKey
 from .liveness import (
@@ -55,6 +55,8 @@ class Membership(Roster):
         self._next_probe_us = 0
         self._blamed_us = LONG_AGO_US
         self._running = False
+        # The choice of the view after which those were let go that are of no concern; -1: a link has ended since.
+        self._settled_at = -1
 
     # -- questions ---------------------------------------------------------------------------------------
 
@@ -145,8 +147,8 @@ class Membership(Roster):
         if member.misses >= MISSES_MAX and now_us - member.changed_us >= self._ctx.config.suspicion_max_us:
             self._change(member, Finding.MISSED, now_us)
 
-    def review(self, depths: list[tuple[int, int]], now_us: int) -> bool:
-        """Whether the own cell is another one from now on. depths: (level, depth) of linked peers."""
+    def review(self, depths: Depths, now_us: int) -> bool:
+        """Whether the own cell is another one from now on. depths: of linked peers."""
         half, other = self.halves
         if not self.cell.review(half + other, half, depths, now_us):
             return False
@@ -170,6 +172,7 @@ class Membership(Roster):
         reset: by the other side, as a killed process does: reason enough to suspect it and to ask others.
         """
         self._connected.pop(peer, None)
+        self._settled_at = -1
         self._probes.unreachable(peer, now_us)
         member = self._members.get(peer)
         if member is None or not reset or not member.probed or not self._running:
@@ -360,7 +363,8 @@ class Membership(Roster):
         self._schedule_probe(now_us + self._ctx.config.probe_interval_us * (1 + self.health))
         self._forget_old(now_us)
         self._view.refresh()
-        if self.cell.depth:
+        if self.cell.depth and self._settled_at != self._view.choices:
+            self._settled_at = self._view.choices
             self._let_go()
         self._view.close_idle_links(now_us)
         target = self._view.next_target(partial(self._is_worth_asking, now_us))
@@ -452,7 +456,7 @@ class Membership(Roster):
         member.status = status
         member.changed_us = now_us
         self._changes.append((member.node, status))
-        self._view.stale = True
+        self._recount()
         if not member.here and finding is not Finding.MISSED:
             self._spread(MemberState(member.node, member.incarnation, int(status)))
 

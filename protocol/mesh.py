@@ -274,6 +274,9 @@ class Mesh(Roles):
         if refuted != self.incarnation:
             self.incarnation = refuted
             self._publish_member(now_us)
+        if not self.members.has_news:
+            return
+        came = False
         for node, status in self.members.take_changes():
             self.replica.keepers_changed()
             self.ctx.notify("member.changed", node=node, status=status.name.lower())
@@ -289,15 +292,17 @@ class Mesh(Roles):
                     self.ctx.emit(Disconnect(node, "dead"))
             elif status is Status.ALIVE:
                 self.worker.outbox.on_alive(node, now_us)
-                self.worker.pump(now_us)
+                came = True
         for node in self.members.take_dropped():
             self.tables.drop_node(node)
+        if came:
+            self.worker.pump(now_us)
 
     def _tick(self, now_us: int) -> None:
         """With each tick of the tables: who matters to this node, and what it does about those that it lacks."""
         watched = self.replica.seats | self.worker.keepers() | self.submitter.keepers() | self.zones.mates
         self.members.watch(watched, now_us)
-        moved = self.members.review(self.tables.depths(), now_us)
+        moved = self.members.review(self.tables.depths, now_us)
         if moved:
             self.tables.prune()
             self.ctx.notify("cell.changed", depth=self.cell.depth, nodes=self.members.cell_nodes)

@@ -20,7 +20,6 @@ from .messages import RangeDigest, Reconcile, ReconcileIds
 
 # Bounds of one message on the wire (messages.py).
 RANGES_PER_MESSAGE = 256
-IDS_PER_MESSAGE = 256
 # Ids returned for one claim; what is beyond shows up in the next round.
 ANSWER_IDS_MAX = 1024
 

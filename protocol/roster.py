@@ -28,6 +28,9 @@ class Roster:
         self._dropped: list[bytes] = []
         # Somebody who concerns this node found no room. Nobody tells again of whom one was told: `Roles.take_in`.
         self.turned_away = False
+        # By depth of the cell, what `halves` says; None if some member came, went or changed since.
+        self._counted: tuple[int, int, int] | None = None
+        self._tidied_us = 0
         self._view = View(ctx, self.circle, self._members, self._connected)
 
     # -- questions ---------------------------------------------------------------------------------------
@@ -56,6 +59,11 @@ class Roster:
         """Members that are ALIVE or SUSPECT, without this node, sorted."""
         return sorted(member.node for member in self._members.values() if member.here)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether there is anything to take."""
+        return bool(self._changes or self._dropped)
+
     def take_changes(self) -> list[tuple[bytes, Status]]:
         """Changes of others' status since the last call, in order; a new member is a change to ALIVE."""
         changes, self._changes = self._changes, []
@@ -69,14 +77,17 @@ class Roster:
     @property
     def cell_nodes(self) -> int:
         """Living nodes of the own cell, this one included."""
-        return 1 + sum(member.here and self.cell.holds(member.node) for member in self._members.values())
+        return sum(self.halves)
 
     @property
     def halves(self) -> tuple[int, int]:
         """Living nodes of the own half of the cell, this one included, and of the other half."""
-        levels = [self.cell.level(member.node) for member in self._members.values() if member.here]
-        own = 1 + sum(level > self.cell.depth for level in levels)
-        return own, 1 + sum(level >= self.cell.depth for level in levels) - own
+        depth = self.cell.depth
+        if self._counted is None or self._counted[0] != depth:
+            levels = [self.cell.level(member.node) for member in self._members.values() if member.here]
+            own = 1 + sum(level > depth for level in levels)
+            self._counted = (depth, own, 1 + sum(level >= depth for level in levels) - own)
+        return self._counted[1:]
 
     def unknown(self) -> list[bytes]:
         """Nodes that are watched and that nobody has told us of yet, in the order in which they came."""
@@ -96,7 +107,7 @@ class Roster:
         self._members[node] = member
         if status is Status.ALIVE:
             self._changes.append((node, status))
-        self._view.stale = True
+        self._recount()
         return member
 
     def _make_room(self, node: bytes) -> bool:
@@ -119,8 +130,12 @@ class Roster:
         return True
 
     def _forget_old(self, now_us: int) -> None:
-        """Members that are gone, and clients that were not heard of, for `dead_memory_us`."""
-        before_us = now_us - self._ctx.config.dead_memory_us
+        """Members that are gone, and clients that were not heard of, for `dead_memory_us` or a little longer."""
+        memory_us = self._ctx.config.dead_memory_us
+        if now_us - self._tidied_us < memory_us // 16:
+            return
+        self._tidied_us = now_us
+        before_us = now_us - memory_us
         for member in list(self._members.values()):
             if member.node in self._connected or member.node in self.circle.watched:
                 continue
@@ -146,4 +161,9 @@ class Roster:
             self._dropped.append(member.node)
         del self._members[member.node]
         self._rumours.forget(member.node)
+        self._recount()
+
+    def _recount(self) -> None:
+        """A member came, went, or changed."""
         self._view.stale = True
+        self._counted = None

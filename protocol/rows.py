@@ -7,14 +7,17 @@ asks for it again before it changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
 from .cells import place_of, shared_bits
 from .context import Context
 from .effects import Reason
+from .fingerprints import PARTS, STAMP_BITS, Fingerprints, bucket_of
 from .limits import Limit
+from .messages import TableVersion
 from .records import Record, RecordError, RecordKind, open_record
 
 Version = tuple[int, int]
@@ -27,7 +30,7 @@ ROW_BYTES_MAX = 8 * 1024
 # Rows in one message: far under `message_bytes_max`, the rest follows with the next exchange.
 ANSWER_BYTES_MAX = 256 * 1024
 WANTED_MAX = 1024
-STAMP_BITS = 64
+ALL_BYTES = range(256)
 
 
 def row_key(record: Record) -> bytes:
@@ -53,18 +56,64 @@ def stamp_of(wire: bytes, version: Version) -> int:
     return int.from_bytes(sha256(encoded).digest()[:8], "big")
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a row's record says of its place in a table. key: among those of its kind.  wire: it, on the wire.
+
+    told: key and version, as other tables are told.  place: where its author stands.
+    """
+
+    key: bytes
+    wire: bytes
+    version: Version
+    told: TableVersion
+    place: int
+    stamp: int
+
+
+def facts_of(record: Record) -> Facts:
+    """record: of one of `ROW_KINDS`."""
+    key, version = row_key(record), version_of(record)
+    wire = wire_key(record.kind, key)
+    return Facts(key, wire, version, TableVersion(wire, version), place_of(record.author), stamp_of(wire, version))
+
+
 @dataclass(slots=True)
 class Row:
-    """source: the peer that brought it.  changed: its number among all changes of these tables."""
+    """source: the peer that brought it.  changed: its number among all changes of these tables.
+
+    level: first bits that its author's place shares with this node's.
+    """
 
     record: Record
-    key: bytes
-    version: Version
+    facts: Facts
     since_us: int
     source: bytes
     changed: int
-    place: int
-    stamp: int
+    level: int
+
+
+class _Sorted:
+    """Records of one kind, in the order of their keys. A change makes a new list: the one before stays as it was."""
+
+    def __init__(self) -> None:
+        self._keys: list[bytes] = []
+        self.records: list[Record] = []
+
+    def put(self, key: bytes, record: Record) -> None:
+        at = bisect_left(self._keys, key)
+        self.records = self.records.copy()
+        if at < len(self._keys) and self._keys[at] == key:
+            self.records[at] = record
+        else:
+            self._keys.insert(at, key)
+            self.records.insert(at, record)
+
+    def remove(self, key: bytes) -> None:
+        """One that is there."""
+        at = bisect_left(self._keys, key)
+        self.records = self.records.copy()
+        del self._keys[at], self.records[at]
 
 
 class Rows:
@@ -88,7 +137,9 @@ class Rows:
         # In the order of their last change.
         self._rows: dict[bytes, Row] = {}
         self._buried: dict[bytes, tuple[Version, int]] = {}
-        self._sorted: dict[RecordKind, list[Record]] = {}
+        self._sorted: dict[RecordKind, _Sorted] = {kind: _Sorted() for kind in ROW_KINDS}
+        self._fingerprints = Fingerprints()
+        self._place = place_of(ctx.node_id)
         self._rows_by_author: dict[bytes, int] = {}
         self._changes = 0
         self._swept_us = 0
@@ -97,12 +148,7 @@ class Rows:
 
     def rows(self, kind: RecordKind) -> list[Record]:
         """All rows of a kind, this node's own included, in the order of their keys. Not to be changed."""
-        found = self._sorted.get(kind)
-        if found is None:
-            rows = [row for row in self._rows.values() if row.record.kind is kind]
-            found = [row.record for row in sorted(rows, key=lambda row: row.key)]
-            self._sorted[kind] = found
-        return found
+        return self._sorted[kind].records
 
     def get(self, kind: RecordKind, key: bytes) -> Record | None:
         """key: as `row_key` says."""
@@ -125,7 +171,7 @@ class Rows:
 
     def put_own(self, record: Record, now_us: int) -> None:
         assert record.author == self._ctx.node_id and record.kind in ROW_KINDS
-        self._put(record, row_key(record), version_of(record), now_us, self._ctx.node_id)
+        self._put(record, facts_of(record), now_us, self._ctx.node_id)
 
     # -- others' rows --------------------------------------------------------------------------------------
 
@@ -147,39 +193,38 @@ class Rows:
             claimed = open_record(raw, check_signature=False)
             if claimed.kind not in ROW_KINDS:
                 return Reason.MALFORMED
-            key, version = row_key(claimed), version_of(claimed)
-            if claimed.author != key[:32]:
+            facts = facts_of(claimed)
+            if claimed.author != facts.key[:32]:
                 return Reason.WRONG_AUTHOR
-            if not self._is_news(claimed, key, version) or not self._wants(claimed):
+            if not self._is_news(claimed, facts) or not self._wants(claimed):
                 return None
             record = open_record(raw)
         except RecordError as error:
             return Reason.BAD_SIGNATURE if error.reason == "bad-signature" else Reason.MALFORMED
         if not self._admits(record, now_us):
             return Reason.NOT_ADMITTED
-        if not self._has_room(record, key):
-            self._remember(wire_key(record.kind, key), version, now_us)
+        if not self._has_room(record, facts):
+            self._remember(facts.wire, facts.version, now_us)
             return None
-        self._put(record, key, version, now_us, source)
+        self._put(record, facts, now_us, source)
         self._on_row(record, now_us)
         return None
 
-    def _is_news(self, claimed: Record, key: bytes, version: Version) -> bool:
+    def _is_news(self, claimed: Record, facts: Facts) -> bool:
         """Decided before the signature is checked, which costs 50 times as much."""
         if claimed.author == self._ctx.node_id:
             return False
-        wire = wire_key(claimed.kind, key)
-        row = self._rows.get(wire)
+        row = self._rows.get(facts.wire)
         if row is not None:
-            return row.key == key and row.version < version
-        buried = self._buried.get(wire)
-        return buried is None or version > buried[0]
+            return row.facts.key == facts.key and row.facts.version < facts.version
+        buried = self._buried.get(facts.wire)
+        return buried is None or facts.version > buried[0]
 
     def lacks(self, wire: bytes, version: Version) -> bool:
         """Whether a row of this version would be news."""
         row = self._rows.get(wire)
         if row is not None:
-            return row.version < version and row.record.author != self._ctx.node_id
+            return row.facts.version < version and row.record.author != self._ctx.node_id
         buried = self._buried.get(wire)
         return buried is None or buried[0] < version
 
@@ -187,24 +232,27 @@ class Rows:
     def full(self) -> bool:
         return len(self._rows) >= self._ctx.config.table_entries_max
 
-    def _has_room(self, record: Record, key: bytes) -> bool:
+    def _has_room(self, record: Record, facts: Facts) -> bool:
         """A full table is shared evenly: a new row stays out, unless another author has three rows more."""
         own = self._rows_by_author.get(record.author, 0)
-        if wire_key(record.kind, key) in self._rows:
+        if facts.wire in self._rows:
             return True
         if own >= max(2, self._ctx.config.table_entries_max // 4):
             return False
         return not self.full or own + 2 < max(self._rows_by_author.values(), default=0)
 
-    def _put(self, record: Record, key: bytes, version: Version, now_us: int, source: bytes) -> None:
-        wire = wire_key(record.kind, key)
-        if self._rows.pop(wire, None) is None:
+    def _put(self, record: Record, facts: Facts, now_us: int, source: bytes) -> None:
+        before = self._rows.pop(facts.wire, None)
+        if before is None:
             self._rows_by_author[record.author] = self._rows_by_author.get(record.author, 0) + 1
-            self._buried.pop(wire, None)
+            self._buried.pop(facts.wire, None)
+        else:
+            self._fingerprints.remove(facts.wire, before.facts.stamp, before.level)
         self._changes += 1
-        place, stamp = place_of(record.author), stamp_of(wire, version)
-        self._rows[wire] = Row(record, key, version, now_us, source, self._changes, place, stamp)
-        self._sorted.pop(record.kind, None)
+        level = shared_bits(self._place, facts.place)
+        self._rows[facts.wire] = Row(record, facts, now_us, source, self._changes, level)
+        self._sorted[record.kind].put(facts.key, record)
+        self._fingerprints.add(facts.wire, facts.stamp, level)
         if len(self._rows) > self._ctx.config.table_entries_max:
             self._evict(now_us)
 
@@ -260,7 +308,8 @@ class Rows:
 
     def _remove(self, wire: bytes, row: Row) -> None:
         del self._rows[wire]
-        self._sorted.pop(row.record.kind, None)
+        self._sorted[row.record.kind].remove(row.facts.key)
+        self._fingerprints.remove(wire, row.facts.stamp, row.level)
         left = self._rows_by_author[row.record.author] - 1
         if left:
             self._rows_by_author[row.record.author] = left
@@ -269,7 +318,7 @@ class Rows:
 
     def _bury(self, wire: bytes, row: Row, now_us: int) -> None:
         self._remove(wire, row)
-        self._remember(wire, row.version, now_us)
+        self._remember(wire, row.facts.version, now_us)
 
     def _remember(self, wire: bytes, version: Version, now_us: int) -> None:
         memory_us = max(2 * self._ctx.config.digest_ttl_us, self._ctx.config.dead_memory_us)
@@ -280,12 +329,17 @@ class Rows:
 
     # -- comparing -----------------------------------------------------------------------------------------
 
-    def within(self, scope: Scope) -> list[tuple[bytes, Row]]:
-        """Rows whose authors are in a cell."""
+    def within(self, scope: Scope, starts: Container[int] = ALL_BYTES) -> list[tuple[bytes, Row]]:
+        """Rows whose authors are in a cell. starts: of those whose key begins with one of these bytes."""
         depth, place = scope
-        if depth == 0:
-            return list(self._rows.items())
-        return [item for item in self._rows.items() if shared_bits(item[1].place, place) >= depth]
+        if self._is_around(scope):
+            return [item for item in self._rows.items() if item[0][0] in starts and item[1].level >= depth]
+        rows = [item for item in self._rows.items() if item[0][0] in starts]
+        return [item for item in rows if shared_bits(item[1].facts.place, place) >= depth]
+
+    def _is_around(self, scope: Scope) -> bool:
+        """Whether this node itself is in that cell, so that levels tell who else is."""
+        return shared_bits(self._place, scope[1]) >= scope[0]
 
     def changed_since(self, seen: int, scope: Scope, limit: int) -> list[tuple[bytes, Row]] | None:
         """Rows of a cell that changed after the change of that number, newest first; None if more than `limit`."""
@@ -295,7 +349,7 @@ class Rows:
             row = self._rows[wire]
             if row.changed <= seen:
                 break
-            if depth == 0 or shared_bits(row.place, place) >= depth:
+            if depth == 0 or shared_bits(row.facts.place, place) >= depth:
                 found.append((wire, row))
                 if len(found) > limit:
                     return None
@@ -303,10 +357,12 @@ class Rows:
 
     def fingerprints(self, scope: Scope, buckets: int) -> list[int]:
         """Sums of the stamps in each of `buckets` equal parts of the keys. buckets: a power of two, <= 256."""
+        if buckets <= PARTS and self._is_around(scope):
+            return self._fingerprints.sums(scope[0], buckets)
         sums = [0] * buckets
         for wire, row in self.within(scope):
             at = bucket_of(wire, buckets)
-            sums[at] = (sums[at] + row.stamp) % (1 << STAMP_BITS)
+            sums[at] = (sums[at] + row.facts.stamp) % (1 << STAMP_BITS)
         return sums
 
     def raw_rows(self, wires: Iterable[bytes]) -> tuple[tuple[bytes, ...], bool]:
@@ -322,8 +378,3 @@ class Rows:
                 return tuple(rows), False
             rows.append(row.record.raw)
         return tuple(rows), True
-
-
-def bucket_of(wire: bytes, buckets: int) -> int:
-    """Which part of the keys a key is in. buckets: a power of two, <= 256."""
-    return wire[0] * buckets >> 8

@@ -102,8 +102,7 @@ class Seeker:
                 self._begin(node, place_of(node), node)
         while len(self._due_us) > self._ctx.config.members_max:
             del self._due_us[next(iter(self._due_us))]
-        deeper = any(depth for _, depth in self._tables.depths())
-        if (self._members.cell.depth or deeper) and now_us >= self._around_us:
+        if (self._members.cell.depth or self._tables.depths.deepest) and now_us >= self._around_us:
             self._look_around(now_us)
         for key in list(self._searches):
             self._go_on(key, now_us)

@@ -11,25 +11,24 @@ What two peers compare is the smaller of their two cells (`cells.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from .budget import Budget
-from .cells import Cell
+from .cells import Cell, Depths
 from .context import Context
 from .effects import Reason, TimerKey
+from .fingerprints import PARTS, STAMP_BITS, bucket_of
 from .limits import Limit
 from .messages import TableRows, TableSync, TableVersion
 from .records import Record, RecordKind
-from .rows import STAMP_BITS, WANTED_MAX, Rows, Scope, bucket_of, row_key, wire_key
+from .rows import WANTED_MAX, Rows, Scope, row_key, wire_key
 
 __all__ = ["Tables", "row_key", "wire_key"]
 
 # Changed rows that one exchange tells; if there are more, parts of the key space are compared instead.
 NEWS_MAX = 512
 VERSIONS_MAX = 1024
-# Parts of the key space: a quarter of the rows, at most so many.
-BUCKETS_MAX = 64
 # New rows that a full table asks for in one exchange.
 STRANGE_WANTED = 4
 # Peers that an urgent row is pushed to; they don't push it on, their exchanges spread it.
@@ -91,6 +90,8 @@ class Tables(Rows):
         super().__init__(ctx, on_row, admits, wants)
         self._cell = cell or Cell(ctx.node_id, ctx.config)
         self._peers: dict[bytes, _Peer] = {}
+        self.depths = Depths()
+        self._mates: tuple[int, list[bytes]] | None = None
         self._partners: list[bytes] = []
         self._ticks = 0
 
@@ -105,30 +106,41 @@ class Tables(Rows):
         self._ctx.cancel_timer(("sync", b""))
 
     def peer_connected(self, peer: bytes, now_us: int) -> None:
-        """A new peer may lack all that we have, and have all that we lack."""
+        """A new peer may lack all that we have, and have all that we lack: one of the two compares, for both."""
         entries, interval_us = self._ctx.config.table_entries_max, self._ctx.config.sync_interval_us
+        self._forget_depth(peer)
         known = self._peers[peer] = _Peer(
             Budget(SYNCS_BURST, SYNCS_AN_INTERVAL, interval_us, now_us),
             Budget(2 * entries, max(1, entries // 2), interval_us, now_us),
         )
         scope = self._scope(peer, known)
-        if scope is not None:
+        if scope is not None and self._ctx.node_id < peer:
             self._compare_with(peer, known, scope)
 
     def peer_lost(self, peer: bytes) -> None:
+        self._forget_depth(peer)
         self._peers.pop(peer, None)
         if peer in self._partners:
             self._partners.remove(peer)
 
+    def _forget_depth(self, peer: bytes) -> None:
+        self._mates = None
+        known = self._peers.get(peer)
+        if known is not None and known.depth is not None:
+            self.depths.remove(self._cell.level(peer), known.depth)
+            known.depth = None
+
     def heard_depth(self, peer: bytes, depth: int) -> None:
         """A linked peer said how deep its cell is."""
         known = self._peers.get(peer)
-        if known is not None:
-            known.depth = depth
-
-    def depths(self) -> list[tuple[int, int]]:
-        """(level, depth) of linked peers that said it."""
-        return [(self._cell.level(peer), known.depth) for peer, known in self._peers.items() if known.depth is not None]
+        if known is None or known.depth == depth:
+            return
+        level = self._cell.level(peer)
+        if known.depth is not None:
+            self.depths.remove(level, known.depth)
+        known.depth = depth
+        self.depths.add(level, depth)
+        self._mates = None
 
     def shares_rows(self, peer: bytes) -> bool:
         """Whether a linked peer's cell and this one's overlap, as far as is known."""
@@ -142,9 +154,14 @@ class Tables(Rows):
         """
         self.put_own(record, now_us)
         if urgent:
-            mates = [peer for peer in self._peers if self.shares_rows(peer)]
-            for peer in self._ctx.sample(mates, URGENT_PUSHES):
+            for peer in self._ctx.sample(self._row_mates(), URGENT_PUSHES):
                 self._ctx.send(peer, TableRows(0, False, (record.raw,), (), (), ()))
+
+    def _row_mates(self) -> list[bytes]:
+        """Linked peers that share rows with this node. Not to be changed."""
+        if self._mates is None or self._mates[0] != self._cell.depth:
+            self._mates = (self._cell.depth, [peer for peer in self._peers if self.shares_rows(peer)])
+        return self._mates[1]
 
     def _scope(self, peer: bytes, known: _Peer) -> Scope | None:
         depth = self._cell.depth if known.depth is None else known.depth
@@ -153,9 +170,9 @@ class Tables(Rows):
     # -- beginning an exchange -----------------------------------------------------------------------------
 
     def _compare_with(self, peer: bytes, known: _Peer, scope: Scope) -> None:
-        """By fingerprints of parts of the key space."""
+        """By fingerprints of parts of the key space: a quarter as many as there are rows, within a bound."""
         buckets = 1
-        while buckets < BUCKETS_MAX and 4 * buckets < len(self):
+        while buckets < PARTS and 4 * buckets < len(self):
             buckets *= 2
         ranges = tuple(part.to_bytes(STAMP_BITS // 8, "big") for part in self.fingerprints(scope, buckets))
         self._ask(peer, known, scope, ranges, ())
@@ -166,7 +183,7 @@ class Tables(Rows):
         if changed is None:
             self._compare_with(peer, known, scope)
             return
-        news = tuple(TableVersion(wire, row.version) for wire, row in changed if row.source != peer)
+        news = tuple(row.facts.told for _, row in changed if row.source != peer)
         if news:
             self._ask(peer, known, scope, (), news)
         else:
@@ -198,7 +215,7 @@ class Tables(Rows):
         if buckets & (buckets - 1):
             self._ctx.penalise(peer, Reason.MALFORMED)
             return
-        known.depth = message.depth
+        self.heard_depth(peer, message.depth)
         scope = self._scope(peer, known)
         if scope is None:
             # Whoever owns these tables tells the peer how deep the own cell is.
@@ -217,10 +234,8 @@ class Tables(Rows):
         sums = self.fingerprints(scope, buckets)
         differing = [at for at, part in enumerate(message.ranges) if int.from_bytes(part, "big") != sums[at]]
         by_bucket: dict[int, list[TableVersion]] = {at: [] for at in differing}
-        for wire, row in self.within(scope):
-            at = bucket_of(wire, buckets)
-            if at in by_bucket:
-                by_bucket[at].append(TableVersion(wire, row.version))
+        for wire, row in self.within(scope, _starts(differing, buckets)) if differing else ():
+            by_bucket[bucket_of(wire, buckets)].append(row.facts.told)
         versions: list[TableVersion] = []
         told: list[int] = []
         for at, part in by_bucket.items():
@@ -235,7 +250,7 @@ class Tables(Rows):
 
     def _answer_news(self, peer: bytes, known: _Peer, message: TableSync, scope: Scope, now_us: int) -> None:
         theirs = {each.key: each.version for each in message.versions}
-        newer = [wire for wire in theirs if wire in self._rows and theirs[wire] < self._rows[wire].version]
+        newer = [wire for wire in theirs if wire in self._rows and theirs[wire] < self._rows[wire].facts.version]
         wanted = self._wanted(known, message.versions)
         versions: list[TableVersion] = []
         changed = self.changed_since(known.seen, scope, NEWS_MAX) if known.seen >= 0 else None
@@ -246,7 +261,7 @@ class Tables(Rows):
             if now_us - row.since_us < self._ctx.config.sync_interval_us:
                 newer.append(wire)
             else:
-                versions.append(TableVersion(wire, row.version))
+                versions.append(row.facts.told)
         rows, complete = self.raw_rows(newer)
         known.answered.complete = complete and changed is not None
         self._ctx.send(peer, TableRows(message.request, True, rows, wanted, tuple(versions), ()))
@@ -298,11 +313,10 @@ class Tables(Rows):
         if scope is None or not buckets:
             return ()
         theirs = {each.key: each.version for each in message.versions}
-        parts = dict.fromkeys(message.differing)
         found = [
-            TableVersion(wire, row.version)
-            for wire, row in self.within(scope)
-            if bucket_of(wire, buckets) in parts and theirs.get(wire, (-1, -1)) < row.version
+            row.facts.told
+            for wire, row in self.within(scope, _starts(message.differing, buckets))
+            if theirs.get(wire, (-1, -1)) < row.facts.version
         ]
         return tuple(found[:VERSIONS_MAX])
 
@@ -339,7 +353,7 @@ class Tables(Rows):
 
     def _next_partner(self) -> bytes | None:
         """Any of a few peers; of many those that this node keeps to for a while, one of them a new one now and then."""
-        mates = [peer for peer in self._peers if self.shares_rows(peer)]
+        mates = self._row_mates()
         if not mates:
             return None
         rng = self._ctx.rng
@@ -357,3 +371,9 @@ class Tables(Rows):
 def _is_digest(raw: bytes) -> bool:
     """Whether a raw row is anything but a member record, by the kind in its second byte."""
     return raw[1:2] != bytes([RecordKind.MEMBER])
+
+
+def _starts(parts: Iterable[int], buckets: int) -> frozenset[int]:
+    """First bytes of the keys in those parts of the key space. buckets: a power of two, <= 256."""
+    width = 256 // buckets
+    return frozenset(first for part in parts for first in range(part * width, (part + 1) * width))

@@ -18,7 +18,7 @@ from .effects import TimerKey
 from .heat import HeatBoard
 from .membership import Membership
 from .messages import Refused, Steal
-from .records import JobDigest, RecordKind
+from .records import JobDigest, Record, RecordKind
 from .stealing.appetite import FOREVER_US
 from .stealing.matching import fit
 from .stealing.moving import transfer_us
@@ -59,6 +59,8 @@ class Thief:
         self._members = members
         self._tables = tables
         self._heat = heat
+        self._jobs_of: list[Record] = []
+        self._jobs: list[JobDigest] = []
         self._outstanding: tuple[int, bytes] | None = None
         self._lifelines: dict[bytes, int] = {}
         self._refused_until: dict[bytes, int] = {}
@@ -112,17 +114,13 @@ class Thief:
     def _victims(self, hunger: Steal) -> list[Victim]:
         work_us: dict[bytes, int] = {}
         unknown_us = self._ctx.config.batch_target_us
-        for record in self._tables.rows(RecordKind.JOB_DIGEST):
-            digest = record.body
-            if digest.finished or digest.free_tasks == 0:
-                continue
+        for digest in self._open_jobs():
             if not _runs(hunger, digest):
                 continue
             known = work_us.get(digest.replica, 0)
             work_us[digest.replica] = known + _worth_us(hunger, digest, unknown_us)
-        for heat in self._heat.peers():
-            if heat.queue_us > 2 * self._ctx.config.batch_target_us:
-                work_us[heat.node] = work_us.get(heat.node, 0) + heat.queue_us
+        for heat in self._heat.queueing():
+            work_us[heat.node] = work_us.get(heat.node, 0) + heat.queue_us
         return [
             Victim(node, work)
             for node, work in sorted(work_us.items())
@@ -154,6 +152,14 @@ class Thief:
         if self._refused_until.get(digest.replica, 0) > now_us:
             return "its keeper has just said no"
         return "its keeper is not to be reached"
+
+    def _open_jobs(self) -> list[JobDigest]:
+        """Digests of this cell that have free tasks. The table gives the same list until one changes."""
+        rows = self._tables.rows(RecordKind.JOB_DIGEST)
+        if rows is not self._jobs_of:
+            self._jobs_of = rows
+            self._jobs = [each.body for each in rows if not each.body.finished and each.body.free_tasks]
+        return self._jobs
 
     def _far_victims(self, hunger: Steal, now_us: int) -> list[Victim]:
         """Replicas of other cells, when this one has nothing: each with a chance that goes with its free tasks, so

@@ -20,6 +20,7 @@ class View:
     """`nodes`: at most `active_view_max` of the cell, contacts, and replicas; sorted.
 
     stale: who is to be watched may have changed; the next `refresh` chooses anew.
+    choices: how often they were chosen anew.
     live_count: nodes of the cell that live and serve, this one included, as of the last choice.
     """
 
@@ -35,7 +36,10 @@ class View:
         self._far_round: list[bytes] = []
         self._targets = 0
         self.nodes: list[bytes] = []
+        self._near: list[bytes] = []
+        self._far: list[bytes] = []
         self.stale = False
+        self.choices = 0
         self.live_count = 1
 
     def refresh(self) -> None:
@@ -43,6 +47,7 @@ class View:
         if not self.stale:
             return
         self.stale = False
+        self.choices += 1
         serving = [member for member in self._members.values() if member.probed and member.here]
         self._circle.choose_contacts(serving, self._connected)
         mates = [member for member in serving if self._circle.cell.holds(member.node)]
@@ -54,6 +59,9 @@ class View:
         view.update(dict.fromkeys(self._circle.contacts))
         view.update(dict.fromkeys(member.node for member in serving if member.node in self._circle.watched))
         self.nodes = sorted(view)
+        holds = self._circle.cell.holds
+        self._near = [node for node in self.nodes if holds(node)]
+        self._far = [node for node in self.nodes if not holds(node)]
         for node in self.nodes:
             if node not in before and node not in self._connected:
                 self._ctx.emit(Connect(node))
@@ -64,12 +72,11 @@ class View:
         Every other time it is the turn of those outside of the cell, whom nobody else may watch.
         """
         self._targets += 1
-        holds = self._circle.cell.holds
         if self._targets % 2:
-            far = self._next_of(self._far_round, [node for node in self.nodes if not holds(node)], worth_asking)
+            far = self._next_of(self._far_round, self._far, worth_asking)
             if far is not None:
                 return far
-        return self._next_of(self._round, [node for node in self.nodes if holds(node)], worth_asking)
+        return self._next_of(self._round, self._near, worth_asking)
 
     def _next_of(self, waiting: list[bytes], view: list[bytes], worth_asking: Callable[[bytes], bool]) -> bytes | None:
         for _ in range(2):

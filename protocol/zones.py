@@ -77,7 +77,7 @@ class Zones:
             del self._mates[node]
         for node in [node for node, (_, at_us) in self._kept.items() if now_us - at_us > KEPT_INTERVALS * interval_us]:
             del self._kept[node]
-        several = self._members.cell.depth > 0 or any(depth for _, depth in self._tables.depths())
+        several = self._members.cell.depth > 0 or self._tables.depths.deepest > 0
         if self._zone and several and now_us >= self._due_us:
             self._due_us = now_us + interval_us
             self._seeker.find_place(b"zone", place_of_zone(self._zone), self._ask)

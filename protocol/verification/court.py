@@ -63,7 +63,7 @@ class Court:
     @property
     def wanting(self) -> bool:
         """Whether a trial waits for a slot, or has one."""
-        return any(trial.fetched for trial in self._trials.values())
+        return bool(self._trials) and any(trial.fetched for trial in self._trials.values())
 
     def view(self, job_id: bytes) -> JobState | None:
         """The job of a trial, for whoever runs its task."""

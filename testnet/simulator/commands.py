@@ -16,7 +16,6 @@ from .siege_command import siege
 if TYPE_CHECKING:
     from .plan import Plan
     from .run import Outcome
-    from .shrink import Reduction
 
 HELP = """Simulate a mesh: the real protocol, a made-up world, one seed. Each command has --json.
 
@@ -33,9 +32,6 @@ app = typer.Typer(
     help=HELP,
 )
 app.command()(heat)
-SEEDS_MOST = 1 << 63
-NODES_MOST = 200_000
-HOURS_MOST = 24 * 366.0
 
 Nodes = Annotated[int | None, typer.Option("--nodes", help="Machines. Default: as the seed draws.")]
 Hours = Annotated[float | None, typer.Option("--hours", help="Virtual hours. Default: as the seed draws.")]
@@ -43,6 +39,9 @@ Seed = Annotated[int, typer.Option("--seed", help="What is drawn is drawn from i
 Churn = Annotated[float, typer.Option("--churn", help="With --hours: share of the nodes that dies in an hour.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", help="With --hours: how many jobs. Default: one in five minutes.")]
 Preset = Annotated[str, typer.Option("--preset", help="With --hours: lan, local, wan or slow (for days).")]
+Warm = Annotated[
+    bool, typer.Option("--warm", help="With --hours: begin with a mesh whose nodes know their neighbours already.")
+]
 Report = Annotated[Path | None, typer.Option("--report", help="Write a page for people, and FILE.json beside it.")]
 Name = Annotated[str | None, typer.Option("--scenario", help="A named scenario instead; see hearth sim scenarios.")]
 
@@ -55,6 +54,7 @@ def run(
     churn: Churn = 0.0,
     jobs: Jobs = None,
     preset: Preset = "lan",
+    warm: Warm = False,
     scenario: Name = None,
     report: Report = None,
     no_shrink: Annotated[bool, typer.Option("--no-shrink", help="Do not look for a smaller run that fails.")] = False,
@@ -68,11 +68,14 @@ def run(
     Examples:
       hearth sim run --seed 7
       hearth sim run --nodes 100 --hours 1 --seed 7 --churn 0.1 --json
+      hearth sim run --nodes 1000 --hours 0.01 --jobs 1 --warm --json
       hearth sim run --scenario vanished-holder --report out.html
     """
+    from .asked import Asked
     from .run import play
 
-    plan = _plan(seed, nodes, hours, churn, jobs, preset, scenario)
+    asked = Asked(seed, nodes, hours, churn, jobs, preset, scenario, warm)
+    plan = asked.plan()
     outcome = play(plan)
     if report is not None:
         _write_report(outcome, report)
@@ -81,7 +84,7 @@ def run(
     else:
         _print_outcome(outcome)
     if not outcome.ok:
-        command = _replay_command(seed, nodes, hours, churn, jobs, preset, scenario)
+        command = asked.replay_command()
         note(f"seed {seed} fails; to see it: {command}")
         if not no_shrink:
             _print_shrunk(plan, outcome, command)
@@ -101,6 +104,7 @@ def replay(
     churn: Churn = 0.0,
     jobs: Jobs = None,
     preset: Preset = "lan",
+    warm: Warm = False,
     scenario: Name = None,
     draw_nodes: Annotated[int | None, typer.Option(help="A random scenario of so many machines.")] = None,
     draw_faults: Annotated[int | None, typer.Option(help="A random scenario with so many faults.")] = None,
@@ -119,13 +123,14 @@ def replay(
       hearth sim replay 57 --trace --node n3 --keep-faults 0,2
       hearth sim replay --scenario vanished-holder --trace --job job0
     """
+    from .asked import Asked, reduced
     from .run import play
     from .telling import Story, Wanted
 
     if seed is None and scenario is None:
         raise UserError("give a seed, as hearth sim run prints it, or a --scenario")
-    plan = _plan(seed or 1, nodes, hours, churn, jobs, preset, scenario, draw_nodes, draw_faults)
-    plan = _reduced(plan, _reduction(keep_nodes, keep_faults, keep_jobs, keep_tasks))
+    asked = Asked(seed or 1, nodes, hours, churn, jobs, preset, scenario, warm, draw_nodes, draw_faults)
+    plan = reduced(asked.plan(), keep_nodes, keep_faults, keep_jobs, keep_tasks)
     story = Story(Wanted(node, job, task, everything)) if trace else None
     outcome = play(plan, story)
     if story is not None and not as_json:
@@ -326,6 +331,7 @@ def soak(
     import os
     import time
 
+    from .asked import SEEDS_MOST
     from .soak import Log, SoakTotals
     from .soak import soak as begin
 
@@ -372,33 +378,37 @@ def scale(
     seconds: Annotated[float, typer.Option("--seconds", help="Virtual, after the mesh has settled.")] = 30.0,
     seed: Seed = 1,
     preset: Preset = "lan",
+    warm: Warm = False,
     memory: Annotated[bool, typer.Option("--memory", help="Measure memory as well, which is slow.")] = False,
     report: Report = None,
     as_json: Json = False,
 ) -> None:
     """What a node costs, in bytes and messages a second, as the mesh grows. Over all cores.
 
+    Counted from when the mesh has settled; what a node sends until then is told apart, in bytes in all.
+
     \b
     Examples:
       hearth sim scale
       hearth sim scale --memory --report scale.html
-      hearth sim scale --nodes 100,1000,10000 --seconds 10 --json
+      hearth sim scale --nodes 100,1000,10000 --seconds 10 --warm --json
     """
     from functools import partial
 
+    from .asked import HOURS_MOST, NODES_MOST, positions
     from .cores import over_all_cores
     from .plan import SIMULATED_PRESETS
     from .scale import measure_number
     from .scale_page import write_scale
 
-    sizes = _positions("--nodes", nodes) or ()
+    sizes = positions("--nodes", nodes) or ()
     if not sizes or not all(2 <= size <= NODES_MOST for size in sizes):
         raise UserError(f"--nodes {nodes}: sizes from 2 to {NODES_MOST} with commas between them")
     if not 0 < seconds <= HOURS_MOST * 3600:
         raise UserError(f"--seconds {seconds:g}: more than 0")
     if preset not in SIMULATED_PRESETS:
         raise UserError(f"--preset {preset}: there are {', '.join(SIMULATED_PRESETS)}")
-    costs = over_all_cores(partial(measure_number, sizes, seconds, seed, preset, memory), len(sizes))
+    costs = over_all_cores(partial(measure_number, sizes, seconds, seed, preset, warm, memory), len(sizes))
     for cost in costs:
         note(f"{cost.nodes} nodes: {cost.events:,} events, {cost.events_per_cpu_s:,} a second of CPU")
     if report is not None:
@@ -409,8 +419,11 @@ def scale(
     if as_json:
         print_json([cost.as_json() for cost in costs])
         return
-    names = ("messages", "membership_bytes", "table_bytes", "stealing_bytes", "other_bytes", "memory_bytes")
-    titles = (">nodes", ">messages/s", ">membership B/s", ">tables B/s", ">stealing B/s", ">rest B/s", ">memory B")
+    names = ["messages", "membership_bytes", "table_bytes", "stealing_bytes", "other_bytes", "start_bytes"]
+    titles = [">nodes", ">messages/s", ">membership B/s", ">tables B/s", ">stealing B/s", ">rest B/s", ">start B"]
+    if memory:
+        names.append("memory_bytes")
+        titles.append(">memory B")
     rows = [(cost.nodes, *(getattr(cost, name) for name in names)) for cost in costs]
     print_table(titles, rows, empty="no sizes")
 
@@ -457,102 +470,6 @@ def numbers(
     names = ("records", "missing", "rounds", "bytes")
     rows = [tuple(each[name] for name in names) for each in found["meeting"]]
     print_table(tuple(f">{name}" for name in names), rows, empty="no partitions")
-
-
-# -- plans -----------------------------------------------------------------------------------------------------
-
-
-def _plan(
-    seed: int,
-    nodes: int | None,
-    hours: float | None,
-    churn: float,
-    jobs: int | None,
-    preset: str,
-    scenario: str | None,
-    draw_nodes: int | None = None,
-    draw_faults: int | None = None,
-) -> Plan:
-    from dataclasses import replace
-
-    from .long_plan import HOURS_LEAST, long_plan
-    from .plan import SIMULATED_PRESETS, draw_plan
-    from .scenarios import scenario_named
-
-    if not 0 <= seed < SEEDS_MOST:
-        raise UserError(f"--seed {seed}: a seed is a whole number from 0 to 2^63 - 1")
-    for what, count in (("--nodes", nodes), ("--draw-nodes", draw_nodes)):
-        if count is not None and not 1 <= count <= NODES_MOST:
-            raise UserError(f"{what} {count}: from 1 to {NODES_MOST} machines can be simulated")
-    if hours is not None and not HOURS_LEAST <= hours <= HOURS_MOST:
-        raise UserError(f"--hours {hours:g}: from {HOURS_LEAST:g} to {HOURS_MOST:g} can be simulated")
-    if not 0 <= churn <= 100:
-        raise UserError(f"--churn {churn:g}: a share of the nodes an hour, from 0 to 100")
-    if jobs is not None and not 0 <= jobs <= 10_000:
-        raise UserError(f"--jobs {jobs}: from 0 to 10000")
-    if preset not in SIMULATED_PRESETS:
-        raise UserError(f"--preset {preset}: there are {', '.join(SIMULATED_PRESETS)}")
-    if scenario is not None:
-        try:
-            found = scenario_named(scenario)
-        except KeyError as error:
-            raise UserError(f"--scenario {scenario}: there are {error.args[0]}") from None
-        return found.plan if seed == 1 else replace(found.plan, seed=seed)
-    if nodes is None and hours is None:
-        return draw_plan(seed, nodes=draw_nodes, faults=draw_faults)
-    return long_plan(
-        seed,
-        nodes=nodes if nodes is not None else 8,
-        hours=hours if hours is not None else 0.05,
-        churn=churn,
-        jobs=jobs,
-        preset=preset,
-    )
-
-
-def _reduction(nodes: int | None, faults: str | None, jobs: str | None, tasks: int | None) -> Reduction:
-    from .shrink import Reduction
-
-    for what, count in (("--keep-nodes", nodes), ("--keep-tasks", tasks)):
-        if count is not None and count < 1:
-            raise UserError(f"{what} {count}: at least 1")
-    return Reduction(nodes, _positions("--keep-faults", faults), _positions("--keep-jobs", jobs), tasks)
-
-
-def _positions(option: str, text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    if text == "none":
-        return ()
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(f"{option} {text}: positions with commas between them, as 0,3, or none") from None
-
-
-def _reduced(plan: Plan, reduction: Reduction) -> Plan:
-    try:
-        return reduction.of(plan)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-
-
-def _replay_command(
-    seed: int,
-    nodes: int | None,
-    hours: float | None,
-    churn: float,
-    jobs: int | None,
-    preset: str,
-    scenario: str | None,
-) -> str:
-    command = f"hearth sim replay {seed} --trace"
-    command += "" if nodes is None else f" --nodes {nodes}"
-    command += "" if hours is None else f" --hours {hours:g}"
-    command += "" if not churn else f" --churn {churn:g}"
-    command += "" if jobs is None else f" --jobs {jobs}"
-    command += "" if preset == "lan" else f" --preset {preset}"
-    return command + ("" if scenario is None else f" --scenario {scenario}")
 
 
 # -- output ----------------------------------------------------------------------------------------------------

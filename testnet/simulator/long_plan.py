@@ -12,7 +12,14 @@ HOURS_LEAST = 0.001
 
 
 def long_plan(
-    seed: int, *, nodes: int, hours: float, churn: float = 0.0, jobs: int | None = None, preset: str = "lan"
+    seed: int,
+    *,
+    nodes: int,
+    hours: float,
+    churn: float = 0.0,
+    jobs: int | None = None,
+    preset: str = "lan",
+    warm: bool = False,
 ) -> Plan:
     """churn: share of the nodes that dies in an hour, each for some minutes.  jobs: how many, one each five minutes.
 
@@ -44,4 +51,5 @@ def long_plan(
         drift_ppm=50,
         skew_us=SECOND // 2,
         stops_early=True,
+        warm=warm,
     )

@@ -7,9 +7,8 @@ like any other. For as long as `remembering()` lasts, the protocol's modules loo
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from ...crypto import certificates as certificate_module
@@ -17,18 +16,18 @@ from ...crypto import signing
 from ...crypto.bounded import decode_bounded, decode_canonical
 from ...crypto.identity import Identity
 from ...protocol import records as record_module
+from ...protocol import rows as row_module
 
-ENTRIES_MAX = 1 << 17
+ENTRIES_MAX = 1 << 16
 _PACKAGE = __name__.partition(".")[0] + "."
 
 
 class Remembered:
-    """A pure function with a bounded memory: at most two generations of ENTRIES_MAX answers each."""
+    """Answers by what was asked: at most two generations of ENTRIES_MAX each. None is no answer."""
 
-    __slots__ = ("_compute", "_new", "_old")
+    __slots__ = ("_new", "_old")
 
-    def __init__(self, compute: Callable[..., Any]) -> None:
-        self._compute = compute
+    def __init__(self) -> None:
         self._new: dict[Any, Any] = {}
         self._old: dict[Any, Any] = {}
 
@@ -37,49 +36,63 @@ class Remembered:
             self._old, self._new = self._new, {}
         self._new[key] = answer
 
-    def __call__(self, *arguments: Any) -> Any:
-        answer = self._new.get(arguments)
+    def get(self, key: Any) -> Any:
+        """None if it is not remembered."""
+        answer = self._new.get(key)
         if answer is None:
-            answer = self._old.get(arguments)
-            if answer is None:
-                answer = self._compute(*arguments)
-            self.put(arguments, answer)
+            answer = self._old.get(key)
+            if answer is not None:
+                self.put(key, answer)
         return answer
 
     def forget(self) -> None:
         self._new, self._old = {}, {}
 
 
-_verify = Remembered(signing.verify)
-_digest = Remembered(signing.digest)
-_decoded: dict[int, Remembered] = {
-    limit: Remembered(partial(decode_bounded, max_bytes=limit)) for limit in (record_module.RECORD_BYTES_MAX,)
-}
-_certificate = Remembered(
-    partial(
-        decode_canonical,
-        max_bytes=certificate_module.CERTIFICATE_BYTES_MAX,
-        max_items=16,
-    )
-)
+_verified = Remembered()
+_certificates = Remembered()
+_unchecked = Remembered()
+_checked = Remembered()
+_facts = Remembered()
+_open = record_module.open_record
+_work_out_facts = row_module.facts_of
 
 
-_checked = Remembered(record_module.open_record)
-_unchecked = Remembered(partial(record_module.open_record, check_signature=False))
+def _verify(node_id: bytes, context: signing.Context, payload: bytes, signature: bytes) -> bool:
+    key = (node_id, context, payload, signature)
+    found: bool | None = _verified.get(key)
+    if found is None:
+        found = signing.verify(node_id, context, payload, signature)
+        _verified.put(key, found)
+    return found
 
 
 def _open_record(raw: bytes, *, check_signature: bool = True) -> record_module.Record:
     """One object for all machines that hold these bytes. What is refused is not remembered."""
-    found: record_module.Record = (_checked if check_signature else _unchecked)(raw)
+    found: record_module.Record | None = _checked.get(raw)
+    if found is None and not check_signature:
+        found = _unchecked.get(raw)
+    if found is None:
+        found = _open(raw, check_signature=check_signature)
+        (_checked if check_signature else _unchecked).put(raw, found)
     return found
 
 
-def _decode_bounded(data: bytes, struct: Any, *, max_bytes: int) -> Any:
-    return _decoded[max_bytes](data, struct)
+def _facts_of(record: record_module.Record) -> row_module.Facts:
+    """One object for all tables that hold the record: by its id, the digest of all that is in it."""
+    found: row_module.Facts | None = _facts.get(record.id)
+    if found is None:
+        found = _work_out_facts(record)
+        _facts.put(record.id, found)
+    return found
 
 
 def _decode_canonical(data: bytes, struct: Any, *, max_bytes: int, max_items: int) -> Any:
-    return _certificate(data, struct)
+    found = _certificates.get((data, struct))
+    if found is None:
+        found = decode_canonical(data, struct, max_bytes=max_bytes, max_items=max_items)
+        _certificates.put((data, struct), found)
+    return found
 
 
 class RememberedIdentity(Identity):
@@ -89,15 +102,14 @@ class RememberedIdentity(Identity):
 
     def sign(self, context: signing.Context, payload: bytes) -> bytes:
         signature = super().sign(context, payload)
-        _verify.put((self.node_id, context, payload, signature), True)
+        _verified.put((self.node_id, context, payload, signature), True)
         return signature
 
 
 # (module, name, what is there, what takes its place)
 _REPLACED: tuple[tuple[Any, str, Any, Any], ...] = (
     (record_module, "verify", signing.verify, _verify),
-    (record_module, "digest", signing.digest, _digest),
-    (record_module, "decode_bounded", decode_bounded, _decode_bounded),
+    (row_module, "facts_of", row_module.facts_of, _facts_of),
     (certificate_module, "verify", signing.verify, _verify),
     (certificate_module, "decode_canonical", decode_canonical, _decode_canonical),
 )
@@ -117,12 +129,12 @@ def remembering() -> Iterator[None]:
     finally:
         for module, name, original, _ in replaced:
             setattr(module, name, original)
-        for each in (_verify, _digest, _certificate, _checked, _unchecked, *_decoded.values()):
+        for each in (_verified, _certificates, _unchecked, _checked, _facts):
             each.forget()
 
 
 def is_genuine(raw: bytes) -> bool:
     """Whether a record's signature is its author's, whatever the protocol's modules were made to believe."""
-    envelope = _decode_bounded(raw, record_module._Envelope, max_bytes=record_module.RECORD_BYTES_MAX)
+    envelope = decode_bounded(raw, record_module._Envelope, max_bytes=record_module.RECORD_BYTES_MAX)
     context, _ = record_module._BODIES[record_module.RecordKind(envelope.kind)]
     return bool(_verify(envelope.author, context, envelope.body, envelope.signature))

@@ -92,6 +92,7 @@ class Plan:
     early_faults_us: how long before the mesh has settled the clock of the faults begins, for faults at the start.
     settles_us: how long the run goes on after all is accepted; with it, at the end all who are well have to know
     each other.  stops_early: once all is accepted and compared.
+    warm: with a head start (see head_start.py).
     """
 
     seed: int
@@ -117,6 +118,7 @@ class Plan:
     early_faults_us: int = 0
     settles_us: int = 0
     stops_early: bool = True
+    warm: bool = False
 
     @property
     def config(self) -> ProtocolConfig:

@@ -101,7 +101,7 @@ def play(plan: Plan, story: Story | None = None, works: Sequence[Work] = ()) -> 
     works: what the plan's first jobs are, instead of made-up ones.
     """
     started, cpu_started = time.perf_counter(), time.process_time()
-    with _rare_collections(), World.opened(plan, story, works) as world:
+    with rare_collections(), World.opened(plan, story, works) as world:
         converged_us = _play(world)
         spent_s = time.perf_counter() - started, time.process_time() - cpu_started
         return _outcome(world, spent_s, converged_us)
@@ -110,13 +110,13 @@ def play(plan: Plan, story: Story | None = None, works: Sequence[Work] = ()) -> 
 @contextmanager
 def play_world(plan: Plan) -> Iterator[World]:
     """The world as it is when the plan is played, for whoever looks closer than an outcome does."""
-    with _rare_collections(), World.opened(plan, None, ()) as world:
+    with rare_collections(), World.opened(plan, None, ()) as world:
         _play(world)
         yield world
 
 
 @contextmanager
-def _rare_collections() -> Iterator[None]:
+def rare_collections() -> Iterator[None]:
     """A world lives as long as its run, and makes few cycles: looking for them often costs a tenth of the time."""
     before = gc.get_threshold()
     gc.set_threshold(COLLECT_AFTER, *before[1:])

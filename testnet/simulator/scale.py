@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .engine import HOUR, SECOND
 from .long_plan import long_plan
-from .plan import SETTLE_US
-from .run import play
+from .run import rare_collections
+from .world import World
 
 _MEMBERSHIP = ("Ping", "Ack", "PingRequest", "IndirectAck", "Leaving")
 _TABLES = ("TableSync", "TableRows")
@@ -18,7 +20,10 @@ _STEALING = ("Steal", "Granted", "Refused", "HandOn", "Renew", "Superseded")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one node and second, but for `memory_bytes` of one node, and the simulation's own speed."""
+    """Of one node and second, once the mesh has settled; and the simulation's own speed.
+
+    start_bytes: of one node, in all, until then.  memory_bytes: of one node, at most; 0 if it was not measured.
+    """
 
     nodes: int
     messages: float
@@ -26,6 +31,7 @@ class Cost:
     table_bytes: float
     stealing_bytes: float
     other_bytes: float
+    start_bytes: int
     memory_bytes: int
     events: int
     events_per_cpu_s: int
@@ -35,46 +41,52 @@ class Cost:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def measure(nodes: int, seconds: float, seed: int, *, preset: str = "lan", memory: bool = False) -> Cost:
+def measure(
+    nodes: int, seconds: float, seed: int, *, preset: str = "lan", warm: bool = False, memory: bool = False
+) -> Cost:
     """A calm mesh of so many nodes with one job, for so long after it has settled.
 
     memory: measured with tracemalloc, which makes the run several times slower.
     """
-    plan = replace(
-        long_plan(seed, nodes=nodes, hours=seconds * SECOND / HOUR, jobs=1, preset=preset),
-        bound_us=0,
-        stops_early=False,
-    )
-    # One job may not be through by then; what it costs is asked here, not whether it ends.
+    plan = long_plan(seed, nodes=nodes, hours=seconds * SECOND / HOUR, jobs=1, preset=preset, warm=warm)
+    # The job may not be through by then; what it costs is asked here, not whether it ends.
     plan = replace(plan, jobs=tuple(replace(job, task_us=SECOND // 5) for job in plan.jobs))
     if memory:
         tracemalloc.start()
-    outcome = play(plan)
-    used = tracemalloc.get_traced_memory()[1] if memory else 0
+    cpu_started = time.process_time()
+    with rare_collections(), World.opened(plan) as world:
+        world.engine.run(world.settled_us)
+        at_first = {kind: list(row) for kind, row in world.network.traffic.by_kind.items()}
+        world.engine.run(world.settled_us + int(seconds * SECOND))
+        cpu_s = time.process_time() - cpu_started
+        used = tracemalloc.get_traced_memory()[1] if memory else 0
+        sent = world.network.traffic.by_kind
+        events, violations = world.trace.events, len(world.checkers.violations)
     if memory:
         tracemalloc.stop()
-    node_seconds = nodes * (seconds + (plan.join_us + SETTLE_US) / SECOND)
 
-    def rate(kinds: tuple[str, ...]) -> float:
-        return round(sum(outcome.traffic[kind][1] for kind in kinds if kind in outcome.traffic) / node_seconds, 1)
+    def rate(kinds: Iterable[str], what: int) -> float:
+        counted = (sent[kind][what] - at_first.get(kind, [0, 0])[what] for kind in kinds if kind in sent)
+        return sum(counted) / (nodes * seconds)
 
     known = _MEMBERSHIP + _TABLES + _STEALING
-    others = tuple(kind for kind in outcome.traffic if kind not in known)
-    liveness = sum(violation.checker in ("liveness", "replicas-converge") for violation in outcome.violations)
     return Cost(
         nodes=nodes,
-        messages=round(outcome.messages / node_seconds, 2),
-        membership_bytes=rate(_MEMBERSHIP),
-        table_bytes=rate(_TABLES),
-        stealing_bytes=rate(_STEALING),
-        other_bytes=rate(others),
+        messages=round(rate(sent, 0), 2),
+        membership_bytes=round(rate(_MEMBERSHIP, 1), 1),
+        table_bytes=round(rate(_TABLES, 1), 1),
+        stealing_bytes=round(rate(_STEALING, 1), 1),
+        other_bytes=round(rate([kind for kind in sent if kind not in known], 1), 1),
+        start_bytes=sum(row[1] for row in at_first.values()) // nodes,
         memory_bytes=used // nodes,
-        events=outcome.events,
-        events_per_cpu_s=round(outcome.events / outcome.cpu_s) if outcome.cpu_s else 0,
-        violations=len(outcome.violations) - liveness,
+        events=events,
+        events_per_cpu_s=round(events / cpu_s) if cpu_s else 0,
+        violations=violations,
     )
 
 
-def measure_number(sizes: tuple[int, ...], seconds: float, seed: int, preset: str, memory: bool, number: int) -> Cost:
+def measure_number(
+    sizes: tuple[int, ...], seconds: float, seed: int, preset: str, warm: bool, memory: bool, number: int
+) -> Cost:
     """`measure` of one of several sizes, for a process of a pool."""
-    return measure(sizes[number], seconds, seed, preset=preset, memory=memory)
+    return measure(sizes[number], seconds, seed, preset=preset, warm=warm, memory=memory)

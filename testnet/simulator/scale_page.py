@@ -23,12 +23,19 @@ CURVES = (
     ("stealing_bytes", "stealing, bytes/s", "#1b7f3b"),
     ("other_bytes", "the rest, bytes/s", "#777777"),
     ("messages", "messages/s", "#a31515"),
+    ("start_bytes", "until it has settled, bytes", "#b8860b"),
     ("memory_bytes", "memory, bytes", "#6b3fa0"),
 )
 
 
 def write_scale(costs: Sequence[Cost], path: Path) -> None:
-    """The page, and the same numbers in a file of the same name that ends in .json. Raises OSError."""
+    """The page, and the same numbers in a file of the same name that ends in .json; of a .svg the drawing alone.
+
+    Raises OSError.
+    """
+    if path.suffix == ".svg":
+        path.write_text(_drawing(costs) + "\n", encoding="utf-8")
+        return
     path.write_text(scale_page(costs), encoding="utf-8")
     text = json.dumps([cost.as_json() for cost in costs], indent=1)
     path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
@@ -46,7 +53,8 @@ def scale_page(costs: Sequence[Cost]) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>Cost of a node</title><style>{_STYLE}</style></head><body>
 <h1>What one node costs as the mesh grows</h1>
 {_drawing(costs)}
-<p>Both axes are logarithmic: what does not grow with the mesh is a level line. Joining is included.</p>
+<p>Both axes are logarithmic: what does not grow with the mesh is a level line. Bytes and messages a second are those
+of a mesh that has settled; what a node sends until then is a line of its own.</p>
 <table><tr><th>nodes</th>{head}<th>events of the run</th></tr>{rows}</table>
 </body></html>
 """
@@ -64,7 +72,8 @@ def _drawing(costs: Sequence[Cost]) -> str:
     def y(value: float) -> float:
         return round((_HEIGHT - _BOTTOM) * (1 - (log10(value) - y_least) / max(1e-9, y_most - y_least)) + 10, 1)
 
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + 20}" role="img" aria-label="Cost of a node by size of the mesh">']
+    box, label = f"0 0 {_WIDTH} {_HEIGHT + 20}", "Cost of a node by size of the mesh"
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" aria-label="{label}">']
     for cost in costs:
         parts.append(
             f'<text x="{x(cost.nodes)}" y="{_HEIGHT}" font-size="11" text-anchor="middle">{cost.nodes:,}</text>'

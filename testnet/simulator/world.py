@@ -25,6 +25,7 @@ from .dice import machine_dice, stream
 from .engine import MS, SECOND, Engine
 from .executor import Executor, output_of
 from .faults import Faults
+from .head_start import HeadStart
 from .liars import make_liar
 from .life import Life
 from .links import Access
@@ -84,6 +85,7 @@ class World:
         for index in range(plan.nodes + plan.clients):
             self._build(index, is_client=index >= plan.nodes)
         self.nodes = self.machines[: plan.nodes]
+        self.head_start = HeadStart(self, stream(plan.seed, "head start")) if plan.warm else None
         self.customers = [Customer(machine, self) for machine in self.machines[plan.nodes :]]
         for number, lie in enumerate(plan.liars):
             machine = self.nodes[plan.nodes - 1 - number % plan.nodes]
@@ -150,6 +152,8 @@ class World:
         dice, engine = stream(self.plan.seed, "start"), self.engine
         for machine in self.nodes:
             engine.after(dice.below(self.plan.join_us), self.start, machine)
+        if self.head_start is not None:
+            engine.after(self.plan.join_us, self.head_start.begin)
         for customer in self.customers:
             engine.after(self.plan.join_us + dice.below(SECOND), self.start, customer.machine)
         for number, job in enumerate(self.plan.jobs):
@@ -186,7 +190,8 @@ class World:
     @property
     def settled_us(self) -> int:
         """From when on jobs and faults come."""
-        return START_US + self.plan.join_us + SETTLE_US
+        told_us = 0 if self.head_start is None else self.head_start.lasts_us
+        return START_US + self.plan.join_us + told_us + SETTLE_US
 
     @property
     def calm_us(self) -> int:
@@ -251,7 +256,9 @@ class World:
         return tuple(f"/sim/{index}/p2p-circuit" for index in machine.relays), relays
 
     def _bootstraps(self, machine: Machine) -> list[int]:
-        """Some of the first few, and one earlier one, as an owner would name a neighbour."""
+        """Some of the first few, as an owner would name them; with a head start, neighbours."""
+        if self.head_start is not None and machine.slots:
+            return self.head_start.neighbours(machine)
         public = [m.index for m in self.nodes[:BOOTSTRAP_POOL] if not m.behind_nat and m is not machine]
         return self._boot_dice.some(public, BOOTSTRAPS)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hearthmesh.protocol.cells import DEPTH_MAX, PLACE_BITS, Cell, place_of, shared_bits
+from hearthmesh.protocol.cells import DEPTH_MAX, PLACE_BITS, Cell, Depths, place_of, shared_bits
 from hearthmesh.protocol.config import LAN, PRESETS, ProtocolConfig
 
 SMALL = replace(LAN, cell_split=24, cell_merge=6)
@@ -51,6 +51,31 @@ def test_place_shares_all_bits_with_itself_alone(node: bytes) -> None:
     assert shared_bits(place_of(node), place_of(node) ^ 1) == PLACE_BITS - 1
 
 
+def told(pairs: list[tuple[int, int]]) -> Depths:
+    """pairs: (level, depth) of linked peers."""
+    depths = Depths()
+    for level, depth in pairs:
+        depths.add(level, depth)
+    return depths
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 24)), max_size=12), st.data())
+def test_depths_are_counted_as_if_all_peers_were_gone_through(
+    pairs: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    depths = told(pairs)
+    gone = data.draw(st.integers(0, len(pairs)))
+    for level, depth in pairs[:gone]:
+        depths.remove(level, depth)
+    left = pairs[gone:]
+    assert len(depths) == len(left)
+    assert depths.deepest == max((depth for _, depth in left), default=0)
+    capped = sorted(min(DEPTH_MAX, depth) for _, depth in left)
+    assert depths.middle() == (capped[(len(left) - 1) // 2] if left else None)
+    here = [depth for level, depth in left if level > 1]
+    assert depths.beyond(1) == (len(here), sum(depth > 1 for depth in here))
+
+
 def settle(ids: list[bytes], config: ProtocolConfig, rounds: int, cells: list[Cell], from_us: int = 0) -> int:
     """Let all look at their cells, of which they know everything, once a third of the patience; how often one moved."""
     moved = 0
@@ -59,7 +84,7 @@ def settle(ids: list[bytes], config: ProtocolConfig, rounds: int, cells: list[Ce
         for turn in range(rounds):
             inside = sum(count for level, count in levels.items() if level >= cell.depth)
             half = sum(count for level, count in levels.items() if level > cell.depth)
-            moved += cell.review(inside, half, [], from_us + turn * PATIENCE_US // 3)
+            moved += cell.review(inside, half, told([]), from_us + turn * PATIENCE_US // 3)
     return moved
 
 
@@ -89,40 +114,40 @@ def test_cells_merge_again_when_most_are_gone(count: int, left: int, seed: int) 
 
 def test_newcomer_takes_the_middle_of_the_depths_that_it_is_told() -> None:
     cell = Cell(bytes(32), LAN)
-    assert cell.review(1, 1, [(2, 9), (3, 8), (0, 20)], 0)
+    assert cell.review(1, 1, told([(2, 9), (3, 8), (0, 20)]), 0)
     assert cell.depth == 9
-    assert cell.review(1, 1, [(2, 8), (3, 8), (0, 0)], 1) and cell.depth == 8
+    assert cell.review(1, 1, told([(2, 8), (3, 8), (0, 0)]), 1) and cell.depth == 8
 
 
 def test_who_knows_a_cell_full_of_nodes_believes_no_depth() -> None:
     cell = Cell(bytes(32), LAN)
-    assert not cell.review(LAN.cell_merge, 24, [(0, 20)] * 50, 0)
+    assert not cell.review(LAN.cell_merge, 24, told([(0, 20)] * 50), 0)
     assert cell.depth == 0
 
 
 def test_node_follows_neighbours_that_have_split() -> None:
     cell = Cell(bytes(32), LAN)
-    cell.review(LAN.cell_merge, 1, [], 0)
+    cell.review(LAN.cell_merge, 1, told([]), 0)
     half = LAN.cell_merge * 3 // 2
-    assert not cell.review(150, half - 1, [(1, 1)] * 5, 1), "too few to stay split"
-    assert not cell.review(150, half, [(1, 1)] * 2, 1), "too few to follow"
-    assert not cell.review(150, half, [(0, 1)] * 9, 1), "those are on the other side"
-    assert cell.review(150, half, [(1, 1)] * 5 + [(4, 0)] * 4, 1) and cell.depth == 1
+    assert not cell.review(150, half - 1, told([(1, 1)] * 5), 1), "too few to stay split"
+    assert not cell.review(150, half, told([(1, 1)] * 2), 1), "too few to follow"
+    assert not cell.review(150, half, told([(0, 1)] * 9), 1), "those are on the other side"
+    assert cell.review(150, half, told([(1, 1)] * 5 + [(4, 0)] * 4), 1) and cell.depth == 1
 
 
 def test_thin_cell_merges_after_its_patience_one_step_at_a_time() -> None:
     cell = cell_of(bytes(32), 5)
-    cell.review(LAN.cell_merge, 1, [], 0)
+    cell.review(LAN.cell_merge, 1, told([]), 0)
     assert cell.depth == 5
-    assert not cell.review(LAN.cell_merge - 1, 1, [], 1)
-    assert not cell.review(LAN.cell_merge - 1, 1, [], PATIENCE_US)
-    assert cell.review(LAN.cell_merge - 1, 1, [], PATIENCE_US + 1) and cell.depth == 4
-    assert not cell.review(LAN.cell_merge - 1, 1, [], PATIENCE_US + 2)
+    assert not cell.review(LAN.cell_merge - 1, 1, told([]), 1)
+    assert not cell.review(LAN.cell_merge - 1, 1, told([]), PATIENCE_US)
+    assert cell.review(LAN.cell_merge - 1, 1, told([]), PATIENCE_US + 1) and cell.depth == 4
+    assert not cell.review(LAN.cell_merge - 1, 1, told([]), PATIENCE_US + 2)
 
 
 def test_depth_has_an_end() -> None:
     cell = cell_of(bytes(32), DEPTH_MAX)
-    assert not cell.review(1 << 20, 1 << 19, [], 0)
+    assert not cell.review(1 << 20, 1 << 19, told([]), 0)
 
 
 @pytest.mark.parametrize("name", PRESETS)

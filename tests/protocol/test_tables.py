@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hearthmesh.protocol.cells import place_of, shared_bits
 from hearthmesh.protocol.config import LAN, SECOND, ProtocolConfig
 from hearthmesh.protocol.context import Context
 from hearthmesh.protocol.effects import Limited, Penalise, Reason, Send
+from hearthmesh.protocol.fingerprints import bucket_of
 from hearthmesh.protocol.limits import Limit
 from hearthmesh.protocol.messages import TableRows, TableSync, TableVersion
 from hearthmesh.protocol.records import (
@@ -23,7 +25,6 @@ from hearthmesh.protocol.records import (
     RecordKind,
     sign_record,
 )
-from hearthmesh.protocol.rows import bucket_of
 from hearthmesh.protocol.tables import SYNCS_BURST, TURNS, Tables, row_key, wire_key
 from tests.protocol.arena import Arena, Node, arena_of, context, identity
 
@@ -425,3 +426,27 @@ def test_messages_of_peers_without_link_are_ignored() -> None:
     tables.on_message(BOB, TableSync(1, 0, 0, (), ()), 0)
     tables.on_message(BOB, TableRows(0, False, (heat(2).raw,), (), (), ()), 0)
     assert ctx.take_effects() == [] and news == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(2, 40), st.integers(1, 3), st.booleans()), max_size=60),
+    st.integers(0, 3),
+    st.sampled_from([1, 2, 8, 64, 128]),
+)
+def test_sums_that_are_kept_are_those_that_a_look_at_each_row_gives(
+    steps: list[tuple[int, int, bool]], depth: int, buckets: int
+) -> None:
+    tables, _, _ = table()
+    for number, sequence, gone in steps:
+        if gone:
+            tables.forget_node(identity(number).node_id)
+        else:
+            tables.merge(heat(number, sequence).raw, CAROL, 0)
+    for place in (place_of(ALICE), place_of(BOB)):
+        sums = [0] * buckets
+        for wire, row in tables._rows.items():
+            if shared_bits(row.facts.place, place) >= depth:
+                sums[bucket_of(wire, buckets)] += row.facts.stamp
+        assert tables.fingerprints((depth, place), buckets) == [part % (1 << 64) for part in sums]
+    assert tables.rows(RecordKind.HEAT) == sorted((row.record for row in tables._rows.values()), key=row_key)

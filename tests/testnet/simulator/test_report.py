@@ -45,5 +45,7 @@ def test_what_a_node_costs_is_drawn_against_the_size_of_the_mesh(tmp_path: Path)
     write_scale(costs, tmp_path / "scale.html")
     page = _Page()
     page.feed((tmp_path / "scale.html").read_text())
-    assert page.tags.count("polyline") == 5 and page.links == []
+    assert page.tags.count("polyline") == 6 and page.links == []
     assert [each["nodes"] for each in json.loads((tmp_path / "scale.json").read_text())] == [4, 8]
+    write_scale(costs, tmp_path / "scale.svg")
+    assert (tmp_path / "scale.svg").read_text().startswith("<svg xmlns=")

@@ -1,0 +1,102 @@
+"""What the options of `hearth sim` ask for: a plan, and the command that asks for the same again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ...node.cli.errors import UserError
+from .long_plan import HOURS_LEAST, long_plan
+from .plan import SIMULATED_PRESETS, Plan, draw_plan
+from .scenarios import scenario_named
+from .shrink import Reduction
+
+SEEDS_MOST = 1 << 63
+NODES_MOST = 200_000
+HOURS_MOST = 24 * 366.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options by their names; None is left to the seed."""
+
+    seed: int
+    nodes: int | None
+    hours: float | None
+    churn: float
+    jobs: int | None
+    preset: str
+    scenario: str | None
+    warm: bool = False
+    draw_nodes: int | None = None
+    draw_faults: int | None = None
+
+    def plan(self) -> Plan:
+        """Raises UserError, which names the option that cannot be."""
+        self._check()
+        if self.scenario is not None:
+            try:
+                found = scenario_named(self.scenario)
+            except KeyError as error:
+                raise UserError(f"--scenario {self.scenario}: there are {error.args[0]}") from None
+            return found.plan if self.seed == 1 else replace(found.plan, seed=self.seed)
+        if self.nodes is None and self.hours is None:
+            return draw_plan(self.seed, nodes=self.draw_nodes, faults=self.draw_faults)
+        return long_plan(
+            self.seed,
+            nodes=self.nodes if self.nodes is not None else 8,
+            hours=self.hours if self.hours is not None else 0.05,
+            churn=self.churn,
+            jobs=self.jobs,
+            preset=self.preset,
+            warm=self.warm,
+        )
+
+    def _check(self) -> None:
+        if not 0 <= self.seed < SEEDS_MOST:
+            raise UserError(f"--seed {self.seed}: a seed is a whole number from 0 to 2^63 - 1")
+        for what, count in (("--nodes", self.nodes), ("--draw-nodes", self.draw_nodes)):
+            if count is not None and not 1 <= count <= NODES_MOST:
+                raise UserError(f"{what} {count}: from 1 to {NODES_MOST} machines can be simulated")
+        if self.hours is not None and not HOURS_LEAST <= self.hours <= HOURS_MOST:
+            raise UserError(f"--hours {self.hours:g}: from {HOURS_LEAST:g} to {HOURS_MOST:g} can be simulated")
+        if not 0 <= self.churn <= 100:
+            raise UserError(f"--churn {self.churn:g}: a share of the nodes an hour, from 0 to 100")
+        if self.jobs is not None and not 0 <= self.jobs <= 10_000:
+            raise UserError(f"--jobs {self.jobs}: from 0 to 10000")
+        if self.preset not in SIMULATED_PRESETS:
+            raise UserError(f"--preset {self.preset}: there are {', '.join(SIMULATED_PRESETS)}")
+        if self.warm and self.nodes is None and self.hours is None:
+            raise UserError("--warm: a mesh that is warm needs --nodes or --hours")
+
+    def replay_command(self) -> str:
+        command = f"hearth sim replay {self.seed} --trace"
+        command += "" if self.nodes is None else f" --nodes {self.nodes}"
+        command += "" if self.hours is None else f" --hours {self.hours:g}"
+        command += "" if not self.churn else f" --churn {self.churn:g}"
+        command += "" if self.jobs is None else f" --jobs {self.jobs}"
+        command += "" if self.preset == "lan" else f" --preset {self.preset}"
+        command += " --warm" if self.warm else ""
+        return command + ("" if self.scenario is None else f" --scenario {self.scenario}")
+
+
+def reduced(plan: Plan, nodes: int | None, faults: str | None, jobs: str | None, tasks: int | None) -> Plan:
+    """A part of the plan: the first so many machines, these faults and jobs, at most so many tasks."""
+    for what, count in (("--keep-nodes", nodes), ("--keep-tasks", tasks)):
+        if count is not None and count < 1:
+            raise UserError(f"{what} {count}: at least 1")
+    reduction = Reduction(nodes, positions("--keep-faults", faults), positions("--keep-jobs", jobs), tasks)
+    try:
+        return reduction.of(plan)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def positions(option: str, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if text == "none":
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"{option} {text}: positions with commas between them, as 0,3, or none") from None
