@@ -23,12 +23,14 @@ from ..protocol.cost import signatures_in
 from ..protocol.effects import (
     CancelExecution,
     CancelTimer,
+    CompareOutputs,
     Connect,
     Disconnect,
     Effect,
     Execute,
     FetchBlobs,
     Forget,
+    ForgetSecrets,
     LearnAddress,
     Limited,
     Notify,
@@ -138,6 +140,12 @@ class Runner(Protocol):
     def save(self, execution_id: int) -> None: ...
 
     def cancel(self, execution_id: int) -> None: ...
+
+    def compare(self, wanted: CompareOutputs) -> None:
+        """Feeds `OutputsCompared` in the end."""
+
+    def forget(self, job_id: bytes) -> None:
+        """Nothing of a confidential job is to be left here in the clear."""
 
 
 class BlobsUnavailable(Exception):
@@ -437,6 +445,12 @@ class Driver:
             case CancelExecution(execution_id):
                 assert self._runner is not None
                 self._runner.cancel(execution_id)
+            case CompareOutputs():
+                assert self._runner is not None, "who follows results can compare them"
+                self._runner.compare(effect)
+            case ForgetSecrets(job_id):
+                assert self._runner is not None
+                self._runner.forget(job_id)
             case FetchBlobs():
                 self._fetch_or_hold(effect)
             case UnpinBlobs(pin):

@@ -11,7 +11,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
+from ..crypto.certificates import CLASSES_MAX
 from ..protocol.inputs import INPUT_BYTES_MAX
+from ..protocol.quota import COMPARATOR_BYTES_MAX
 from ..protocol.records import ResourceLimits
 from ..protocol.verification.comparators import parse_comparator
 from ..protocol.verification.policy import parse_policy
@@ -27,6 +29,8 @@ TASKS_MAX = 10_000_000
 # The spec with its arguments travels to every replica and worker.
 ARGUMENT_BYTES_MAX = 128 * 1024
 MODULE_BYTES_MAX = 256 * MB
+OWNERS_MAX = 16
+MODULE_SUFFIX = ".wasm"
 _UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _SPAN = re.compile(r"\+([0-9]{1,6})([smhd])")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,7 +63,8 @@ def check_verification(text: str) -> None:
 
 
 def check_comparator(text: str) -> None:
-    parse_comparator(text)
+    if not text.endswith(MODULE_SUFFIX):
+        parse_comparator(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +88,30 @@ class JobLimits:
             output_bytes=self.output_kb * 1024,
             scratch_bytes=self.scratch_mb * MB,
         )
+
+
+def check_class(text: str) -> None:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.\-]{0,31}", text):
+        raise ValueError('no class: lower case letters, digits, "_", ".", "-", at most 32')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerTerms:
+    """Whom a confidential job may be shown to; whatever is left out asks for nothing."""
+
+    classes: Annotated[
+        tuple[str, ...],
+        Key("Classes that their certificates must have, all of them.", items=CLASSES_MAX, check=check_class),
+    ] = ()
+    owners: Annotated[tuple[str, ...], Key("Owners, of which their certificates must name one.", items=OWNERS_MAX)] = ()
+    streak: Annotated[
+        int,
+        Key(
+            "So many right results in a row this client must have found of them, by `hearth trust`.",
+            low=0,
+            high=1_000_000,
+        ),
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,16 +216,21 @@ class JobFile:
     comparator: Annotated[
         str,
         Key(
-            "When two outputs are the same: `exact`, `pixels` (of PNG, PPM, PGM), `numeric(abs=1e-9, rel=1e-6)`.",
+            "When two outputs are the same: `exact`, `pixels` (of PNG, PPM, PGM), `numeric(abs=1e-9, rel=1e-6)`, "
+            "or a WebAssembly module `x.wasm` that says it.",
             length=256,
             check=check_comparator,
         ),
     ] = "exact"
+    confidential: Annotated[
+        bool, Key("Names, arguments, program, inputs and results are read by the client and the job's workers alone.")
+    ] = False
     files: Annotated[
         Mapping[str, Path],
         Key("Inputs that all tasks read, by name. `init` goes to `hearth_init`.", exists="file"),
     ] = field(default_factory=dict)
     limits: Annotated[JobLimits, Key("What one task may use.")] = JobLimits()
+    workers: Annotated[WorkerTerms, Key("Whom a confidential job may be shown to.")] = WorkerTerms()
     results: Annotated[ResultSettings, Key("What becomes of the results.")] = ResultSettings()
     folder: Path = Path()
     inputs: tuple[Path, ...] = ()
@@ -214,6 +248,13 @@ class JobFile:
             raise Conflict("inputs_lines", "given together with inputs_from", "keep one of the two")
         if self.tasks is None and self.inputs_from is None and self.inputs_lines is None:
             raise Conflict("tasks", "is missing", "give the number of tasks, or inputs_from or inputs_lines")
+        if self.confidential and (self.runtime == "python" or self.checkpoint_s):
+            key = "runtime" if self.runtime == "python" else "checkpoint_s"
+            raise Conflict(key, "is not for confidential jobs", "their tasks are wasm or native, and do not move")
+        if self.confidential and self.comparator.endswith(MODULE_SUFFIX):
+            raise Conflict("comparator", "is a module, which who keeps the job would read", "leave confidential out")
+        if not self.confidential and self.workers != WorkerTerms():
+            raise Conflict("workers", "is for confidential jobs", "add confidential = true, or leave it out")
         if sum(len(argument.encode()) for argument in self.arguments) > ARGUMENT_BYTES_MAX:
             raise Conflict("arguments", f"longer than {ARGUMENT_BYTES_MAX} bytes in all", "put them in [files]")
 
@@ -226,6 +267,11 @@ class JobFile:
     def python_file(self) -> Path | None:
         """The file of a Python job; None for another."""
         return self.folder / self.program if self.runtime == "python" else None
+
+    @property
+    def comparator_module(self) -> Path | None:
+        """The file of a comparator of the job's own."""
+        return self.folder / self.comparator if self.comparator.endswith(MODULE_SUFFIX) else None
 
     @property
     def has_inputs(self) -> bool:
@@ -254,6 +300,8 @@ def load_job_file(path: Path) -> JobFile:
     document = read_toml(path)
     job = read_settings(document, JobFile, folder=document.folder)
     _check_program(document, job)
+    if job.comparator_module is not None:
+        _check_module(document, "comparator", job.comparator, job.comparator_module, COMPARATOR_BYTES_MAX)
     try:
         job, count = _find_inputs(document, job)
     except OSError as error:
@@ -293,21 +341,25 @@ def _check_program(document: Document, job: JobFile) -> None:
             hint = "native jobs name a command of the nodes' [native.commands]"
             raise document.error(("program",), str(error), hint) from error
         return
+    _check_module(document, "program", job.program, module)
+
+
+def _check_module(document: Document, key: str, name: str, module: Path, most_bytes: int = MODULE_BYTES_MAX) -> None:
     if not module.is_file():
         hint = "paths are relative to the job file"
-        raise document.error(("program",), f"no such file {job.program}", hint)
+        raise document.error((key,), f"no such file {name}", hint)
     try:
         with module.open("rb") as file:
             head, size_bytes = file.read(8), os.fstat(file.fileno()).st_size
     except OSError as error:
-        raise document.error(("program",), f"{job.program} cannot be read: {error.strerror}") from error
+        raise document.error((key,), f"{name} cannot be read: {error.strerror}") from error
     if head == _WASM_COMPONENT:
-        raise document.error(("program",), f"{job.program} is a component", "only core modules run")
+        raise document.error((key,), f"{name} is a component", "only core modules run")
     if head != _WASM_MODULE:
         hint = "compile it to wasm32-wasi first"
-        raise document.error(("program",), f"{job.program} is not a WebAssembly module", hint)
-    if size_bytes > MODULE_BYTES_MAX:
-        raise document.error(("program",), f"{job.program} is longer than {MODULE_BYTES_MAX} bytes")
+        raise document.error((key,), f"{name} is not a WebAssembly module", hint)
+    if size_bytes > most_bytes:
+        raise document.error((key,), f"{name} is longer than {most_bytes} bytes")
 
 
 def _find_inputs(document: Document, job: JobFile) -> tuple[JobFile, int | None]:

@@ -49,7 +49,11 @@ from .history import History
 from .isolation.layers import detect, lacking, layers
 from .isolation.worker_sandbox import WorkerFolders
 from .limits import LimitMeter
+from .machine_class import builds_of, machine_class
 from .membership_files import Membership, load_membership
+from .secrecy.folder import SecretFolder, SecretFolderError
+from .secrecy.material import SecretMaterials
+from .secrecy.worker import Secrets
 from .storage.blobs import BlobStore
 from .storage.errors import StorageFailed
 from .storage.folder import StateFolder
@@ -103,7 +107,7 @@ class Node:
         self.mesh = Mesh(
             membership.identity,
             config.protocol(),
-            # What is checked is drawn from it, and some of what is drawn is published: nobody may foretell the rest.
+            # Salts, keys' shares and what is checked are drawn from it: nobody may foretell them from what was drawn.
             random.SystemRandom(),
             policy=membership.policy,
             certificate=membership.certificate_bytes,
@@ -127,11 +131,21 @@ class Node:
         self._events: deque[tuple[int, float, Notify]] = deque(maxlen=EVENTS_KEPT)
         self._event_count = 0
         self._drained = trio.Event()
+        self._secret_folder, self._no_secrets = self._open_secret_folder()
         safe = self.heater.safe_writes()
         self._guard = Guard(config.heater.safety.watchdog_s, safe) if safe is not None else None
         self.driver.observers.append(self._observe)
         for notice in (*self.journal.notices, *self.store.notices):
             log.warning("storage.notice", notice=notice)
+
+    def _open_secret_folder(self) -> tuple[SecretFolder | None, str]:
+        """Where confidential tasks' files lie; without one, those of others run all the same."""
+        shared = self.native is not None and os.geteuid() == 0
+        try:
+            return SecretFolder(self.folder.root, shared=shared), ""
+        except SecretFolderError as error:
+            log.warning("secrets.no_memory", reason=str(error))
+            return None, str(error)
 
     def _open_history(self) -> History | None:
         path = self.config.node.history
@@ -181,7 +195,8 @@ class Node:
         roles = certificate.roles
         if settings.roles:
             roles &= Role(sum(Role[name.upper()] for name in settings.roles))
-        commands = self.native.commands() if self.native else ()
+        commands = tuple(sorted(self.native.commands())) if self.native else ()
+        native = self.config.native.runtime_config(1, 0).commands
         return NodeProfile(
             name=settings.name or certificate.name,
             roles=roles,
@@ -189,8 +204,10 @@ class Node:
             year_round=self.config.heater.year_round,
             cores=self.config.heater.core_count,
             memory_bytes=self.config.execution.memory_bytes,
-            native_commands=tuple(sorted(commands)),
+            native_commands=commands,
             wasm=self.wasm is not None,
+            machine=machine_class() if commands else "",
+            builds=builds_of(commands, native),
         )
 
     def _link_config(self) -> LinkConfig:
@@ -240,6 +257,8 @@ class Node:
         for executor in (self.wasm, self.native):
             if executor is not None:
                 await executor.aclose()
+        if self._secret_folder is not None:
+            self._secret_folder.close()
         self.journal.close()
         if self._guard is not None:
             self._guard.leave()
@@ -279,7 +298,11 @@ class Node:
             inline_batch_bytes=protocol.inline_batch_bytes,
             checkpoints=self.folder.checkpoints,
             loads=self.loads,
+            secrets=Secrets(self.membership.identity.node_id, self.mesh.worker.keys.key, self._materials()),
         )
+
+    def _materials(self) -> SecretMaterials:
+        return SecretMaterials(self.store, self._secret_folder, self._no_secrets)
 
     def _stored_rows(self) -> tuple[StoredRow, ...]:
         kinds = [kind for kind in self.journal.counts() if kind not in LAZY_KINDS]

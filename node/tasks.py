@@ -9,19 +9,26 @@ from typing import Protocol
 import structlog
 import trio
 
+from ..crypto.envelope import padded_bytes
+from ..crypto.sealing import SealError
 from ..protocol.batches import TASK_CPU_US_MAX
-from ..protocol.effects import Execute
-from ..protocol.events import Event, ExecutionFailed, ExecutionSaved, TaskFinished
+from ..protocol.effects import CompareOutputs, Execute
+from ..protocol.events import Event, ExecutionFailed, ExecutionSaved, OutputsCompared, TaskFinished
 from ..protocol.inputs import select
 from ..protocol.jobs import JobState
 from ..protocol.outbox import output_pin
 from ..protocol.quota import declared_sizes
 from ..protocol.records import JobSpec
+from ..protocol.secrecy.results import BatchSealer
 from .driver import BlobsUnavailable
 from .execution.checkpoints import CheckpointError, pack_folder, state_of, unpack_folder
 from .execution.outcome import BatchOutcome, BatchRequest, ExecutionError, Executor, Exit, Limits
 from .heating.control.loads import LoadMeter, load_of
 from .heating.heater import Heater
+from .secrecy.checkpoints import open_checkpoints, seal_checkpoints
+from .secrecy.folder import SecretFolderError
+from .secrecy.material import Material, PlainMaterial, SecretMaterial
+from .secrecy.worker import Secrets
 from .storage.blobs import BlobStore
 from .storage.errors import StorageError, StorageFull
 from .transport.blobs import BlobFetchError
@@ -106,6 +113,7 @@ class TaskRunner:
         inline_batch_bytes: int,
         checkpoints: Path,
         loads: LoadMeter | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         self._nursery = nursery
         self._feed = feed
@@ -119,6 +127,9 @@ class TaskRunner:
         self._inline_batch_bytes = inline_batch_bytes
         self._checkpoints = checkpoints
         self.loads = loads if loads is not None else LoadMeter()
+        self._secrets = secrets
+        self._secret_runs: dict[bytes, int] = {}
+        self._to_forget: dict[bytes, None] = {}
         self._scopes: dict[int, trio.CancelScope] = {}
         self._runs: dict[int, Execute] = {}
         # What was in the folders of checkpoints when the executions began.
@@ -181,6 +192,21 @@ class TaskRunner:
         except (BlobsUnavailable, StorageError, CheckpointError, OSError) as error:
             log.warning("checkpoint.not-taken", job=run.job_id.hex()[:16], task=run.first, reason=str(error))
 
+    def compare(self, wanted: CompareOutputs) -> None:
+        self._feed(OutputsCompared(wanted.job_id, (), "nodes follow no jobs, and compare nothing"))
+
+    def forget(self, job_id: bytes) -> None:
+        """A confidential job's key is wiped: what it opened goes, and the processes that saw it."""
+        if self._secret_runs.get(job_id):
+            # What was cancelled still puts its checkpoint away.
+            self._to_forget[job_id] = None
+            return
+        self._to_forget.pop(job_id, None)
+        if self._secrets is not None:
+            self._secrets.materials.forget(job_id)
+        for executor in self._executors.values():
+            executor.forget_secrets(job_id)
+
     def cancel(self, execution_id: int) -> None:
         scope = self._scopes.pop(execution_id, None)
         if scope is not None:
@@ -211,17 +237,70 @@ class TaskRunner:
         executor = self._executors.get(spec.runtime)
         if executor is None:
             return ExecutionFailed(run.execution_id, f"this node has no runtime {spec.runtime}", False, 0)
-        started_us = self._now_us()
+        if spec.secrecy is not None:
+            self._secret_runs[run.job_id] = self._secret_runs.get(run.job_id, 0) + 1
+            try:
+                return await self._execute_secret(run, view, executor)
+            finally:
+                self._secret_runs[run.job_id] -= 1
+                if not self._secret_runs[run.job_id]:
+                    del self._secret_runs[run.job_id]
+                    if run.job_id in self._to_forget:
+                        self.forget(run.job_id)
+        return await self._run(run, view, executor, PlainMaterial(spec, self._blobs.store), None)
+
+    async def _execute_secret(self, run: Execute, view: JobState, executor: Executor) -> Event:
+        """As `_execute`; of what is hidden nothing stands in a reason, which goes into logs."""
+        key = self._secrets.key(run.job_id) if self._secrets is not None else None
+        if self._secrets is None or key is None:
+            return ExecutionFailed(run.execution_id, "the job's key is not here any more", False, 0)
+        try:
+            material = self._secrets.materials.of(view, key)
+            sealer = self._secrets.sealer(view)
+        except SealError:
+            return ExecutionFailed(run.execution_id, "the confidential job's key does not open it", False, 0)
+        except SecretFolderError as error:
+            return ExecutionFailed(run.execution_id, str(error), False, 0)
+        event = await self._run(run, view, executor, material, sealer)
+        if not isinstance(event, ExecutionFailed):
+            return event
+        if not event.permanent:
+            # What went wrong on this machine is its owner's to know; a program's words are not in these.
+            fault = event.reason.partition(":")[0]
+            return ExecutionFailed(run.execution_id, f"a confidential job could not be run here: {fault}", False, 0)
+        # The job's own fault: its submitter alone reads which.
+        reason, count = event.reason.encode(), run.count
+        return TaskFinished(
+            execution_id=run.execution_id,
+            exits=(event.exit_code,) * count,
+            outputs=(b"",) * count,
+            externals={},
+            stderrs={offset: sealer.stderr(run.first + offset, reason) for offset in range(count)},
+            fuels=(0,) * count,
+            cpu_us=(0,) * count,
+            energy_mj=0,
+            useful_mj=0,
+            measured=False,
+            box=sealer.box,
+        )
+
+    async def _run(
+        self, run: Execute, view: JobState, executor: Executor, material: Material, sealer: BatchSealer | None
+    ) -> Event:
+        started_us, spec = self._now_us(), material.spec
         try:
             sources = tuple(dict.fromkeys((*view.replicas, view.submitter)))
-            if run.checkpoint:
+            if run.checkpoint and sealer is None:
                 await self._resume(run, executor, spec, sources)
-            request = await self._request(run, spec, sources)
-            if spec.checkpoint_us:
+            request = await self._request(run, view.spec, material, sources)
+            if spec.checkpoint_us and sealer is None:
                 folder = executor.checkpoint_folder(self._checkpoints, run.job_id, run.first)
                 self._begun[run.execution_id] = await trio.to_thread.run_sync(state_of, folder)
-            outcome = await executor.run(request)
-            finished = await self._finished(run, outcome, started_us)
+            if isinstance(material, SecretMaterial):
+                outcome = await self._run_secret(run, material, executor, request)
+            else:
+                outcome = await executor.run(request)
+            finished = await self._finished(run, outcome, started_us, sealer)
             self.loads.charge(load_of(spec.priority), finished.energy_mj)
             return finished
         except StorageFull as error:
@@ -232,35 +311,66 @@ class TaskRunner:
         except ExecutionError as error:
             code = int(Exit.KILLED if error.is_ours else Exit.MISSING)
             return ExecutionFailed(run.execution_id, str(error), not error.is_ours, code)
+        except SecretFolderError as error:
+            return ExecutionFailed(run.execution_id, str(error), False, 0)
+        except SealError as error:
+            return ExecutionFailed(run.execution_id, f"what the job sealed: {error}", True, int(Exit.MISSING))
         except ValueError as error:
             return ExecutionFailed(run.execution_id, f"the job cannot be run: {error}", True, int(Exit.MISSING))
 
-    async def _request(self, run: Execute, spec: JobSpec, sources: Sequence[bytes]) -> BatchRequest:
-        pin, store = _pin(run), self._blobs.store
-        digests = [ref.digest for ref in spec.files]
+    async def _run_secret(
+        self, run: Execute, material: SecretMaterial, executor: Executor, request: BatchRequest
+    ) -> BatchOutcome:
+        """With its checkpoints, where it has any: opened before, sealed after, also where it was cancelled."""
+        if request.checkpoint_root is None:
+            return await executor.run(request)
+        memory, disk = request.checkpoint_root / run.job_id.hex(), self._checkpoints / run.job_id.hex()
+        scope = material.envelope, material.salt, memory, disk, run.first, run.count
+        await trio.to_thread.run_sync(open_checkpoints, *scope)
+        try:
+            return await executor.run(request)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(seal_checkpoints, *scope, request.limits.scratch_bytes)
+
+    async def _request(
+        self, run: Execute, stored: JobSpec, material: Material, sources: Sequence[bytes]
+    ) -> BatchRequest:
+        """stored: the spec as it was submitted, which says what blobs there are."""
+        pin, spec = _pin(run), material.spec
+        digests = [ref.digest for ref in stored.files]
         if spec.runtime == "wasm":
-            digests.append(spec.program)
-        declared = declared_sizes(spec)
+            digests.append(stored.program)
+        declared = declared_sizes(stored)
         wanted = list(dict.fromkeys(digests))
         await self._blobs.fetch(wanted, sources, pin, [declared[digest] for digest in wanted])
-        inputs = await self._inputs(run, spec, sources)
-        files = {ref.name: store.path(ref.digest) for ref in spec.files}
+        inputs = await self._inputs(run, material, sources)
+        files = {}
+        if spec.abi == "command":
+            for number, ref in enumerate(spec.files):
+                files[ref.name] = await material.path("file", number, ref.digest)
+        program = await material.path("program", 0, spec.program) if spec.runtime == "wasm" else Path()
         init = b""
-        if spec.abi == "function" and INIT_FILE in files:
-            init = await self._init(next(ref.digest for ref in spec.files if ref.name == INIT_FILE))
+        for number, ref in enumerate(spec.files) if spec.abi == "function" else ():
+            if ref.name == INIT_FILE:
+                init = await self._init(material, number, ref.digest)
         limits = spec.limits
+        private, checkpoints = None, self._checkpoints
+        if isinstance(material, SecretMaterial) and self._secrets is not None:
+            private = self._secrets.materials.folder_of(run.job_id)
+            checkpoints = private / "checkpoints"
         return BatchRequest(
             job_id=run.job_id,
             runtime=spec.runtime,
             abi=spec.abi,
-            program=store.path(spec.program) if spec.runtime == "wasm" else Path(),
-            program_digest=spec.program,
+            program=program,
+            program_digest=material.program_digest,
             first=run.first,
             count=run.count,
             seed=run.job_id,
             entry=spec.entry if spec.runtime == "wasm" else spec.command,
             arguments=tuple(text.replace("{count}", str(spec.tasks)) for text in spec.arguments),
-            files=files if spec.abi == "command" else {},
+            files=files,
             inputs=inputs,
             init=init,
             limits=Limits(
@@ -271,40 +381,57 @@ class TaskRunner:
                 stderr_bytes=STDERR_BYTES_MAX,
                 scratch_bytes=limits.scratch_bytes,
             ),
-            checkpoint_root=self._checkpoints if spec.abi == "command" else None,
+            checkpoint_root=checkpoints if spec.abi == "command" else None,
+            private=private,
         )
 
-    async def _init(self, digest: bytes) -> bytes:
-        """The shared parameters; the last few are kept, since every batch of a job wants them."""
+    async def _init(self, material: Material, number: int, digest: bytes) -> bytes:
+        """The shared parameters; the last few are kept, since every batch of a job wants them; but no secret ones."""
         known = self._init_bytes.get(digest)
         if known is None:
-            known = await self._blobs.store.read_async(digest)
+            known = await material.read("file", number, digest)
+            if isinstance(material, SecretMaterial):
+                return known
             self._init_bytes[digest] = known
             while len(self._init_bytes) > 8:
                 del self._init_bytes[next(iter(self._init_bytes))]
         return known
 
-    async def _inputs(self, run: Execute, spec: JobSpec, sources: Sequence[bytes]) -> Sequence[bytes] | None:
-        lo, hi = run.first, run.first + run.count
+    async def _inputs(self, run: Execute, material: Material, sources: Sequence[bytes]) -> Sequence[bytes] | None:
+        spec, lo, hi = material.spec, run.first, run.first + run.count
         if spec.inline_inputs:
-            return spec.inline_inputs[lo:hi]
+            return material.inline(lo, hi)
         if not spec.packs:
             return None
         inputs: list[bytes] = []
-        for pack in spec.packs:
+        for number, pack in enumerate(spec.packs):
             if pack.first + pack.count <= lo or pack.first >= hi:
                 continue
             await self._blobs.fetch((pack.digest,), sources, _pin(run), (pack.size_bytes,))
-            data = await self._blobs.store.read_async(pack.digest)
+            data = await material.read("pack", number, pack.digest)
             a, b = max(lo, pack.first), min(hi, pack.first + pack.count)
             inputs.extend(select(data, a - pack.first, b - a))
         return inputs
 
-    async def _finished(self, run: Execute, outcome: BatchOutcome, started_us: int) -> TaskFinished:
-        """Outputs above the inline bounds go to the blob store; joules are attributed by CPU time."""
+    async def _finished(
+        self, run: Execute, outcome: BatchOutcome, started_us: int, sealer: BatchSealer | None
+    ) -> TaskFinished:
+        """Outputs above the inline bounds go to the blob store; joules are attributed by CPU time.
+
+        sealer: of a confidential job, whose outputs and stderrs it seals; how much a task computed shows as its bucket.
+        """
         # An executor that could not run a batch to its end marks what it did not run.
         ran = outcome.exits.index(Exit.CANCELLED) if Exit.CANCELLED in outcome.exits else len(outcome.exits)
         outputs, externals, inline_bytes = list(outcome.outputs[:ran]), {}, 0
+        stderrs, fuels = _tails(outcome.stderrs, ran), outcome.fuels[:ran]
+        plain = outputs
+        if sealer is not None:
+            outputs = [
+                sealer.output(run.first + offset, output) if outcome.exits[offset] >= 0 else b""
+                for offset, output in enumerate(plain)
+            ]
+            stderrs = {offset: sealer.stderr(run.first + offset, text) for offset, text in stderrs.items()}
+            fuels = [padded_bytes(fuel) if fuel else 0 for fuel in fuels]
         for offset, output in enumerate(outputs):
             fits = inline_bytes + len(output) <= self._inline_batch_bytes
             if len(output) <= self._inline_output_bytes and fits:
@@ -313,7 +440,7 @@ class TaskRunner:
             digest = await self._blobs.store.put_bytes_async(output)
             self._blobs.store.pin(digest, output_pin(run.execution_id))
             externals[offset] = (digest, len(output))
-            outputs[offset] = b""
+            outputs[offset] = b"" if sealer is None else sealer.mark(run.first + offset, plain[offset])
         cpu_us = sum(outcome.cpu_us[:ran])
         energy_mj, useful_mj = self._heater.attribute(cpu_us, started_us)
         return TaskFinished(
@@ -321,12 +448,13 @@ class TaskRunner:
             exits=tuple(outcome.exits[:ran]),
             outputs=tuple(outputs),
             externals=externals,
-            stderrs=_tails(outcome.stderrs, ran),
-            fuels=tuple(outcome.fuels[:ran]),
+            stderrs=stderrs,
+            fuels=tuple(fuels),
             cpu_us=tuple(min(used_us, TASK_CPU_US_MAX) for used_us in outcome.cpu_us[:ran]),
             energy_mj=energy_mj,
             useful_mj=useful_mj,
             measured=self._heater.measured,
+            box=sealer.box if sealer is not None else None,
         )
 
 

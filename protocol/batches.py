@@ -24,13 +24,18 @@ from .records import BatchHeader, Bytes32, Record, UInt
 _LEAF = Packing("<QIi32s32sQI")
 _EMPTY_DIGEST = sha256(b"").digest()
 STDERR_BYTES_MAX = 4096
+# What stands inline beside a large output of a confidential job.
+INLINE_MARK_BYTES_MAX = 128
 COLUMN_BYTES_MAX = 2 * 1024 * 1024
 # A leaf says a task's CPU time in 32 bits: 71 minutes, and "at least that" above.
 TASK_CPU_US_MAX = 0xFFFF_FFFF
 
 
 class ExternalOutput(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Output of the task at `offset` in the batch, kept in the blob store."""
+    """Output of the task at `offset` in the batch, kept in the blob store.
+
+    Of a confidential job the inline output says, to its submitter alone, what the blob holds (see secrecy/results.py).
+    """
 
     offset: Annotated[int, Meta(ge=0, le=65_535)]
     digest: Bytes32
@@ -80,16 +85,21 @@ class Batch:
     def __len__(self) -> int:
         return len(self.exits)
 
+    def output_digest(self, offset: int) -> bytes:
+        """What the leaf says of a task's output."""
+        external, inline = self.externals.get(offset), self.outputs[offset]
+        if external is None:
+            return sha256(inline).digest()
+        return sha256(external[0] + inline).digest() if inline else external[0]
+
     def leaves(self) -> list[bytes]:
         """Leaf hashes in task order; what the root is made of."""
-        encode, externals, stderrs = _LEAF.pack, self.externals, self.stderrs
-        if not externals and not stderrs:
+        encode, stderrs = _LEAF.pack, self.stderrs
+        if not self.externals and not stderrs:
             return self._plain_leaves()
         hashes = []
-        rows = zip(self.exits, self.outputs, self.fuels, self.cpu_us, strict=True)
-        for offset, (exit_code, output, fuel, cpu) in enumerate(rows):
-            external = externals.get(offset) if externals else None
-            output_digest = external[0] if external else sha256(output).digest()
+        for offset, (exit_code, fuel, cpu) in enumerate(zip(self.exits, self.fuels, self.cpu_us, strict=True)):
+            output_digest = self.output_digest(offset)
             stderr = stderrs.get(offset) if stderrs else None
             stderr_digest = sha256(stderr).digest() if stderr else _EMPTY_DIGEST
             index = self.first + offset
@@ -155,7 +165,8 @@ def decode_columns(header: BatchHeader, encoded: bytes) -> Batch:
         at += size
     externals: dict[int, tuple[bytes, int]] = {}
     for external in columns.externals:
-        if external.offset >= count or external.offset in externals or sizes[external.offset]:
+        inline_max = INLINE_MARK_BYTES_MAX if header.box is not None else 0
+        if external.offset >= count or external.offset in externals or sizes[external.offset] > inline_max:
             raise BatchError(f"external output at offset {external.offset} does not fit")
         externals[external.offset] = (external.digest, external.size_bytes)
     stderrs: dict[int, bytes] = {}
@@ -204,12 +215,11 @@ def prove_task(header: Record, batch: Batch, index: int) -> TaskProof:
     offset = index - batch.first
     if not 0 <= offset < len(batch):
         raise IndexError(f"task {index} is not in [{batch.first}, {batch.first + len(batch)})")
-    external = batch.externals.get(offset)
     return TaskProof(
         header=header.raw,
         index=index,
         exit_code=batch.exits[offset],
-        output_digest=external[0] if external else sha256(batch.outputs[offset]).digest(),
+        output_digest=batch.output_digest(offset),
         stderr_digest=sha256(batch.stderrs.get(offset, b"")).digest(),
         fuel=batch.fuels[offset],
         cpu_us=batch.cpu_us[offset],

@@ -138,6 +138,9 @@ class ProtocolConfig:
     # to be late, not wrong.
     recheck_patience_us: int = 30 * SECOND
     status_heartbeat_us: int = 2 * SECOND
+    # -- confidential jobs ----------------------------------------------------------------------------------
+    # A replica that did not give its share of a key is asked again after this; four times are within a lease of LOCAL.
+    key_retry_us: int = 700 * MS
     # -- messages -----------------------------------------------------------------------------------------
     message_bytes_max: int = 2 * 1024 * 1024
     spec_bytes_max: int = 512 * 1024

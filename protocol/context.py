@@ -17,8 +17,8 @@ from .reasons import Reasons
 class Randomness(Protocol):
     """The part of `random.Random` that machines use; the driver brings it, seeded in simulation.
 
-    In the world it is the system's own (`random.SystemRandom`): checks are drawn from it, and their salts published.
-    From a few hundred numbers of `random.Random` all later ones can be worked out.
+    In the world it is the system's own (`random.SystemRandom`): checks and keys are drawn from it, and some of what is
+    drawn is published. From a few hundred numbers of `random.Random` all later ones can be worked out.
     """
 
     def random(self) -> float: ...

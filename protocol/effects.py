@@ -29,6 +29,8 @@ class Reason(StrEnum):
     TOO_BIG = "too-big"
     FROM_THE_FUTURE = "from-the-future"
     DISK_FULL = "disk-full"
+    NOT_CLEARED = "not-cleared"
+    NO_SHARE = "no-share"
 
 
 class Persist(Struct, frozen=True):
@@ -116,6 +118,24 @@ class CancelExecution(Struct, frozen=True):
     execution_id: int
 
 
+class CompareOutputs(Struct, frozen=True):
+    """Run a comparator's module on pairs of outputs; ends in `OutputsCompared`.
+
+    module: digest, also in the blob stores of the sources.  pairs: digest and digest, output and output.
+    """
+
+    job_id: bytes
+    module: bytes
+    sources: tuple[bytes, ...]
+    pairs: tuple[tuple[bytes, bytes, bytes, bytes], ...]
+
+
+class ForgetSecrets(Struct, frozen=True):
+    """The key of a confidential job is wiped: whatever of the job is here in the clear goes too."""
+
+    job_id: bytes
+
+
 class FetchBlobs(Struct, frozen=True):
     """Bring blobs onto this disk, trying the sources in order; ends in `BlobsFetched` or `BlobsFailed`.
 
@@ -188,6 +208,8 @@ Effect = (
     | Execute
     | SaveExecution
     | CancelExecution
+    | CompareOutputs
+    | ForgetSecrets
     | FetchBlobs
     | UnpinBlobs
     | LearnAddress

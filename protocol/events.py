@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from .effects import TimerKey
 from .messages import Message
-from .records import JobSpec
+from .records import JobSpec, KeyBox
 
 
 class StoredRow(Struct, frozen=True):
@@ -84,7 +84,8 @@ class TaskFinished(Struct, frozen=True):
 
     Fewer entries than tasks: the executor stopped early, and the rest is to be given back.
 
-    externals: {offset: (digest, size)} of outputs that went to the blob store instead of `outputs`.
+    externals: {offset: (digest, size)} of outputs that went to the blob store instead of `outputs`.  box: of a
+    confidential job, whose outputs and stderrs are sealed.
     energy_mj, useful_mj: millijoules of the whole execution.
     """
 
@@ -98,6 +99,7 @@ class TaskFinished(Struct, frozen=True):
     energy_mj: int
     useful_mj: int
     measured: bool
+    box: KeyBox | None = None
 
 
 class ExecutionSaved(Struct, frozen=True):
@@ -122,6 +124,14 @@ class ExecutionFailed(Struct, frozen=True):
     reason: str
     permanent: bool
     exit_code: int
+
+
+class OutputsCompared(Struct, frozen=True):
+    """What a comparator's module said: digest, digest, whether they are the same. problem: why it said nothing."""
+
+    job_id: bytes
+    answers: tuple[tuple[bytes, bytes, bool], ...]
+    problem: str = ""
 
 
 class BlobsFetched(Struct, frozen=True):
@@ -222,6 +232,7 @@ Event = (
     | TaskFinished
     | ExecutionFailed
     | ExecutionSaved
+    | OutputsCompared
     | BlobsFetched
     | BlobsFailed
     | StorageFailed

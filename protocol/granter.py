@@ -39,6 +39,7 @@ from .records import (
     RecordKind,
     sign_record,
 )
+from .secrecy.keeping import ShareKeeper
 from .stealing.appetite import in_units_of
 from .stealing.matching import Work, fit, preference
 from .stealing.pricing import is_at_risk
@@ -65,7 +66,8 @@ class KeptJob:
     level: whether it may grant. Who came back, or took a dead one's seat, first has to hear what went on meanwhile:
     else it would grant again what others have done.  barred: why the submitter may have nothing run any more, its
     certificate being revoked or at its end; empty if it may.  adopted_us: when it came here, in this life.
-    sections: the ranges that it may grant now, and what they follow from.
+    sections: the ranges that it may grant now, and what they follow from.  share: of a confidential job's key, sealed
+    to this node; empty if it has none.
     """
 
     state: JobState
@@ -84,6 +86,7 @@ class KeptJob:
     reconciled: dict[bytes, bytes] = field(default_factory=dict)
     refusing: dict[bytes, None] = field(default_factory=dict)
     checks: dict[bytes, OpenCheck] = field(default_factory=dict)
+    share: bytes = b""
 
     def elapsed_us(self, now_us: int) -> int:
         return (now_us if self.completed_us is None else self.completed_us) - self.since_us
@@ -106,6 +109,7 @@ class Granter:
         self._tables = tables
         self._copies = CopyDesk(ctx, members, tables)
         self._submitters = Submitters(ctx)
+        self.shares = ShareKeeper(ctx, members, tables, self._merge)
         self._incarnation = incarnation
         self.jobs: dict[bytes, KeptJob] = {}
         self.open_jobs: dict[bytes, None] = {}
@@ -332,7 +336,7 @@ class Granter:
 
     def _grant_from(self, kept: KeptJob, thief: bytes, steal: Steal, now_us: int) -> bool:
         config, state = self._ctx.config, kept.state
-        if not kept.ledger.free or kept.pace.bars(thief, now_us):
+        if not kept.ledger.free or kept.pace.bars(thief, now_us) or not self._clears(kept.state, thief):
             return False
         sections = self._sections(kept)
         ranges = self._copies.pick(kept, sections, thief, steal, now_us) if kept.checks else []
@@ -368,6 +372,15 @@ class Granter:
         self._ctx.send(thief, granted)
         self._publish_digest(kept, now_us)
         return True
+
+    def _clears(self, state: JobState, thief: bytes) -> bool:
+        """Whether the thief may be given the key of a confidential job; who keeps it may not."""
+        if state.spec.secrecy is None:
+            return True
+        if state.was_replica(thief):
+            return False
+        row = self._tables.get(RecordKind.MEMBER, thief)
+        return row is not None and state.spec.secrecy.clears(thief, row.body.certificate)
 
     def _echo_grants(self) -> None:
         """Tell the other replicas what was granted; short tasks are done meanwhile, and cost nobody a record."""

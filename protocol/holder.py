@@ -37,6 +37,7 @@ from .records import (
     open_record,
     sign_record,
 )
+from .secrecy.keyring import KeyRing
 from .stealing.appetite import FOREVER_US, in_units_of
 from .stealing.matching import Work, fit
 from .stealing.moving import Heir, heirs_for
@@ -118,6 +119,7 @@ class Holder:
         self._saving: dict[int, int] = {}
         self._kept_checkpoints: dict[bytes, None] = {}
         self.moved = 0
+        self.keys = KeyRing(ctx)
         self.slots = 0
         self.memory_bytes = 1 << 40
         self.native_commands: tuple[str, ...] = ()
@@ -312,6 +314,13 @@ class Holder:
             return False
         return self.wasm if spec.runtime == "wasm" else spec.command in self.native_commands
 
+    def _clears(self, view: JobState, heir: bytes) -> bool:
+        """Whether the key of a confidential job would be given to the heir."""
+        if view.spec.secrecy is None:
+            return True
+        row = self._member(heir)
+        return row is not None and not view.was_replica(heir) and view.spec.secrecy.clears(heir, row.certificate)
+
     def _arm_renewal(self, now_us: int) -> None:
         if not self._renewing and (self._leases or self._executions):
             self._renewing = True
@@ -402,7 +411,7 @@ class Holder:
             if give_us <= 0 or len(grants) >= GRANTS_A_MESSAGE_MAX:
                 break
             view = self._views[lease.body.job_id]
-            if not lease.unstarted or not can_run(view.job_id, view.spec):
+            if not lease.unstarted or not can_run(view.job_id, view.spec) or not self._clears(view, heir):
                 continue
             if lease.body.lo >= view.spec.tasks:
                 continue  # who checks is not for who is checked with to say

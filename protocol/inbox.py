@@ -23,6 +23,9 @@ from .messages import (
     HandOn,
     IndirectAck,
     JobStatus,
+    KeyRefused,
+    KeyShare,
+    KeyWanted,
     Leaving,
     Message,
     Ping,
@@ -34,6 +37,9 @@ from .messages import (
     Rejected,
     Renew,
     Revocations,
+    ShareGiven,
+    SharePart,
+    ShareWanted,
     Steal,
     Stored,
     Submit,
@@ -85,7 +91,7 @@ class Inbox:
                 self._on_cell_digest(peer, message, now_us)
             case Delivery():
                 self._on_delivery(peer, message, now_us)
-            case Stored() | Declined() | Granted() | Refused() | HandOn() | Superseded():
+            case Stored() | Declined() | Granted() | Refused() | HandOn() | Superseded() | KeyShare() | KeyRefused():
                 self._on_worker_message(peer, message, now_us)
             case Submitted() | Rejected() | FoundJobs() | JobStatus():
                 self._on_submitter_message(peer, message, now_us)
@@ -128,6 +134,10 @@ class Inbox:
                 roles.worker.on_superseded(peer, message, now_us)
             case Declined():
                 roles.worker.on_declined(peer, message)
+            case KeyShare():
+                roles.worker.on_key_share(peer, message, now_us)
+            case KeyRefused():
+                roles.worker.on_key_refused(peer, message, now_us)
 
     def _on_submitter_message(self, peer: bytes, message: Message, now_us: int) -> None:
         roles = self._roles
@@ -164,6 +174,8 @@ class Inbox:
                 roles.replica.on_reconcile_ids(peer, message)
             case Want():
                 roles.replica.on_want(peer, message)
+            case KeyWanted() | ShareGiven() | ShareWanted() | SharePart():
+                roles.replica.on_secret(peer, message, now_us)
             case _:
                 roles.ctx.penalise(peer, Reason.MALFORMED)
 

@@ -24,6 +24,7 @@ from .events import (
     FollowJob,
     HeatReading,
     ListJobs,
+    OutputsCompared,
     PeerConnected,
     PeerLost,
     PeerUnreachable,
@@ -187,6 +188,8 @@ class Mesh(Roles):
                 self.submitter.ask_why(event.peers, event.job_id, event.index)
             case Settle():
                 self.submitter.settle(now_us)
+            case OutputsCompared():
+                self.submitter.on_compared(event, now_us)
             case _:
                 raise AssertionError(f"no handler for {type(event).__name__}")
 

@@ -13,6 +13,8 @@ from .records import Bytes32, Count, Epoch, JobId, JobSpec, Node, ShortText, Spe
 from .stealing.appetite import FOREVER_US
 
 RawRecord = Annotated[bytes, Meta(max_length=1024 * 1024)]
+# A share, or a part of one, with what sealing adds.
+SealedShare = Annotated[bytes, Meta(max_length=128)]
 RequestId = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
 
 
@@ -308,11 +310,15 @@ class Want(MessageBase, frozen=True, tag=26):
 
 
 class Submit(MessageBase, frozen=True, tag=30):
-    """A signed spec and the replica set, from the submitter to each replica."""
+    """A signed spec and the replica set, from the submitter to each replica.
+
+    share: of a confidential job's key, sealed to the recipient; else empty.
+    """
 
     request: RequestId
     spec: RawRecord
     replica_set: RawRecord
+    share: SealedShare = b""
 
 
 class Submitted(MessageBase, frozen=True, tag=31):
@@ -412,6 +418,59 @@ class Revocations(MessageBase, frozen=True, tag=41):
     revocation_list: Annotated[bytes, Meta(max_length=512 * 1024)]
 
 
+class KeyWanted(MessageBase, frozen=True, tag=60):
+    """A worker asks a replica for its share of a confidential job's key. grant: by which it holds tasks of the job."""
+
+    request: RequestId
+    job_id: JobId
+    grant: RawRecord
+    certificate: Annotated[bytes, Meta(max_length=1024)]
+
+
+class KeyShare(MessageBase, frozen=True, tag=61):
+    """The sender's share, sealed to the recipient."""
+
+    request: RequestId
+    job_id: JobId
+    sealed: SealedShare
+
+
+class KeyRefused(MessageBase, frozen=True, tag=62):
+    """No share for the recipient."""
+
+    request: RequestId
+    job_id: JobId
+    reason: ShortText
+
+
+class ShareGiven(MessageBase, frozen=True, tag=63):
+    """A submitter's share for a replica that came later, sealed to it."""
+
+    job_id: JobId
+    sealed: SealedShare
+
+
+class ShareWanted(MessageBase, frozen=True, tag=64):
+    """A replica without a share asks two others, the recipient among them, to make one for it together.
+
+    round: by which the pieces of one making are told from those of another.
+    """
+
+    job_id: JobId
+    round: RequestId
+    helpers: Annotated[tuple[Node, Node], Meta()]
+
+
+class SharePart(MessageBase, frozen=True, tag=65):
+    """A piece of a new share for `heir`, sealed to the recipient: the other helper, or the heir itself."""
+
+    job_id: JobId
+    round: RequestId
+    heir: Node
+    helpers: Annotated[tuple[Node, Node], Meta()]
+    sealed: SealedShare
+
+
 class Accused(MessageBase, frozen=True, tag=42):
     """Gossip, and to new neighbours: a proof of fraud, signed (verification/fraud.py)."""
 
@@ -476,6 +535,12 @@ Message = (
     | Accused
     | Why
     | Because
+    | KeyWanted
+    | KeyShare
+    | KeyRefused
+    | ShareGiven
+    | ShareWanted
+    | SharePart
 )
 
 # What says that something was written down, or hands on what was: a node that forgot it in a crash would have lied.

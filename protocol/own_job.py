@@ -22,7 +22,7 @@ class OwnJob:
     received: batches being given: who sent each, and the parts meant.  pending: taken, but not yet in an acceptance.
     status: the source's last word.  moved_us: when results were last asked for, or came.  told_us: when acceptances
     were last told.  uncopied: replicas that are to get the submission a little later.  left: who is to be told, a
-    little later, that its results are followed no more.
+    little later, that its results are followed no more.  given: replicas that were sent their share of the key.
     """
 
     state: JobState
@@ -51,6 +51,7 @@ class OwnJob:
     left: bytes | None = None
     referee: Referee | None = None
     rulings: deque[Ruling] = field(default_factory=deque)
+    given: dict[bytes, None] = field(default_factory=dict)
 
     def bind(self, lo: int, hi: int, batch_id: bytes) -> None:
         """The client has this batch's results of tasks [lo, hi): it signs for no other, if it is not bound already."""

@@ -79,6 +79,18 @@ def replacement(job_id: bytes, current: Sequence[bytes], dead: bytes, candidates
     return seat.node if seat else None
 
 
+def heirs(job_id: bytes, staying: Sequence[bytes], candidates: Iterable[Candidate], count: int) -> list[bytes]:
+    """Who would take a seat beside those that stay, and who if that one were not there; at most `count`."""
+    known = list(candidates)
+    beside = [each for each in known if each.node in staying]
+    ranked = _ranked(job_id, known, staying)
+    found: list[bytes] = []
+    while len(found) < count and (seat := _next_seat(ranked, beside, last=True)) is not None:
+        found.append(seat.node)
+        ranked.remove(seat)
+    return found
+
+
 def candidates_from(members: Iterable[MemberRecord], now_s: int) -> list[Candidate]:
     """Those members that may keep jobs: role REPLICA, and reachable directly, not through a relay.
 

@@ -23,6 +23,7 @@ class NodeProfile:
     native_commands: tuple[str, ...] = ()
     wasm: bool = True
     machine: str = ""
+    builds: tuple[bytes, ...] = ()
 
 
 def serves(roles: Role) -> bool:
@@ -73,5 +74,6 @@ class Presence:
             wasm=profile.wasm,
             commands=profile.native_commands,
             machine=profile.machine,
+            builds=profile.builds,
         )
         self._tables.publish(sign_record(self._ctx.identity, RecordKind.MEMBER, body), now_us, urgent=True)

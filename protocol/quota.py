@@ -16,6 +16,8 @@ from .jobs import JobState
 from .records import JobSpec, Record
 
 SECOND_US = 1_000_000
+# Of a comparator of the submitter's own; its size is not declared.
+COMPARATOR_BYTES_MAX = 1 << 20
 
 
 @dataclass(slots=True)
@@ -44,6 +46,8 @@ def declared_sizes(spec: JobSpec) -> dict[bytes, int]:
     declared += [(pack.digest, pack.size_bytes) for pack in spec.packs]
     if spec.runtime == "wasm":
         declared.append((spec.program, spec.program_bytes))
+    if module := spec.comparator_module():
+        declared.append((module, COMPARATOR_BYTES_MAX))
     sizes: dict[bytes, int] = {}
     for digest, size_bytes in declared:
         sizes[digest] = max(size_bytes, sizes.get(digest, 0))

@@ -7,6 +7,7 @@ were signed, so no re-encoding can change them. A record's id is the digest of k
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from typing import Annotated, Any
 
@@ -14,10 +15,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ..crypto.bounded import DecodeError, decode_bounded
+from ..crypto.certificates import CLASSES_MAX, Place, TrustClass
 from ..crypto.identity import Identity
 from ..crypto.signing import Context, digest, verify
 from .stealing.appetite import FOREVER_US
 from .stealing.pricing import cost_micro
+from .vouching import vouched_by
 
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 JobId = Bytes32
@@ -28,6 +31,8 @@ Epoch = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
 ShortText = Annotated[str, Meta(max_length=256)]
 UINT_MAX = (1 << 63) - 1
 RECORD_BYTES_MAX = 1024 * 1024
+_COMPARATOR_MODULE = re.compile(r"wasm\(([0-9a-f]{64})\)")
+Build = Annotated[bytes, Meta(min_length=8, max_length=8)]
 UInt = Annotated[int, Meta(ge=0, le=UINT_MAX)]
 # Of a node, in thousandths of the mean node's.
 Speed = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -79,6 +84,33 @@ class ResourceLimits(RecordBody, frozen=True):
     scratch_bytes: UInt = 16 * 1024 * 1024
 
 
+class Secrecy(RecordBody, frozen=True):
+    """Of a confidential job: how its key is known, and who may be given it (see secrecy/).
+
+    salt: from which its submitter makes the key again.  key_digest: by which the right key is known.  hidden: name,
+    entry, arguments and names of files, under the key.  classes: all of which a worker's certificate must have.
+    owners, nodes: one of which the worker must be; empty for any.
+    """
+
+    salt: Bytes32
+    key_digest: Bytes32
+    hidden: Annotated[bytes, Meta(max_length=256 * 1024)]
+    classes: Annotated[tuple[TrustClass, ...], Meta(max_length=CLASSES_MAX)] = ()
+    owners: Annotated[tuple[Place, ...], Meta(max_length=16)] = ()
+    nodes: Annotated[tuple[Node, ...], Meta(max_length=256)] = ()
+
+    def clears(self, node: bytes, certificate: bytes) -> bool:
+        """Whether a worker may be given the key. certificate: checked, or of a member's record, which was."""
+        if self.nodes and node not in self.nodes:
+            return False
+        if not (self.classes or self.owners):
+            return True
+        vouched = vouched_by(certificate)
+        if self.owners and vouched.owner not in self.owners:
+            return False
+        return all(wanted in vouched.classes for wanted in self.classes)
+
+
 class JobSpec(RecordBody, frozen=True):
     """What a submitter asks for; its digest is the job's id, so that submitting twice is submitting once.
 
@@ -91,6 +123,7 @@ class JobSpec(RecordBody, frozen=True):
     certificate: the submitter's admission, so that replicas and workers that never meet it know its role and quota.
     checkpoint_us: most CPU time between two of a task's checkpoints; 0: it makes none.  price_limit_micro: most that an
     hour of CPU may cost where nobody wants its heat, in millionths of the mesh's currency (see stealing/).
+    secrecy: of a confidential job, whose blobs, inputs and results are ciphertext; None of any other.
     """
 
     version: Annotated[int, Meta(ge=1, le=1)]
@@ -118,12 +151,20 @@ class JobSpec(RecordBody, frozen=True):
     certificate: Annotated[bytes, Meta(max_length=1024)] = b""
     checkpoint_us: UInt = 0
     price_limit_micro: UInt = 0
+    secrecy: Secrecy | None = None
+
+    def comparator_module(self) -> bytes:
+        """Digest of the module that says which outputs are the same; empty if there is none."""
+        module = _COMPARATOR_MODULE.fullmatch(self.comparator)
+        return bytes.fromhex(module[1]) if module else b""
 
     def blob_digests(self) -> tuple[bytes, ...]:
         """Every blob a node needs to hold the job, the program first, without repeats."""
         wanted = [ref.digest for ref in self.files] + [pack.digest for pack in self.packs]
         if self.runtime == "wasm":
             wanted.insert(0, self.program)
+        if module := self.comparator_module():
+            wanted.append(module)
         return tuple(dict.fromkeys(wanted))
 
     def shared_bytes(self) -> int:
@@ -170,6 +211,13 @@ class Release(RecordBody, frozen=True):
     grant: Annotated[bytes, Meta(max_length=4096)]
 
 
+class KeyBox(RecordBody, frozen=True):
+    """The key of a confidential batch: its digest, to which its worker is bound; itself, sealed to the submitter."""
+
+    digest: Bytes32
+    sealed: Annotated[bytes, Meta(max_length=128)]
+
+
 class BatchHeader(RecordBody, frozen=True):
     """A worker's results of tasks [first, first + count), bound by the Merkle root over their leaves.
 
@@ -178,6 +226,7 @@ class BatchHeader(RecordBody, frozen=True):
     certificate: the worker's admission.  copy: which run of the tasks; 0 is the first.  grant: the signed grant of
     another, or of a task that somebody else began; else empty.  price_micro: asked for an hour of CPU, because nobody
     wanted the heat; what is above the job's limit is not paid.
+    box: of a confidential job's batch.
     """
 
     job_id: JobId
@@ -195,6 +244,7 @@ class BatchHeader(RecordBody, frozen=True):
     copy: Annotated[int, Meta(ge=0, le=15)] = 0
     grant: Annotated[bytes, Meta(max_length=4096)] = b""
     price_micro: UInt = 0
+    box: KeyBox | None = None
 
     def cost_micro(self, limit_micro: int) -> int:
         """What the batch costs a job of that price limit, in millionths of the mesh's currency; 0 above the limit."""
@@ -220,7 +270,8 @@ class Recheck(RecordBody, frozen=True):
     """The submitter wants tasks [lo, hi) run once more, as copy `copy`, by a node that had no part in them.
 
     salt: drawn after the results to be checked were signed; nodes are ranked by it (see verification/choice.py).
-    avoid: nodes that may not have it.
+    avoid: nodes that may not have it.  kind: the class of machine that may have it (`MemberRecord.native_class`); empty
+    for any.
     """
 
     job_id: JobId
@@ -229,6 +280,7 @@ class Recheck(RecordBody, frozen=True):
     copy: Annotated[int, Meta(ge=1, le=15)]
     salt: Annotated[bytes, Meta(min_length=16, max_length=16)]
     avoid: Annotated[tuple[Node, ...], Meta(max_length=16)]
+    kind: Annotated[str, Meta(max_length=96)] = ""
 
 
 class Cancellation(RecordBody, frozen=True):
@@ -269,7 +321,7 @@ class MemberRecord(RecordBody, frozen=True):
     zone: heat zone (empty for none).  year_round: its sink wants heat in summer too.  since_s: start, unix seconds.
     certificate: the node's admission, so that nobody can invent members.  memory_bytes: most that a task may ask
     for.  wasm: whether it runs WebAssembly.  commands: native ones that its owner allows.  machine: what native
-    results may depend on, such as the kind of processor; they are compared among nodes that say the same.
+    results may depend on, such as the kind of processor.  builds: of each command, a digest of the program.
     """
 
     node: Node
@@ -288,10 +340,19 @@ class MemberRecord(RecordBody, frozen=True):
     wasm: bool = True
     commands: Annotated[tuple[ShortText, ...], Meta(max_length=64)] = ()
     machine: Annotated[str, Meta(max_length=64)] = ""
+    builds: Annotated[tuple[Build, ...], Meta(max_length=64)] = ()
+
+    def native_class(self, command: str) -> str:
+        """Nodes that say the same are to come to the same bytes with a command; empty if it says too little."""
+        if command not in self.commands or len(self.builds) != len(self.commands) or not self.machine:
+            return ""
+        return f"{self.builds[self.commands.index(command)].hex()}, {self.machine}"
 
     def can_run(self, spec: JobSpec) -> bool:
         """Whether the node's owner offers what a job's tasks need."""
         if spec.limits.memory_bytes > self.memory_bytes:
+            return False
+        if spec.secrecy is not None and not spec.secrecy.clears(self.node, self.certificate):
             return False
         return self.wasm if spec.runtime == "wasm" else spec.command in self.commands
 

@@ -24,9 +24,13 @@ from .messages import (
     Delivery,
     FindJob,
     FoundJobs,
+    KeyWanted,
     Reconcile,
     Records,
     Rejected,
+    ShareGiven,
+    SharePart,
+    ShareWanted,
     Stored,
     Submit,
     Submitted,
@@ -44,6 +48,7 @@ from .records import (
     open_record,
     reopen_record,
 )
+from .secrecy.keeping import SHARE_ROW
 from .subscriptions import Subscriptions
 from .tables import Tables
 from .upkeep import FORGOTTEN_ROW, Upkeep
@@ -62,12 +67,13 @@ _FREEING = (RecordKind.RELEASE, RecordKind.REPLICA_SET, RecordKind.RECHECK)
 class PendingJob:
     """A submission whose blobs are still coming. answers: (peer, request) to tell when they are here.
 
-    followers: who wants its results already.
+    followers: who wants its results already.  share: as in `Submit`.
     """
 
     spec: Record
     replica_sets: tuple[Record, ...]
     answers: dict[bytes, int]
+    share: bytes = b""
     followers: dict[bytes, Subscribe] = field(default_factory=dict)
 
 
@@ -108,6 +114,8 @@ class Replica(Upkeep):
                 self._adopt(spec, now_us)
         for row in rows:
             kept = self.jobs.get(row.job_id)
+            if kept is not None and row.kind == SHARE_ROW:
+                kept.share = row.body
             if kept is None or row.kind == RecordKind.SPEC or row.kind > 100:
                 continue
             record = self._reopened(row)
@@ -193,15 +201,18 @@ class Replica(Upkeep):
             self._ctx.send(peer, Rejected(message.request, bytes(32), error.reason))
             return
         reason = self._refusal(peer, spec, replica_set, now_us)
+        if not reason and spec.body.secrecy is not None and not self.shares.opens(spec.id, message.share):
+            reason = "the share of the key cannot be opened"
         if reason:
             self._ctx.send(peer, Rejected(message.request, spec.id, reason))
             return
         kept = self.jobs.get(spec.id)
         if kept is not None:
             self._merge(kept, replica_set, peer, now_us)
+            self.shares.keep(kept, message.share)
             self._ctx.send(peer, Submitted(message.request, spec.id))
             return
-        self._await_blobs(spec, (replica_set,), peer, message.request, now_us)
+        self._await_blobs(spec, (replica_set,), peer, message.request, now_us, message.share)
 
     def _refusal(self, peer: bytes, spec: Record, replica_set: Record, now_us: int) -> str:
         """Why a submission is not taken; empty if it is."""
@@ -247,7 +258,13 @@ class Replica(Upkeep):
         return reason
 
     def _await_blobs(
-        self, spec: Record, replica_sets: tuple[Record, ...], peer: bytes, request: int, now_us: int
+        self,
+        spec: Record,
+        replica_sets: tuple[Record, ...],
+        peer: bytes,
+        request: int,
+        now_us: int,
+        share: bytes = b"",
     ) -> None:
         pending = self._pending.get(spec.id)
         if pending is not None:
@@ -257,7 +274,7 @@ class Replica(Upkeep):
             self._ctx.limit(Limit.SUBMISSIONS, peer)
             self._ctx.send(peer, Rejected(request, spec.id, "too many submissions at once; try again"))
             return
-        self._pending[spec.id] = PendingJob(spec, replica_sets, {peer: request})
+        self._pending[spec.id] = PendingJob(spec, replica_sets, {peer: request}, share)
         digests = spec.body.blob_digests()
         if not digests:
             self.on_blobs_fetched(spec.id, now_us)
@@ -298,6 +315,8 @@ class Replica(Upkeep):
         self._persist(pending.spec)
         for replica_set in pending.replica_sets:
             self._merge(kept, replica_set, self._ctx.node_id, now_us)
+        self.shares.keep(kept, pending.share)
+        self.shares.ask_for_share(kept)
         for peer, request in pending.answers.items():
             if request:
                 self._ctx.send(peer, Submitted(request, pending.spec.id))
@@ -455,6 +474,20 @@ class Replica(Upkeep):
         for (node, job_id), batch_ids in unacknowledged.items():
             for at in range(0, len(batch_ids), STORED_A_MESSAGE_MAX):
                 self._ctx.send(node, Stored(job_id, tuple(batch_ids[at : at + STORED_A_MESSAGE_MAX])))
+
+    # -- confidential jobs -------------------------------------------------------------------------------
+
+    def on_secret(self, peer: bytes, message: KeyWanted | ShareGiven | ShareWanted | SharePart, now_us: int) -> None:
+        kept = self.jobs.get(message.job_id)
+        match message:
+            case KeyWanted():
+                self.shares.on_wanted(peer, message, kept, now_us)
+            case ShareGiven():
+                self.shares.on_given(peer, message, kept)
+            case ShareWanted():
+                self.shares.on_share_wanted(peer, message, kept, now_us)
+            case SharePart():
+                self.shares.on_share_part(peer, message, kept)
 
     # -- followers ---------------------------------------------------------------------------------------
 

@@ -5,16 +5,19 @@ The layer below `submitter`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from ..crypto.certificates import Role
 from .context import Context
 from .jobs import JobState
 from .membership import Membership
-from .messages import Submit, Submitted
+from .messages import ShareGiven, Submit, Submitted
 from .own_job import OwnJob
 from .placement import Candidate, candidates_from, choose_replicas, replacement
 from .records import JobSpec, RecordKind, ReplicaSet, job_id_of, sign_record
+from .secrecy.keys import share_for
 from .tables import Tables
 from .verification.judging import Judging, unknown_rules
 
@@ -53,10 +56,19 @@ class Submission:
         if not chosen:
             self._reject(own, "no reachable node keeps jobs (role replica); is the mesh up?")
             return None
+        if spec.secrecy is not None and not self._leaves_a_worker(spec, chosen):
+            self._reject(
+                own, "who keeps a confidential job may not run it, and no other node can: it takes more workers"
+            )
+            return None
         if own.state.replica_record is None:
             self._place(own, tuple(chosen), ())
         self._send_submission(own, own.state.replicas, now_us, at_once)
         return own
+
+    def _leaves_a_worker(self, spec: JobSpec, replicas: Sequence[bytes]) -> bool:
+        rows = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
+        return any(row.roles & Role.WORKER and row.can_run(spec) and row.node not in replicas for row in rows)
 
     def _unfit(self, spec: JobSpec) -> str:
         """Why no known worker can run the job; empty if one can, or if none is known yet."""
@@ -67,6 +79,8 @@ class Submission:
         if spec.runtime == "native" and not any(spec.command in row.commands for row in workers):
             offered = sorted({command for row in workers for command in row.commands})
             return f'no node of {len(workers)} allows the command "{spec.command}"; allowed are: {offered or "none"}'
+        if spec.secrecy is not None and not any(spec.secrecy.clears(row.node, row.certificate) for row in workers):
+            return f"no node of {len(workers)} has the owner, classes and record that the job asks for"
         most = max(row.memory_bytes for row in workers)
         return (
             f"a task may need {spec.limits.memory_bytes >> 20} MiB, and no node of {len(workers)} gives more than "
@@ -97,7 +111,22 @@ class Submission:
         for node in nodes:
             request = self._ctx.next_request()
             own.requests[request] = node
-            self._ctx.send(node, Submit(request, own.state.spec_record.raw, own.state.replica_record.raw))
+            share = self._share(own, node)
+            self._ctx.send(node, Submit(request, own.state.spec_record.raw, own.state.replica_record.raw, share))
+
+    def _share(self, own: OwnJob, node: bytes) -> bytes:
+        """The node's share of the key; empty if the job has none."""
+        if own.state.spec.secrecy is None:
+            return b""
+        own.given[node] = None
+        return share_for(self._ctx, own.state.job_id, own.state.spec, node)
+
+    def _give_shares(self, own: OwnJob) -> None:
+        """Replicas that took a seat while this client was away may have none; who has one keeps that."""
+        if own.state.spec.secrecy is not None:
+            for node in own.state.replicas:
+                if node not in own.given:
+                    self._ctx.send(node, ShareGiven(own.state.job_id, self._share(own, node)))
 
     def _do_later(self, own: OwnJob, now_us: int) -> None:
         """What nobody waits for lets pass what somebody waits for."""
@@ -112,6 +141,9 @@ class Submission:
         own.stored_by[peer] = None
         held = [node for node in own.state.replicas if node in own.stored_by]
         needed = min(self._ctx.config.durable_replicas, len(own.state.replicas))
+        if own.state.spec.secrecy is not None:
+            # Of two shares none may be lost; a third can be made of them only while there are two.
+            needed = len(own.state.replicas)
         if not own.durable and len(held) >= needed:
             own.durable = True
             self._notify_submitted(own)

@@ -12,6 +12,7 @@ from ..crypto.certificates import Role
 from .batches import BatchError, check_batch
 from .context import Context
 from .effects import Publish, Reason, TimerKey
+from .events import OutputsCompared
 from .granter import parts as in_messages
 from .intervals import IntervalSet
 from .jobs import JobState, RejectedRecord
@@ -42,6 +43,7 @@ from .records import (
     open_record,
     sign_record,
 )
+from .secrecy.results import batch_key, open_batch
 from .submission import Submission
 from .tables import Tables
 from .verification.court import Court
@@ -224,6 +226,7 @@ class Submitter(Submission):
             news = own.state.merge(record)
         except RejectedRecord:
             return
+        self._give_shares(own)
         if news and own.referee is not None and own.referee.unproven:
             for exhibit in list(own.referee.unproven.values()):
                 own.referee.hear_copy(exhibit, now_us, self._ctx.wall_us(now_us) // 1_000_000)
@@ -270,7 +273,10 @@ class Submitter(Submission):
             self._ctx.penalise(peer, Reason.BAD_PROOF)
             self._consume(own, peer, header.id)
             return True
-        exhibit = Exhibit(header, batch, message.columns, peer)
+        opened = None
+        if own.state.spec.secrecy is not None:
+            opened = open_batch(header, batch, batch_key(self._ctx.identity, header))
+        exhibit = Exhibit(header, batch, message.columns, peer, opened)
         if body.copy:
             if own.referee is not None:
                 own.referee.hear_copy(exhibit, now_us, self._ctx.wall_us(now_us) // 1_000_000)
@@ -306,11 +312,14 @@ class Submitter(Submission):
             parts=ruling.parts,
             source=exhibit.source,
             evidence=tuple((other.header, other.columns) for other in ruling.evidence),
+            opened=exhibit.opened,
+            keys={other.header.id: other.opened.key for other in ruling.evidence if other.opened is not None},
         )
 
     def _follow_referee(self, own: OwnJob, now_us: int) -> None:
         """Ask for the copies that it wants, hand over what it let pass."""
         assert own.referee is not None
+        self._judging.take_questions(own.referee)
         for record in self._judging.take_requests(own.referee):
             own.state.merge(record)
             self._tell_replicas(own, record)
@@ -319,6 +328,16 @@ class Submitter(Submission):
             self._consume(own, exhibit.source, exhibit.header.id)
         self._hand_over_ready(own)
         self._judging.arm(own.referee, now_us)
+
+    def on_compared(self, event: OutputsCompared, now_us: int) -> None:
+        """What the comparator's module of a followed job says of pairs of outputs."""
+        own = self.jobs.get(event.job_id)
+        if event.problem:
+            self._ctx.notify("comparator.failed", job_id=event.job_id, reason=event.problem)
+        if own is not None and own.referee is not None:
+            answers = [((first, second), same) for first, second, same in event.answers]
+            own.referee.hear_compared(answers, now_us, self._ctx.wall_us(now_us) // 1_000_000)
+            self._follow_referee(own, now_us)
 
     def _hand_over_ready(self, own: OwnJob) -> None:
         """Rulings in their order; one of a batch that the consumer still has a part of waits for its turn."""

@@ -56,6 +56,7 @@ class Upkeep(Granter):
                 self._level(kept, now_us)
             self._publish_digest(kept, now_us)
             self._reconcile(kept, now_us)
+            self.shares.ask_for_share(kept)
             self._forget_if_due(kept, now_us)
         self._reconcile_cursor += RECONCILE_JOBS_A_TICK
         self._watch_seats(now_us)

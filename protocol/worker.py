@@ -11,7 +11,7 @@ from msgspec.structs import replace as changed
 
 from .batches import STDERR_BYTES_MAX, Batch, encode_columns
 from .context import Context
-from .effects import CancelExecution, Execute, TimerKey, UnpinBlobs
+from .effects import CancelExecution, Execute, ForgetSecrets, Reason, TimerKey, UnpinBlobs
 from .events import ExecutionFailed, ExecutionSaved, HeatReading, StoredRow, TaskFinished
 from .heat import HeatBoard
 from .holder import JOB_VIEWS_MAX, Execution, HeldLease, authors
@@ -21,6 +21,8 @@ from .messages import (
     Declined,
     Granted,
     HandOn,
+    KeyRefused,
+    KeyShare,
     Refused,
     Steal,
     Stored,
@@ -30,6 +32,7 @@ from .moving import Mover
 from .outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW, output_pin
 from .records import (
     BatchHeader,
+    KeyBox,
     Record,
     RecordKind,
     sign_record,
@@ -43,6 +46,8 @@ UNRUNNABLE_US = 60_000_000
 # Jobs of which a steal says that their blobs are here.
 JOBS_TOLD_MAX = 4
 REASON_BYTES_MAX = 256
+# Of a key; the others may pass: a replica that has heard of no grant yet, or waits for its own share.
+_FINAL_REFUSALS = (Reason.NOT_CLEARED, Reason.NOT_ADMITTED, Reason.WRONG_AUTHOR)
 
 
 class Worker(Mover):
@@ -110,12 +115,14 @@ class Worker(Mover):
 
     def pump(self, now_us: int) -> None:
         """Start what may start, then steal if the queue runs low."""
+        self._want_keys(now_us)
         while len(self._executions) < self.slots - self.set_aside and self._may_start():
             lease = self._next_lease()
             if lease is None:
                 break
             self._start(lease, now_us)
         self._leases = [lease for lease in self._leases if lease.unstarted]
+        self._wipe_keys()
         self._arm_renewal(now_us)
         self.publish_heat(now_us)
         self._maybe_steal(now_us)
@@ -132,6 +139,8 @@ class Worker(Mover):
         for held in self._leases:
             if held.unstarted and self._fits_here(held.body.job_id):
                 view = self._views.get(held.body.job_id)
+                if view is not None and self.keys.lacks(view):
+                    continue
                 if view is None or view.spec.priority > 0:
                     return held
                 first = first or held
@@ -242,7 +251,7 @@ class Worker(Mover):
         )
         self.tasks_done += execution.count
         self._learn_duration(execution.job_id, sum(event.cpu_us), execution.count)
-        self._deliver(execution, batch, event.energy_mj, event.useful_mj, event.measured, now_us)
+        self._deliver(execution, batch, event.energy_mj, event.useful_mj, event.measured, now_us, event.box)
 
     def _first_task(self, execution: Execution) -> int:
         """The task that its first number stands for; 0 if the job is known no more, and nobody is told of it."""
@@ -278,6 +287,7 @@ class Worker(Mover):
         useful_mj: int,
         measured: bool,
         now_us: int,
+        box: KeyBox | None = None,
     ) -> None:
         view = self._views.get(execution.job_id)
         if view is None:
@@ -300,6 +310,7 @@ class Worker(Mover):
             copy=lane_of(execution.first, view.spec.tasks),
             grant=execution.grant.raw if execution.first >= view.spec.tasks or begun else b"",
             price_micro=execution.price_micro,
+            box=box,
         )
         record = sign_record(self._ctx.identity, RecordKind.BATCH, header)
         self.outbox.add(record, encode_columns(batch), view.replicas, now_us, pin=output_pin(execution.execution_id))
@@ -324,13 +335,64 @@ class Worker(Mover):
             )
             self._deliver(execution, batch, 0, 0, False, now_us)
         else:
-            self._leave_to_others(execution.job_id, now_us + UNRUNNABLE_US)
             self._ctx.notify("execution.failed", job_id=execution.job_id, reason=event.reason)
             self._release(execution.grant, execution.first, execution.first + execution.count)
-            for lease in [held for held in self._leases if held.body.job_id == execution.job_id]:
-                self._release(lease.grant, lease.next, lease.hi)
-                lease.hi = lease.next
+            self._give_back(execution.job_id, now_us)
         self.pump(now_us)
+
+    def _give_back(self, job_id: bytes, now_us: int) -> None:
+        """A job that cannot be run here: its unstarted tasks go to others, and none is taken for a while."""
+        self._leave_to_others(job_id, now_us + UNRUNNABLE_US)
+        for lease in [held for held in self._leases if held.body.job_id == job_id]:
+            self._release(lease.grant, lease.next, lease.hi)
+            lease.hi = lease.next
+
+    # -- keys of confidential jobs -------------------------------------------------------------------------
+
+    def _want_keys(self, now_us: int) -> None:
+        """Ask for the keys that are needed; nothing, where no confidential job is held."""
+        was_waiting = self.keys.waiting
+        for lease in self._leases:
+            view = self._views.get(lease.body.job_id)
+            if view is not None and lease.unstarted and self.keys.lacks(view):
+                self.keys.want(view, lease.grant, now_us)
+        if self.keys.waiting and not was_waiting:
+            self._ctx.set_timer(("keys", b""), now_us + self._ctx.config.key_retry_us)
+
+    def _ask_again(self, now_us: int) -> None:
+        grants = {lease.body.job_id: lease.grant for lease in self._leases if lease.unstarted}
+        for job_id, grant in grants.items():
+            view = self._views.get(job_id)
+            if view is not None and not self.keys.ask_again(view, grant, now_us, self._ctx.config.key_retry_us):
+                self._do_without(job_id, now_us)
+        self.pump(now_us)
+        if self.keys.waiting:
+            self._ctx.set_timer(("keys", b""), now_us + self._ctx.config.key_retry_us)
+
+    def _do_without(self, job_id: bytes, now_us: int) -> None:
+        self.keys.give_up(job_id)
+        self._ctx.notify("key.not-had", job_id=job_id)
+        self._give_back(job_id, now_us)
+
+    def _wipe_keys(self) -> None:
+        """What no task here needs any more."""
+        if not (self.keys.waiting or self.keys.held):
+            return
+        held = dict.fromkeys(lease.body.job_id for lease in self._leases if lease.unstarted)
+        held |= dict.fromkeys(execution.job_id for execution in self._executions.values())
+        for job_id in self.keys.keep_only(held):
+            self._ctx.notify("key.wiped", job_id=job_id)
+            self._ctx.emit(ForgetSecrets(job_id))
+
+    def on_key_share(self, peer: bytes, message: KeyShare, now_us: int) -> None:
+        if self.keys.on_share(peer, message, self._views.get(message.job_id)):
+            self._ctx.notify("key.had", job_id=message.job_id)
+            self.pump(now_us)
+
+    def on_key_refused(self, peer: bytes, message: KeyRefused, now_us: int) -> None:
+        if self.keys.on_refused(peer, message, self._views.get(message.job_id)) and message.reason in _FINAL_REFUSALS:
+            self._do_without(message.job_id, now_us)
+            self.pump(now_us)
 
     # -- leases --------------------------------------------------------------------------------------------
 
@@ -371,6 +433,7 @@ class Worker(Mover):
             return
         self._leases = [lease for lease in self._leases if lease.body.job_id != view.job_id]
         self._cancel_running(view.job_id)
+        self._wipe_keys()
 
     def _cancel_running(self, job_id: bytes | None) -> None:
         for execution in list(self._executions.values()):
@@ -390,6 +453,7 @@ class Worker(Mover):
             for execution in list(self._executions.values()):
                 self._release(execution.grant, execution.first, execution.first + execution.count)
             self._cancel_running(None)
+        self._wipe_keys()
         self.outbox.flush(now_us)
         self.publish_heat(now_us)
 
@@ -416,6 +480,8 @@ class Worker(Mover):
         match key[0]:
             case "renew":
                 self._renew(now_us)
+            case "keys":
+                self._ask_again(now_us)
             case "outbox":
                 self.outbox.retry(now_us)
             case "copies":

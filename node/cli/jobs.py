@@ -87,11 +87,11 @@ async def submit(file: Path, again: bool, follow: bool, folder: Path | None, cli
         ledger.add(Submitted(job.id, job.spec.name, str(where.absolute()) if where is not None else ""))
         price, most = price_of(job.spec)
         if not as_json:
-            say(f"{job.spec.name}  {job.spec.tasks} tasks  {job.id}")
+            say(f"{job.spec.name}  {job.spec.tasks} tasks  {job.id}{_mark(job)}")
             if price:
                 say(describe_price(job.spec))
         elif not follow:
-            about = {"job": job.id, "name": job.spec.name, "tasks": job.spec.tasks}
+            about = {"job": job.id, "name": job.spec.name, "tasks": job.spec.tasks, "confidential": job.is_confidential}
             print_json(about | {"price_limit": price, "cost_at_most": most})
         if follow:
             return await _fetch(session, job, await session.results_folder(job, folder), True, as_json)
@@ -106,10 +106,11 @@ async def status(prefix: str | None, last: bool, client: Path | None, as_json: b
     async with _connected(config, ledger) as session:
         job = await session.job(wanted)
         shown = describe_status(await job.status(), job.spec.name, session.mesh.members())
+        shown["confidential"] = job.is_confidential
     if as_json:
         print_json(shown)
     else:
-        say(f"{shown['name']}  {shown['job']}")
+        say(f"{shown['name']}  {shown['job']}{_mark(job)}")
         say(summary(shown))
         print_table(WORKER_COLUMNS, worker_rows(shown), empty="nobody works on it yet")
     return _code(shown)
@@ -154,12 +155,16 @@ async def _fetch(session: Session, job: Job, folder: ResultsFolder, follow: bool
 
         await fetch_results(job, folder, follow=follow, on_status=on_status)
         await trio.to_thread.run_sync(folder.add_proofs, *job.proofs(folder.signed()))
+        module = await job.comparator_module()
+        if module is not None:
+            await trio.to_thread.run_sync(folder.add_comparator, module)
     here, failed = folder.done.total, sorted(folder.failed)
     if as_json:
         print_json(
             {
                 "job": job.id,
                 "name": job.spec.name,
+                "confidential": job.is_confidential,
                 "folder": str(folder.root.absolute()),
                 "tasks": job.spec.tasks,
                 "results": here,
@@ -168,7 +173,8 @@ async def _fetch(session: Session, job: Job, folder: ResultsFolder, follow: bool
             }
         )
     else:
-        say(f"{here} of {job.spec.tasks} results, verified, in {folder.root}")
+        opened = ", opened here" if job.is_confidential else ""
+        say(f"{here} of {job.spec.tasks} results, verified{opened}, in {folder.root}")
     if failed and not as_json:
         say(
             f"{len(failed)} tasks failed, the first is {failed[0]} with exit code {folder.failed[failed[0]]}; "
@@ -199,7 +205,7 @@ def _print_logs(taken: VerifiedBatch, everything: bool, as_json: bool) -> None:
     for lo, hi in taken.parts:
         for index in range(lo, hi):
             offset = index - batch.first
-            text, code = batch.stderrs.get(offset, b"").decode(errors="replace"), batch.exits[offset]
+            text, code = taken.said(offset).decode(errors="replace"), batch.exits[offset]
             if not (text or code or everything):
                 continue
             worker = peer_id_text(taken.header.author)
@@ -238,8 +244,20 @@ async def list_jobs(client: Path | None, as_json: bool) -> int:
     if as_json:
         print_json({"jobs": rows})
         return SUCCESS
-    cells = [(row["job"][:16], row["name"], row["state"], row["done"], row["tasks"], row["failed"]) for row in rows]
-    print_table(("job", "name", "state", ">done", ">tasks", ">failed"), cells, empty="the mesh knows no job of yours")
+    cells = [
+        (
+            row["job"][:16],
+            row["name"],
+            row["state"],
+            row["done"],
+            row["tasks"],
+            row["failed"],
+            "confidential" if row["confidential"] else "",
+        )
+        for row in rows
+    ]
+    columns = ("job", "name", "state", ">done", ">tasks", ">failed", "")
+    print_table(columns, cells, empty="the mesh knows no job of yours")
     return SUCCESS
 
 
@@ -262,11 +280,16 @@ async def _statuses(found: list[Job]) -> dict[bytes, JobStatus]:
     return statuses
 
 
+def _mark(job: Job) -> str:
+    return "  confidential" if job.is_confidential else ""
+
+
 def _job_row(job: Job, status: JobStatus | None) -> dict[str, Any]:
     return {
         "job": job.id,
         "name": job.spec.name,
         "tasks": job.spec.tasks,
+        "confidential": job.is_confidential,
         "state": status.state if status is not None else "unknown",
         "done": status.done if status is not None else None,
         "failed": status.failed if status is not None else None,

@@ -2,8 +2,11 @@
 
 proofs/<batch>.header, .columns   a worker's signed header, and the results that its root is made of: of the
                                   batches that were accepted, and of those that they were compared with
+proofs/<batch>.key                of a confidential job: the batch's key, for which its worker signed; it opens the
+                                  results of that batch, and nothing else of the job
 proofs/records                    signed records, as a MessagePack list: the job's spec, its replica sets, what the
                                   submitter asked to be run again, and what it accepted
+proofs/comparator.wasm            of a job with a comparator of its own: the module, whose digest is in the spec
 proofs/mesh                       the mesh's definition, whose digest is the mesh id in the spec
 """
 
@@ -29,12 +32,16 @@ def records_path(root: Path) -> Path:
     return root / "proofs" / "records"
 
 
+def comparator_path(root: Path) -> Path:
+    return root / "proofs" / "comparator.wasm"
+
+
 def mesh_path(root: Path) -> Path:
     return root / "proofs" / "mesh"
 
 
 def batch_path(root: Path, name: str, part: str) -> Path:
-    """part: "header" or "columns"."""
+    """part: "header", "columns" or "key"."""
     return root / "proofs" / f"{name}.{part}"
 
 

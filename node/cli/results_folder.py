@@ -33,12 +33,15 @@ from .errors import UserError
 from .proof_files import (
     DamagedRecords,
     batch_path,
+    comparator_path,
     encode_records,
     mesh_path,
     read_records,
     records_path,
 )
 
+# A confidential result that cannot be opened counts as failed, with this code.
+SPOILED_EXIT = -9
 _OWN_NAMES = ("stdout", "stderr", "output", "files")
 
 
@@ -82,9 +85,14 @@ class ResultsFolder:
         """Keep a batch's results: files first, then their lines, on disk when it returns. Raises UserError."""
         try:
             batch = taken.header.id.hex()
+            keys = dict(taken.keys)
+            if taken.opened is not None:
+                keys[taken.header.id] = taken.opened.key
             for header, columns in ((taken.header, taken.columns), *taken.evidence):
                 self._put(batch_path(self.root, header.id.hex(), "header"), header.raw, durable=True)
                 self._put(batch_path(self.root, header.id.hex(), "columns"), columns, durable=True)
+                if keys.get(header.id):
+                    self._put(batch_path(self.root, header.id.hex(), "key"), keys[header.id], durable=True)
             lines = [self._keep(result, batch) for result in results]
             with self._journal.open("ab") as journal:
                 journal.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
@@ -93,8 +101,15 @@ class ResultsFolder:
         except OSError as error:
             raise UserError(f"{error.filename or self.root}: {error.strerror}; what is here stays usable") from error
         for result in results:
-            self._count(result.index, result.exit_code)
+            self._count(result.index, _ending(result.exit_code, result.spoiled))
             self._signed.setdefault(result.index, taken.header.id)
+
+    def add_comparator(self, module: bytes) -> None:
+        """The job's own comparator, to judge the proofs with."""
+        try:
+            self._put(comparator_path(self.root), module, durable=True)
+        except OSError as error:
+            raise UserError(f"{error.filename or self.root}: {error.strerror}; what is here stays usable") from error
 
     def add_proofs(self, mesh: bytes, records: Sequence[bytes]) -> None:
         """The records that show what was submitted, asked for and accepted, beside those of earlier runs."""
@@ -121,6 +136,8 @@ class ResultsFolder:
             "cpu_us": result.cpu_us,
             "batch": batch,
         }
+        if result.spoiled:
+            line["spoiled"] = True
         if self._programs:
             line["files"] = self._keep_program(result)
             stderr = self._place(result.index) / "stderr"
@@ -202,7 +219,11 @@ class ResultsFolder:
                 self._signed.setdefault(line["index"], bytes.fromhex(line["batch"]))
         for index, line in read_lines(self.root)[0].items():
             if index < self.tasks and output_digest(self.root, index, line, self._spec)[1] == line["sha256"]:
-                self._count(index, line["exit"])
+                self._count(index, _ending(line["exit"], bool(line.get("spoiled"))))
+
+
+def _ending(exit_code: int, spoiled: bool) -> int:
+    return exit_code or (SPOILED_EXIT if spoiled else 0)
 
 
 def place_of(root: Path, index: int, spec: JobSpec) -> Path:

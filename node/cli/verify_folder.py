@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import trio
 
 from ...crypto.bounded import DecodeError
 from ...crypto.certificates import Certificate, CertificateError, Role
@@ -17,17 +20,21 @@ from ...protocol.batches import Batch, BatchError, check_batch
 from ...protocol.intervals import IntervalMap
 from ...protocol.jobs import JobState, RejectedRecord
 from ...protocol.records import JobSpec, Record, RecordError, RecordKind, open_record
-from ...protocol.verification.comparators import EXACT, parse_comparator
+from ...protocol.secrecy.results import OpenedBatch, is_key_of, open_batch
+from ...protocol.verification.comparators import EXACT, Comparator, Undecided, parse_comparator
 from ...protocol.verification.judging import unknown_rules
 from ...protocol.verification.lanes import numbers_of
 from ...protocol.verification.policy import NO_CHECKS, Policy, PolicyKind, parse_policy
 from ...protocol.verification.referee import Exhibit
 from ...protocol.verification.verdict import Vote, decide
+from ..comparing import Comparing
+from ..execution.outcome import ExecutionError
 from .errors import UserError
-from .proof_files import DamagedRecords, mesh_path, read_records, records_path
+from .proof_files import DamagedRecords, comparator_path, mesh_path, read_records, records_path
 from .results_folder import output_digest, read_lines, stderr_of
 
 # What is written beside results; anything else in the folder belongs to nobody.
+KEY_FILE_BYTES_MAX = 64
 _OWN_FILES = ("job.json", "results.jsonl", "proofs")
 
 
@@ -59,6 +66,7 @@ class Report:
     mesh: str = ""
     submitter: str = ""
     policy: str = ""
+    confidential: bool = False
     tasks: int = 0
     results: int = 0
     accepted: int = 0
@@ -72,16 +80,49 @@ class Report:
 
 
 def verify_folder(root: Path) -> Report:
-    """Check everything that a folder of results says. Raises UserError if it is none, or cannot be read."""
+    """Check everything that a folder of results says. Raises UserError if it is none, or cannot be read.
+
+    A comparator of the job's own is run in its sandbox, as the submitter ran it, and the folder looked at again.
+    """
+    comparators: dict[str, Comparator] = {}
     try:
-        return _Check(root).run()
+        while True:
+            check = _Check(root, comparators)
+            report = check.run()
+            if not any(comparator.questions for comparator in comparators.values()):
+                return report
+            for comparator in comparators.values():
+                _answer(root, comparator)
     except OSError as error:
         raise UserError(f"{error.filename or root}: {error.strerror}") from error
 
 
+def _answer(root: Path, comparator: Comparator) -> None:
+    """Run the module on the pairs that wait. Raises UserError if it is not there, or cannot be run."""
+    path, questions = comparator_path(root), dict(comparator.questions)
+
+    async def run(cache: Path) -> list[bool]:
+        comparing = Comparing(cache, path.parent)
+        try:
+            return await comparing.compare(path, comparator.module, list(questions.values()))
+        finally:
+            with trio.CancelScope(shield=True):
+                await comparing.aclose()
+
+    try:
+        with TemporaryDirectory() as cache:
+            answers = trio.run(run, Path(cache))
+    except ExecutionError as error:
+        raise UserError(f"{path}: the job's comparator cannot be run: {error}") from error
+    for pair, same in zip(questions, answers, strict=True):
+        comparator.learn(pair, same)
+
+
 class _Check:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, comparators: dict[str, Comparator]) -> None:
+        """comparators: by their texts; those that are modules remember what they said."""
         self._root = root
+        self._comparators = comparators
         self._report = Report()
         self._exhibits: dict[str, Exhibit] = {}
         self._by_task: IntervalMap[tuple[str, ...]] = IntervalMap()
@@ -151,7 +192,10 @@ class _Check:
             except RejectedRecord as error:
                 self._fault(file, f"record {number}, {record.kind.name.lower()}: {error.reason}")
         report = self._report
-        report.tasks, report.policy, report.name = state.spec.tasks, state.spec.verification, state.spec.name
+        report.tasks, report.policy = state.spec.tasks, state.spec.verification
+        report.confidential = state.spec.secrecy is not None
+        if not report.confidential:
+            report.name = state.spec.name
         return state
 
     def _read_mesh(self, spec: JobSpec) -> None:
@@ -202,10 +246,26 @@ class _Check:
         self._state.merge(header)
         if header.body.copy:
             self._check_grant(header)
-        exhibit = Exhibit(header, batch, columns, b"")
+        exhibit = Exhibit(header, batch, columns, b"", self._opened(path, header, batch))
         self._exhibits[name], self._names[header.id] = exhibit, name
         lo, hi = batch.first, batch.first + len(batch)
         self._by_task.update(lo, hi, lambda known: (*(known or ()), name))
+
+    def _opened(self, path: Path, header: Record, batch: Batch) -> OpenedBatch | None:
+        """Of a confidential job, with the key beside it, which has to be the one that the worker signed for."""
+        if self._spec.secrecy is None:
+            return None
+        file = path.with_suffix(".key")
+        try:
+            with file.open("rb") as source:
+                key = source.read(KEY_FILE_BYTES_MAX)
+        except FileNotFoundError:
+            key = b""
+        if not is_key_of(header, key):
+            name = str(file.relative_to(self._root))
+            self._fault(name, "is another key than the worker signed for" if key else "is missing")
+            key = b""
+        return open_batch(header, batch, key)
 
     def _check_worker(self, header: Record) -> None:
         """Raises CertificateError. Whether it was revoked, and when it signed, no file can tell."""
@@ -266,14 +326,15 @@ class _Check:
             self._fault("results.jsonl", f"task {index}: is not in batch {line['batch']}")
             return False
         before = len(self._report.faults)
-        for reason in _differences(line, batch, offset, peer_id_text(exhibit.header.author)):
+        for reason in _differences(line, exhibit, offset):
             self._fault("results.jsonl", f"task {index}: {reason}")
         vote = exhibit.vote(index)
         file, found = output_digest(self._root, index, line, self._spec)
         if found != vote.digest.hex():
             self._fault(file, "is not what the worker signed" if found else "is missing")
         file, text = stderr_of(self._root, index, self._spec)
-        if text != batch.stderrs.get(offset, b""):
+        stderrs = batch.stderrs if exhibit.opened is None else exhibit.opened.stderrs
+        if text != stderrs.get(offset, b""):
             self._fault(file, "is not what the worker signed")
         self._check_acceptance(index, exhibit)
         self._check_policy(index, vote)
@@ -293,10 +354,16 @@ class _Check:
         """The votes that are here, judged anew by the job's own rules."""
         known = not unknown_rules(self._spec)
         policy: Policy = parse_policy(self._spec.verification) if known else NO_CHECKS
-        same = (parse_comparator(self._spec.comparator) if known else EXACT).same
+        text = self._spec.comparator
+        if known and text not in self._comparators:
+            self._comparators[text] = parse_comparator(text)
+        same = (self._comparators[text] if known else EXACT).same
         votes = [self._exhibits[name].vote(index) for name in self._by_task.get(index) or ()]
-        verdict = decide(votes, 2 if policy.kind is not PolicyKind.QUORUM else policy.quorum, same)
-        won = verdict.winner is not None and same(verdict.winner, vote)
+        try:
+            verdict = decide(votes, 2 if policy.kind is not PolicyKind.QUORUM else policy.quorum, same)
+            won = verdict.winner is not None and same(verdict.winner, vote)
+        except Undecided:
+            return
         self._report.compared += won
         if policy.kind is PolicyKind.QUORUM and not won:
             self._fault("proofs", f"task {index}: {policy} asks for {policy.quorum} workers that agree, not so many do")
@@ -316,14 +383,13 @@ class _Check:
                 self._fault(path.name, "belongs to no result")
 
 
-def _differences(line: dict[str, Any], batch: Batch, offset: int, worker: str) -> Iterator[str]:
+def _differences(line: dict[str, Any], exhibit: Exhibit, offset: int) -> Iterator[str]:
     """What the journal's line says other than the worker signed."""
-    external = batch.externals.get(offset)
-    size = external[1] if external else len(batch.outputs[offset])
-    digest = external[0] if external else sha256(batch.outputs[offset]).digest()
+    batch = exhibit.batch
+    digest, size = _signed_output(exhibit, offset)
     signed = {
         "exit": batch.exits[offset],
-        "worker": worker,
+        "worker": peer_id_text(exhibit.header.author),
         "sha256": digest.hex(),
         "size_bytes": size,
         "fuel": batch.fuels[offset],
@@ -332,3 +398,15 @@ def _differences(line: dict[str, Any], batch: Batch, offset: int, worker: str) -
     for key, value in signed.items():
         if line.get(key) != value:
             yield f"{key} is {line.get(key)}, and the worker signed {value}"
+
+
+def _signed_output(exhibit: Exhibit, offset: int) -> tuple[bytes, int]:
+    """(digest, size) of an output, in the clear where it is confidential; nothing of one that cannot be opened."""
+    batch, opened = exhibit.batch, exhibit.opened
+    if opened is None:
+        external = batch.externals.get(offset)
+        return external or (sha256(batch.outputs[offset]).digest(), len(batch.outputs[offset]))
+    if offset in opened.marks:
+        return opened.marks[offset].digest, opened.marks[offset].size_bytes
+    output = opened.outputs[offset]
+    return (sha256(output).digest(), len(output)) if output is not None else (b"", 0)

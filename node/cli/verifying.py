@@ -23,7 +23,7 @@ def verify(folder: Path, as_json: bool) -> int:
         say(f"{fault.file}: {fault.reason}")
     if len(report.faults) > FAULTS_SHOWN_MAX:
         say(f"and {len(report.faults) - FAULTS_SHOWN_MAX} more; --json lists all")
-    say(f"{report.name}  {report.job}")
+    say(f"{report.name}  {report.job}{'  confidential' if report.confidential else ''}")
     say(f"mesh {report.mesh or 'unknown'}, submitted by {report.submitter or 'nobody'}, policy {report.policy or '-'}")
     say(
         f"{report.results} of {report.tasks} results, {report.accepted} accepted, "

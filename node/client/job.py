@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,6 +15,8 @@ from ...protocol.effects import Notify
 from ...protocol.events import CancelJob, FollowJob, ResultsTaken, UnfollowJob
 from ...protocol.messages import JobStatus
 from ...protocol.records import JobSpec, Record
+from ...protocol.secrecy.results import OpenedBatch, open_large
+from ...protocol.verification.comparators import parse_comparator
 from .errors import ClientError, JobFailed
 from .result import Result
 
@@ -33,7 +35,8 @@ SignedPart = tuple[int, int, bytes]
 class VerifiedBatch:
     """A batch whose signature, certificate and root were checked here. parts: [lo, hi) that count.
 
-    evidence: batches (header, columns) of other nodes with which it was compared.
+    evidence: batches (header, columns) of other nodes with which it was compared.  opened: of a confidential job, the
+    results in the clear.  keys: of the evidence, by batch.
     """
 
     header: Record
@@ -42,11 +45,18 @@ class VerifiedBatch:
     parts: tuple[tuple[int, int], ...]
     source: bytes
     evidence: tuple[tuple[Record, bytes], ...] = ()
+    opened: OpenedBatch | None = None
+    keys: dict[bytes, bytes] = field(default_factory=dict)
+
+    def said(self, offset: int) -> bytes:
+        """What the task wrote to standard error, its end."""
+        stderrs = self.batch.stderrs if self.opened is None else self.opened.stderrs
+        return stderrs.get(offset, b"")
 
     @classmethod
     def of(cls, note: Notify) -> VerifiedBatch:
         """From a note "job.results"."""
-        keys = ("header", "batch", "columns", "parts", "source", "evidence")
+        keys = ("header", "batch", "columns", "parts", "source", "evidence", "opened", "keys")
         return cls(*(note.fields[key] for key in keys))
 
 
@@ -56,7 +66,8 @@ class Job:
     def __init__(self, client: Client, job_id: bytes, spec: JobSpec) -> None:
         self._client = client
         self.job_id = job_id
-        self.spec = spec
+        self.is_confidential = spec.secrecy is not None
+        self.spec = client.revealed(spec)
 
     @property
     def id(self) -> str:
@@ -118,24 +129,40 @@ class Job:
         for lo, hi in taken.parts:
             for index in range(lo, hi):
                 offset = index - batch.first
-                output = batch.outputs[offset]
-                if offset in batch.externals:
-                    digest, _ = batch.externals[offset]
-                    output = await self._client.read_blob(digest, (taken.source, taken.header.author))
+                output = await self._output(taken, offset)
                 found.append(
                     Result(
                         index,
                         batch.exits[offset],
-                        output,
-                        batch.stderrs.get(offset, b""),
+                        output or b"",
+                        taken.said(offset),
                         batch.fuels[offset],
                         batch.cpu_us[offset],
                         self.spec.abi,
                         taken.header,
                         batch,
+                        output is None,
                     )
                 )
         return found
+
+    async def _output(self, taken: VerifiedBatch, offset: int) -> bytes | None:
+        """None for one of a confidential job that cannot be opened."""
+        batch, opened, index = taken.batch, taken.opened, taken.batch.first + offset
+        if offset not in batch.externals:
+            return batch.outputs[offset] if opened is None else opened.outputs[offset]
+        digest, _ = batch.externals[offset]
+        if opened is None:
+            return await self._client.read_blob(digest, (taken.source, taken.header.author))
+        if offset not in opened.marks:
+            return None
+        sealed = await self._client.read_blob(digest, (taken.source, taken.header.author))
+        return open_large(taken.header, index, opened.marks[offset], opened.key, sealed)
+
+    async def comparator_module(self) -> bytes | None:
+        """The module that says which of the job's outputs are the same, if it has one. Raises ClientError."""
+        digest = parse_comparator(self.spec.comparator).module
+        return await self._client.read_blob(digest, self._client.replicas(self.job_id)) if digest else None
 
     def proofs(self, signed: Iterable[SignedPart]) -> tuple[bytes, list[bytes]]:
         """The mesh's definition, and the job's signed records: what shows to others that its results count.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from ...protocol.inputs import input_packs
@@ -19,7 +20,7 @@ from .errors import ClientError
 INLINE_INPUTS_BYTES_MAX = 48 * 1024
 INLINE_INPUTS_MAX = 1024
 _CHUNK_BYTES = 1 << 20
-_NO_PROGRAM = hashlib.sha256(b"").digest()
+NO_PROGRAM = hashlib.sha256(b"").digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +30,12 @@ class JobRequest:
     program: a module's bytes or path (wasm), or the name of a native command.  inputs: bytes of each task, in order;
     with None, `tasks` says how many there are.  files: inputs that all tasks read, by name, as bytes or paths.
     nonce: jobs that are equal in everything are one job; another nonce makes another one.  verification: "none",
-    "spot(0.05)", "quorum(2)", "adaptive"; empty for the runtime's default.  comparator: "exact", "pixels" or
-    "numeric(abs=…, rel=…)".  checkpoint_us, price_limit_micro: as of `JobSpec`.
+    "spot(0.05)", "quorum(2)", "adaptive"; empty for the runtime's default.  comparator: "exact", "pixels",
+    "numeric(abs=…, rel=…)", or a module (bytes or path) that says when two outputs are the same.
+    checkpoint_us, price_limit_micro: as of `JobSpec`.
+    confidential: names, program, inputs and results are read by this client and the workers alone.  trust_classes,
+    trust_owners: what the workers' certificates have to say; empty for any.  trust_streak: so many right results in a
+    row this client has to have found of them.
     """
 
     program: bytes | Path | str
@@ -48,13 +53,32 @@ class JobRequest:
     deadline_us: int = 0
     nonce: bytes = b""
     verification: str = ""
-    comparator: str = "exact"
+    comparator: str | bytes | Path = "exact"
     checkpoint_us: int = 0
     price_limit_micro: int = 0
+    confidential: bool = False
+    trust_classes: tuple[str, ...] = ()
+    trust_owners: tuple[str, ...] = ()
+    trust_streak: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.confidential and (self.trust_classes or self.trust_owners or self.trust_streak):
+            raise ClientError("trust_classes, trust_owners and trust_streak are for confidential jobs")
+        if self.confidential and not isinstance(self.comparator, str):
+            raise ClientError("a confidential job's comparator cannot be a module: who keeps the job would read it")
+        if self.confidential and (self.runtime == "python" or self.checkpoint_us):
+            raise ClientError(
+                "a confidential job has no Python runtime, and its tasks do not move: leave out checkpoint_us"
+            )
+        if self.confidential and isinstance(self.inputs, Iterator):
+            # They are gone through twice.
+            object.__setattr__(self, "inputs", tuple(self.inputs))
 
     def is_small(self) -> bool:
         """Whether `build_spec` takes less time than a hop to a thread and back."""
-        if self.files or not isinstance(self.inputs, Sequence | None) or len(self.inputs or ()) > INLINE_INPUTS_MAX:
+        if self.files or not isinstance(self.comparator, str):
+            return False
+        if not isinstance(self.inputs, Sequence | None) or len(self.inputs or ()) > INLINE_INPUTS_MAX:
             return False
         if sum(map(len, self.inputs or ())) > INLINE_INPUTS_BYTES_MAX:
             return False
@@ -85,17 +109,21 @@ class JobRequest:
             entry=job.entry,
             arguments=job.arguments,
             tasks=job.tasks,
-            inputs=job.read_inputs() if job.has_inputs else None,
+            inputs=_Inputs(job) if job.has_inputs else None,
             files=dict(job.files),
             limits=job.limits.resources(),
             priority=job.priority,
             estimate_us=int(job.estimate_ms * 1000),
             deadline_us=job.deadline_us(now_us),
             verification=job.verification,
-            comparator=job.comparator,
+            comparator=job.comparator_module or job.comparator,
             checkpoint_us=int(job.checkpoint_s * 1_000_000),
             price_limit_micro=round(job.price_limit * 1_000_000),
             nonce=os.urandom(16) if again else job.nonce.encode(),
+            confidential=job.confidential,
+            trust_classes=job.workers.classes,
+            trust_owners=job.workers.owners,
+            trust_streak=job.workers.streak,
         )
 
     @classmethod
@@ -123,27 +151,30 @@ class JobRequest:
         )
 
 
+class _Inputs:
+    """Those of a job file, read anew each time."""
+
+    def __init__(self, job: JobFile) -> None:
+        self._job = job
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._job.read_inputs()
+
+
 def build_spec(request: JobRequest, mesh_id: bytes, store: BlobStore, pin: bytes) -> JobSpec:
     """The request as a spec whose blobs are in the store, pinned. Reads files: call it from a thread if they are large.
 
     Raises ClientError, OSError, StorageError.
     """
     files = tuple(FileRef(name, *_put(content, store, pin)) for name, content in sorted(request.files.items()))
-    program, program_bytes = _NO_PROGRAM, 0
+    program, program_bytes = NO_PROGRAM, 0
     if request.runtime == "wasm":
         source = Path(request.program) if isinstance(request.program, str) else request.program
         program, program_bytes = _put(source, store, pin)
     inline: tuple[bytes, ...] = ()
     packs: tuple[InputPack, ...] = ()
-    tasks = request.tasks
     if request.inputs is not None:
         inline, packs = _inputs(request.inputs, store, pin)
-        count = len(inline) if inline else sum(pack.count for pack in packs)
-        if tasks is not None and tasks != count:
-            raise ClientError(f"{count} inputs for {tasks} tasks; give one input a task, or leave tasks out")
-        tasks = count
-    if not tasks:
-        raise ClientError("a job needs at least one task: give tasks or inputs")
     return JobSpec(
         version=1,
         mesh_id=mesh_id,
@@ -156,7 +187,7 @@ def build_spec(request: JobRequest, mesh_id: bytes, store: BlobStore, pin: bytes
         command=str(request.program) if request.runtime == "native" else "",
         entry=request.entry,
         arguments=tuple(request.arguments),
-        tasks=tasks,
+        tasks=task_count(request, inline, packs),
         files=files,
         inline_inputs=inline,
         packs=packs,
@@ -165,10 +196,31 @@ def build_spec(request: JobRequest, mesh_id: bytes, store: BlobStore, pin: bytes
         estimate_us=request.estimate_us,
         deadline_us=request.deadline_us,
         verification=policy_of(request),
-        comparator=request.comparator,
+        comparator=_comparator(request, store, pin),
         checkpoint_us=request.checkpoint_us,
         price_limit_micro=request.price_limit_micro,
     )
+
+
+def _comparator(request: JobRequest, store: BlobStore, pin: bytes) -> str:
+    """As the spec has it: a module by its digest."""
+    if isinstance(request.comparator, str):
+        return request.comparator
+    digest, _ = _put(request.comparator, store, pin)
+    return f"wasm({digest.hex()})"
+
+
+def task_count(request: JobRequest, inline: Sequence[bytes], packs: Sequence[InputPack]) -> int:
+    """Of a request whose inputs became these. Raises ClientError."""
+    tasks = request.tasks
+    if request.inputs is not None:
+        count = len(inline) if inline else sum(pack.count for pack in packs)
+        if tasks is not None and tasks != count:
+            raise ClientError(f"{count} inputs for {tasks} tasks; give one input a task, or leave tasks out")
+        tasks = count
+    if not tasks:
+        raise ClientError("a job needs at least one task: give tasks or inputs")
+    return tasks
 
 
 def policy_of(request: JobRequest) -> str:
@@ -207,23 +259,26 @@ def _put(content: bytes | Path, store: BlobStore, pin: bytes) -> tuple[bytes, in
 
 def _inputs(inputs: Iterable[bytes], store: BlobStore, pin: bytes) -> tuple[tuple[bytes, ...], tuple[InputPack, ...]]:
     """Inline if they are few and small, else in packs."""
+    head, everything = inline_or_all(inputs, INLINE_INPUTS_MAX, INLINE_INPUTS_BYTES_MAX)
+    if everything is None:
+        return tuple(head), ()
+    packs = []
+    for first, count, data in input_packs(everything):
+        digest, pack_bytes = _put(data, store, pin)
+        packs.append(InputPack(digest, first, count, pack_bytes))
+    return (), tuple(packs)
+
+
+def inline_or_all(
+    inputs: Iterable[bytes], items_max: int, bytes_max: int, overhead_bytes: int = 0
+) -> tuple[list[bytes], Iterator[bytes] | None]:
+    """All of them and None if they fit the bounds, each a little longer; else some, and all of them anew."""
     head: list[bytes] = []
     size = 0
     source = iter(inputs)
     for item in source:
         head.append(item)
-        size += len(item)
-        if size > INLINE_INPUTS_BYTES_MAX or len(head) > INLINE_INPUTS_MAX:
-            break
-    else:
-        return tuple(head), ()
-
-    def everything() -> Iterable[bytes]:
-        yield from head
-        yield from source
-
-    packs = []
-    for first, count, data in input_packs(everything()):
-        digest, pack_bytes = _put(data, store, pin)
-        packs.append(InputPack(digest, first, count, pack_bytes))
-    return (), tuple(packs)
+        size += len(item) + overhead_bytes
+        if size > bytes_max or len(head) > items_max:
+            return head, chain(head, source)
+    return head, None

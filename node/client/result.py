@@ -18,7 +18,8 @@ class Result:
     """Checked here: the worker was admitted, signed the batch, and this result is in it.
 
     exit_code: 0 for success, > 0 as the program ended, < 0 as the node stopped it (see `Exit`).
-    output: as the task returned it; for programs with files `stdout` and `files` take it apart.
+    output: as the task returned it; for programs with files `stdout` and `files` take it apart.  spoiled: of a
+    confidential job, its worker sealed it so that it cannot be opened; the output is empty then.
     """
 
     index: int
@@ -30,10 +31,11 @@ class Result:
     abi: str
     header: Record
     batch: Batch
+    spoiled: bool = False
 
     @property
     def ok(self) -> bool:
-        return self.exit_code == 0
+        return self.exit_code == 0 and not self.spoiled
 
     @property
     def worker(self) -> str:

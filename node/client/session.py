@@ -16,14 +16,18 @@ import trio
 
 from ...crypto.certificates import Role
 from ...crypto.identity import peer_id_text
+from ...crypto.sealing import SealError
 from ...protocol.effects import Notify
 from ...protocol.events import AskWhy, Event, ListJobs, Settle, SubmitJob
 from ...protocol.mesh import Mesh
 from ...protocol.presence import NodeProfile
 from ...protocol.records import JobSpec, MemberRecord, RecordKind
+from ...protocol.secrecy.hidden import revealed
+from ...protocol.secrecy.keys import job_key
 from ...protocol.verification.deposition import deposition
 from ...protocol.verification.judging import TRUST_ROW
 from ..clock import wall_us
+from ..comparing import ClientRunner, Comparing
 from ..config import ClientConfig, load_client_config
 from ..driver import BlobsUnavailable, Driver, monotonic_us
 from ..history import History
@@ -36,6 +40,7 @@ from ..storage.folder import StateFolder
 from ..tasks import NodeBlobs
 from ..transport.addresses import split_peer_address
 from ..transport.links import LinkConfig, Links
+from .confidential import build_confidential
 from .errors import ClientError, JobFailed, single_error
 from .job import Batches, Job, Listener, Notes, Results, SignedPart, open_notes
 from .memory import ClientMemory
@@ -52,6 +57,7 @@ REPLICAS_TIMEOUT_S = 1.5
 SUBMIT_TIMEOUT_S = 60.0
 FIND_TIMEOUT_S = 5.0
 BLOB_QUOTA_BYTES = 64 << 30
+TRUSTED_MAX = 256
 CONFIG_VARIABLE = "HEARTH_CLIENT"
 DEFAULT_CONFIG = Path("~/.config/hearth/client.toml")
 
@@ -112,9 +118,10 @@ class Client:
         link_config = LinkConfig(listen=(), bootstrap=config.client.bootstrap, mdns=config.client.mdns)
         links = Links(membership.identity, membership.certificate_bytes, membership.policy, link_config, driver, store)
         blobs = NodeBlobs(store, links, BLOB_QUOTA_BYTES)
-        driver.attach(links, blobs, None)
+        comparing = Comparing(folder.cache, folder.blobs)
         try:
             async with trio.open_nursery() as nursery:
+                driver.attach(links, blobs, ClientRunner(nursery, driver.feed, blobs, comparing))
                 await nursery.start(driver.run, memory.rows)
                 await nursery.start(links.run)
                 client = cls(driver, links, store, blobs)
@@ -128,6 +135,8 @@ class Client:
             # The nursery is ours, so what the user's block raised comes out as the user raised it.
             raise single_error(group) from None
         finally:
+            with trio.CancelScope(shield=True):
+                await comparing.aclose()
             memory.close()
             if history is not None:
                 history.close()
@@ -183,13 +192,34 @@ class Client:
 
     async def _build(self, request: JobRequest, pin: bytes) -> JobSpec:
         """The spec, with its files in the local store, held under the pin."""
-        mesh_id = self._driver.mesh.ctx.policy.mesh.mesh_id
+        ctx = self._driver.mesh.ctx
+        mesh_id = ctx.policy.mesh.mesh_id
         try:
+            if request.confidential:
+                nodes = self._trusted(request)
+                build = partial(build_confidential, request, ctx.identity, mesh_id, nodes, self._store, pin)
+                return build() if request.is_small() else await trio.to_thread.run_sync(build)
             if request.is_small():
                 return build_spec(request, mesh_id, self._store, pin)
             return await trio.to_thread.run_sync(build_spec, request, mesh_id, self._store, pin)
         except StorageError as error:
             raise ClientError(f"the job's files cannot be kept for upload: {error}") from error
+
+    def _trusted(self, request: JobRequest) -> tuple[bytes, ...]:
+        """Nodes with so good a record, or nothing if none is asked for. Raises ClientError if there are none."""
+        if not request.trust_streak:
+            return ()
+        runtime = f"native {request.program!s}" if request.runtime == "native" else request.runtime
+        book, now_s = self._driver.mesh.trust, wall_us() // 1_000_000
+        rows = [record.body for record in self._driver.mesh.tables.rows(RecordKind.MEMBER)]
+        workers = [row.node for row in rows if row.roles & Role.WORKER]
+        found = [node for node in workers if book.streak(node, runtime, now_s) >= request.trust_streak]
+        if not found:
+            raise ClientError(
+                f"none of {len(workers)} workers that are known had {request.trust_streak} right results in a row; "
+                "hearth trust NODE shows a record"
+            )
+        return tuple(found[:TRUSTED_MAX])
 
     async def _submit_spec(self, spec: JobSpec) -> Job:
         with self.listen(b"") as notes:
@@ -414,6 +444,20 @@ class Client:
         records = deposition(mesh.ctx.identity, mesh.submitter.jobs[job_id].state, signed)
         return mesh.ctx.policy.mesh.to_bytes(), [record.raw for record in records]
 
+    def revealed(self, spec: JobSpec) -> JobSpec:
+        """A spec with its names and arguments, where they are hidden from others. Raises ClientError."""
+        if spec.secrecy is None:
+            return spec
+        try:
+            return revealed(spec, job_key(self._driver.mesh.ctx.identity, spec.secrecy.salt))
+        except SealError as error:
+            raise ClientError(f"the job's description: {error.reason}") from error
+
+    def replicas(self, job_id: bytes) -> tuple[bytes, ...]:
+        """Who keeps a job of this client's, as far as it is known here."""
+        own = self._driver.mesh.submitter.jobs.get(job_id)
+        return own.state.replicas if own is not None else ()
+
     def checking(self, job_id: bytes) -> int:
         """Tasks of a followed job that are held until they are compared."""
         own = self._driver.mesh.submitter.jobs.get(job_id)
@@ -443,6 +487,8 @@ def _submission_pin() -> bytes:
 
 def raise_for_exit(job: Job, result: Result) -> None:
     """Raises JobFailed if the task did not succeed."""
+    if result.spoiled:
+        raise JobFailed(job.job_id, f"task {result.index}: its worker {result.worker} sealed what cannot be opened")
     if not result.ok:
         tail = result.stderr.decode(errors="replace").strip().splitlines()
         why = f": {tail[-1]}" if tail else ""

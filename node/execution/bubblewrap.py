@@ -109,6 +109,7 @@ def launch_argv(tools: Tools, sandbox: Sandbox, seccomp_fd: int, input_fd: int, 
         *_namespaces(sandbox.tag),
         *_environment(sandbox.environment),
         *system_view(),
+        *("--symlink", "/tmp", "/dev/shm"),
         *_task_view(sandbox, input_fd),
         *("--remount-ro", "/", "--chdir", "/out"),
         *("--seccomp", str(seccomp_fd), "--json-status-fd", str(status_fd), "--"),
@@ -142,7 +143,7 @@ def system_view() -> list[str]:
             words += ["--ro-bind", folder, folder]
     for path in _OPTIONAL_FILES:
         words += ["--ro-bind-try", path, path]
-    words += ["--proc", "/proc", "--dir", "/dev", "--symlink", "/tmp", "/dev/shm"]
+    words += ["--proc", "/proc", "--dir", "/dev"]
     for device in _DEVICES:
         words += ["--dev-bind", device, device]
     return words

@@ -80,6 +80,9 @@ class NativeExecutor:
             root = self._ready[1].checkpoint_root(root, self._uid_base)
         return root / job_id.hex() / str(index)
 
+    def forget_secrets(self, job_id: bytes) -> None:
+        """See `Executor.forget_secrets`: each task's processes end with it."""
+
     def forget(self, checkpoint_root: Path, job_id: bytes) -> None:
         """Remove what is left of a job's checkpoints (a task that succeeds removes its own). Raises OSError."""
         if self._ready is not None:

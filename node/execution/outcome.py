@@ -65,6 +65,8 @@ class BatchRequest:
     checkpoint_root: where this node keeps checkpoint folders; None means that the tasks get no /ckpt.
     init: the job's shared bytes, given once to each instance's `hearth_init` (function ABI).
     seed: 32 bytes; clock and randomness of a task derive from (seed, index).
+    private: of a confidential job, the folder in memory that its files lie in; nothing of it may reach a disk, nor be
+    left in a process that runs other jobs.
     """
 
     job_id: bytes
@@ -83,6 +85,7 @@ class BatchRequest:
     init: bytes = b""
     limits: Limits = Limits()
     checkpoint_root: Path | None = None
+    private: Path | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MAX_BATCH_TASKS:
@@ -177,6 +180,10 @@ class Executor(Protocol):
 
     def set_duty(self, fraction: float) -> None:
         """Share of one core, 0 … 1, that each running task may use from now on; 0 pauses."""
+        ...
+
+    def forget_secrets(self, job_id: bytes) -> None:
+        """A confidential job's key is wiped: no process that ran it is used again, or left idle."""
         ...
 
     async def aclose(self) -> None:

@@ -6,6 +6,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -68,7 +69,7 @@ class WasmPool:
             )
         if limits.output_bytes > MAX_OUTPUT_BYTES:
             raise ExecutionError(ExecutionFault.TOO_BIG, f"output_bytes may be at most {MAX_OUTPUT_BYTES}")
-        return _decode(request, await self._ask(lambda batch: _encode(request, batch)))
+        return _decode(request, await self._ask(lambda batch: _encode(request, batch), request))
 
     async def check_module(self, program: Path, digest: bytes) -> ModuleReport:
         """Compile a module in a worker and say what it offers. Raises ExecutionError."""
@@ -110,27 +111,45 @@ class WasmPool:
         for child in free:
             await child.end()
 
-    async def _ask(self, message: Callable[[int], ToWorker]) -> FromWorker:
-        """The answer to a message, which is made with the number of its batch.
+    def forget_secrets(self, job_id: bytes) -> None:
+        """See `Executor.forget_secrets`."""
+        for child in [child for child in self._free if child.secret == job_id]:
+            self._free.remove(child)
+            trio.lowlevel.spawn_system_task(child.end, name="wasm pool wipes")
+        for child in self._busy.values():
+            if child.secret == job_id:
+                child.is_spent = True
+
+    async def _ask(self, message: Callable[[int], ToWorker], request: BatchRequest | None = None) -> FromWorker:
+        """The answer to a message, which is made with the number of its batch. request: that it is for, if for one.
 
         A warm worker may have died idle, and not show it yet (waitpid and the socket lag behind a SIGKILL). What it
         had not begun is asked once more, of a fresh one; the loss of a fresh one is the request's own.
         """
-        child = await self._acquire()
+        child = await self._acquire(request)
         try:
             try:
                 return await child.ask(message(child.next_batch()))
             except LostIdle:
                 if self._closed:
                     raise
-                fresh = WasmChild(self._config, self._duty)
+                fresh = self._child(request)
                 del self._busy[id(child)]
                 child = self._busy[id(fresh)] = fresh
                 return await child.ask(message(child.next_batch()))
         finally:
             await self._release(child)
 
-    async def _acquire(self) -> WasmChild:
+    def _child(self, request: BatchRequest | None) -> WasmChild:
+        """One for a confidential job sees that job's folder; no other does."""
+        if request is None or request.private is None:
+            return WasmChild(self._config, self._duty)
+        folders = self._config.folders
+        own = replace(folders, write=(*folders.write, request.private.absolute()))
+        return WasmChild(replace(self._config, folders=own), self._duty, request.job_id)
+
+    async def _acquire(self, request: BatchRequest | None) -> WasmChild:
+        """A worker that has run nothing but this confidential job, or (empty) nothing that was confidential."""
         if self._closed:
             raise ExecutionError(ExecutionFault.UNAVAILABLE, "the executor is closed")
         if self._places == 0:
@@ -138,13 +157,8 @@ class WasmPool:
         else:
             self._places -= 1
         try:
-            while self._free:
-                child = self._free.pop()
-                if child.is_running():
-                    break
-                await child.end()
-            else:
-                child = WasmChild(self._config, self._duty)
+            secret = request.job_id if request is not None and request.private is not None else b""
+            child = await self._take_free(secret) or self._child(request)
         except BaseException:  # boundary: whatever happened, the place is given back
             self._give_place()
             raise
@@ -154,6 +168,18 @@ class WasmPool:
 
     def checkpoint_folder(self, root: Path, job_id: bytes, index: int) -> Path:
         return root / job_id.hex() / str(index)
+
+    async def _take_free(self, secret: bytes) -> WasmChild | None:
+        """None, and there is room for a fresh one, if none fits."""
+        while fitting := [child for child in self._free if child.secret == secret]:
+            child = fitting[-1]
+            self._free.remove(child)
+            if child.is_running():
+                return child
+            await child.end()
+        while self._free and len(self._free) + len(self._busy) >= self._max_children:
+            await self._free.pop(0).end()
+        return None
 
     async def _wait_for_place(self) -> None:
         if len(self._waiting) >= MAX_WAITING:
@@ -179,7 +205,7 @@ class WasmPool:
     async def _release(self, child: WasmChild) -> None:
         del self._busy[id(child)]
         try:
-            if child.alive and not self._closed:
+            if child.alive and not self._closed and not child.is_spent:
                 child.idle_since_s = trio.current_time()
                 self._free.append(child)
                 if self._reaper is None and not math.isinf(self._idle_s):
@@ -229,6 +255,7 @@ def _encode(request: BatchRequest, batch: int) -> Run:
         stderr_bytes=limits.stderr_bytes,
         scratch_bytes=limits.scratch_bytes,
         checkpoints=os.fspath(checkpoints),
+        secret=request.private is not None,
     )
 
 

@@ -69,8 +69,14 @@ class LostIdle(ExecutionError):
 class WasmChild:
     """Takes one request at a time. After `alive` is false it is of no more use; `end` reaps it."""
 
-    def __init__(self, config: ChildConfig, duty: float) -> None:
-        """Starts the process, in about 2 ms; it loads itself in the background."""
+    def __init__(self, config: ChildConfig, duty: float, secret: bytes = b"") -> None:
+        """Starts the process, in about 2 ms; it loads itself in the background.
+
+        secret: the confidential job that it is for, and for no other; empty for jobs that are not.
+        """
+        self.secret = secret
+        # It ends with its batch.
+        self.is_spent = False
         self._config = config
         self._batch = 0
         self._received = bytearray()

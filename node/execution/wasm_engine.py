@@ -95,8 +95,8 @@ class ProgramLoader:
         self._loaded: OrderedDict[bytes, Program | ComponentProgram] = OrderedDict()
         self._key_suffix = repr((version("wasmtime"), platform.machine(), _SETTINGS)).encode()
 
-    def load(self, path: Path, digest: bytes) -> Program | ComponentProgram:
-        """The program in the file at `path`, whose sha256 must be `digest`.
+    def load(self, path: Path, digest: bytes, *, keep: bool = True) -> Program | ComponentProgram:
+        """The program in the file at `path`, whose sha256 must be `digest`. keep: also compiled, on disk.
 
         Raises ExecutionError: UNAVAILABLE (no such file, or other bytes), INVALID_MODULE, MISSING_IMPORT, TOO_BIG.
         """
@@ -106,7 +106,7 @@ class ProgramLoader:
             if module_bytes.startswith(COMPONENT_HEAD):
                 program = self._build_component(module_bytes, digest)
             else:
-                program = self._build(module_bytes, digest)
+                program = self._build(module_bytes, digest, keep)
                 program.prepared = self._link(self.engine, program)
             self._loaded[digest] = program
             if len(self._loaded) > MAX_LOADED_PROGRAMS:
@@ -142,17 +142,18 @@ class ProgramLoader:
         compile_us = (time.monotonic_ns() - started_ns) // 1_000
         return ComponentProgram(digest, built, components.Linker(self.engine), compile_us)
 
-    def _build(self, module_bytes: bytes, digest: bytes) -> Program:
+    def _build(self, module_bytes: bytes, digest: bytes, keep: bool) -> Program:
         shape = read_shape(module_bytes)
         key = hashlib.sha256(digest + self._key_suffix).hexdigest()
         started_ns = time.monotonic_ns()
-        compiled = self._cache.load(key)
+        compiled = self._cache.load(key) if keep else None
         try:
             if compiled is not None:
                 module = wasmtime.Module.deserialize(self.engine, compiled)
             else:
                 module = wasmtime.Module(self.engine, module_bytes)
-                self._cache.store(key, bytes(module.serialize()))
+                if keep:
+                    self._cache.store(key, bytes(module.serialize()))
         except wasmtime.WasmtimeError as error:
             raise ExecutionError(ExecutionFault.INVALID_MODULE, _one_line(error)) from error
         return Program(digest, shape, module, (time.monotonic_ns() - started_ns) // 1_000)

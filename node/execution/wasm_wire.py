@@ -22,7 +22,10 @@ assert sys.byteorder == "little", "columns are sent as they lie in memory"
 
 
 class Run(msgspec.Struct, array_like=True, tag="run", frozen=True):
-    """One batch. lengths: u32 each, of the pieces of `inputs`; empty for none. files: (name, path)."""
+    """One batch. lengths: u32 each, of the pieces of `inputs`; empty for none. files: (name, path).
+
+    secret: the compiled program is not kept on disk.
+    """
 
     batch: int
     program: str
@@ -45,6 +48,7 @@ class Run(msgspec.Struct, array_like=True, tag="run", frozen=True):
     stderr_bytes: int
     scratch_bytes: int
     checkpoints: str
+    secret: bool
 
 
 class Check(msgspec.Struct, array_like=True, tag="check", frozen=True):

@@ -84,7 +84,7 @@ class Worker:
             self._connection.sendall(encode(answer))
 
     def _run(self, run: Run) -> Done:
-        program = self._machinery.loader.load(Path(run.program), run.digest)
+        program = self._machinery.loader.load(Path(run.program), run.digest, keep=not run.secret)
         if isinstance(program, ComponentProgram):
             wrong = None if run.abi == "function" else "a component has the function ABI only"
         else:

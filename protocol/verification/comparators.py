@@ -1,8 +1,9 @@
 """When two outputs of one task are the same: to the byte, by their pixels, or within a tolerance.
 
-A comparator is a short text in the signed spec: `exact`, `pixels`, or `numeric(abs=1e-9, rel=1e-6)`, where
-`rel.2=0.01` is for the third field of each line alone. Everything here is pure and bounded; what cannot be read as
-the comparator wants it is compared to the byte.
+A comparator is a short text in the signed spec: `exact`, `pixels`, `numeric(abs=1e-9, rel=1e-6)`, where `rel.2=0.01`
+is for the third field of each line alone, or `wasm(<sha256>)`, a module of the submitter's that says it. Everything
+here is pure and bounded; what cannot be read as the comparator wants it is compared to the byte. A module is run by
+whoever drives the machine: `same` raises Undecided until it was told what came of it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ from .verdict import Vote
 PIXEL_BYTES_MAX = 64 * 1024 * 1024
 FIELDS_MAX = 1_000_000
 _NUMERIC = re.compile(r"numeric\(([^()]{1,200})\)")
+_WASM = re.compile(r"wasm\(([0-9a-f]{64})\)")
+# What a module is asked: outputs no longer than this, so many pairs waiting, so many answers remembered.
+COMPARED_BYTES_MAX = 1 << 20
+QUESTIONS_MAX = 1024
+ANSWERS_MAX = 65_536
 _TERM = re.compile(r"(abs|rel)(?:\.([0-9]{1,4}))?=([0-9.eE+-]{1,24})")
 _SEPARATORS = re.compile(rb"[ \t,;]+")
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -41,27 +47,65 @@ class Tolerance:
         return abs(a - b) <= self.absolute + self.relative * max(abs(a), abs(b))
 
 
+class Undecided(Exception):
+    """Whether two outputs are the same is not known yet."""
+
+
+# Two outputs by their digests, the lower first: so a module cannot judge a pair otherwise than the pair turned round.
+Pair = tuple[bytes, bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Comparator:
-    """kind: "exact", "pixels" or "numeric".  by_field: tolerances of single fields of a line, from 0."""
+    """kind: "exact", "pixels", "numeric" or "wasm".  by_field: tolerances of single fields of a line, from 0.
+
+    module: digest of the module.  answers: what it said.  questions: pairs that wait for it, with their outputs.
+    """
 
     kind: str
     tolerance: Tolerance = Tolerance()
     by_field: Mapping[int, Tolerance] = field(default_factory=dict)
+    module: bytes = b""
+    answers: dict[Pair, bool] = field(default_factory=dict)
+    questions: dict[Pair, tuple[bytes, bytes]] = field(default_factory=dict)
 
     @property
     def is_exact(self) -> bool:
         return self.kind == "exact"
 
     def same(self, a: Vote, b: Vote) -> bool:
-        """Whether two results of one task agree. Where a worker's bytes did not come along, by their digests."""
+        """Whether two results of one task agree. Where a worker's bytes did not come along, by their digests.
+
+        Raises Undecided.
+        """
         if a.exit_code != b.exit_code:
             return False
         if a.digest == b.digest:
             return True
         if self.is_exact or a.output is None or b.output is None:
             return False
+        if self.module:
+            return self._asked(a.digest, a.output, b.digest, b.output)
         return self.same_output(a.output, b.output)
+
+    def _asked(self, a: bytes, first: bytes, b: bytes, second: bytes) -> bool:
+        if len(first) > COMPARED_BYTES_MAX or len(second) > COMPARED_BYTES_MAX:
+            return False
+        if a > b:
+            a, first, b, second = b, second, a, first
+        known = self.answers.get((a, b))
+        if known is not None:
+            return known
+        if len(self.questions) < QUESTIONS_MAX:
+            self.questions[a, b] = (first, second)
+        raise Undecided
+
+    def learn(self, pair: Pair, same: bool) -> None:
+        """What the module said of a pair that was asked."""
+        self.questions.pop(pair, None)
+        self.answers[pair] = same
+        while len(self.answers) > ANSWERS_MAX:
+            del self.answers[next(iter(self.answers))]
 
     def same_output(self, a: bytes, b: bytes) -> bool:
         if self.kind == "pixels":
@@ -79,9 +123,11 @@ def parse_comparator(text: str) -> Comparator:
     """The comparator of a spec. Raises ValueError with what would be right."""
     if text in ("exact", "pixels"):
         return Comparator(text)
+    if module := _WASM.fullmatch(text):
+        return Comparator("wasm", module=bytes.fromhex(module[1]))
     found = _NUMERIC.fullmatch(text)
     if found is None:
-        raise ValueError('expected "exact", "pixels" or "numeric(abs=1e-9, rel=1e-6)"')
+        raise ValueError('expected "exact", "pixels", "numeric(abs=1e-9, rel=1e-6)" or "wasm(<sha256 of the module>)"')
     common: dict[str, float] = {}
     single: dict[int, dict[str, float]] = {}
     for part in found[1].split(","):

@@ -103,16 +103,16 @@ class CopyDesk:
         spec, replicas = kept.state.spec, kept.state.replicas
         rows: list[MemberRecord] = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
         avoid = [_checker(row, replicas) for row in rows if row.node in body.avoid]
-        # Native results are compared among machines of one kind only.
-        kinds = {row.machine for row in rows if row.node in body.avoid} if spec.runtime == "native" else set()
         able = [
             _checker(row, replicas)
             for row in rows
             if row.roles & Role.WORKER
             and row.can_run(spec)
+            and not (spec.secrecy is not None and kept.state.was_replica(row.node))
             and row.node not in self._ctx.convicted
             and (row.node == self._ctx.node_id or self._members.is_alive(row.node))
-            and (not kinds or row.machine in kinds)
+            # Native results are compared among machines of one kind only.
+            and (not body.kind or row.native_class(spec.command) == body.kind)
         ]
         order = ranked(body.salt, able, avoid, body.avoid)
         return {node: rank for rank, node in enumerate(order)}

@@ -75,8 +75,8 @@ def _signed(exhibit: Exhibit, index: int) -> SignedResult:
 
 
 def is_deterministic(spec: JobSpec) -> bool:
-    """Whether every honest node gets the same bytes."""
-    return spec.runtime == "wasm"
+    """Whether every honest node gets the same bytes, if it runs the task; of a confidential job hardly any can."""
+    return spec.runtime == "wasm" and spec.secrecy is None
 
 
 def check_accusation(record: Record, mesh_id: bytes, admits: Admits) -> Charge:

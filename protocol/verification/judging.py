@@ -6,6 +6,7 @@ from hashlib import sha256
 
 from ...crypto.certificates import Role
 from ..context import Context
+from ..effects import CompareOutputs
 from ..jobs import JobState
 from ..membership import Membership
 from ..records import JobSpec, MemberRecord, Record, RecordKind, sign_record
@@ -54,7 +55,15 @@ class Judging:
             policy, comparator = parse_policy(state.spec.verification), parse_comparator(state.spec.comparator)
         if policy.kind is PolicyKind.NONE:
             return None
-        referee = Referee(state, policy, comparator, self._book, self._ctx.rng, lambda: self._panel(state))
+        referee = Referee(
+            state,
+            policy,
+            comparator,
+            self._book,
+            self._ctx.rng,
+            lambda kind: self._panel(state, kind),
+            lambda node: self._kind_of(state, node),
+        )
         referee.caught.update(dict.fromkeys(self._ctx.convicted))
         return referee
 
@@ -62,16 +71,42 @@ class Judging:
         """Whether it is not to keep a job of this submitter's: a replica has a say in who checks whom."""
         return node in self._ctx.convicted or self._book.doubts(node)
 
-    def _panel(self, state: JobState) -> list[bytes]:
-        """Nodes that live and offer what the job's tasks need."""
+    def _kind_of(self, state: JobState, node: bytes) -> str:
+        """The class that a node's results are compared in; empty if with everybody's, or if it is not known."""
+        row = self._tables.get(RecordKind.MEMBER, node) if state.spec.runtime == "native" else None
+        return row.body.native_class(state.spec.command) if row is not None else ""
+
+    def _panel(self, state: JobState, kind: str) -> list[bytes]:
+        """Nodes that live and offer what the job's tasks need, of a class."""
         rows: list[MemberRecord] = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
         able = [row for row in rows if row.roles & Role.WORKER and row.can_run(state.spec)]
         able = [row for row in able if row.node not in self._ctx.convicted]
+        if kind:
+            able = [row for row in able if row.native_class(state.spec.command) == kind]
+        if state.spec.secrecy is not None:
+            able = [row for row in able if not state.was_replica(row.node)]
         return [row.node for row in able if self._members.is_alive(row.node)]
 
     def take_requests(self, referee: Referee) -> list[Record]:
         requests, referee.requests = referee.requests, []
         return [sign_record(self._ctx.identity, RecordKind.RECHECK, body) for body in requests]
+
+    def take_questions(self, referee: Referee) -> None:
+        """Have the comparator's module run on the pairs that wait for it, and were not asked yet."""
+        comparator = referee.comparator
+        asked = [pair for pair in comparator.questions if pair not in referee.asked]
+        if not asked:
+            return
+        referee.asked.update(dict.fromkeys(asked))
+        state = referee.state
+        self._ctx.emit(
+            CompareOutputs(
+                state.job_id,
+                comparator.module,
+                state.replicas,
+                tuple((*pair, *comparator.questions[pair]) for pair in asked),
+            )
+        )
 
     def take_rulings(self, referee: Referee) -> list[Ruling]:
         """Also tells what was learned of the workers: nothing that is sent has to wait for that to be written."""
@@ -108,6 +143,8 @@ class Judging:
         """Copies that are overdue: a few tasks' time later than a short one would be."""
         slack_us = 8 * max(referee.state.task_us, referee.state.spec.estimate_us)
         patience_us = self._ctx.config.recheck_patience_us + slack_us
+        # What could not be compared is asked once more.
+        referee.asked.clear()
         referee.on_time(now_us, self._ctx.wall_us(now_us) // 1_000_000, patience_us)
 
     def unheard(self, referee: Referee) -> list[Record]:

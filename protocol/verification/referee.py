@@ -16,7 +16,8 @@ from ..context import Randomness
 from ..intervals import IntervalSet
 from ..jobs import JobState, RejectedRecord
 from ..records import Recheck, Record, RecordError, RecordKind, open_record
-from .comparators import Comparator
+from ..secrecy.results import OpenedBatch
+from .comparators import Comparator, Pair, Undecided
 from .lanes import COPIES_MAX, numbers_of
 from .policy import PROVEN_AFTER, Policy, PolicyKind, stretch_to_check
 from .trust import Standing, TrustBook, runtime_of
@@ -31,20 +32,30 @@ UNPROVEN_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
-    """A batch whose proof was checked."""
+    """A batch whose proof was checked. opened: of a confidential job, what it says in the clear."""
 
     header: Record
     batch: Batch
     columns: bytes
     source: bytes
+    opened: OpenedBatch | None = None
+
+    def spoiled(self) -> list[int]:
+        """Tasks whose result its worker sealed so that it cannot be opened."""
+        if self.opened is None:
+            return []
+        return [self.batch.first + offset for offset in range(len(self.batch)) if self.opened.spoiled(offset)]
 
     def vote(self, index: int) -> Vote:
-        """What it says of one task."""
-        offset = index - self.batch.first
-        external = self.batch.externals.get(offset)
-        output = None if external else self.batch.outputs[offset]
-        digest = external[0] if external else sha256(self.batch.outputs[offset]).digest()
-        header = self.header
+        """What it says of one task; a spoiled result says something that no other does."""
+        offset, header = index - self.batch.first, self.header
+        output: bytes | None = None
+        if offset not in self.batch.externals:
+            output = self.batch.outputs[offset] if self.opened is None else self.opened.outputs[offset]
+        if self.opened is None:
+            digest = self.batch.output_digest(offset)
+        else:
+            digest = self.opened.digest(offset) or sha256(header.id + index.to_bytes(8)).digest()
         return Vote(
             header.body.copy, header.body.epoch, header.id, header.author, self.batch.exits[offset], digest, output
         )
@@ -52,14 +63,20 @@ class Exhibit:
 
 @dataclass(slots=True)
 class Case:
-    """One task under examination. copies: the highest that was asked for.  awaited: asked for and not here yet."""
+    """One task under examination. copies: the highest that was asked for.  awaited: asked for and not here yet.
+
+    kind: the class of machines whose results of it are compared: that of the first vote that counts.  unjudged: votes
+    that came after the verdict, and wait for the comparator.
+    """
 
     quorum: int
+    kind: str
     votes: list[Vote] = field(default_factory=list)
     copies: int = 0
     awaited: int = 0
     asked_us: int = 0
     winner: Vote | None = None
+    unjudged: list[Vote] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -98,7 +115,8 @@ class Referee:
     """See the module. What it decides is left in `rulings`, `requests`, `disputes`, `losers` (batches of which
     nothing counts) and `learned` for its owner to take.
 
-    panel: the nodes that could run a copy now.  caught: those that were found wrong in this job, or lying before.
+    panel: the nodes of a class that could run a copy now.  kind_of: a node's class; empty for runtimes without.
+    caught: those that were found wrong in this job, or lying before.  asked: pairs that the comparator's module is at.
     unproven: copies given by who is in no replica set that this node has heard of.
     """
 
@@ -107,7 +125,8 @@ class Referee:
     comparator: Comparator
     book: TrustBook
     rng: Randomness
-    panel: Callable[[], list[bytes]]
+    panel: Callable[[str], list[bytes]]
+    kind_of: Callable[[bytes], str]
     rulings: list[Ruling] = field(default_factory=list)
     requests: list[Recheck] = field(default_factory=list)
     disputes: list[Dispute] = field(default_factory=list)
@@ -117,6 +136,7 @@ class Referee:
     held: dict[bytes, Held] = field(default_factory=dict)
     unproven: dict[bytes, Exhibit] = field(default_factory=dict)
     cases: dict[int, Case] = field(default_factory=dict)
+    asked: dict[Pair, None] = field(default_factory=dict)
     _copies: dict[bytes, Exhibit] = field(default_factory=dict)
     _trials: dict[bytes, int] = field(default_factory=dict)
     _judged: int = 0
@@ -131,6 +151,8 @@ class Referee:
         for index in [index for index in held.tasks() if index in self.cases] if self.cases else ():
             held.unplanned.discard(index, index + 1)
             self._add_vote(index, exhibit.vote(index), now_s)
+        spoiled = [index for index in exhibit.spoiled() if index in held.unplanned] if exhibit.opened else []
+        self._open(held, _ranges(spoiled), now_us, quorum=self.policy.quorum)
         self._plan(held, now_us, now_s)
         self._finish(now_us, now_s)
 
@@ -151,7 +173,8 @@ class Referee:
                 # Of an earlier life of this submitter: its first result is still to come.
                 if len(self.cases) >= CASES_MAX:
                     continue
-                self.cases[index] = Case(self.policy.quorum, copies=copy, awaited=1, asked_us=now_us)
+                kind = self.kind_of(exhibit.header.author)
+                self.cases[index] = Case(self.policy.quorum, kind, copies=copy, awaited=1, asked_us=now_us)
             self._copies[exhibit.header.id] = exhibit
             self._add_vote(index, exhibit.vote(index), now_s)
         self._ask(range(lo, hi), now_us)
@@ -186,7 +209,7 @@ class Referee:
             if self.policy.is_strict or self._others(case):
                 case.awaited = 0
                 continue
-            verdict = decide(self._counted(case), 1, self.comparator.same)
+            verdict = self._decide(case, 1)
             if verdict.winner is not None:
                 self._close(index, verdict, now_s)
         self._ask(overdue, now_us)
@@ -204,7 +227,7 @@ class Referee:
             return
         if len(self.cases) >= CASES_MAX:
             return
-        if not self.policy.is_strict and not [node for node in self.panel() if node != author]:
+        if not self.policy.is_strict and not [node for node in self.panel(self.kind_of(author)) if node != author]:
             held.unplanned = IntervalSet()
             return
         if self.policy.kind is not PolicyKind.ADAPTIVE:
@@ -240,7 +263,7 @@ class Referee:
             for index in range(lo, hi):
                 case = self.cases.get(index)
                 if case is None:
-                    case = self.cases[index] = Case(quorum, asked_us=now_us)
+                    case = self.cases[index] = Case(quorum, self.kind_of(author), asked_us=now_us)
                 case.votes.append(held.exhibit.vote(index))
                 opened.append(index)
         if author not in self.caught:
@@ -255,27 +278,29 @@ class Referee:
     def _others(self, case: Case) -> bool:
         """Whether there is anybody to ask who has not voted."""
         voted = {vote.node for vote in case.votes}
-        return any(node not in voted for node in self.panel())
+        return any(node not in voted for node in self.panel(case.kind))
 
     def _ask(self, indices: Iterable[int], now_us: int) -> None:
         """Sign up as many copies as each case lacks; neighbours share a request."""
-        wanted: dict[int, IntervalSet] = {}
+        wanted: dict[tuple[int, str], IntervalSet] = {}
         for index in indices:
             case = self.cases.get(index)
             if case is None or case.winner is not None:
                 continue
-            more = decide(self._counted(case), case.quorum, self.comparator.same).more
+            more = self._decide(case, case.quorum).more
             while case.awaited < more and case.copies < COPIES_MAX - 1:
                 case.copies += 1
                 case.awaited += 1
                 case.asked_us = now_us
-                wanted.setdefault(case.copies, IntervalSet()).add(index, index + 1)
-        for copy, tasks in wanted.items():
+                # Where no vote counts any more, a node of any class may begin anew.
+                kind = case.kind if self._counted(case) else ""
+                wanted.setdefault((case.copies, kind), IntervalSet()).add(index, index + 1)
+        for (copy, kind), tasks in wanted.items():
             for lo, hi in tasks:
-                nodes = dict.fromkeys(node for node in self.panel() if self.book.doubts(node))
+                nodes = dict.fromkeys(node for node in self.panel(kind) if self.book.doubts(node))
                 nodes |= dict.fromkeys(vote.node for index in range(lo, hi) for vote in self.cases[index].votes)
                 salt = self.rng.getrandbits(128).to_bytes(16, "big")
-                self.requests.append(Recheck(self.state.job_id, lo, hi, copy, salt, tuple(nodes)[-AVOID_MAX:]))
+                self.requests.append(Recheck(self.state.job_id, lo, hi, copy, salt, tuple(nodes)[-AVOID_MAX:], kind))
 
     # -- verdicts ------------------------------------------------------------------------------------------
 
@@ -283,15 +308,53 @@ class Referee:
         case = self.cases[index]
         if any(known.batch_id == vote.batch_id or (vote.copy and known.copy == vote.copy) for known in case.votes):
             return
+        kind = self.kind_of(vote.node)
+        if not self._counted(case):
+            case.kind = kind
+        if case.kind and kind and kind != case.kind:
+            # Of another kind of machine: it says nothing about this one's. The copy is asked for anew.
+            return
         case.votes.append(vote)
         if vote.copy:
             case.awaited = max(0, case.awaited - 1)
         if case.winner is None:
-            verdict = decide(self._counted(case), case.quorum, self.comparator.same)
+            verdict = self._decide(case, case.quorum)
             if verdict.winner is not None:
                 self._close(index, verdict, now_s)
-        elif not self.comparator.same(case.winner, vote):
-            self._catch(index, case.winner, vote, now_s)
+        else:
+            self._judge_late(index, case, vote, now_s)
+
+    def _judge_late(self, index: int, case: Case, vote: Vote, now_s: int) -> None:
+        """A vote that came when the case was closed."""
+        assert case.winner is not None
+        try:
+            if not self.comparator.same(case.winner, vote):
+                self._catch(index, case.winner, vote, now_s)
+        except Undecided:
+            case.unjudged.append(vote)
+
+    def _decide(self, case: Case, quorum: int) -> Verdict:
+        """What the votes that count come to; nothing, and nobody more is asked, while a comparison is awaited."""
+        try:
+            return decide(self._counted(case), quorum, self.comparator.same)
+        except Undecided:
+            return Verdict(None, 0)
+
+    def hear_compared(self, answers: Iterable[tuple[Pair, bool]], now_us: int, now_s: int) -> None:
+        """What the comparator's module said: cases that waited for it go on."""
+        for pair, same in answers:
+            self.comparator.learn(pair, same)
+        for index, case in list(self.cases.items()):
+            if case.winner is None:
+                verdict = self._decide(case, case.quorum)
+                if verdict.winner is not None:
+                    self._close(index, verdict, now_s)
+            elif case.unjudged:
+                unjudged, case.unjudged = case.unjudged, []
+                for vote in unjudged:
+                    self._judge_late(index, case, vote, now_s)
+        self._ask(list(self.cases), now_us)
+        self._finish(now_us, now_s)
 
     def _close(self, index: int, verdict: Verdict, now_s: int) -> None:
         case, winner = self.cases[index], verdict.winner
@@ -352,7 +415,7 @@ class Referee:
             case = self.cases[index]
             if case.winner is not None and case.winner.node == author:
                 case.winner = None
-                verdict = decide(self._counted(case), case.quorum, self.comparator.same)
+                verdict = self._decide(case, case.quorum)
                 if verdict.winner is not None:
                     self._close(index, verdict, now_s)
         self._ask(list(held.tasks()), now_us)

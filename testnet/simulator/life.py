@@ -23,6 +23,7 @@ from ...protocol.effects import (
     Execute,
     FetchBlobs,
     Forget,
+    ForgetSecrets,
     LearnAddress,
     Limited,
     Notify,
@@ -286,6 +287,9 @@ class Life:
     def _fetch(self, effect: FetchBlobs) -> None:
         self.world.blobs.fetch(self, effect)
 
+    def _forget_secrets(self, effect: ForgetSecrets) -> None:
+        """Nothing is opened here: a simulated task is its number."""
+
     def _unpin(self, effect: UnpinBlobs) -> None:
         pass
 
@@ -454,6 +458,7 @@ _HANDS: dict[type[Effect], Callable[[Life, Any], None]] = {
     CancelExecution: Life._cancel_execution,
     FetchBlobs: Life._fetch,
     UnpinBlobs: Life._unpin,
+    ForgetSecrets: Life._forget_secrets,
     LearnAddress: Life._learn,
     Connect: Life._connect,
     Disconnect: Life._disconnect,

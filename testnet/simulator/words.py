@@ -15,6 +15,9 @@ from ...protocol.messages import (
     HandOn,
     HeldJob,
     JobStatus,
+    KeyRefused,
+    KeyShare,
+    KeyWanted,
     Leaving,
     Message,
     Reconcile,
@@ -24,6 +27,9 @@ from ...protocol.messages import (
     Rejected,
     Renew,
     Revocations,
+    ShareGiven,
+    SharePart,
+    ShareWanted,
     Steal,
     Stored,
     Submit,
@@ -92,6 +98,14 @@ class Words:
                 return self.records(message.context)
             case JobStatus():
                 return f"{message.state} {message.done}/{message.tasks}, {message.leased} leased"
+            case KeyWanted():
+                return f"#{message.request} shows {self.records((message.grant,))}"
+            case KeyShare():
+                return f"#{message.request} {self.job(message.job_id)}"
+            case KeyRefused():
+                return f"#{message.request} {self.job(message.job_id)}: {message.reason}"
+            case ShareGiven() | ShareWanted() | SharePart():
+                return self.job(message.job_id)
             case Leaving() | Revocations():
                 return ""
             case _:

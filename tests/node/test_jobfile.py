@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hearthmesh.node.client import JobRequest
 from hearthmesh.node.jobfile import (
     ARGUMENT_BYTES_MAX,
     TASKS_MAX,
     JobFile,
     JobLimits,
     ResultSettings,
+    WorkerTerms,
     load_job_file,
 )
 from hearthmesh.node.toml import ConfigError
@@ -260,3 +262,27 @@ def test_a_python_file_that_cannot_run_is_refused(tmp_path: Path, source: str, m
     (tmp_path / "job.toml").write_text(f"runtime = 'python'\nprogram = 'f.py'\ntasks = 1\n{more}\n")
     with pytest.raises(ConfigError, match=words):
         load_job_file(tmp_path / "job.toml")
+
+
+def test_a_confidential_job_says_who_may_be_shown_it(folder: Path) -> None:
+    terms = '[workers]\nclasses = ["clinic"]\nowners = ["St. Anna"]\nstreak = 50\n'
+    job = load(folder, PROGRAM + "tasks = 1\nconfidential = true\n" + terms)
+    assert job.confidential and job.workers == WorkerTerms(classes=("clinic",), owners=("St. Anna",), streak=50)
+    request = JobRequest.from_file(job, now_us=0)
+    assert request.confidential and (request.trust_classes, request.trust_owners) == (("clinic",), ("St. Anna",))
+    assert "is for confidential jobs" in complaint(folder, PROGRAM + "tasks = 1\n" + terms)
+    assert "no class" in complaint(folder, PROGRAM + "tasks = 1\nconfidential = true\n[workers]\nclasses = ['A b']\n")
+
+
+def test_a_comparator_of_ones_own_is_a_module_beside_the_file(folder: Path) -> None:
+    own = 'tasks = 1\ncomparator = "c.wasm"\n'
+    assert complaint(folder, PROGRAM + own).endswith(
+        "comparator: no such file c.wasm; paths are relative to the job file"
+    )
+    (folder / "c.wasm").write_bytes(b"not one")
+    assert "c.wasm is not a WebAssembly module" in complaint(folder, PROGRAM + own)
+    (folder / "c.wasm").write_bytes(MODULE)
+    job = load(folder, PROGRAM + own)
+    assert job.comparator_module == folder / "c.wasm"
+    assert JobRequest.from_file(job, now_us=0).comparator == folder / "c.wasm"
+    assert "who keeps the job would read" in complaint(folder, PROGRAM + "confidential = true\n" + own)

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from hearthmesh.crypto.certificates import MembershipPolicy, MeshDefinition, Role, issue
+from hearthmesh.crypto.certificates import NOT_VOUCHED, MembershipPolicy, MeshDefinition, Role, Vouched, issue
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.protocol.codec import decode_message, encode_message
 from hearthmesh.protocol.config import LOCAL, ProtocolConfig
 from hearthmesh.protocol.effects import (
     CancelExecution,
     CancelTimer,
+    CompareOutputs,
     Effect,
     Execute,
     FetchBlobs,
@@ -40,6 +41,7 @@ from hearthmesh.protocol.events import (
     Event,
     ExecutionSaved,
     HeatReading,
+    OutputsCompared,
     PeerConnected,
     PeerLost,
     Received,
@@ -52,8 +54,11 @@ from hearthmesh.protocol.events import (
 from hearthmesh.protocol.mesh import Mesh
 from hearthmesh.protocol.messages import Delivery, Message
 from hearthmesh.protocol.presence import NodeProfile
-from hearthmesh.protocol.records import JobSpec, Record, RecordKind, sign_record
+from hearthmesh.protocol.records import JobSpec, Record, RecordKind, Secrecy, sign_record
 from hearthmesh.protocol.replica import COLUMNS_ROW
+from hearthmesh.protocol.secrecy.hidden import Hidden, hide, revealed
+from hearthmesh.protocol.secrecy.keys import job_key, key_digest, salt_of
+from hearthmesh.protocol.secrecy.results import BatchSealer
 
 WALL_OFFSET_US = 1_800_000_000_000_000
 ALL_ROLES = Role.WORKER | Role.REPLICA | Role.SUBMITTER
@@ -86,9 +91,11 @@ class SimNode:
     alive: bool = True
     frozen: bool = False
     lies: bool = False
+    varies: bool = False
     missed: list[Callable[[], None]] = field(default_factory=list)
     results: dict[int, bytes] = field(default_factory=dict)
     signed: list[tuple[int, int, bytes]] = field(default_factory=list)
+    opened: dict[bytes, str] = field(default_factory=dict)
 
     @property
     def id(self) -> bytes:
@@ -116,12 +123,25 @@ class Cluster:
         self.blocked: Callable[[SimNode, SimNode, Message], bool] = lambda _a, _b, _m: False
         self.cut_off: set[bytes] = set()
         self.sent = 0
+        self.compared = 0
+        # What a comparator's module says.
+        self.same: Callable[[bytes, bytes], bool] = lambda a, b: a[:-1] == b[:-1]
 
     # -- building ------------------------------------------------------------------------------------------
 
-    def add(self, name: str, roles: Role = ALL_ROLES, heat: HeatReading | None = None, *, zone: str = "") -> SimNode:
+    def add(
+        self,
+        name: str,
+        roles: Role = ALL_ROLES,
+        heat: HeatReading | None = None,
+        *,
+        zone: str = "",
+        vouched: Vouched = NOT_VOUCHED,
+        machine: str = "",
+    ) -> SimNode:
+        """machine: of one that offers the native command "tool", what it says of itself."""
         identity = Identity.from_seed(sha256(name.encode()).digest())
-        node = SimNode(name, identity, self._machine(name, identity, roles, zone))
+        node = SimNode(name, identity, self._machine(name, identity, roles, zone, vouched, machine))
         self.nodes[node.id] = node
         self.feed(node, Started(()))
         self.feed(node, AddressesChanged((f"/memory/{name}",), ()))
@@ -132,7 +152,15 @@ class Cluster:
             self.feed(node, heat)
         return node
 
-    def _machine(self, name: str, identity: Identity, roles: Role, zone: str = "") -> Mesh:
+    def _machine(
+        self,
+        name: str,
+        identity: Identity,
+        roles: Role,
+        zone: str = "",
+        vouched: Vouched = NOT_VOUCHED,
+        machine: str = "",
+    ) -> Mesh:
         now_s = (self.now_us + WALL_OFFSET_US) // 1_000_000
         certificate = issue(
             self.authority,
@@ -143,6 +171,7 @@ class Cluster:
             now_s + 86_400 * 365,
             name,
             sha256(name.encode()).digest()[:16],
+            vouched=vouched,
         )
         return Mesh(
             identity,
@@ -150,7 +179,17 @@ class Cluster:
             random.Random(self.rng.getrandbits(64)),
             policy=MembershipPolicy(self.mesh_definition, ()),
             certificate=certificate.to_bytes(),
-            profile=NodeProfile(name, roles, zone, False, 1, 1 << 30),
+            profile=NodeProfile(
+                name,
+                roles,
+                zone,
+                False,
+                1,
+                1 << 30,
+                native_commands=("tool",) if machine else (),
+                machine=machine,
+                builds=(bytes(8),) if machine else (),
+            ),
             incarnation=self.now_us,
             wall_offset_us=WALL_OFFSET_US,
         )
@@ -161,6 +200,16 @@ class Cluster:
 
     def workers(self, count: int, slots: int = 1) -> list[SimNode]:
         return [self.add(f"w{number}", heat=cold(slots)) for number in range(count)]
+
+    def secret_spec(
+        self, client: SimNode, tasks: int, *, terms: dict[str, Any] | None = None, **changes: Any
+    ) -> JobSpec:
+        """A confidential job of the client's. terms: who may be given its key."""
+        salt = salt_of(client.identity, sha256(b"what the job says").digest())
+        key = job_key(client.identity, salt)
+        hidden = hide(Hidden("taxes", "hearth_task", ("--secret",), ()), key, salt)
+        secrecy = Secrecy(salt, key_digest(key), hidden, **(terms or {}))
+        return self.spec(tasks, name="confidential", secrecy=secrecy, **changes)
 
     def client(self, name: str = "client") -> SimNode:
         return self.add(name, Role.SUBMITTER)
@@ -233,6 +282,10 @@ class Cluster:
                 self.at(self.delay_us, lambda: self._save(node, effect.execution_id))
             case CancelExecution(execution_id):
                 node.executions.pop(execution_id, None)
+            case CompareOutputs():
+                answers = tuple((a, b, self.same(first, second)) for a, b, first, second in effect.pairs)
+                self.compared += len(answers)
+                self.at(10 * MS, lambda: self.feed(node, OutputsCompared(effect.job_id, answers)))
             case FetchBlobs():
                 self.at(self.delay_us, lambda: self.feed(node, BlobsFetched(effect.token)))
             case Notify():
@@ -283,12 +336,24 @@ class Cluster:
         del node.executions[run.execution_id]
         indices = range(run.first, run.first + run.count)
         node.executed.extend(indices)
+        outputs = tuple(
+            b"lie of " + node.id if node.lies else output_of(index) + (node.id[:1] if node.varies else b"")
+            for index in indices
+        )
+        view, box = node.mesh.worker.view(run.job_id), None
+        if view is not None and view.spec.secrecy is not None:
+            key = node.mesh.worker.keys.key(run.job_id)
+            assert key is not None, "a confidential task ran without its key"
+            node.opened[run.job_id] = revealed(view.spec, key).name
+            sealer = BatchSealer(run.job_id, view.submitter, node.id, self.rng.randbytes(32))
+            outputs = tuple(sealer.output(index, output) for index, output in zip(indices, outputs, strict=True))
+            box = sealer.box
         self.feed(
             node,
             TaskFinished(
                 run.execution_id,
                 exits=(0,) * run.count,
-                outputs=tuple(output_of(index) if not node.lies else b"lie of " + node.id for index in indices),
+                outputs=outputs,
                 externals={},
                 stderrs={},
                 fuels=(1,) * run.count,
@@ -296,6 +361,7 @@ class Cluster:
                 energy_mj=run.count * 10,
                 useful_mj=run.count * 10,
                 measured=False,
+                box=box,
             ),
         )
 
@@ -305,7 +371,9 @@ class Cluster:
             node.signed.append((lo, hi, fields["header"].id))
             for index in range(lo, hi):
                 assert index not in node.results, f"task {index} was delivered twice"
-                node.results[index] = batch.outputs[index - batch.first]
+                opened = fields["opened"]
+                outputs = batch.outputs if opened is None else opened.outputs
+                node.results[index] = outputs[index - batch.first]
         self.at(0, lambda: self.feed(node, ResultsTaken(fields["job_id"], fields["header"].id)))
 
     # -- faults --------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ class Liar:
         return max(least, min(most, number))
 
     def _bytes(self, info: inspect.BytesType, name: str) -> bytes:
-        if name in ("header", "spec", "replica_set", "grants", "context", "records", "rows", "accusation"):
+        if name in ("header", "spec", "replica_set", "grant", "grants", "context", "records", "rows", "accusation"):
             return self.raw_record()
         if name == "columns":
             return self.dice.choice(self.columns)

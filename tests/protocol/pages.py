@@ -86,6 +86,10 @@ def _type(info: inspect.Type, parts: dict[type[Any], None]) -> str:
             return f"list {_length(info.min_length, info.max_length)} of {_type(info.item_type, parts)}"
         case inspect.TupleType():
             return f"({', '.join(_type(each, parts) for each in info.item_types)})"
+        case inspect.UnionType():
+            return " or ".join(_type(each, parts) for each in info.types)
+        case inspect.NoneType():
+            return "nil"
         case inspect.StructType():
             parts[info.cls] = None
             for field in info.fields:

@@ -27,7 +27,8 @@ from hearthmesh.protocol.events import (
     StorageRecovered,
     SubmitJob,
 )
-from hearthmesh.protocol.messages import Revocations
+from hearthmesh.protocol.messages import KeyWanted, Revocations
+from hearthmesh.protocol.records import Grant, RecordKind, sign_record
 from tests.protocol.cluster import MS, SECOND, WARM, SimNode, cold, output_of
 from tests.protocol.telling import Stage
 
@@ -66,8 +67,12 @@ class Play:
     def executed(self) -> list[int]:
         return sorted(index for node in self.nodes.values() for index in node.executed)
 
-    def submit(self, **changes: Any) -> None:
-        self.stage.feed(self.client, SubmitJob(self.stage.spec(self.tasks, **changes)))
+    def submit(self, *, confidential: bool = False, **changes: Any) -> None:
+        if confidential:
+            spec = self.stage.secret_spec(self.client, self.tasks, **changes)
+        else:
+            spec = self.stage.spec(self.tasks, **changes)
+        self.stage.feed(self.client, SubmitJob(spec))
         self.job_id = next(iter(self.client.mesh.submitter.jobs))
         self.stage.name_job(self.job_id, "job")
         self.stage.run_until(lambda: bool(self.client.noted("job.submitted")))
@@ -324,7 +329,8 @@ def replica_lost() -> str:
     spare = next(node for node in cast.nodes.values() if node.name.startswith("k") and node not in old)
     cast.wait(lambda: len(cast.nodes["worker"].executed) >= 2)
     stage.begin()
-    lost = next(node for node in old if node.mesh.replica.free_tasks())
+    # Of those with work left, if any has: who has been given which task by now depends on the job's id.
+    lost = next((node for node in old if node.mesh.replica.free_tasks()), old[0])
     stage.kill(lost)
     cast.wait(lambda: cast.job_id in spare.mesh.replica.jobs)
     cast.wait(lambda: spare.mesh.replica.jobs[cast.job_id].state.complete)
@@ -486,6 +492,45 @@ def revocation() -> str:
     kept = cast.nodes["keeper"].mesh.replica.jobs[cast.job_id]
     assert all(batch.worker == honest.id for batch in kept.state.batches.values())
     assert cast.nodes["keeper"].penalties, "a revoked worker's delivery is held against it"
+    return stage.text()
+
+
+@story
+def key_for_a_lease() -> str:
+    """A confidential job: who shows no lease of its own is refused; who was granted tasks gets shares and runs them."""
+    cast = play(2, "worker", "curious", keepers=("one", "two", "three"), warm=("worker", "curious"))
+    stage, curious, worker = cast.stage, cast.nodes["curious"], cast.nodes["worker"]
+    cast.submit(confidential=True)
+    stage.run(4 * SECOND)
+    stage.begin()
+    stage.say("curious grants itself a task, and asks for the key")
+    keeper = cast.keepers[0]
+    forged = Grant(cast.job_id, 0, 1, 50, curious.id, 3 * SECOND)
+    raw = sign_record(curious.identity, RecordKind.GRANT, forged).raw
+    stage._send(curious, keeper.id, KeyWanted(1, cast.job_id, raw, curious.mesh.ctx.certificate))
+    stage.run(10 * MS)
+    assert [note["reason"] for note in keeper.noted("share.refused")] == ["stale-epoch"]
+    stage.say("worker gets cold, and steals")
+    stage.feed(worker, cold())
+    cast.follow()
+    text = cast.finish()
+    assert not curious.noted("key.had") and worker.noted("key.wiped")
+    return text
+
+
+@story
+def share_for_a_newcomer() -> str:
+    """The client is away, a replica dies: the two that are left make a share for the next one, which alone sees it."""
+    cast = play(4, "worker", keepers=("one", "two", "three", "four"), warm=("worker",))
+    stage = cast.stage
+    cast.submit(confidential=True)
+    dead, *staying = cast.keepers
+    stage.disconnect(cast.client)
+    stage.begin()
+    stage.kill(dead)
+    newcomer = next(node for node in cast.living() if node not in (*staying, cast.client, cast.nodes["worker"]))
+    cast.wait(lambda: bool(newcomer.noted("share.kept")))
+    stage.run(10 * MS)
     return stage.text()
 
 

@@ -44,6 +44,10 @@ QUIET = (
 )
 
 
+# Of a note: what nobody could read.
+UNTOLD = ("batch", "columns", "source", "opened", "keys")
+
+
 class Stage(Cluster):
     """hear, ignore: names of messages and notes that are quiet by default, or that are not."""
 
@@ -143,7 +147,7 @@ class Stage(Cluster):
             case Notify(name, fields) if name == "member.changed":
                 return "" if fields["status"] == "alive" else f"* thinks {self.who(fields['node'])} {fields['status']}"
             case Notify(name, fields) if name not in self._quiet:
-                shown = {key: value for key, value in fields.items() if key not in ("batch", "columns", "source")}
+                shown = {key: value for key, value in fields.items() if key not in UNTOLD}
                 return f"* {name}" + "".join(f" {key}={self._field(key, value)}" for key, value in shown.items())
             case _:
                 return ""

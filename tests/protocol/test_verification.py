@@ -8,12 +8,20 @@ import pytest
 from msgspec.structs import replace as changed
 
 from hearthmesh.protocol.batches import Batch
-from hearthmesh.protocol.events import FollowJob, HeatReading, Received, SubmitJob, UnfollowJob
+from hearthmesh.protocol.events import (
+    Event,
+    FollowJob,
+    HeatReading,
+    OutputsCompared,
+    Received,
+    SubmitJob,
+    UnfollowJob,
+)
 from hearthmesh.protocol.messages import Accused
 from hearthmesh.protocol.records import BatchHeader, Grant, RecordKind, sign_record
 from hearthmesh.protocol.verification.fraud import accusation_of
 from hearthmesh.protocol.verification.referee import Dispute, Exhibit
-from tests.protocol.cluster import SECOND, Cluster, SimNode, output_of
+from tests.protocol.cluster import SECOND, Cluster, SimNode, cold, output_of
 
 
 def accepted(cluster: Cluster, client: SimNode) -> bool:
@@ -261,3 +269,87 @@ def test_one_accuser_can_make_a_node_run_few_tasks_at_a_time() -> None:
                 cluster.feed(judge, Received(accuser.id, Accused(raw)))
     cluster.run(SECOND)
     assert len(judge.mesh.court._trials) == 4 and not judge.executions
+
+
+def test_native_results_are_compared_within_a_class_of_machines_only() -> None:
+    cluster = Cluster()
+    kinds = {name: name[0] for name in ("a1", "a2", "a3", "b1", "b2", "b3")}
+    workers = [cluster.add(name, heat=cold(), machine=kind) for name, kind in kinds.items()]
+    client = cluster.client()
+    cluster.run(3 * SECOND)
+    run_job(cluster, client, 40, "quorum(2)", runtime="native", abi="command", command="tool")
+    assert right(client.results) and {worker.name[0] for worker in workers if worker.executed} == {"a", "b"}
+    for index in range(40):
+        ran = {worker.name for worker in workers if index in worker.executed}
+        assert len({kinds[name] for name in ran}) == 1 and len(ran) == 2
+
+
+def test_a_class_of_one_is_not_checked_where_checks_are_not_strict() -> None:
+    cluster = Cluster()
+    workers = [cluster.add(name, heat=cold(), machine=name) for name in ("one", "two", "three")]
+    client = cluster.client()
+    cluster.run(3 * SECOND)
+    run_job(cluster, client, 12, "adaptive", runtime="native", abi="command", command="tool")
+    assert right(client.results) and runs(workers) == 12
+
+
+def test_a_vote_of_another_class_is_none() -> None:
+    """A replica that grants a copy to whomever it likes makes an honest node of another class differ."""
+    cluster = Cluster()
+    for name in ("a1", "a2", "a3"):
+        cluster.add(name, heat=cold(), machine="a")
+    odd = cluster.add("b1", machine="b", heat=cold())
+    odd.lies = True
+    for node in cluster.nodes.values():
+        node.mesh.replica._copies._work_out_ranks = lambda _kept, _body: {  # type: ignore[method-assign]
+            other.id: 0 for other in cluster.nodes.values()
+        }
+    client = cluster.client()
+    cluster.run(3 * SECOND)
+    run_job(cluster, client, 30, "spot(1.0)", runtime="native", abi="command", command="tool")
+    wrong = {index for index, output in client.results.items() if output != output_of(index)}
+    assert wrong <= set(odd.executed) and odd.executed
+    assert not client.noted("result.disputed")
+
+
+MODULE = f"wasm({'ab' * 32})"
+
+
+def varying(count: int) -> tuple[Cluster, list[SimNode], SimNode]:
+    """Honest nodes whose outputs differ in the last byte, as a program's may that notes when it ran."""
+    cluster, workers, client = village(count)
+    for worker in workers:
+        worker.varies = True
+    return cluster, workers, client
+
+
+def test_a_module_of_the_submitters_says_which_outputs_are_the_same() -> None:
+    cluster, workers, client = varying(4)
+    run_job(cluster, client, 30, "quorum(2)", comparator=MODULE)
+    assert all(output[:-1] == output_of(index) for index, output in client.results.items())
+    assert runs(workers) == 60 and cluster.compared and not client.noted("result.disputed")
+
+
+def test_who_a_module_finds_wrong_is_caught_and_each_pair_is_asked_once() -> None:
+    cluster, workers, client = varying(5)
+    workers[0].lies = True
+    run_job(cluster, client, 30, "quorum(2)", comparator=MODULE)
+    assert all(output[:-1] == output_of(index) for index, output in client.results.items())
+    wrong = {note["wrong"] for note in client.noted("result.disputed")}
+    assert wrong <= {workers[0].id} and workers[0].executed
+    assert client.mesh.trust.standing(workers[0].id, "wasm").wrong  # type: ignore[union-attr]
+
+
+def test_a_module_that_cannot_be_run_decides_nothing_and_is_tried_again() -> None:
+    cluster, _, client = varying(4)
+    answer = OutputsCompared
+
+    def unavailable(node: SimNode, event: Event) -> None:
+        if isinstance(event, answer) and cluster.now_us < 20 * SECOND:
+            event = answer(event.job_id, (), "no worker process")
+        feed(node, event)
+
+    feed, cluster.feed = cluster.feed, unavailable  # type: ignore[method-assign]
+    run_job(cluster, client, 6, "quorum(2)", comparator=MODULE)
+    assert cluster.now_us > 20 * SECOND and client.noted("comparator.failed")
+    assert len(client.results) == 6 and not client.noted("result.disputed")

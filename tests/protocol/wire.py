@@ -59,6 +59,10 @@ def _strategy(info: inspect.Type) -> st.SearchStrategy[Any]:
             return items.map(tuple)
         case inspect.TupleType():
             return st.tuples(*(_strategy(each) for each in info.item_types))
+        case inspect.UnionType():
+            return st.one_of(*(_strategy(each) for each in info.types))
+        case inspect.NoneType():
+            return st.none()
     raise AssertionError(f"no strategy for {info}")
 
 
@@ -85,6 +89,8 @@ def _example(info: inspect.Type, numbers: Any) -> Any:
             return tuple(_example(info.item_type, numbers) for _ in range(2))
         case inspect.TupleType():
             return tuple(_example(each, numbers) for each in info.item_types)
+        case inspect.UnionType():
+            return _example(next(each for each in info.types if not isinstance(each, inspect.NoneType)), numbers)
     raise AssertionError(f"no example for {info}")
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 import pytest
+from wasmtime import wat2wasm
 
 from hearthmesh.crypto.certificates import Role, issue
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.crypto.mesh import MeshDefinition
 from hearthmesh.node.cli.app import run
+from hearthmesh.node.cli.errors import UserError
 from hearthmesh.node.cli.results_folder import ResultsFolder
 from hearthmesh.node.cli.verify_folder import Fault, verify_folder
 from hearthmesh.node.client import Result
@@ -27,9 +30,12 @@ from hearthmesh.protocol.records import (
     Record,
     RecordKind,
     ReplicaSet,
+    Secrecy,
     sign_record,
 )
+from hearthmesh.protocol.secrecy.results import BatchSealer, batch_key, open_batch
 from hearthmesh.protocol.verification.deposition import deposition
+from tests.node.test_comparing import FIRST_BYTE
 
 AUTHORITY, KEEPER, OWNER, ONE, OTHER = (Identity.from_seed(bytes([n]) * 32) for n in range(1, 6))
 MESH = MeshDefinition("street", (AUTHORITY.node_id,))
@@ -44,9 +50,29 @@ def certificate(worker: Identity, authority: Identity = AUTHORITY, roles: Role =
 class Job:
     """A finished job of three tasks, run by one worker and once more by another."""
 
-    def __init__(self, policy: str = "quorum(2)", second: tuple[bytes, ...] = OUTPUTS) -> None:
+    def __init__(
+        self,
+        policy: str = "quorum(2)",
+        second: tuple[bytes, ...] = OUTPUTS,
+        comparator: str = "exact",
+        secrecy: Secrecy | None = None,
+    ) -> None:
         body = JobSpec(
-            1, MESH.mesh_id, b"", "job", "wasm", "function", bytes(32), 8, "", "f", (), 3, verification=policy
+            1,
+            MESH.mesh_id,
+            b"",
+            "job",
+            "wasm",
+            "function",
+            bytes(32),
+            8,
+            "",
+            "f",
+            (),
+            3,
+            verification=policy,
+            comparator=comparator,
+            secrecy=secrecy,
         )
         self.state = JobState(sign_record(OWNER, RecordKind.SPEC, body))
         job_id = self.state.job_id
@@ -59,19 +85,29 @@ class Job:
     def batch(
         self, worker: Identity, outputs: tuple[bytes, ...], copy: int = 0, grant: bytes = b"", admitted: bytes = b""
     ) -> tuple[Record, Batch]:
-        columns = Batch(0, 1, (0, 0, 3), outputs, (7,) * 3, (5,) * 3, {}, {1: b"careful"})
+        stderrs, box = {1: b"careful"}, None
+        if self.state.spec.secrecy is not None:
+            sealer = BatchSealer(self.state.job_id, OWNER.node_id, worker.node_id, worker.node_id)
+            outputs = tuple(sealer.output(index, output) for index, output in enumerate(outputs))
+            stderrs, box = {1: sealer.stderr(1, b"careful")}, sealer.box
+        columns = Batch(0, 1, (0, 0, 3), outputs, (7,) * 3, (5,) * 3, {}, stderrs)
         certified = admitted or certificate(worker)
         body = BatchHeader(
-            self.state.job_id, 0, 3, 1, columns.root(), 1, 15, 21, 300, 150, False, certified, copy, grant
+            self.state.job_id, 0, 3, 1, columns.root(), 1, 15, 21, 300, 150, False, certified, copy, grant, box=box
         )
         return sign_record(worker, RecordKind.BATCH, body), columns
 
     def keep(self, root: Path, evidence: bool = True) -> Path:
         header, columns = self.first
         others = ((self.second[0], encode_columns(self.second[1])),) if evidence else ()
-        taken = VerifiedBatch(header, columns, encode_columns(columns), ((0, 3),), ONE.node_id, others)
+        opened, keys = None, {}
+        if self.state.spec.secrecy is not None:
+            opened = open_batch(header, columns, batch_key(OWNER, header))
+            keys = {self.second[0].id: batch_key(OWNER, self.second[0])}
+        taken = VerifiedBatch(header, columns, encode_columns(columns), ((0, 3),), ONE.node_id, others, opened, keys)
+        outputs = columns.outputs if opened is None else opened.outputs
         results = [
-            Result(i, columns.exits[i], columns.outputs[i], columns.stderrs.get(i, b""), 7, 5, "function", *self.first)
+            Result(i, columns.exits[i], outputs[i] or b"", taken.said(i), 7, 5, "function", *self.first)
             for i in range(3)
         ]
         folder = ResultsFolder(root, self.state.job_id, self.state.spec)
@@ -213,3 +249,46 @@ def test_a_folder_that_holds_no_results_is_bad_input(
     assert run(["verify", str(tmp_path)]) == 2
     assert run(["verify", str(tmp_path / "absent")]) == 2
     assert capsys.readouterr().err.count("\n") == 2
+
+
+# -- confidential jobs, and comparators of one's own --------------------------------------------------------
+
+SECRECY = Secrecy(bytes(32), bytes(32), b"")
+
+
+def keys_of(root: Path) -> list[Path]:
+    return sorted((root / "proofs").glob("*.key"))
+
+
+def test_a_folder_of_a_confidential_job_proves_itself_in_the_clear(tmp_path: Path) -> None:
+    root = Job(secrecy=SECRECY).keep(tmp_path / "out")
+    assert (root / "1.out").read_bytes() == b"one" and (root / "1.err").read_bytes() == b"careful"
+    report = verify_folder(root)
+    assert (report.faults, report.confidential, report.accepted, report.compared) == ([], True, 3, 3)
+    (root / "1.out").write_bytes(b"uno")
+    assert [fault.reason for fault in verify_folder(root).faults] == ["is not what the worker signed"]
+
+
+def test_another_key_than_the_worker_signed_for_opens_nothing(tmp_path: Path) -> None:
+    root = Job(secrecy=SECRECY).keep(tmp_path / "out")
+    first, second = keys_of(root)
+    first.write_bytes(second.read_bytes())
+    assert "is another key than the worker signed for" in {fault.reason for fault in verify_folder(root).faults}
+    first.unlink()
+    assert "is missing" in {fault.reason for fault in verify_folder(root).faults}
+
+
+def test_a_comparator_of_ones_own_is_run_again(tmp_path: Path) -> None:
+    module = bytes(wat2wasm(FIRST_BYTE))
+    job = Job(second=(b"zeta", b"only", b"tea"), comparator=f"wasm({sha256(module).hexdigest()})")
+    root = job.keep(tmp_path / "out")
+    with pytest.raises(UserError, match="the job's comparator cannot be run"):
+        verify_folder(root)
+    (root / "proofs" / "comparator.wasm").write_bytes(module)
+    report = verify_folder(root)
+    assert (report.faults, report.compared) == ([], 3)
+    other = Job(second=(b"zeta", b"only", b"3"), comparator=f"wasm({sha256(module).hexdigest()})").keep(tmp_path / "o")
+    (other / "proofs" / "comparator.wasm").write_bytes(module)
+    assert [fault.reason for fault in verify_folder(other).faults] == [
+        "task 2: quorum(2) asks for 2 workers that agree, not so many do"
+    ]

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -359,6 +360,7 @@ def test_workers_die_with_their_parent(tmp_path: Path, wasm: Any, layers: str) -
     path, digest = wasm.file("acts")
     script = f"""
 import trio
+from dataclasses import replace
 from pathlib import Path
 from hearthmesh.node.execution.outcome import BatchRequest
 from hearthmesh.node.execution.pool import WasmPool
@@ -438,3 +440,33 @@ async def test_a_worker_that_does_not_read_is_given_up(make_pool: Any, wasm: Any
     with trio.fail_after(60):
         assert (await pool.run(wasm.request("echo", inputs))).outputs == inputs
     assert pid not in pool.pids()
+
+
+def secret_of(wasm: Any, job: int, folder: Path) -> Any:
+    private = folder / str(job)
+    private.mkdir(exist_ok=True)
+    return replace(wasm.request("echo", [b"s"]), job_id=bytes([job]) * 32, private=private)
+
+
+async def test_a_worker_that_ran_a_confidential_job_runs_no_other(make_pool: Any, wasm: Any, tmp_path: Path) -> None:
+    pool = make_pool(max_children=2)
+    await pool.run(wasm.request("echo", [b"a"]))
+    (plain,) = pool.pids()
+    await pool.run(secret_of(wasm, 1, tmp_path))
+    (secret,) = [pid for pid in pool.pids() if pid != plain]
+    await pool.run(secret_of(wasm, 1, tmp_path))
+    await pool.run(wasm.request("echo", [b"b"]))
+    assert pool.pids() == sorted([plain, secret])
+    await pool.run(secret_of(wasm, 2, tmp_path))
+    assert secret not in pool.pids() or plain not in pool.pids()
+    assert len(pool.pids()) == 2
+    pool.forget_secrets(bytes([2]) * 32)
+    await until(lambda: len(pool.pids()) == 1)
+
+
+async def test_a_confidential_program_is_not_kept_compiled(make_pool: Any, wasm: Any, tmp_path: Path) -> None:
+    pool = make_pool(max_children=1, cache_dir=tmp_path / "compiled")
+    await pool.run(secret_of(wasm, 1, tmp_path))
+    assert not list(tmp_path.rglob("*.native"))
+    await pool.run(wasm.request("echo", [b"a"]))
+    assert list(tmp_path.rglob("*.native"))

@@ -1,0 +1,182 @@
+"""A confidential job's spec: what the request says goes through twice, once to find its key, once to seal it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from ...crypto.envelope import CHUNK_BYTES, Envelope
+from ...crypto.identity import Identity
+from ...crypto.sealing import SealError
+from ...protocol.inputs import input_packs
+from ...protocol.records import FileRef, InputPack, JobSpec, Secrecy
+from ...protocol.secrecy.hidden import COVER_ENTRY, COVER_NAME, Hidden, cover_name, hide
+from ...protocol.secrecy.keys import binding_of, envelope_of, job_key, key_digest, salt_of
+from ..storage.blobs import BlobStore
+from .errors import ClientError
+from .request import (
+    INLINE_INPUTS_BYTES_MAX,
+    INLINE_INPUTS_MAX,
+    NO_PROGRAM,
+    JobRequest,
+    inline_or_all,
+    policy_of,
+    task_count,
+)
+
+# An input of the smallest bucket takes so much in the spec.
+_INLINE_OVERHEAD_BYTES = 80
+
+
+def build_confidential(
+    request: JobRequest, identity: Identity, mesh_id: bytes, nodes: tuple[bytes, ...], store: BlobStore, pin: bytes
+) -> JobSpec:
+    """As `build_spec`; all that the store gets is ciphertext. nodes: the only ones that may be given the key, or empty.
+
+    Raises ClientError, OSError, StorageError.
+    """
+    salt = salt_of(identity, _digest_of(request))
+    key = job_key(identity, salt)
+    sealing = _Sealing(envelope_of(key), salt, store, pin)
+    try:
+        names = sorted(request.files)
+        files = tuple(
+            FileRef(cover_name(number), *sealing.blob("file", number, request.files[name]))
+            for number, name in enumerate(names)
+        )
+        program, program_bytes = NO_PROGRAM, 0
+        if request.runtime == "wasm":
+            program, program_bytes = sealing.blob("program", 0, _program(request))
+        inline, packs = sealing.inputs(request.inputs)
+    except SealError as error:
+        raise ClientError(f"a file of the job: {error.reason}; submit it again") from error
+    hidden = Hidden(request.name, request.entry, tuple(request.arguments), tuple(names))
+    return JobSpec(
+        version=1,
+        mesh_id=mesh_id,
+        nonce=b"",
+        name=COVER_NAME,
+        runtime=request.runtime,
+        abi=request.abi,
+        program=program,
+        program_bytes=program_bytes,
+        command=str(request.program) if request.runtime == "native" else "",
+        entry=COVER_ENTRY,
+        arguments=(),
+        tasks=task_count(request, inline, packs),
+        files=files,
+        inline_inputs=inline,
+        packs=packs,
+        limits=request.limits,
+        priority=request.priority,
+        estimate_us=request.estimate_us,
+        deadline_us=request.deadline_us,
+        verification=policy_of(request),
+        comparator=str(request.comparator),
+        secrecy=Secrecy(
+            salt, key_digest(key), hide(hidden, key, salt), request.trust_classes, request.trust_owners, nodes
+        ),
+    )
+
+
+class _Sealing:
+    def __init__(self, envelope: Envelope, salt: bytes, store: BlobStore, pin: bytes) -> None:
+        self._envelope = envelope
+        self._salt = salt
+        self._store = store
+        self._pin = pin
+
+    def blob(self, kind: str, number: int, content: bytes | Path) -> tuple[bytes, int]:
+        """Sealed into the store; (digest, size) of the ciphertext. Raises SealError if a file changes meanwhile."""
+        binding = binding_of(self._salt, kind, number)
+        with self._store.writer(durable=False) as writer:
+            size = 0
+            for part in self._parts(content, binding):
+                writer.write(part)
+                size += len(part)
+            digest = writer.finish()
+        self._store.pin(digest, self._pin)
+        return digest, size
+
+    def _parts(self, content: bytes | Path, binding: bytes) -> Iterator[bytes]:
+        if isinstance(content, bytes):
+            yield self._envelope.seal(content, binding)
+            return
+        with _opened(content) as file:
+            yield from self._envelope.seal_parts(os.fstat(file.fileno()).st_size, _read(file), binding)
+
+    def inputs(self, inputs: Iterable[bytes] | None) -> tuple[tuple[bytes, ...], tuple[InputPack, ...]]:
+        """Inline if they are few and small, else in packs; each input alone, or each pack, is an envelope."""
+        if inputs is None:
+            return (), ()
+        head, everything = inline_or_all(inputs, INLINE_INPUTS_MAX, INLINE_INPUTS_BYTES_MAX, _INLINE_OVERHEAD_BYTES)
+        if everything is None:
+            seal = self._envelope.seal
+            return tuple(seal(item, binding_of(self._salt, "input", at)) for at, item in enumerate(head)), ()
+        packs = []
+        for number, (first, count, data) in enumerate(input_packs(everything)):
+            digest, size = self.blob("pack", number, data)
+            packs.append(InputPack(digest, first, count, size))
+        return (), tuple(packs)
+
+
+def _digest_of(request: JobRequest) -> bytes:
+    """Of all that the job says, so that the same job has the same key, and no other has."""
+    said = [
+        request.name,
+        request.runtime,
+        request.abi,
+        request.entry,
+        list(request.arguments),
+        request.tasks,
+        request.limits,
+        request.priority,
+        request.estimate_us,
+        request.deadline_us,
+        request.nonce,
+        policy_of(request),
+        str(request.comparator),
+        [request.trust_classes, request.trust_owners, request.trust_streak],
+        sorted(request.files),
+        request.inputs is not None,
+    ]
+    hasher = hashlib.sha256(msgspec.msgpack.encode(said))
+    for content in (_program(request), *(request.files[name] for name in sorted(request.files))):
+        hasher.update(_content_digest(content))
+    for item in request.inputs or ():
+        hasher.update(hashlib.sha256(item).digest())
+    return hasher.digest()
+
+
+def _program(request: JobRequest) -> bytes | Path:
+    """The module; of a native job the command's name."""
+    if not isinstance(request.program, str):
+        return request.program
+    return Path(request.program) if request.runtime == "wasm" else request.program.encode()
+
+
+def _content_digest(content: bytes | Path) -> bytes:
+    if not isinstance(content, Path):
+        return hashlib.sha256(content).digest()
+    hasher = hashlib.sha256()
+    with _opened(content) as file:
+        for part in _read(file):
+            hasher.update(part)
+    return hasher.digest()
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise ClientError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _read(file: BinaryIO) -> Iterator[bytes]:
+    while part := file.read(CHUNK_BYTES):
+        yield part
