@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 from msgspec.structs import replace as replace_struct
@@ -119,7 +120,11 @@ def _take_again(self: Holder, *arguments: Any) -> int:
 
 
 def _always_cold(self: Worker, reading: Any, now_us: int) -> None:
-    _ON_HEAT(self, reading if reading.slots else replace_struct(reading, slots=1, deficit_w=10.0), now_us)
+    if not reading.slots:
+        # All that it says of the sink: what it has no buffer for is not begun either.
+        cold = {"deficit_w": 10.0, "horizon_wh": 10.0, "useful": True, "buffer_wh": inf}
+        reading = replace_struct(reading, slots=1, **cold)
+    _ON_HEAT(self, reading, now_us)
 
 
 def _hand_again(self: Submitter, own: Any, header: Any) -> tuple[tuple[int, int], ...]:
@@ -172,7 +177,7 @@ _CANCELLED = replace(
     faults=(Fault(FaultKind.CANCEL, 2 * SECOND),),
     bound_us=5 * SECOND,
 )
-_WARM = replace(_CALM, faults=(Fault(FaultKind.WARM, 1200 * MS, 3 * SECOND, (0, 1, 2)),))
+_WARM = replace(_CALM, faults=(Fault(FaultKind.WARM, 600 * MS, 3 * SECOND, (0, 1, 2)),))
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
