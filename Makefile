@@ -12,8 +12,10 @@ demo: $(STAMP)
 # Tests that start no node take both cores; those with real processes run one after another, since their nodes do.
 PURE := tests/crypto tests/protocol tests/testnet/history tests/testnet/simulator
 test: $(STAMP)
-	@"$(BIN)/python" -m pytest -q -n 2 $(PURE)
-	@"$(BIN)/python" -m pytest -q $(PURE:%=--ignore=%)
+	@failed=0; \
+	"$(BIN)/python" -m pytest -q -n 2 $(PURE) || failed=1; \
+	"$(BIN)/python" -m pytest -q $(PURE:%=--ignore=%) || failed=1; \
+	exit $$failed
 
 lint: $(STAMP)
 	@"$(BIN)/ruff" check .
