@@ -130,11 +130,10 @@ class Membership(Roster):
                 self._forget(self._members[node])
         self.circle.watched = {}
         for node in wanted:
-            if node not in self._members:
-                member = self._admit(node, 0, now_us, Status.UNKNOWN)
-                if member is None:
-                    continue
+            # First, since visitors make room only for those that are.
             self.circle.watched[node] = None
+            if node not in self._members and self._admit(node, 0, now_us, Status.UNKNOWN) is None:
+                del self.circle.watched[node]
         self._view.stale = True
         self._view.refresh()
 

@@ -28,6 +28,8 @@ RECONCILE_RANGES_MAX = 1024
 # A replica that hears of no equal waits so many intervals before it grants.
 LEVEL_INTERVALS = 3
 FORMER_EVERY = 4
+# Of two others one is compared with in an interval: 1 in 1,024 settled jobs keeps one that was not, and may be unknown.
+SETTLED_INTERVALS = 10
 
 
 class Upkeep(Granter):
@@ -208,11 +210,20 @@ class Upkeep(Granter):
         self._watch_seats(now_us)
 
     def _watch_seats(self, now_us: int) -> None:
-        """Each member that is not there is replaced after the grace time; if nobody could take its seat, later."""
-        self.seats = dict.fromkeys(
-            node for kept in self.jobs.values() if kept.settled_us is None for node in kept.state.replicas
-        )
-        empty = [node for node in self.seats if node not in self._replacing and self._members.is_gone(node)]
+        """Each member that is not there is replaced after the grace time; if nobody could take its seat, later.
+
+        One of a job that was settled lately is kept in mind: it may yet lack the last records.
+        """
+        lately_us = now_us - SETTLED_INTERVALS * self._ctx.config.reconcile_interval_us
+        open_seats: dict[bytes, None] = {}
+        others: dict[bytes, None] = {}
+        for kept in self.jobs.values():
+            if kept.settled_us is None:
+                open_seats.update(dict.fromkeys(kept.state.replicas))
+            elif kept.settled_us > lately_us:
+                others.update(dict.fromkeys(kept.state.replicas))
+        self.seats = open_seats | others
+        empty = [node for node in open_seats if node not in self._replacing and self._members.is_gone(node)]
         for node in empty:
             self._replacing[node] = None
             self._ctx.set_timer(("replace", node), now_us + self._ctx.config.replica_grace_us)
