@@ -167,7 +167,9 @@ class Worker(Mover):
         first, copy = self._first_task(execution), lane_of(execution.first, self._views[execution.job_id].spec.tasks)
         run = Execute(execution.execution_id, execution.job_id, first, count, execution.epoch, copy)
         if lease.body.checkpoint:
-            run = changed(run, checkpoint=lease.body.checkpoint, sources=authors(lease.grant))
+            # What was computed here since it came is in the later one.
+            checkpoint = lease.saved or lease.body.checkpoint
+            run = changed(run, checkpoint=checkpoint, sources=authors(lease.grant))
         self._ctx.emit(run)
 
     def _batch_size(self, lease: HeldLease) -> int:

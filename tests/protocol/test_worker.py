@@ -12,6 +12,7 @@ from hearthmesh.protocol.effects import CancelExecution, Effect, Execute, Penali
 from hearthmesh.protocol.events import (
     Event,
     ExecutionFailed,
+    ExecutionSaved,
     HeatReading,
     Received,
     StorageFailed,
@@ -416,3 +417,20 @@ def test_a_job_with_checkpoints_starts_where_it_could_not_end() -> None:
     shop.tell(nearly_full(9))
     given = shop.grant(0, 10, job_id=spec.id)
     assert runs(shop.say(shop.keepers[0], Granted(0, (given.raw,), (spec.raw, replicas.raw)))) == [(0, 1)]
+
+
+def test_a_task_that_came_with_a_checkpoint_goes_on_here_from_the_one_that_it_made_here() -> None:
+    shop = Shop(slots=0)
+    spec = shop.cluster.signed_spec(shop.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND)
+    members = tuple(keeper.id for keeper in shop.keepers)
+    replicas = sign_record(shop.client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, members))
+    parent = shop.grant(0, 1, job_id=spec.id, holder=shop.peer.id)
+    came, made = bytes([1]) * 32, bytes([2]) * 32
+    handed = shop.grant(0, 1, 2, by=shop.peer, job_id=spec.id, parent=parent.raw, checkpoint=came)
+    shop.tell(cold())
+    effects = shop.say(shop.peer, HandOn((handed.raw,), (spec.raw, replicas.raw)))
+    (first,) = [effect for effect in effects if isinstance(effect, Execute)]
+    shop.tell(WARM)
+    shop.tell(ExecutionSaved(first.execution_id, made, 1_000, b"pin"))
+    (second,) = [effect for effect in shop.tell(cold()) if isinstance(effect, Execute)]
+    assert (first.checkpoint, second.checkpoint) == (came, made)
