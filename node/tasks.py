@@ -21,8 +21,8 @@ from ..protocol.quota import declared_sizes
 from ..protocol.records import JobSpec
 from ..protocol.secrecy.results import BatchSealer
 from .driver import BlobsUnavailable
-from .execution.checkpoints import CheckpointError, pack_folder, state_of, unpack_folder
-from .execution.outcome import BatchOutcome, BatchRequest, ExecutionError, Executor, Exit, Limits
+from .execution.checkpoints import CheckpointError, drop_foreign, mark_foreign, pack_folder, state_of, unpack_folder
+from .execution.outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, Executor, Exit, Limits
 from .heating.control.loads import LoadMeter, load_of
 from .heating.heater import Heater
 from .secrecy.checkpoints import open_checkpoints, seal_checkpoints
@@ -188,9 +188,23 @@ class TaskRunner:
         try:
             await self._blobs.fetch((run.checkpoint,), (*run.sources, *sources), _pin(run))
             packed = await self._blobs.store.read_async(run.checkpoint)
+            await trio.to_thread.run_sync(mark_foreign, folder)
             await trio.to_thread.run_sync(unpack_folder, packed, folder, spec.limits.scratch_bytes)
         except (BlobsUnavailable, StorageError, CheckpointError, OSError) as error:
             log.warning("checkpoint.not-taken", job=run.job_id.hex()[:16], task=run.first, reason=str(error))
+
+    async def _begin_clean(self, run: Execute, executor: Executor) -> None:
+        """Nothing of another node's is left in its folders: this node answers for the whole result alone.
+
+        Raises ExecutionError.
+        """
+        indices = range(run.first, run.first + run.count)
+        folders = [executor.checkpoint_folder(self._checkpoints, run.job_id, index) for index in indices]
+        try:
+            if folders[0].parent.is_dir():
+                await trio.to_thread.run_sync(drop_foreign, folders)
+        except OSError as error:
+            raise ExecutionError(ExecutionFault.UNAVAILABLE, f"checkpoint folder: {error.strerror}") from error
 
     def compare(self, wanted: CompareOutputs) -> None:
         self._feed(OutputsCompared(wanted.job_id, (), "nodes follow no jobs, and compare nothing"))
@@ -292,6 +306,8 @@ class TaskRunner:
             sources = tuple(dict.fromkeys((*view.replicas, view.submitter)))
             if run.checkpoint and sealer is None:
                 await self._resume(run, executor, spec, sources)
+            elif spec.abi == "command" and sealer is None:
+                await self._begin_clean(run, executor)
             request = await self._request(run, view.spec, material, sources)
             if spec.checkpoint_us and sealer is None:
                 folder = executor.checkpoint_folder(self._checkpoints, run.job_id, run.first)

@@ -6,10 +6,11 @@ within the folder, and sizes, numbers and depth are bounded before anything is w
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,8 @@ from .wasm_files import ASIDE_SUFFIX
 # Counted for each file beside its bytes, as in a task's scratch space.
 ENTRY_BYTES = 256
 _NEW_SUFFIX = ".incoming"
+# Beside a folder that began as another node's checkpoint.
+_FOREIGN_SUFFIX = ".foreign"
 
 
 class CheckpointError(Exception):
@@ -83,6 +86,23 @@ def unpack_folder(packed: bytes, folder: Path, limit_bytes: int) -> None:
         raise CheckpointError("a file that is a folder, too") from error
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
+
+
+def mark_foreign(folder: Path) -> None:
+    """What will be in the folder is another node's word, also after a restart. Raises OSError."""
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
+    folder.with_name(folder.name + _FOREIGN_SUFFIX).touch()
+
+
+def drop_foreign(folders: Iterable[Path]) -> None:
+    """Remove those folders that are marked. Raises OSError."""
+    for folder in folders:
+        mark = folder.with_name(folder.name + _FOREIGN_SUFFIX)
+        if mark.exists():
+            remove_hostile(folder)
+            if folder.exists():
+                raise OSError(errno.EBUSY, "what another node left cannot be removed")
+            mark.unlink()
 
 
 def _is_inside(path: str) -> bool:

@@ -135,6 +135,26 @@ async def test_a_checkpoint_that_nobody_has_any_more_costs_work_and_no_result(tm
     assert isinstance(saved, ExecutionSaved) and room.checkpoint() == b"a"
 
 
+async def test_without_a_checkpoint_nothing_of_another_node_is_gone_on_from(tmp_path: Path) -> None:
+    """Or its heir would sign alone for what it left, and be convicted for it."""
+    async with nodes(tmp_path, b"room", b"hall") as (room, hall):
+
+        async def saved_by(node: Node, checkpoint: bytes) -> tuple[bytes, bytes]:
+            """What is in the folder then, and its digest."""
+            node.runner.start(Execute(1, STATE.job_id, 0, 1, 1, checkpoint=checkpoint, sources=(room.name,)))
+            node.runner.save(1)
+            with trio.fail_after(30):
+                saved = await node.events.receive()
+            assert isinstance(saved, ExecutionSaved)
+            return node.checkpoint(), saved.digest
+
+        left, digest = await saved_by(room, b"")
+        assert left == b"a"
+        assert (await saved_by(hall, digest))[0] == b"ab"
+        assert (await saved_by(hall, b""))[0] == b"a"
+        assert (await saved_by(hall, b""))[0] == b"ab"
+
+
 # -- the blob -----------------------------------------------------------------------------------------------
 
 
