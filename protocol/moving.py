@@ -61,7 +61,9 @@ class Mover(Holder):
             self._ctx.emit(UnpinBlobs(event.pin))
             return
         self._keep_checkpoint(event.pin)
-        heirs = self._heirs(execution.job_id, left_us, event.size_bytes) if event.digest else []
+        # A sink that has got colder meanwhile wants it itself.
+        moves = event.digest and not self.slots
+        heirs = self._heirs(execution.job_id, left_us, event.size_bytes) if moves else []
         if not heirs or not self._bequeath_running(execution, heirs[0].ask.thief, event):
             # Its folder is here: it goes on from there when the sink is colder, or elsewhere when an heir appears.
             self._leases.append(HeldLease(execution.grant, execution.first, execution.first + 1, 0, event.digest))

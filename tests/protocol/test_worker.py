@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from hearthmesh.crypto.certificates import Role
-from hearthmesh.protocol.effects import CancelExecution, Effect, Execute, Penalise, Reason, Send
+from hearthmesh.protocol.effects import CancelExecution, Effect, Execute, Penalise, Reason, SaveExecution, Send
 from hearthmesh.protocol.events import (
     Event,
     ExecutionFailed,
@@ -34,6 +34,7 @@ from hearthmesh.protocol.messages import (
 from hearthmesh.protocol.records import (
     Cancellation,
     Grant,
+    HeatDigest,
     JobDigest,
     Record,
     RecordKind,
@@ -434,3 +435,20 @@ def test_a_task_that_came_with_a_checkpoint_goes_on_here_from_the_one_that_it_ma
     shop.tell(ExecutionSaved(first.execution_id, made, 1_000, b"pin"))
     (second,) = [effect for effect in shop.tell(cold()) if isinstance(effect, Execute)]
     assert (first.checkpoint, second.checkpoint) == (came, made)
+
+
+def test_a_task_that_was_to_move_stays_in_a_room_that_is_cold_again() -> None:
+    shop = Shop(slots=0)
+    spec = shop.cluster.signed_spec(shop.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND)
+    members = tuple(keeper.id for keeper in shop.keepers)
+    replicas = sign_record(shop.client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, members))
+    digest = HeatDigest(shop.peer.id, 1, 1, 400, 500, 1, 0, "room", 15_000)
+    raw = sign_record(shop.peer.identity, RecordKind.HEAT, digest).raw
+    shop.say(shop.peer, TableRows(0, False, (raw,), (), (), ()))
+    shop.tell(cold())
+    given = Granted(0, (shop.grant(0, 1, job_id=spec.id).raw,), (spec.raw, replicas.raw))
+    (first,) = [effect for effect in shop.say(shop.keepers[0], given) if isinstance(effect, Execute)]
+    assert SaveExecution(first.execution_id) in shop.tell(WARM)
+    shop.tell(cold())
+    assert runs(shop.tell(ExecutionSaved(first.execution_id, bytes(32), 1_000, b"pin"))) == [(0, 1)]
+    assert shop.worker.mesh.worker.moved == 0
