@@ -28,6 +28,8 @@ CASES_MAX = 1_000_000
 AVOID_MAX = 16
 # Copies that wait to hear that who gave them was a replica by then.
 UNPROVEN_MAX = 64
+# Of one worker: the last ones. Anybody may sign grants to itself.
+UNPROVEN_A_WORKER = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,16 @@ class Referee:
         self._ask(range(lo, hi), now_us)
         self._finish(now_us, now_s)
 
+    def _keep_unproven(self, exhibit: Exhibit) -> None:
+        """For those that find no room others make room, of the same worker first: they will be asked for once more."""
+        worker = exhibit.header.author
+        own = [each for each, other in self.unproven.items() if other.header.author == worker]
+        if len(own) >= UNPROVEN_A_WORKER:
+            del self.unproven[own[0]]
+        elif len(self.unproven) >= UNPROVEN_MAX:
+            del self.unproven[next(iter(self.unproven))]
+        self.unproven[exhibit.header.id] = exhibit
+
     def _was_granted(self, exhibit: Exhibit) -> bool:
         """A copy counts only with the grant of a replica: else an accomplice could vote unasked."""
         header = exhibit.header
@@ -189,8 +201,8 @@ class Referee:
                 return False
             self.state.check_grant(grant)
         except RejectedRecord as error:
-            if not error.fault and len(self.unproven) < UNPROVEN_MAX:
-                self.unproven[header.id] = exhibit
+            if not error.fault:
+                self._keep_unproven(exhibit)
             return False
         except RecordError:
             return False

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as changed
 
-from hearthmesh.protocol.batches import Batch
+from hearthmesh.protocol.batches import Batch, encode_columns
 from hearthmesh.protocol.events import (
     Event,
     FollowJob,
@@ -17,10 +17,11 @@ from hearthmesh.protocol.events import (
     SubmitJob,
     UnfollowJob,
 )
-from hearthmesh.protocol.messages import Accused
+from hearthmesh.protocol.messages import Accused, Delivery
 from hearthmesh.protocol.records import BatchHeader, Grant, RecordKind, sign_record
 from hearthmesh.protocol.verification.fraud import accusation_of
-from hearthmesh.protocol.verification.referee import Dispute, Exhibit
+from hearthmesh.protocol.verification.lanes import numbers_of
+from hearthmesh.protocol.verification.referee import UNPROVEN_A_WORKER, Dispute, Exhibit
 from tests.protocol.cluster import SECOND, Cluster, SimNode, cold, output_of
 
 
@@ -126,6 +127,35 @@ def test_copies_count_that_a_replica_gave_which_took_a_dead_ones_seat() -> None:
     cluster.run_until(lambda: accepted(cluster, client))
     assert any(worker.noted("replica.replaced") for worker in workers)
     assert len(client.results) == 60 and right(client.results)
+
+
+def test_copies_that_nobody_gave_leave_room_for_those_of_a_successor() -> None:
+    cluster, workers, client = village()
+    cluster.feed(client, SubmitJob(cluster.spec(60, verification="quorum(2)")))
+    cluster.run_until(lambda: bool(client.noted("job.submitted")))
+    job_id = client.noted("job.submitted")[0]["job_id"]
+    cluster.feed(client, FollowJob(job_id, (), True))
+
+    def deliver(worker: SimNode, number: int) -> None:
+        """A copy of task 0 that the worker granted to itself."""
+        batch = Batch(0, 1, (0,), (b"%d" % number,), (0,), (0,), {}, {})
+        lo, hi = numbers_of(0, 1, 1, 60)
+        grant = sign_record(worker.identity, RecordKind.GRANT, Grant(job_id, lo, hi, 1, worker.id, SECOND))
+        header = BatchHeader(
+            job_id, 0, 1, 1, batch.root(), 0, 0, 0, 0, 0, False, worker.mesh.ctx.certificate, 1, grant.raw
+        )
+        record = sign_record(worker.identity, RecordKind.BATCH, header)
+        client.mesh.handle(Received(worker.id, Delivery(record.raw, encode_columns(batch))), cluster.now_us)
+
+    members = client.mesh.submitter.jobs[job_id].state.replicas
+    liar, other = [worker for worker in workers if worker.id not in members][:2]
+    for number in range(100):
+        deliver(liar, number)
+    deliver(other, 100)
+    referee = client.mesh.submitter.jobs[job_id].referee
+    assert referee is not None
+    authors = [exhibit.header.author for exhibit in referee.unproven.values()]
+    assert authors == [liar.id] * UNPROVEN_A_WORKER + [other.id]
 
 
 def test_a_policy_that_nobody_knows_is_refused() -> None:
