@@ -10,7 +10,8 @@ demo: $(STAMP)
 	@"$(BIN)/hearth" demo
 
 # Tests that start no node take both cores; those with real processes run one after another, since their nodes do.
-PURE := tests/crypto tests/protocol tests/testnet/history tests/testnet/simulator
+PURE := tests/crypto tests/protocol tests/testnet/heat tests/testnet/history tests/testnet/simulator \
+	tests/node/heating/control tests/node/heating/sinks tests/node/heating/test_simulation.py
 test: $(STAMP)
 	@failed=0; \
 	"$(BIN)/python" -m pytest -q -n 2 $(PURE) || failed=1; \

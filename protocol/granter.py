@@ -50,6 +50,8 @@ from .turns import Turns
 from .verification.copies import CopyDesk, OpenCheck
 from .verification.lanes import is_within_lane
 
+# Parked thieves that one event serves, of `lifelines_held_max`.
+SERVED_AT_ONCE = 32
 JOBS_A_REPLY_MAX = 128
 GRANT_RANGES_MAX = 16
 # Records a message; more go into the next one, so that no frame is too long for the link.
@@ -283,6 +285,9 @@ class Granter:
         found: list[tuple[tuple[int, ...], KeptJob]] = []
         for job_id in self.open_jobs:
             kept = self.jobs[job_id]
+            if not self._free_here(kept):
+                self.refusal = "all that is left runs elsewhere, or is not its to give"
+                continue
             if not steal.can_run(job_id, kept.state.spec):
                 self._deny(kept, ask.thief, "the job needs what that node does not offer", now_us)
                 continue
@@ -298,8 +303,7 @@ class Granter:
     def _deny(self, kept: KeptJob, thief: bytes, why: str, now_us: int) -> None:
         job_id = kept.state.job_id
         self.refusal = f"of job {job_id.hex()[:12]}: {why}"
-        if self._free_here(kept):
-            self._ctx.reasons.has_denied(job_id, thief, why, now_us)
+        self._ctx.reasons.has_denied(job_id, thief, why, now_us)
 
     def gives(self, kept: KeptJob, index: int) -> bool:
         """Whether a task is in a section of which this node grants now."""
@@ -422,12 +426,15 @@ class Granter:
             self._ctx.send(thief, Refused(steal.request, self.refusal))
 
     def serve_lifelines(self, now_us: int) -> None:
-        """Tasks became free: push them to parked thieves, the most urgent first; a served lifeline is used up."""
+        """Tasks became free: push them to parked thieves, the most urgent first; a served lifeline is used up.
+
+        To some at once: each is held against each job with work. Who waits becomes more urgent.
+        """
         if not self._lifelines or not any(self._free_here(self.jobs[job_id]) for job_id in self.open_jobs):
             return
         parked_by = self._lifelines.items()
         urgent = sorted((-self.turns.urgency(node, parked.steal, now_us), node) for node, parked in parked_by)
-        for _, thief in urgent:
+        for _, thief in urgent[:SERVED_AT_ONCE]:
             parked = self._lifelines[thief]
             if parked.expires_at_us <= now_us or not self._members.is_alive(thief):
                 del self._lifelines[thief]

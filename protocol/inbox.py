@@ -54,6 +54,7 @@ from .messages import (
 )
 from .records import RecordError, RecordKind, open_record
 from .roles import Roles
+from .stealing.urgency import urgency_mkh
 from .why import Explainer
 
 # Records of a job that a worker which is not its replica must hear of.
@@ -217,7 +218,7 @@ class Inbox:
     def _coldest_mkh(self, thief: bytes) -> int:
         """Of those that say that they could start work now, but for the thief."""
         peers = self._roles.heat.coldest(exclude=thief)
-        return peers[0].discomfort_mkh if peers else 0
+        return urgency_mkh(peers[0].discomfort_mkh, 0) if peers else 0
 
     def serve_waiting(self, now_us: int) -> None:
         """A window is over in which several asked."""
