@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from struct import Struct
 from typing import Annotated, BinaryIO
 
@@ -39,6 +40,8 @@ SERVES_AT_ONCE = 8
 SERVES_A_PEER = 4
 FETCHES_AT_ONCE = 8
 REQUEST_S = 5.0
+# A busy one is asked again, for so long in all: it may be the only one, and asked for more than it serves at once.
+BUSY_S, BUSY_PAUSE_S = 60.0, 0.5
 # A source that sends nothing, or takes nothing, for this long is given up.
 STALL_S = 10.0
 
@@ -62,11 +65,15 @@ class BlobRequest(msgspec.Struct, array_like=True, frozen=True):
 
 
 class _SourceFailed(Exception):
-    """This source will not give the rest; the text says why.  lied: it sent other bytes than it should."""
+    """This source will not give the rest; the text says why.
 
-    def __init__(self, reason: str, lied: bool = False) -> None:
+    lied: it sent other bytes than it should.  busy: it may give them a little later.
+    """
+
+    def __init__(self, reason: str, *, lied: bool = False, busy: bool = False) -> None:
         super().__init__(reason)
         self.lied = lied
+        self.busy = busy
 
 
 class BlobTransfers:
@@ -152,47 +159,63 @@ class BlobTransfers:
 
     async def _fetch(self, digest: bytes, sources: Sequence[bytes], limit_bytes: int) -> None:
         incoming = _Incoming(self._store, digest, limit_bytes)
+        asked = _Asked()
+        until_s = trio.current_time() + BUSY_S
         try:
-            reasons: list[str] = []
-            tried: dict[bytes, None] = {}
-            for source in dict.fromkeys(sources):
-                tried[source] = None
-                if await self._pull(source, incoming, reasons):
+            tried = dict.fromkeys(sources)
+            for source in tried:
+                if await self._pull(source, incoming, asked):
                     return
             for source in await self._providers(digest):
-                if source not in tried and await self._pull(source, incoming, reasons):
+                if source not in tried and await self._pull(source, incoming, asked):
                     return
-            raise BlobFetchError("; ".join(reasons) or "nobody is known to have it")
+            while asked.busy and trio.current_time() < until_s:
+                await trio.sleep(BUSY_PAUSE_S)
+                waited_for, asked.busy = asked.busy, {}
+                for source in waited_for:
+                    if await self._pull(source, incoming, asked):
+                        return
+            raise BlobFetchError("; ".join(asked.reasons.values()) or "nobody is known to have it")
         finally:
             incoming.abort()
 
     async def _providers(self, digest: bytes) -> Sequence[bytes]:
         return () if self.find_providers is None else await self.find_providers(digest)
 
-    async def _pull(self, source: bytes, incoming: _Incoming, reasons: list[str]) -> bool:
+    async def _pull(self, source: bytes, incoming: _Incoming, asked: _Asked) -> bool:
         """Take what the source gives. True if the blob is complete and stored."""
         try:
             stream = await self._open_stream(source, BLOB_PROTOCOL)
         except (*STREAM_GONE, trio.TooSlowError) as error:
-            reasons.append(f"{peer_id_text(source)[-8:]} was not reached: {error or type(error).__name__}")
+            asked.reasons[source] = f"{peer_id_text(source)[-8:]} was not reached: {error or type(error).__name__}"
             return False
         raw = bytes_of(stream)
         try:
             await _receive(raw, incoming)
             await incoming.finish()
         except _SourceFailed as failed:
-            reasons.append(f"{peer_id_text(source)[-8:]} {failed}")
+            asked.reasons[source] = f"{peer_id_text(source)[-8:]} {failed}"
+            if failed.busy:
+                asked.busy[source] = None
             if failed.lied:
                 log.warning("blob.liar", peer=peer_id_text(source), digest=incoming.digest.hex())
                 self.on_liar(source, incoming.digest)
             return False
         except (*STREAM_GONE, trio.TooSlowError) as error:
-            reasons.append(f"{peer_id_text(source)[-8:]} broke off: {error or type(error).__name__}")
+            asked.reasons[source] = f"{peer_id_text(source)[-8:]} broke off: {error or type(error).__name__}"
             return False
         finally:
             with shielded(1.0):
                 await stream.reset()
         return True
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What came of asking. reasons: why each had it not, the last time.  busy: who may be asked again."""
+
+    reasons: dict[bytes, str] = field(default_factory=dict)
+    busy: dict[bytes, None] = field(default_factory=dict)
 
 
 class _Incoming:
@@ -285,7 +308,7 @@ async def _receive(raw: ByteStream, incoming: _Incoming) -> None:
         await raw.write(_LENGTH.pack(len(payload)) + payload)
         status = (await _read_exactly(raw, 1))[0]
         if status != FOUND:
-            raise _SourceFailed(_REFUSALS.get(status, "gave no answer that we know"))
+            raise _SourceFailed(_REFUSALS.get(status, "gave no answer that we know"), busy=status == BUSY)
         (size_bytes,) = _SIZE.unpack(await _read_exactly(raw, _SIZE.size))
     incoming.expect(size_bytes)
     if incoming.offset != offset:

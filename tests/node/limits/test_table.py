@@ -309,7 +309,8 @@ async def gossip_bytes(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Pat
 # -- services ----------------------------------------------------------------------------------------------
 
 
-async def refused_blob(meter: LimitMeter, folder: Path) -> None:
+async def refused_blob(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Path) -> None:
+    patch.setattr(blob_module, "BUSY_S", 0.0)
     async with village() as mesh:
         server = await mesh.settle(store=folder / "server", meter=meter)
         asker = await mesh.settle(store=folder / "asker")
@@ -322,13 +323,13 @@ async def refused_blob(meter: LimitMeter, folder: Path) -> None:
 @hits(Limit.BLOBS_SERVED)
 async def blobs_served(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setattr(blob_module, "SERVES_AT_ONCE", 0)
-    await refused_blob(meter, folder)
+    await refused_blob(meter, patch, folder)
 
 
 @hits(Limit.PEER_BLOBS)
 async def peer_blobs(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setattr(blob_module, "SERVES_A_PEER", 0)
-    await refused_blob(meter, folder)
+    await refused_blob(meter, patch, folder)
 
 
 class Sink:

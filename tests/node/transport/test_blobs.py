@@ -12,7 +12,14 @@ from libp2p.abc import INetStream
 
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.node.storage.blobs import BlobStore
-from hearthmesh.node.transport.blobs import BLOB_PROTOCOL, BUSY, FOUND, BlobFetchError
+from hearthmesh.node.transport.blobs import (
+    BLOB_PROTOCOL,
+    BUSY,
+    FETCHES_AT_ONCE,
+    FOUND,
+    SERVES_A_PEER,
+    BlobFetchError,
+)
 
 from .village import Village, Villager, village
 
@@ -123,6 +130,18 @@ async def test_source_with_a_bad_answer_is_passed_over(tmp_path: Path, answer: b
         serve_instead(bad, answer)
         await one.links.fetch_blob(digest, [bad.id, other.id], LIMIT)
         assert here.read(digest) == b"good"
+
+
+async def test_only_source_may_be_asked_for_more_than_it_serves_at_once(tmp_path: Path) -> None:
+    """As a replica does that takes several jobs of one client: each was refused for good from the fifth blob on."""
+    async with village() as mesh:
+        (one, here), (other, there) = await librarians(mesh, tmp_path, 2)
+        assert FETCHES_AT_ONCE > SERVES_A_PEER
+        digests = [there.put_bytes(os.urandom(2 << 20)) for _ in range(FETCHES_AT_ONCE)]
+        async with trio.open_nursery() as nursery:
+            for digest in digests:
+                nursery.start_soon(one.links.fetch_blob, digest, [other.id], LIMIT)
+        assert all(map(here.has, digests))
 
 
 async def test_many_waiters_for_one_blob_make_one_transfer(tmp_path: Path) -> None:
