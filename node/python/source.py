@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import dis
 import inspect
+import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterator
@@ -31,50 +32,88 @@ def source_of(function: Callable[..., Any]) -> tuple[str, str]:
     needs = _Needs()
     needs.add(function)
     lines = [*sorted(needs.imports), *(needs.constants[name] for name in sorted(needs.constants))]
-    return "".join([*lines, *(f"\n{text}" for text in needs.functions.values())]), function.__name__
+    return "".join([*lines, *(f"\n{text}" for text in needs.texts())]), function.__name__
 
 
 class _Needs:
     def __init__(self) -> None:
-        self.functions: dict[str, str] = {}
+        self.functions: dict[str, tuple[types.FunctionType, str]] = {}
         self.imports: dict[str, None] = {}
         self.constants: dict[str, str] = {}
+        self._meant: dict[str, object] = {}
+
+    def texts(self) -> list[str]:
+        """In the order in which they were defined, for a default may be one of them; what is imported comes first."""
+        modules = list(dict.fromkeys(function.__module__ for function, _ in self.functions.values()))[::-1]
+        places = [
+            (modules.index(function.__module__), function.__code__.co_firstlineno, text)
+            for function, text in self.functions.values()
+        ]
+        return [text for _, _, text in sorted(places)]
 
     def add(self, function: Callable[..., Any]) -> None:
         name, text = _text_of(function)
+        assert isinstance(function, types.FunctionType)
+        self._mean(name, name, function)
         if name in self.functions:
             return
         if len(self.functions) >= FUNCTIONS_MAX:
             raise SourceRefused(f"{name} needs more than {FUNCTIONS_MAX} functions")
-        self.functions[name] = text
+        self.functions[name] = function, text
         names = function.__globals__
         for wanted in _global_names(compile(_FUTURE + text, "job.py", "exec")):
-            if wanted in names and wanted not in self.functions:
+            if wanted in names:
                 self._need(name, wanted, names[wanted])
-            elif wanted not in self.functions and not hasattr(builtins, wanted) and wanted != name:
+            elif hasattr(builtins, wanted):
+                self._mean(name, wanted, getattr(builtins, wanted))
+            elif wanted != name:
                 raise SourceRefused(f"{name} uses {wanted}, which is nowhere in its module")
 
     def _need(self, user: str, name: str, value: object) -> None:
         if isinstance(value, types.ModuleType):
-            self._import(user, value.__name__, f"import {value.__name__} as {name}\n")
-        elif isinstance(value, types.FunctionType) and value.__module__ not in MODULES:
+            line = f"import {value.__name__} as {name}\n"
+            self._import(user, name, value.__name__, line)
+        elif (found := _standard(value)) is not None:
+            module, own = found
+            self._import(user, name, module, f"from {module} import {own} as {name}\n")
+        elif isinstance(value, types.FunctionType):
             if value.__name__ != name:
                 raise SourceRefused(f"{user} calls {value.__name__} by another name, {name}; use its own")
             self.add(value)
-        elif getattr(value, "__module__", None) in MODULES and hasattr(value, "__qualname__"):
-            module, own = value.__module__, value.__qualname__
-            self._import(user, module, f"from {module} import {own} as {name}\n")
         else:
             try:
                 pack(value)
             except ValueRefused as error:
                 raise SourceRefused(f"{user} uses {name} of its module, but {error}; pass it as an argument") from error
             self.constants[name] = f"{name} = {_literal(value)}\n"
+            self._mean(user, name, self.constants[name])
 
-    def _import(self, user: str, module: str, line: str) -> None:
+    def _mean(self, user: str, name: str, meant: object) -> None:
+        """All is shipped as one module, where a name stands for one thing."""
+        if self._meant.setdefault(name, meant) != meant:
+            raise SourceRefused(f"{name} is one thing for {user} and another for what it is shipped with; rename one")
+
+    def _import(self, user: str, name: str, module: str, line: str) -> None:
         if module not in MODULES:
             raise SourceRefused(f"{user} uses the module {module}; Python tasks have: {', '.join(MODULES)}")
+        self._mean(user, name, line)
         self.imports[line] = None
+
+
+def _standard(value: object) -> tuple[str, str] | None:
+    """(module, name) to import what a standard module offers; its own words don't tell where that is.
+
+    heappush says that it is of _heapq, sha256 that it is openssl_sha256, randint that it is Random.randint.
+    """
+    if not callable(value):
+        return None
+    own = getattr(value, "__module__", None)
+    for module in (*([own] if own in MODULES else []), *MODULES):
+        offered = vars(sys.modules[module]) if module in sys.modules else {}
+        for name, each in offered.items():
+            if each is value and not name.startswith("_"):
+                return module, name
+    return None
 
 
 def _text_of(function: Callable[..., Any]) -> tuple[str, str]:

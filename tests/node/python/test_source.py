@@ -6,6 +6,10 @@ import random as dice
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
+from hashlib import sha256
+from heapq import heappush as push
+from pathlib import Path
+from random import randint
 from typing import Any
 
 import pytest
@@ -38,6 +42,24 @@ def even(number: int) -> bool:
 
 def odd(number: int) -> bool:
     return number != 0 and even(number - 1)
+
+
+def uses_the_inside(x: int) -> "list[Any]":
+    heap: list[int] = []
+    push(heap, randint(x, x))
+    return [heap, sha256(b"").hexdigest()[:4]]
+
+
+def twice(x: int) -> int:
+    return 2 * x
+
+
+def by_default(x: int, change: "Callable[[int], int]" = twice) -> int:
+    return change(x)
+
+
+def uses_both(x: int) -> object:
+    return [plain(x), RATE, get()]  # type: ignore[name-defined]  # noqa: F821
 
 
 def uses_price(x: int) -> object:
@@ -95,6 +117,28 @@ def test_a_plain_function_is_its_text() -> None:
 
 def test_what_a_function_names_in_its_module_goes_along() -> None:
     assert run(rich, 6.5) == rich(6.5) == [1.5, True, 3, True]
+
+
+def test_functions_of_standard_modules_are_imported_from_where_they_are_offered() -> None:
+    assert run(uses_the_inside, 4) == [[4], "e3b0"]
+
+
+def test_a_function_stands_before_the_one_whose_default_it_is() -> None:
+    assert run(by_default, 4) == 8
+
+
+@pytest.mark.parametrize(
+    "other", ["RATE = 0.5\ndef get(): return RATE\n", "def plain(): return 0\ndef get(): return plain()\n"]
+)
+def test_a_name_that_two_modules_use_for_different_things_is_refused(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other_rates.py").write_text(other)
+    names: dict[str, Any] = {"__name__": "other_rates"}
+    exec(compile(other, str(tmp_path / "other_rates.py"), "exec"), names)
+    monkeypatch.setitem(globals(), "get", names["get"])
+    with pytest.raises(SourceRefused, match="(RATE|plain) is one thing for .* and another"):
+        source_of(uses_both)
 
 
 def test_the_text_is_the_same_each_time() -> None:
