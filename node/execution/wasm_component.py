@@ -20,7 +20,7 @@ from .wasm_wire import unpack_column
 INIT, RUN = "init", "run"
 MAX_CORE_INSTANCES, MAX_TABLES, MAX_MEMORIES = 100, 20, 4
 _OUT_OF_MEMORY = 2
-_NO_FUNCTION = 3
+_NO_FUNCTION = _NO_BYTES = 3
 
 
 def run_component(batch: Batch, program: ComponentProgram) -> None:
@@ -83,9 +83,15 @@ class _Task:
         answer = self._call(instance, RUN, index, run.seed.decode("latin-1"), run.entry, argument.decode("latin-1"))
         try:
             code, output, said = answer
-            packed = output.encode("latin-1")
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError) as error:
             raise _misfit(RUN) from error
+        if not (type(code) is int and isinstance(output, str) and isinstance(said, str)):
+            raise _misfit(RUN)
+        try:
+            packed = output.encode("latin-1")
+        except UnicodeEncodeError:
+            # This task's alone: its batch's other tasks end elsewhere as they do here.
+            return _NO_BYTES, b"", said
         return (int(Exit.MEMORY) if code == _OUT_OF_MEMORY else code & 0xFF), b"" if code else packed, said
 
     def _call(self, instance: Any, name: str, *arguments: object) -> Any:

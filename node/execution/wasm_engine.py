@@ -104,7 +104,7 @@ class ProgramLoader:
         if program is None:
             module_bytes = _read_module(path, digest)
             if module_bytes.startswith(COMPONENT_HEAD):
-                program = self._build_component(module_bytes, digest)
+                program = self._build_component(module_bytes, digest, keep)
             else:
                 program = self._build(module_bytes, digest, keep)
                 program.prepared = self._link(self.engine, program)
@@ -114,7 +114,7 @@ class ProgramLoader:
         self._loaded.move_to_end(digest)
         return program
 
-    def _build_component(self, component_bytes: bytes, digest: bytes) -> ComponentProgram:
+    def _build_component(self, component_bytes: bytes, digest: bytes, keep: bool) -> ComponentProgram:
         """Its exports are looked at when it is called; its size and the parent bound the compiler.
 
         Raises ExecutionError.
@@ -125,13 +125,14 @@ class ProgramLoader:
             raise ExecutionError(ExecutionFault.TOO_BIG, f"a component has at most {MAX_MODULE_BYTES} bytes")
         key = hashlib.sha256(b"component" + digest + self._key_suffix).hexdigest()
         started_ns = time.monotonic_ns()
-        compiled = self._cache.load(key)
+        compiled = self._cache.load(key) if keep else None
         try:
             if compiled is not None:
                 built = components.Component.deserialize(self.engine, compiled)
             else:
                 built = components.Component(self.engine, component_bytes)
-                self._cache.store(key, bytes(built.serialize()))
+                if keep:
+                    self._cache.store(key, bytes(built.serialize()))
         except wasmtime.WasmtimeError as error:
             raise ExecutionError(ExecutionFault.INVALID_MODULE, _one_line(error)) from error
         wanted = sorted(built.type.imports(self.engine))
