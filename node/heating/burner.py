@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from ..usage import TaskUsage
@@ -66,7 +67,7 @@ class Burner:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            preexec_fn=_die_with_parent,
+            preexec_fn=partial(_die_with, os.getpid()),
         )
 
     def _reap(self) -> None:
@@ -94,8 +95,8 @@ class Burner:
 _libc = ctypes.CDLL(None)
 
 
-def _die_with_parent() -> None:
-    """In the child, between fork and exec."""
+def _die_with(parent: int) -> None:
+    """In the child, between fork and exec. parent: its process id, which is 1 in a container."""
     _libc.prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() == 1:
+    if os.getppid() != parent:
         os._exit(1)

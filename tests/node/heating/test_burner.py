@@ -88,6 +88,20 @@ def test_real_child_burns_and_is_counted_also_when_it_is_killed() -> None:
     assert burner.cpu_us() >= used_us
 
 
+def test_node_that_is_the_first_process_of_a_container_burns_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    burner = Burner(yielding=False)
+    try:
+        burner.set(1.0)
+        (child,) = burner.pids
+        resource.prlimit(child, resource.RLIMIT_CPU, (1, 1))
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        assert ended is not None and ended.si_code == os.CLD_KILLED
+    finally:
+        burner.close()
+
+
 def test_no_load_leaves_no_process() -> None:
     burner = Burner()
     burner.set(1.5)
