@@ -150,8 +150,8 @@ class Gossip:
             self._pubsub._handle_dead_peer(peer_id_of(peer))
 
     def note_fault(self, peer: bytes) -> None:
-        """The peer broke a rule elsewhere."""
-        if self._pubsub is not None:
+        """The peer broke a rule elsewhere. Only of those with a link: what is kept of others nobody would remove."""
+        if self._pubsub is not None and peer in self._peers:
             self._pubsub.scorer.penalize_behavior(peer_id_of(peer), FAULT_POINTS)
 
     def score(self, peer: bytes) -> float:

@@ -6,6 +6,7 @@ import pytest
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils.varint import encode_varint_prefixed
 
+from hearthmesh.crypto.identity import Identity
 from hearthmesh.node.transport.gossip import (
     GOSSIP_PROTOCOL,
     GRAYLIST_THRESHOLD,
@@ -124,3 +125,15 @@ async def test_rules_broken_on_a_link_count_in_gossip_too() -> None:
         for _ in range(15):
             one.links.note_fault(other.id)
         assert one.links.gossip_score(other.id) < PUBLISH_THRESHOLD
+
+
+async def test_nothing_is_kept_of_who_has_no_link() -> None:
+    """A member may sign nonsense in any number of invented names, each of which breaks a rule."""
+    async with village() as mesh:
+        one, other = await mesh.neighbours(2)
+        await linked(one, other)
+        await eventually(lambda: listeners(one))
+        one.links.note_fault(Identity.generate().node_id)
+        one.links.note_fault(other.id)
+        assert one.links._gossip._pubsub is not None
+        assert [*one.links._gossip._pubsub.scorer.behavior_penalty] == [peer_id_of(other.id)]
