@@ -295,7 +295,7 @@ class Links:
         link = self._links.get(peer)
         if link is None:
             return ""
-        return link.address if link.relayed else link.address.rpartition("/tcp/")[0]
+        return link.address.partition("/p2p-circuit")[0] if link.relayed else link.address.rpartition("/tcp/")[0]
 
     def note_fault(self, peer: bytes) -> None:
         """The peer broke a rule of the protocol: gossip thinks less of it too."""

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from hearthmesh.crypto.certificates import Role, issue
-from hearthmesh.crypto.identity import Identity
+from hearthmesh.crypto.identity import Identity, peer_id_text
 from hearthmesh.node.transport.circuits import HOP_PROTOCOL
 from hearthmesh.node.transport.relay import RENEW_MAX_S, RENEW_MIN_S, RelayLimits, renewal_s
 from hearthmesh.protocol.limits import Limit
@@ -40,6 +40,20 @@ async def test_node_without_listener_is_reached_through_a_relay() -> None:
         assert link.relayed
         (link,) = [link for link in hidden.links.peers() if link.peer == visitor.id]
         assert link.relayed
+
+
+async def test_all_who_come_by_one_relay_are_of_one_source() -> None:
+    """Their common budget is what bounds them: a relay would be a way around it."""
+    async with village() as mesh:
+        relay = await mesh.settle(relay_service=True)
+        hidden = await hidden_behind(mesh, relay)
+        visitors = [await mesh.settle(), await mesh.settle()]
+        for visitor in visitors:
+            visitor.knows(hidden)
+            visitor.links.send(hidden.id, [b"knock"])
+        await hidden.seen.until(lambda: len(hidden.seen.messages) == 2)
+        sources = [hidden.links.source_of(visitor.id) for visitor in visitors]
+        assert sources == [f"/p2p/{peer_id_text(relay.id)}"] * 2
 
 
 async def test_blobs_flow_both_ways_over_a_relay(tmp_path: Path) -> None:
