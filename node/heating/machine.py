@@ -251,12 +251,14 @@ class MachineHeater:
         # A task that is left to end has its least duty's power, whatever is granted.
         granted_w = max(decision.granted_w, table.watts(DUTY_MIN) if work.slots else 0.0)
         cores = max(work.slots * self.duty, decision.heat_load / self._speed if self._modulation.burn_load else 0.0)
+        # A device with a thermostat of its own would go on by it where nothing may heat.
+        barred = decision.blocked or decision.believed.temperature_c is None or decision.limit.limit_w <= 0
         allowed = Allowed(
             watts=granted_w + self._settings.idle_watts,
             share=granted_w / table.capacity_w,
             cores=min(float(table.cores), cores),
             speed=self._speed,
-            setpoint_c=decision.target.setpoint_c,
+            setpoint_c=-math.inf if barred and granted_w <= 0 else decision.target.setpoint_c,
         )
         if self._applied is not None and not self._differs(allowed, self._applied):
             return

@@ -49,7 +49,8 @@ class Allowed:
     """What the machine may do until it is told otherwise.
 
     watts: of the whole, idle power included.  share: of the capacity above idle, 0 … 1.  cores: busy ones.
-    speed: of the cores, of their highest, 0 … 1.  setpoint_c: what the sink is kept at.
+    speed: of the cores, of their highest, 0 … 1.  setpoint_c: what the sink is kept at; -inf where
+    nothing may heat, whatever the temperature.
     """
 
     watts: float

@@ -17,7 +17,10 @@ from hearthmesh.node.heating.control_settings import (
     ScheduleSettings,
     SensorTable,
 )
+from hearthmesh.node.heating.drivers.modbus import ModbusDevice
+from hearthmesh.node.heating.drivers.modbus_output import ModbusOutput
 from hearthmesh.node.heating.drivers.polled import PolledSensor
+from hearthmesh.node.heating.drivers.register_map import Output
 from hearthmesh.node.heating.local_time import LocalTime
 from hearthmesh.node.heating.machine import MachineHeater
 from tests.node.heating.drivers.fake_linux import FakeLinux
@@ -130,6 +133,28 @@ async def test_lost_sensor_ends_in_no_power_at_all(bench: Bench, linux: FakeLinu
     status = HeatCommands(bench.heater).status()
     assert (status["goes_by"], status["slots"], status["alarms"]) == ("off", 0, ["sensor 1 is lost"])
     assert linux.read(LIMIT) == "12500000"
+
+
+@pytest.mark.parametrize(("sensor", "says"), [("temp2_input", "76000"), ("temp1_input", None)])
+async def test_boiler_with_its_own_thermostat_gets_its_lowest_setpoint_where_nothing_may_heat(
+    bench: Bench, linux: FakeLinux, sensor: str, says: str | None
+) -> None:
+    output = Output(register=0, follows="setpoint", low=5.0, high=60.0, safe=5.0)
+    boiler = ModbusOutput(ModbusDevice("127.0.0.1", 9, 1), "setpoint_c", output, lambda: bench.now_us / 1e6)
+    told: list[float] = []
+    monitored = replace(bench.hardware, actuators=(boiler,))
+    boiler.apply = lambda allowed: told.append(boiler.value(allowed, 0.0))  # type: ignore[method-assign]
+    bench.heater._hardware = monitored
+    await bench.second()
+    assert told[-1] == 20.0
+    path = f"sys/class/hwmon/hwmon10/{sensor}"
+    if says is None:
+        linux.path(path).unlink()
+    else:
+        linux.write(path, says)
+    await bench.second(60)
+    assert bench.heater.decision.granted_w == 0.0
+    assert told[-1] == 5.0
 
 
 async def test_hot_surface_stops_everything(bench: Bench, linux: FakeLinux) -> None:
