@@ -51,10 +51,14 @@ def secret_bytes(ctx: Context) -> bytes:
 
 
 def share_for(ctx: Context, job_id: bytes, spec: JobSpec, node: bytes) -> bytes:
-    """The node's share of a job of this submitter's, sealed to it; the same share each time."""
+    """The node's share of a job of this submitter's, sealed to it; the same share each time.
+
+    Each job has lines of its own: what is submitted again under a renewed certificate, or for other nodes, has the same
+    key and another id, and a replica of both would have two places on one line.
+    """
     assert spec.secrecy is not None
     key = job_key(ctx.identity, spec.secrecy.salt)
-    slope = derive_key(ctx.identity.seed, "job slope", spec.secrecy.salt)
+    slope = derive_key(ctx.identity.seed, "job slope", spec.secrecy.salt, job_id)
     share = deal(key, slope, (share_place(job_id, node),))[0]
     return seal_secret(ctx, node, share.y, "share", job_id)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from hearthmesh.crypto.certificates import Role, Vouched
 from hearthmesh.crypto.identity import Identity
@@ -124,6 +125,19 @@ def test_any_two_replicas_together_have_the_key_and_no_one_has() -> None:
             if one != other:
                 assert recover((one, other)) == ward.key
         assert one.y != ward.key
+
+
+def test_a_replica_of_the_job_submitted_again_cannot_put_its_two_shares_together() -> None:
+    ward = Ward()
+    ward.submit(10)
+    ctx, spec = ward.client.mesh.ctx, ward.client.mesh.submitter.jobs[ward.job_id].state.spec
+    keeper = ward.keepers[0]
+    # As with a renewed certificate: all is the same but the id.
+    again = sign_record(ward.client.identity, RecordKind.SPEC, replace(spec, certificate=b"renewed"))
+    assert again.id != ward.job_id and again.body.secrecy == spec.secrecy
+    ids = ward.job_id, again.id
+    shares = [own_share(keeper.mesh.ctx, job_id, share_for(ctx, job_id, spec, keeper.id)) for job_id in ids]
+    assert recover(shares) != ward.key
 
 
 def test_who_may_be_shown_the_job_is_asked_for_and_nobody_else_is_given_its_tasks() -> None:
