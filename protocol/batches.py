@@ -7,7 +7,7 @@ contiguous tasks [first, first + count) under one epoch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from struct import Struct as Packing
 from struct import error as StructError
 from struct import pack, unpack
@@ -23,6 +23,7 @@ from .records import BatchHeader, Bytes32, Record, UInt
 # index u64, epoch u32, exit i32, output digest, stderr digest, fuel u64, CPU microseconds u32
 _LEAF = Packing("<QIi32s32sQI")
 _EMPTY_DIGEST = sha256(b"").digest()
+_MARKED = b"hearthmesh mark"
 STDERR_BYTES_MAX = 4096
 # What stands inline beside a large output of a confidential job.
 INLINE_MARK_BYTES_MAX = 128
@@ -86,11 +87,17 @@ class Batch:
         return len(self.exits)
 
     def output_digest(self, offset: int) -> bytes:
-        """What the leaf says of a task's output."""
+        """What the leaf says of a task's output.
+
+        Of a marked one by another function than of an inline one: else whoever passes the columns on could take the
+        first for the second, or turn it round, under the same root.
+        """
         external, inline = self.externals.get(offset), self.outputs[offset]
         if external is None:
             return sha256(inline).digest()
-        return sha256(external[0] + inline).digest() if inline else external[0]
+        if not inline:
+            return external[0]
+        return blake2b(external[0] + inline, digest_size=32, person=_MARKED).digest()
 
     def leaves(self) -> list[bytes]:
         """Leaf hashes in task order; what the root is made of."""
@@ -165,8 +172,11 @@ def decode_columns(header: BatchHeader, encoded: bytes) -> Batch:
         at += size
     externals: dict[int, tuple[bytes, int]] = {}
     for external in columns.externals:
-        inline_max = INLINE_MARK_BYTES_MAX if header.box is not None else 0
-        if external.offset >= count or external.offset in externals or sizes[external.offset] > inline_max:
+        if external.offset >= count or external.offset in externals:
+            raise BatchError(f"external output at offset {external.offset} does not fit")
+        # Of a confidential job each is marked, of any other none.
+        size = sizes[external.offset]
+        if not 1 <= size <= INLINE_MARK_BYTES_MAX if header.box is not None else size:
             raise BatchError(f"external output at offset {external.offset} does not fit")
         externals[external.offset] = (external.digest, external.size_bytes)
     stderrs: dict[int, bytes] = {}

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from hearthmesh.protocol.batches import (
     encode_columns,
     prove_task,
 )
-from hearthmesh.protocol.records import BatchHeader, Record, RecordKind, sign_record
+from hearthmesh.protocol.records import BatchHeader, KeyBox, Record, RecordKind, sign_record
 
 WORKER = Identity.from_seed(bytes(32))
 digests = st.binary(min_size=32, max_size=32)
@@ -92,6 +93,28 @@ def test_any_changed_field_breaks_the_root(batch: Batch, data: st.DataObject) ->
     assert changed.root() != batch.root()
     with pytest.raises(BatchError):
         check_batch(header_of(batch, first=changed.first, epoch=changed.epoch), encode_columns(changed))
+
+
+def test_a_sealed_output_cannot_be_passed_on_as_a_large_one_nor_a_large_one_as_it() -> None:
+    sealed, digest, mark = bytes(range(80)), bytes([7]) * 32, bytes([8]) * 80
+    inline = Batch(0, 1, (0,), (sealed,), (0,), (0,), {}, {})
+    large = Batch(0, 1, (0,), (mark,), (0,), (0,), {0: (digest, 5)}, {})
+    box = KeyBox(bytes(32), bytes(81))
+    for said, forgeries in (
+        (
+            inline,
+            (
+                dataclasses.replace(inline, outputs=(b"",), externals={0: (sha256(sealed).digest(), 80)}),
+                dataclasses.replace(inline, outputs=(sealed[32:],), externals={0: (sealed[:32], 80)}),
+            ),
+        ),
+        (large, (dataclasses.replace(large, outputs=(digest + mark,), externals={}),)),
+    ):
+        header = header_of(said, box=box)
+        assert check_batch(header, encode_columns(said)) == said
+        for forged in forgeries:
+            with pytest.raises(BatchError):
+                check_batch(header, encode_columns(forged))
 
 
 @given(batches(), st.data())
