@@ -337,17 +337,27 @@ class TaskRunner:
     async def _run_secret(
         self, run: Execute, material: SecretMaterial, executor: Executor, request: BatchRequest
     ) -> BatchOutcome:
-        """With its checkpoints, where it has any: opened before, sealed after, also where it was cancelled."""
+        """With its checkpoints, where it has any: opened before, sealed after, also where it was cancelled.
+
+        What cannot be sealed is lost; why is in no log, as it may name the program's files. Raises SecretFolderError.
+        """
         if request.checkpoint_root is None:
             return await executor.run(request)
         memory, disk = request.checkpoint_root / run.job_id.hex(), self._checkpoints / run.job_id.hex()
         scope = material.envelope, material.salt, memory, disk, run.first, run.count
-        await trio.to_thread.run_sync(open_checkpoints, *scope)
+        try:
+            await trio.to_thread.run_sync(open_checkpoints, *scope)
+        except OSError as error:
+            raise SecretFolderError(f"no room in memory for a checkpoint: {error.strerror}") from None
         try:
             return await executor.run(request)
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(seal_checkpoints, *scope, request.limits.scratch_bytes)
+                try:
+                    await trio.to_thread.run_sync(seal_checkpoints, *scope, request.limits.scratch_bytes)
+                except (OSError, ValueError) as error:
+                    reason = type(error).__name__
+                    log.warning("checkpoint.not-kept", job=run.job_id.hex()[:16], task=run.first, reason=reason)
 
     async def _request(
         self, run: Execute, stored: JobSpec, material: Material, sources: Sequence[bytes]

@@ -30,7 +30,7 @@ def seal_checkpoints(
 ) -> None:
     """Of tasks [first, first + count): what each left in memory goes to the disk, what it did not is removed there.
 
-    limit_bytes: of one task; what is longer is not kept. Raises OSError.
+    limit_bytes: of one task; what is longer is not kept. Raises OSError, ValueError (a file's name is no text).
     """
     for index in range(first, first + count):
         kept = disk / f"{index}{_SUFFIX}"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import trio
 
 from hearthmesh.crypto.envelope import Envelope
 from hearthmesh.crypto.sealing import SealError
 from hearthmesh.node.secrecy.checkpoints import open_checkpoints, seal_checkpoints
 from hearthmesh.node.secrecy.folder import SecretFolder, SecretFolderError, is_in_memory, memory_folder
+from hearthmesh.node.tasks import TaskRunner
+from hearthmesh.protocol.effects import Execute
 from hearthmesh.protocol.secrecy.keys import envelope_of
 
 JOB, OTHER, SALT = bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32
@@ -100,3 +105,32 @@ def test_a_checkpoint_beyond_its_bound_is_not_kept(tmp_path: Path) -> None:
     (memory / "0" / "state").write_bytes(bytes(100))
     seal_checkpoints(Envelope(bytes(32), "job"), SALT, memory, disk, 0, 1, 99)
     assert not disk.exists()
+
+
+@pytest.mark.parametrize("fault", ["no disk", "no text", "no memory"])
+def test_a_checkpoint_that_cannot_be_put_away_is_lost_and_nothing_else(tmp_path: Path, fault: str) -> None:
+    memory, disk = tmp_path / "memory" / JOB.hex(), tmp_path / "disk" / JOB.hex()
+    if fault == "no memory":
+        (memory / "7").mkdir(parents=True)
+        (memory / "7" / "state").write_bytes(b"half way")
+        seal_checkpoints(envelope_of(bytes(32)), SALT, memory, disk, 7, 1, 1 << 20)
+        (memory / "7" / "state").unlink()
+        (memory / "7" / "state").mkdir()
+
+    async def run(_: Any) -> str:
+        (memory / "7").mkdir(parents=True, exist_ok=True)
+        (memory / "7" / ("state" if fault == "no disk" else "\udcff")).write_bytes(b"half way")
+        if fault == "no disk":
+            (tmp_path / "disk").write_bytes(b"a file in the way")
+        return "its results"
+
+    runner = object.__new__(TaskRunner)
+    runner._checkpoints = tmp_path / "disk"
+    request = SimpleNamespace(checkpoint_root=tmp_path / "memory", limits=SimpleNamespace(scratch_bytes=1 << 20))
+    material = SimpleNamespace(envelope=envelope_of(bytes(32)), salt=SALT)
+    arguments: Any = Execute(1, JOB, 7, 1, 1), material, SimpleNamespace(run=run), request
+    if fault == "no memory":
+        with pytest.raises(SecretFolderError):
+            trio.run(runner._run_secret, *arguments)
+    else:
+        assert trio.run(runner._run_secret, *arguments) == "its results"
