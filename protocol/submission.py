@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from ..crypto.certificates import Role
+from ..crypto.sharing import HOLDERS_NEEDED
 from .context import Context
 from .jobs import JobState
 from .membership import Membership
@@ -55,6 +56,9 @@ class Submission:
         chosen = choose_replicas(job_id, self._candidates(now_us), self._ctx.config.replicas)
         if not chosen:
             self._reject(own, "no reachable node keeps jobs (role replica); is the mesh up?")
+            return None
+        if spec.secrecy is not None and len(chosen) < HOLDERS_NEEDED:
+            self._reject(own, f"a confidential job's key is shared among {HOLDERS_NEEDED} replicas or more; one is up")
             return None
         if spec.secrecy is not None and not self._leaves_a_worker(spec, chosen):
             self._reject(

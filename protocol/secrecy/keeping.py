@@ -77,13 +77,24 @@ class ShareKeeper:
         return True
 
     def keep(self, kept: KeptJob, sealed: bytes) -> None:
-        """The first share counts: later ones of the submitter are the same."""
-        if kept.state.spec.secrecy is None or kept.share or not sealed:
+        """A share that opens here: the submitter's, or one that was made where there was none.
+
+        The submitter's replaces what is here: nobody can tell whether helpers made theirs rightly, and a damaged one
+        opens to nothing.
+        """
+        job_id = kept.state.job_id
+        if kept.state.spec.secrecy is None or not sealed or self._is_here(kept, sealed):
             return
         kept.share = sealed
-        job_id = kept.state.job_id
         self._ctx.emit(Persist(job_id, SHARE_ROW, b"", sealed))
         self._ctx.notify("share.kept", job_id=job_id)
+
+    def _is_here(self, kept: KeptJob, sealed: bytes) -> bool:
+        job_id = kept.state.job_id
+        try:
+            return own_share(self._ctx, job_id, kept.share) == own_share(self._ctx, job_id, sealed)
+        except SealError:
+            return False
 
     def on_given(self, peer: bytes, message: ShareGiven, kept: KeptJob | None) -> None:
         if kept is None or self._ctx.node_id not in kept.state.replicas:

@@ -16,7 +16,7 @@ from hearthmesh.protocol.events import CancelJob, FollowJob, ListJobs, SubmitJob
 from hearthmesh.protocol.messages import KeyRefused, KeyShare, KeyWanted, ShareGiven, SharePart, ShareWanted
 from hearthmesh.protocol.records import Grant, RecordKind, ReplicaSet, sign_record
 from hearthmesh.protocol.secrecy.keeping import SHARE_ROW
-from hearthmesh.protocol.secrecy.keys import job_key, key_digest, own_share, share_for
+from hearthmesh.protocol.secrecy.keys import job_key, key_digest, own_share, seal_secret, share_for
 from tests.protocol.cluster import SECOND, WARM, Cluster, SimNode, cold, output_of
 
 CLINIC = Vouched("St. Anna", "Linz", ("clinic",))
@@ -164,6 +164,12 @@ def test_a_mesh_whose_only_workers_would_keep_the_job_refuses_it() -> None:
     assert "who keeps a confidential job may not run it" in client.noted("job.rejected")[0]["reason"]
 
 
+def test_a_mesh_with_one_replica_refuses_a_job_whose_key_nobody_could_put_together() -> None:
+    ward = Ward(keepers=1)
+    ward.cluster.feed(ward.client, SubmitJob(ward.cluster.secret_spec(ward.client, 1)))
+    assert "among 2 replicas" in ward.client.noted("job.rejected")[0]["reason"]
+
+
 # -- who asks without a right ------------------------------------------------------------------------------
 
 
@@ -281,6 +287,19 @@ def test_a_client_that_comes_back_gives_a_newcomer_its_share() -> None:
     assert recover((ward.share(keeper), ward.share(ward.kept()[1]))) == ward.key
 
 
+def test_the_submitters_share_replaces_one_that_a_helper_made_wrongly() -> None:
+    ward = Ward()
+    ward.submit(6)
+    keeper, other = ward.kept()[:2]
+    kept = keeper.mesh.replica.jobs[ward.job_id]
+    kept.share = seal_secret(keeper.mesh.ctx, keeper.id, bytes(32), "share", ward.job_id)
+    ward.cluster.restart(ward.client)
+    ward.cluster.feed(ward.client, ListJobs(ward.job_id))
+    ward.cluster.run(3 * SECOND)
+    assert recover((ward.share(keeper), ward.share(other))) == ward.key
+    assert kept.share == keeper.rows[ward.job_id, SHARE_ROW, b""]
+
+
 def test_one_replica_cannot_put_a_friend_into_a_living_ones_seat_to_get_a_second_share() -> None:
     ward = Ward(keepers=4)
     for worker in ward.workers:
@@ -329,8 +348,6 @@ def test_a_replica_with_a_damaged_share_does_not_keep_workers_from_the_key() -> 
     assert spec.secrecy is not None
     wrong = share_for(ward.client.mesh.ctx, bytes(32), spec, damaged.id)
     assert own_share(context, bytes(32), wrong)
-    from hearthmesh.protocol.secrecy.keys import seal_secret
-
     damaged.mesh.replica.jobs[ward.job_id].share = seal_secret(context, damaged.id, bytes(32), "share", ward.job_id)
     for worker in ward.workers:
         ward.cluster.feed(worker, cold())
