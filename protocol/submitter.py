@@ -335,6 +335,7 @@ class Submitter(Submission):
         if event.problem:
             self._ctx.notify("comparator.failed", job_id=event.job_id, reason=event.problem)
         if own is not None and own.referee is not None:
+            own.referee.comparing = max(0, own.referee.comparing - 1)
             answers = [((first, second), same) for first, second, same in event.answers]
             own.referee.hear_compared(answers, now_us, self._ctx.wall_us(now_us) // 1_000_000)
             self._follow_referee(own, now_us)

@@ -98,6 +98,7 @@ class Judging:
         if not asked:
             return
         referee.asked.update(dict.fromkeys(asked))
+        referee.comparing += 1
         state = referee.state
         self._ctx.emit(
             CompareOutputs(
@@ -143,8 +144,9 @@ class Judging:
         """Copies that are overdue: a few tasks' time later than a short one would be."""
         slack_us = 8 * max(referee.state.task_us, referee.state.spec.estimate_us)
         patience_us = self._ctx.config.recheck_patience_us + slack_us
-        # What could not be compared is asked once more.
-        referee.asked.clear()
+        # What could not be compared is asked once more; what is being compared takes as long as it takes.
+        if not referee.comparing:
+            referee.asked.clear()
         referee.on_time(now_us, self._ctx.wall_us(now_us) // 1_000_000, patience_us)
 
     def unheard(self, referee: Referee) -> list[Record]:

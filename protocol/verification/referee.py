@@ -119,6 +119,7 @@ class Referee:
 
     panel: the nodes of a class that could run a copy now.  kind_of: a node's class; empty for runtimes without.
     caught: those that were found wrong in this job, or lying before.  asked: pairs that the comparator's module is at.
+    comparing: how many times it was set to work and has not answered.
     unproven: copies given by who is in no replica set that this node has heard of.
     """
 
@@ -139,6 +140,7 @@ class Referee:
     unproven: dict[bytes, Exhibit] = field(default_factory=dict)
     cases: dict[int, Case] = field(default_factory=dict)
     asked: dict[Pair, None] = field(default_factory=dict)
+    comparing: int = 0
     _copies: dict[bytes, Exhibit] = field(default_factory=dict)
     _trials: dict[bytes, int] = field(default_factory=dict)
     _judged: int = 0

@@ -124,6 +124,7 @@ class Cluster:
         self.cut_off: set[bytes] = set()
         self.sent = 0
         self.compared = 0
+        self.compare_us = 10 * MS
         # What a comparator's module says.
         self.same: Callable[[bytes, bytes], bool] = lambda a, b: a[:-1] == b[:-1]
 
@@ -285,7 +286,7 @@ class Cluster:
             case CompareOutputs():
                 answers = tuple((a, b, self.same(first, second)) for a, b, first, second in effect.pairs)
                 self.compared += len(answers)
-                self.at(10 * MS, lambda: self.feed(node, OutputsCompared(effect.job_id, answers)))
+                self.at(self.compare_us, lambda: self.feed(node, OutputsCompared(effect.job_id, answers)))
             case FetchBlobs():
                 self.at(self.delay_us, lambda: self.feed(node, BlobsFetched(effect.token)))
             case Notify():

@@ -370,6 +370,13 @@ def test_who_a_module_finds_wrong_is_caught_and_each_pair_is_asked_once() -> Non
     assert client.mesh.trust.standing(workers[0].id, "wasm").wrong  # type: ignore[union-attr]
 
 
+def test_a_slow_module_is_not_asked_again_while_it_compares() -> None:
+    cluster, _, client = varying(4)
+    cluster.compare_us = 20 * SECOND
+    run_job(cluster, client, 30, "quorum(2)", comparator=MODULE)
+    assert len(client.results) == 30 and cluster.compared <= 40
+
+
 def test_a_module_that_cannot_be_run_decides_nothing_and_is_tried_again() -> None:
     cluster, _, client = varying(4)
     answer = OutputsCompared
