@@ -381,7 +381,7 @@ class Granter:
         """Whether the thief may be given the key of a confidential job; who keeps it may not."""
         if state.spec.secrecy is None:
             return True
-        if state.was_replica(thief):
+        if state.may_have_share(thief):
             return False
         row = self._tables.get(RecordKind.MEMBER, thief)
         return row is not None and state.spec.secrecy.clears(thief, row.body.certificate)

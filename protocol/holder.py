@@ -319,7 +319,7 @@ class Holder:
         if view.spec.secrecy is None:
             return True
         row = self._member(heir)
-        return row is not None and not view.was_replica(heir) and view.spec.secrecy.clears(heir, row.certificate)
+        return row is not None and not view.may_have_share(heir) and view.spec.secrecy.clears(heir, row.certificate)
 
     def _arm_renewal(self, now_us: int) -> None:
         if not self._renewing and (self._leases or self._executions):

@@ -248,6 +248,14 @@ class JobState:
         """Whether it is one now, or was in a set that this state has seen."""
         return self._vouching(node) is not None
 
+    def may_have_share(self, node: bytes) -> bool:
+        """Whether it was a replica, or the newest set says that it was one: of a confidential job it is no worker.
+
+        A newcomer sees the sets that lead to the newest, and not each that was between.
+        """
+        former = self.replica_record.body.former if self.replica_record is not None else ()
+        return node in former or self.was_replica(node)
+
     @property
     def former_replicas(self) -> tuple[bytes, ...]:
         """Members of sets that this state has seen, but not of the newest."""

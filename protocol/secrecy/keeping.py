@@ -139,7 +139,7 @@ class ShareKeeper:
             return Reason.WRONG_AUTHOR
         if peer in self._ctx.convicted or not self._ctx.admitted(message.certificate, peer, Role.WORKER, now_us):
             return Reason.NOT_ADMITTED
-        if kept.state.was_replica(peer) or not secrecy.clears(peer, message.certificate):
+        if kept.state.may_have_share(peer) or not secrecy.clears(peer, message.certificate):
             return Reason.NOT_CLEARED
         if kept.state.cancellation is not None or not self._is_live(kept, grant, peer, now_us):
             return Reason.STALE_EPOCH

@@ -108,7 +108,7 @@ class CopyDesk:
             for row in rows
             if row.roles & Role.WORKER
             and row.can_run(spec)
-            and not (spec.secrecy is not None and kept.state.was_replica(row.node))
+            and not (spec.secrecy is not None and kept.state.may_have_share(row.node))
             and row.node not in self._ctx.convicted
             and (row.node == self._ctx.node_id or self._members.is_alive(row.node))
             # Native results are compared among machines of one kind only.

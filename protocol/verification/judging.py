@@ -84,7 +84,7 @@ class Judging:
         if kind:
             able = [row for row in able if row.native_class(state.spec.command) == kind]
         if state.spec.secrecy is not None:
-            able = [row for row in able if not state.was_replica(row.node)]
+            able = [row for row in able if not state.may_have_share(row.node)]
         return [row.node for row in able if self._members.is_alive(row.node)]
 
     def take_requests(self, referee: Referee) -> list[Record]:

@@ -13,6 +13,7 @@ from hearthmesh.crypto.sharing import recover
 from hearthmesh.protocol.codec import encode_message
 from hearthmesh.protocol.effects import Penalise
 from hearthmesh.protocol.events import CancelJob, FollowJob, ListJobs, SubmitJob
+from hearthmesh.protocol.jobs import JobState
 from hearthmesh.protocol.messages import KeyRefused, KeyShare, KeyWanted, ShareGiven, SharePart, ShareWanted
 from hearthmesh.protocol.records import Grant, RecordKind, ReplicaSet, sign_record
 from hearthmesh.protocol.secrecy.keeping import SHARE_ROW
@@ -298,6 +299,24 @@ def test_the_submitters_share_replaces_one_that_a_helper_made_wrongly() -> None:
     ward.cluster.run(3 * SECOND)
     assert recover((ward.share(keeper), ward.share(other))) == ward.key
     assert kept.share == keeper.rows[ward.job_id, SHARE_ROW, b""]
+
+
+def test_a_newcomer_knows_of_a_replica_that_came_and_went_before_it() -> None:
+    ward = Ward(keepers=5)
+    ward.submit(2)
+    first = ward.kept()[0]
+    gone, newcomer = [node for node in ward.keepers if node not in ward.kept()]
+    state = first.mesh.replica.jobs[ward.job_id].state
+    members = (*state.replicas[:2], newcomer.id)
+    author = next(node for node in ward.kept() if node.id == members[0])
+    # Its author signs for both changes, so the path to the newest set leaves out the one between.
+    body = ReplicaSet(ward.job_id, state.replica_epoch + 2, members, (state.replicas[2], gone.id))
+    state.merge(sign_record(author.identity, RecordKind.REPLICA_SET, body))
+    seen = JobState(state.spec_record)
+    for record in state.replica_path():
+        seen.merge(record)
+    assert seen.replicas == members and seen.may_have_share(gone.id)
+    assert not seen.may_have_share(ward.workers[0].id)
 
 
 def test_one_replica_cannot_put_a_friend_into_a_living_ones_seat_to_get_a_second_share() -> None:
