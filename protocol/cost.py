@@ -11,9 +11,14 @@ from .messages import (
     FoundNodes,
     Granted,
     HandOn,
+    KeyShare,
+    KeyWanted,
     Message,
     Records,
     Revocations,
+    ShareGiven,
+    SharePart,
+    ShareWanted,
     Submit,
     TableRows,
 )
@@ -22,6 +27,8 @@ from .messages import (
 EMBEDDED = 2
 # The accusation, the spec, two headers and two certificates.
 ACCUSED = 6
+# A share is opened and another sealed, by three multiplications of points.
+SEALED = 3
 # A signature over so many bytes takes twice as long to check as one over few.
 BYTES_A_SIGNATURE = 32 * 1024
 
@@ -47,5 +54,9 @@ def signatures_in(message: Message) -> int:
             return 1 + len(message.revocation_list) // BYTES_A_SIGNATURE
         case Accused():
             return ACCUSED
+        case KeyWanted():
+            return EMBEDDED + 1 + SEALED
+        case KeyShare() | ShareGiven() | SharePart() | ShareWanted():
+            return SEALED
         case _:
             return 0

@@ -78,6 +78,7 @@ def build_confidential(
         deadline_us=request.deadline_us,
         verification=policy_of(request),
         comparator=str(request.comparator),
+        price_limit_micro=request.price_limit_micro,
         secrecy=Secrecy(
             salt, key_digest(key), hide(hidden, key, salt), request.trust_classes, request.trust_owners, nodes
         ),
@@ -138,6 +139,7 @@ def _digest_of(request: JobRequest) -> bytes:
         request.priority,
         request.estimate_us,
         request.deadline_us,
+        request.price_limit_micro,
         request.nonce,
         policy_of(request),
         str(request.comparator),

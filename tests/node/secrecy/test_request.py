@@ -70,6 +70,7 @@ def test_the_same_job_is_the_same_spec_and_any_change_is_another_key(store: Blob
         {"nonce": b"1"},
         {"verification": "quorum(2)"},
         {"trust_owners": ("ann",)},
+        {"price_limit_micro": 7},
     ]
     for change in changes:
         made = build(store, replace(REQUEST, **change)).secrecy  # type: ignore[arg-type]
@@ -79,6 +80,10 @@ def test_the_same_job_is_the_same_spec_and_any_change_is_another_key(store: Blob
     assert theirs is not None
     salts.add(theirs.salt)
     assert len(salts) == len(changes) + 2
+
+
+def test_a_price_limit_holds_for_confidential_jobs_too(store: BlobStore) -> None:
+    assert build(store, replace(REQUEST, price_limit_micro=7)).price_limit_micro == 7
 
 
 def test_many_inputs_go_into_packs_from_one_that_can_be_read_once_only(store: BlobStore) -> None:

@@ -11,6 +11,7 @@ from hearthmesh.crypto.certificates import Role, Vouched
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.crypto.sharing import recover
 from hearthmesh.protocol.codec import encode_message
+from hearthmesh.protocol.cost import signatures_in
 from hearthmesh.protocol.effects import Penalise
 from hearthmesh.protocol.events import CancelJob, FollowJob, ListJobs, SubmitJob
 from hearthmesh.protocol.jobs import JobState
@@ -428,3 +429,7 @@ def test_who_copies_anothers_sealed_answer_is_found_out() -> None:
 
 def test_a_digest_of_the_key_is_no_digest_of_anything_else() -> None:
     assert key_digest(bytes(32)) != key_digest(bytes(31) + b"\1")
+
+
+def test_asking_for_a_key_costs_as_much_as_it_makes_the_replica_do() -> None:
+    assert signatures_in(KeyWanted(1, bytes(32), b"", b"")) > signatures_in(KeyShare(1, bytes(32), b"")) > 0
