@@ -53,8 +53,9 @@ def test_one_step_is_two_halves(kind: str, data: st.DataObject) -> None:
     done = whole.step(power_w, weather, 2 * half_s)
     first = halves.step(power_w, weather, half_s)
     second = halves.step(power_w, weather.later(half_s), half_s)
-    assert halves.state.temperatures_c == pytest.approx(whole.state.temperatures_c, rel=1e-9, abs=1e-7)
-    assert halves.state.memory == pytest.approx(whole.state.memory, rel=1e-9, abs=1e-7)
+    # A layered tank goes by the minute, and mixes in each: one that is cut in two mixes otherwise, by less than 1e-6 K.
+    assert halves.state.temperatures_c == pytest.approx(whole.state.temperatures_c, rel=1e-9, abs=1e-6)
+    assert halves.state.memory == pytest.approx(whole.state.memory, rel=1e-9, abs=1e-6)
     for name in ("heater_j", "gains_j", "lost_j", "delivered_j", "stored_j"):
         together = getattr(first, name) + getattr(second, name)
         assert together == pytest.approx(getattr(done, name), abs=1e-9 * done.turnover_j)
