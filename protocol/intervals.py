@@ -208,12 +208,3 @@ class IntervalSet:
         self._his[start:stop] = [b for _, b in keep]
         self.total -= taken
         return taken
-
-    def take_first(self, count: int) -> tuple[int, int] | None:
-        """Remove and return the first interval, at most `count` long; None if empty."""
-        if not self._los or count <= 0:
-            return None
-        lo = self._los[0]
-        hi = min(self._his[0], lo + count)
-        self.discard(lo, hi)
-        return lo, hi

@@ -26,7 +26,7 @@ from .request import (
     JobRequest,
     inline_or_all,
     policy_of,
-    task_count,
+    spec_of,
 )
 
 # An input of the smallest bucket takes so much in the spec.
@@ -56,33 +56,11 @@ def build_confidential(
     except SealError as error:
         raise ClientError(f"a file of the job: {error.reason}; submit it again") from error
     hidden = Hidden(request.name, request.entry, tuple(request.arguments), tuple(names))
-    return JobSpec(
-        version=1,
-        mesh_id=mesh_id,
-        nonce=b"",
-        name=COVER_NAME,
-        runtime=request.runtime,
-        abi=request.abi,
-        program=program,
-        program_bytes=program_bytes,
-        command=str(request.program) if request.runtime == "native" else "",
-        entry=COVER_ENTRY,
-        arguments=(),
-        tasks=task_count(request, inline, packs),
-        files=files,
-        inline_inputs=inline,
-        packs=packs,
-        limits=request.limits,
-        priority=request.priority,
-        estimate_us=request.estimate_us,
-        deadline_us=request.deadline_us,
-        verification=policy_of(request),
-        comparator=str(request.comparator),
-        price_limit_micro=request.price_limit_micro,
-        secrecy=Secrecy(
-            salt, key_digest(key), hide(hidden, key, salt), request.trust_classes, request.trust_owners, nodes
-        ),
+    secrecy = Secrecy(
+        salt, key_digest(key), hide(hidden, key, salt), request.trust_classes, request.trust_owners, nodes
     )
+    said = spec_of(request, mesh_id, (program, program_bytes), files, inline, packs, str(request.comparator))
+    return msgspec.structs.replace(said, nonce=b"", name=COVER_NAME, entry=COVER_ENTRY, arguments=(), secrecy=secrecy)
 
 
 class _Sealing:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from ...protocol.inputs import input_packs
 from ...protocol.records import FileRef, InputPack, JobSpec, ResourceLimits
@@ -98,36 +99,39 @@ class JobRequest:
 
         For a Python job the component is built the first time: call it from a thread. Raises ClientError then.
         """
+        options: dict[str, Any] = {
+            "name": job.name,
+            "tasks": job.tasks,
+            "limits": job.limits.resources(),
+            "priority": job.priority,
+            "estimate_us": int(job.estimate_ms * 1000),
+            "deadline_us": job.deadline_us(now_us),
+            "verification": job.verification,
+            "comparator": job.comparator_module or job.comparator,
+            "price_limit_micro": round(job.price_limit * 1_000_000),
+            "nonce": os.urandom(16) if again else job.nonce.encode(),
+        }
         if job.python_file is not None:
-            return cls._of_python(job, job.python_file, now_us, again)
+            return cls._of_python(job, job.python_file, options)
         assert job.module is not None or job.runtime == "native"
         return cls(
             program=job.module if job.module is not None else job.program,
-            name=job.name,
             runtime=job.runtime,
             abi=job.abi,
             entry=job.entry,
             arguments=job.arguments,
-            tasks=job.tasks,
             inputs=_Inputs(job) if job.has_inputs else None,
             files=dict(job.files),
-            limits=job.limits.resources(),
-            priority=job.priority,
-            estimate_us=int(job.estimate_ms * 1000),
-            deadline_us=job.deadline_us(now_us),
-            verification=job.verification,
-            comparator=job.comparator_module or job.comparator,
             checkpoint_us=int(job.checkpoint_s * 1_000_000),
-            price_limit_micro=round(job.price_limit * 1_000_000),
-            nonce=os.urandom(16) if again else job.nonce.encode(),
             confidential=job.confidential,
             trust_classes=job.workers.classes,
             trust_owners=job.workers.owners,
             trust_streak=job.workers.streak,
+            **options,
         )
 
     @classmethod
-    def _of_python(cls, job: JobFile, file: Path, now_us: int, again: bool) -> JobRequest:
+    def _of_python(cls, job: JobFile, file: Path, options: Mapping[str, Any]) -> JobRequest:
         from ..python.guest.hearth_values import pack
         from .python_job import python_source_request
 
@@ -135,20 +139,8 @@ class JobRequest:
             source = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ClientError(f"{file}: cannot be read: {error}") from error
-        return python_source_request(
-            source,
-            job.entry,
-            inputs=map(pack, job.read_inputs()) if job.has_inputs else None,
-            tasks=job.tasks,
-            name=job.name,
-            limits=job.limits.resources(),
-            priority=job.priority,
-            estimate_us=int(job.estimate_ms * 1000),
-            deadline_us=job.deadline_us(now_us),
-            verification=job.verification,
-            comparator=job.comparator,
-            nonce=os.urandom(16) if again else job.nonce.encode(),
-        )
+        inputs = map(pack, job.read_inputs()) if job.has_inputs else None
+        return python_source_request(source, job.entry, inputs=inputs, **options)
 
 
 class _Inputs:
@@ -175,6 +167,20 @@ def build_spec(request: JobRequest, mesh_id: bytes, store: BlobStore, pin: bytes
     packs: tuple[InputPack, ...] = ()
     if request.inputs is not None:
         inline, packs = _inputs(request.inputs, store, pin)
+    comparator = _comparator(request, store, pin)
+    return spec_of(request, mesh_id, (program, program_bytes), files, inline, packs, comparator)
+
+
+def spec_of(
+    request: JobRequest,
+    mesh_id: bytes,
+    program: tuple[bytes, int],
+    files: tuple[FileRef, ...],
+    inline: tuple[bytes, ...],
+    packs: tuple[InputPack, ...],
+    comparator: str,
+) -> JobSpec:
+    """What a request says, with what became of its blobs. program: its digest and size in bytes."""
     return JobSpec(
         version=1,
         mesh_id=mesh_id,
@@ -182,8 +188,8 @@ def build_spec(request: JobRequest, mesh_id: bytes, store: BlobStore, pin: bytes
         name=request.name,
         runtime=request.runtime,
         abi=request.abi,
-        program=program,
-        program_bytes=program_bytes,
+        program=program[0],
+        program_bytes=program[1],
         command=str(request.program) if request.runtime == "native" else "",
         entry=request.entry,
         arguments=tuple(request.arguments),
@@ -196,7 +202,7 @@ def build_spec(request: JobRequest, mesh_id: bytes, store: BlobStore, pin: bytes
         estimate_us=request.estimate_us,
         deadline_us=request.deadline_us,
         verification=policy_of(request),
-        comparator=_comparator(request, store, pin),
+        comparator=comparator,
         checkpoint_us=request.checkpoint_us,
         price_limit_micro=request.price_limit_micro,
     )

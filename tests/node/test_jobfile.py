@@ -264,6 +264,21 @@ def test_a_python_file_that_cannot_run_is_refused(tmp_path: Path, source: str, m
         load_job_file(tmp_path / "job.toml")
 
 
+def test_a_python_job_keeps_what_its_file_says_as_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the component, which takes a tool that need not be here."""
+    monkeypatch.setattr("hearthmesh.node.client.python_job.component", lambda: tmp_path / "python.wasm")
+    (tmp_path / "f.py").write_text("def f(x): return x")
+    (tmp_path / "same.wasm").write_bytes(MODULE)
+    (tmp_path / "job.toml").write_text(
+        "runtime = 'python'\nprogram = 'f.py'\nentry = 'f'\ntasks = 3\n"
+        "price_limit = 0.5\ncomparator = 'same.wasm'\nverification = 'quorum(2)'\npriority = 7\nnonce = 'n'\n"
+    )
+    request = JobRequest.from_file(load_job_file(tmp_path / "job.toml"), now_us=0)
+    assert request.price_limit_micro == 500_000
+    assert request.comparator == tmp_path / "same.wasm"
+    assert (request.verification, request.priority, request.tasks, request.nonce) == ("quorum(2)", 7, 3, b"n")
+
+
 def test_a_confidential_job_says_who_may_be_shown_it(folder: Path) -> None:
     terms = '[workers]\nclasses = ["clinic"]\nowners = ["St. Anna"]\nstreak = 50\n'
     job = load(folder, PROGRAM + "tasks = 1\nconfidential = true\n" + terms)

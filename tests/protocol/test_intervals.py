@@ -81,9 +81,3 @@ def test_a_million_untouched_tasks_are_one_interval() -> None:
     free = IntervalSet((0, 1_000_000))
     free.discard(500, 600)
     assert list(free) == [(0, 500), (600, 1_000_000)]
-
-
-def test_take_first_takes_from_the_lowest_interval() -> None:
-    free = IntervalSet((3, 5), (10, 20))
-    assert [free.take_first(4), free.take_first(4), free.take_first(0)] == [(3, 5), (10, 14), None]
-    assert list(free) == [(14, 20)]

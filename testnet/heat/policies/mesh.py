@@ -7,6 +7,7 @@ while it asks.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 
 import numpy as np
@@ -22,7 +23,7 @@ REPLICAS = 3
 ROUNDS = 6
 
 
-class Mesh:
+class Mesh(ABC):
     """free: by node and job, tasks that a replica keeps.  queue: of each node, what it took and has not started."""
 
     def __init__(self, scene: Scene, seed: int, name: str) -> None:
@@ -92,7 +93,8 @@ class Mesh:
         scene.follow_thermostats()
 
     def before(self, scene: Scene) -> None:
-        """What is done with warm nodes."""
+        """What is done with warm nodes: nothing, if a policy does not say."""
+        return
 
     def places(self, scene: Scene) -> Ints:
         """How many tasks each node wants to run."""
@@ -122,12 +124,13 @@ class Mesh:
             still += [thief for thief in thieves if not self._start_own(thief, wanted)]
         return still
 
+    @abstractmethod
     def choose(self, node: int) -> int | None:
-        raise NotImplementedError
+        """A victim to ask; None if it knows of nobody that might have something."""
 
+    @abstractmethod
     def deal(self, victim: int, thieves: list[int], wanted: Ints) -> list[tuple[int, int]]:
         """(thief, task) of all that it gives; they are its no longer."""
-        raise NotImplementedError
 
     def pick(self, node: int, most: int) -> list[Offer]:
         """At random, at most so many that suit: of the own cell; else of others, each with a chance that goes with its
