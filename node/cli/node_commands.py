@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,6 +52,8 @@ def node(
         return
     if with_parent is not None:
         die_with(with_parent)
+    # Keys of confidential jobs lie in memory: a core would put them on a disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     from ..config import load_node_config
     from ..logs import configure_logs
 

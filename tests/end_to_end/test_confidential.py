@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -138,6 +139,9 @@ async def test_nodes_disks_and_wires_hold_nothing_of_a_confidential_job(
         await trio.to_thread.run_sync(hearth, net, "results", small.id[:12], "--folder", str(folder))
         where = found(net, sent, secret)
         assert where == {"disk": {}, "wire": {}}
+        for node in net.nodes.values():
+            # No core is written, by whatever limit its parent had.
+            assert re.search(r"Max core file size +0 +0 ", Path(f"/proc/{node.pid}/limits").read_text())
         in_memory = [path for path in SHARED_MEMORY.glob("hearthmesh-*/*/*") if secret.program in path.read_bytes()]
         assert not in_memory, "a finished job's program is still in memory"
 
