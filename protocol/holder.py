@@ -112,6 +112,8 @@ class Holder:
         self._executions: dict[int, Execution] = {}
         self._task_us: dict[bytes, int] = {}
         self._unrunnable: dict[bytes, int] = {}
+        # Jobs whose tasks went back because they are too long for the sink, as far as this node can tell.
+        self._too_long: dict[bytes, None] = {}
         self._taken: dict[bytes, None] = {}
         self._renewing = False
         # Executions that are to be saved, with the CPU time that they had left; and pins of checkpoints that others
@@ -141,12 +143,24 @@ class Holder:
         return sum(lease.unstarted * (self.task_us(lease.body.job_id) or unknown_us) for lease in self._leases)
 
     def task_us(self, job_id: bytes) -> int:
-        """This node's own measure of a job's task, else the submitter's estimate, else 0."""
+        """This node's own measure of a job's task, else what others measured, else the submitter's estimate, else 0."""
         known = self._task_us.get(job_id)
         if known:
             return known
         view = self._views.get(job_id)
-        return view.spec.estimate_us if view else 0
+        if view is None:
+            return 0
+        return in_units_of(self._mean_us(job_id), self._heat.speed_permille) or view.spec.estimate_us
+
+    def _mean_us(self, job_id: bytes) -> int:
+        """What a replica measured of a job's tasks, over all nodes; 0 if none said so."""
+        view = self._views.get(job_id)
+        for node in view.replicas if view is not None else ():
+            row = self._tables.get(RecordKind.JOB_DIGEST, node + job_id)
+            if view is not None and row is not None and row.body.task_us != view.spec.estimate_us:
+                mean_us: int = row.body.task_us
+                return mean_us
+        return 0
 
     def _work(self, job_id: bytes) -> Work:
         """A held job's tasks, as `stealing/` sees them."""
@@ -162,6 +176,23 @@ class Holder:
         if longest_us >= FOREVER_US or self.task_us(job_id) <= longest_us:
             return True
         return 0 < self._views[job_id].spec.checkpoint_us <= longest_us
+
+    def _is_left_to_others(self, job_id: bytes, now_us: int) -> bool:
+        """Whether this node asks for none of a job: it failed here just now, or is still too long for the sink."""
+        if self._unrunnable.get(job_id, 0) > now_us:
+            return True
+        if job_id in self._too_long and (job_id not in self._views or self._fits_here(job_id)):
+            del self._too_long[job_id]
+        return job_id in self._too_long
+
+    def _give_back_too_long(self, now_us: int) -> None:
+        """What the sink cannot take goes elsewhere. Who grants may think otherwise of it: it is told when stealing."""
+        too_long = dict.fromkeys(each.body.job_id for each in self._leases if not self._fits_here(each.body.job_id))
+        if too_long:
+            self._too_long |= too_long
+            while len(self._too_long) > JOB_VIEWS_MAX:
+                del self._too_long[next(iter(self._too_long))]
+            self.hand_on(now_us, lambda job_id: job_id in too_long)
 
     def took(self, grant_id: bytes) -> bool:
         """Whether a grant was taken here, whatever became of it; of the last few thousand."""

@@ -46,6 +46,8 @@ UNRUNNABLE_US = 60_000_000
 # Jobs of which a steal says that their blobs are here.
 JOBS_TOLD_MAX = 4
 REASON_BYTES_MAX = 256
+# Jobs that a steal says are not wanted.
+EXCLUDED_MAX = 32
 # Of a key; the others may pass: a replica that has heard of no grant yet, or waits for its own share.
 _FINAL_REFUSALS = (Reason.NOT_CLEARED, Reason.NOT_ADMITTED, Reason.WRONG_AUTHOR)
 
@@ -88,8 +90,8 @@ class Worker(Mover):
         self.slots = 0 if self.draining else reading.slots
         if self.slots == 0 and self._leases:
             self.hand_on(now_us)
-        elif not all(self._fits_here(lease.body.job_id) for lease in self._leases):
-            self.hand_on(now_us, lambda job_id: not self._fits_here(job_id))
+        else:
+            self._give_back_too_long(now_us)
         if self.slots == 0 and self._executions and not self.draining:
             self.move_running(now_us)
         self.pump(now_us)
@@ -211,7 +213,7 @@ class Worker(Mover):
             native=self.native_commands,
             lifeline=False,
             wasm=self.wasm,
-            excluded=tuple(job_id for job_id, until in self._unrunnable.items() if until > now_us)[-32:],
+            excluded=self._excluded(now_us),
             discomfort_mkh=self._heat.discomfort_mkh,
             longest_us=self._heat.longest_us,
             speed_permille=self._heat.speed_permille,
@@ -219,6 +221,13 @@ class Worker(Mover):
             has=tuple(self._task_us)[-JOBS_TOLD_MAX:],
         )
         self._thief.want(hunger, idle=self.running == 0 and queued_us == 0, now_us=now_us)
+
+    def _excluded(self, now_us: int) -> tuple[bytes, ...]:
+        """The last jobs of which this node wants none now."""
+        if not (self._unrunnable or self._too_long):
+            return ()
+        known = [*self._unrunnable, *self._too_long]
+        return tuple(dict.fromkeys(each for each in known if self._is_left_to_others(each, now_us)))[-EXCLUDED_MAX:]
 
     def on_saved(self, event: ExecutionSaved, now_us: int) -> None:
         self.take_saved(event, now_us)
@@ -270,16 +279,6 @@ class Worker(Mover):
             self._heat.learn_speed(own_us, mean_us)
         while len(self._task_us) > JOB_VIEWS_MAX:
             del self._task_us[next(iter(self._task_us))]
-
-    def _mean_us(self, job_id: bytes) -> int:
-        """What a replica measured of a job's tasks, over all nodes; 0 if none said so."""
-        view = self._views.get(job_id)
-        for node in view.replicas if view is not None else ():
-            row = self._tables.get(RecordKind.JOB_DIGEST, node + job_id)
-            if view is not None and row is not None and row.body.task_us != view.spec.estimate_us:
-                mean_us: int = row.body.task_us
-                return mean_us
-        return 0
 
     def _deliver(
         self,

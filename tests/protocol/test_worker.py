@@ -410,6 +410,36 @@ def test_what_no_longer_fits_goes_back_and_what_fits_stays() -> None:
     assert {lease.body.job_id for lease in shop.worker.mesh.worker._leases} == {brief.id}
 
 
+def tasks_at_a_keeper(shop: Shop, job_id: bytes, task_us: int) -> TableRows:
+    """It says that it has some, and how long they take."""
+    digest = JobDigest(job_id, shop.keepers[0].id, 1, 1, 50, task_us, "wasm", "", 5, False)
+    record = sign_record(shop.keepers[0].identity, RecordKind.JOB_DIGEST, digest)
+    return TableRows(0, False, (record.raw,), (), (), ())
+
+
+def test_what_others_measured_counts_for_more_than_the_submitters_estimate() -> None:
+    shop = Shop(slots=0, estimate_us=600 * SECOND)
+    shop.tell(nearly_full(9))
+    shop.say(shop.keepers[0], tasks_at_a_keeper(shop, shop.spec.id, SECOND))
+    assert runs(shop.give(shop.grant(0, 10))) == [(0, 1)]
+
+
+def test_of_a_job_that_went_back_as_too_long_none_is_asked_for_until_the_sink_can_take_it() -> None:
+    shop = Shop(slots=0, estimate_us=SECOND)
+    shop.tell(nearly_full(60))
+    (run,) = [effect for effect in shop.give(shop.grant(0, 1)) if isinstance(effect, Execute)]
+    # It takes so much longer here than the keepers can know that they see no reason not to grant.
+    shop.tell(TaskFinished(run.execution_id, (0,), (b"",), {}, {}, (0,), (30 * SECOND,), 0, 0, False))
+    shop.tell(nearly_full(20))
+    assert runs(shop.give(shop.grant(1, 4))) == []
+    assert released(shop.tell(nearly_full(20))) == {(1, 4): 3}
+    (asked,) = steals(shop.say(shop.keepers[0], tasks_at_a_keeper(shop, bytes(32), SECOND)))
+    assert asked.excluded == (shop.spec.id,)
+    shop.tell(TimerFired(("steal", b"")))
+    shop.cluster.now_us += SECOND
+    assert [steal.excluded for steal in steals(shop.tell(nearly_full(40)))] == [()]
+
+
 def test_a_job_with_checkpoints_starts_where_it_could_not_end() -> None:
     shop = Shop(slots=0)
     spec = shop.cluster.signed_spec(shop.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND)
