@@ -187,6 +187,17 @@ class ResultsTaken(Struct, frozen=True):
     batch_id: bytes
 
 
+class ResultsSpoiled(Struct, frozen=True):
+    """Command: of a batch that the consumer was given, the blobs of these tasks' results hold not what it says.
+
+    They are judged anew, without its worker; where nothing is checked, nothing comes of it.
+    """
+
+    job_id: bytes
+    batch_id: bytes
+    indices: tuple[int, ...]
+
+
 class CancelJob(Struct, frozen=True):
     job_id: bytes
 
@@ -241,6 +252,7 @@ Event = (
     | FollowJob
     | UnfollowJob
     | ResultsTaken
+    | ResultsSpoiled
     | CancelJob
     | ListJobs
     | AskWhy

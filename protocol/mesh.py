@@ -29,6 +29,7 @@ from .events import (
     PeerLost,
     PeerUnreachable,
     Received,
+    ResultsSpoiled,
     ResultsTaken,
     Settle,
     Started,
@@ -180,6 +181,8 @@ class Mesh(Roles):
                 self.submitter.unfollow(event.job_id, now_us)
             case ResultsTaken():
                 self.submitter.taken(event.job_id, event.batch_id, now_us)
+            case ResultsSpoiled():
+                self.submitter.on_spoiled(event, now_us)
             case CancelJob():
                 self.submitter.cancel(event.job_id)
             case ListJobs():

@@ -19,7 +19,7 @@ class OwnJob:
     referee: judges its results; None where the policy is none.  rulings: what it let pass, and is not given yet.
     verified: tasks whose result the consumer has taken, or does not want.  handed: those plus what it is being given.
     bound: by task, the batch that this client signs for, in whatever life.  unsigned: those that this life has not.
-    received: batches being given: who sent each, and the parts meant.  pending: taken, but not yet in an acceptance.
+    received: batches being given, and the parts meant.  pending: taken, but not yet in an acceptance.
     status: the source's last word.  moved_us: when results were last asked for, or came.  told_us: when acceptances
     were last told.  uncopied: replicas that are to get the submission a little later.  left: who is to be told, a
     little later, that its results are followed no more.  given: replicas that were sent their share of the key.
@@ -39,7 +39,7 @@ class OwnJob:
     heard_us: int = 0
     verified: IntervalSet = field(default_factory=IntervalSet)
     handed: IntervalSet = field(default_factory=IntervalSet)
-    received: dict[bytes, tuple[bytes, tuple[tuple[int, int], ...]]] = field(default_factory=dict)
+    received: dict[bytes, Ruling] = field(default_factory=dict)
     consumed: list[bytes] = field(default_factory=list)
     bound: IntervalMap[bytes] = field(default_factory=IntervalMap)
     unsigned: IntervalSet = field(default_factory=IntervalSet)

@@ -12,7 +12,7 @@ from ..crypto.certificates import Role
 from .batches import BatchError, check_batch
 from .context import Context
 from .effects import Publish, Reason, TimerKey
-from .events import OutputsCompared
+from .events import OutputsCompared, ResultsSpoiled
 from .granter import parts as in_messages
 from .intervals import IntervalSet
 from .jobs import JobState, RejectedRecord
@@ -302,7 +302,7 @@ class Submitter(Submission):
 
     def _hand_over(self, own: OwnJob, ruling: Ruling) -> None:
         exhibit = ruling.exhibit
-        own.received[exhibit.header.id] = (exhibit.source, ruling.parts)
+        own.received[exhibit.header.id] = ruling
         self._ctx.notify(
             "job.results",
             job_id=own.state.job_id,
@@ -377,9 +377,9 @@ class Submitter(Submission):
         given = own.received.pop(batch_id, None)
         if given is None:
             return
-        source, parts = given
+        source = given.exhibit.source
         self._hand_over_ready(own)
-        for lo, hi in parts:
+        for lo, hi in given.parts:
             own.verified.add(lo, hi)
             own.bind(lo, hi, batch_id)
             own.sign(lo, hi)
@@ -393,6 +393,21 @@ class Submitter(Submission):
             self._accept(own, now_us)
         else:
             self._arm_accept(now_us)
+
+    def on_spoiled(self, event: ResultsSpoiled, now_us: int) -> None:
+        """What the consumer could not open is not accepted, but judged anew."""
+        own = self.jobs.get(event.job_id)
+        given = own.received.get(event.batch_id) if own is not None else None
+        if own is None or given is None or own.referee is None:
+            return
+        good = IntervalSet(*given.parts)
+        spoiled = [index for index in event.indices if index in good]
+        for index in spoiled:
+            good.discard(index, index + 1)
+        own.received[event.batch_id] = Ruling(given.exhibit, tuple(good), given.evidence)
+        self._ctx.notify("result.spoiled", job_id=event.job_id, worker=given.exhibit.header.author, tasks=len(spoiled))
+        own.referee.reopen(given, spoiled, now_us, self._ctx.wall_us(now_us) // 1_000_000)
+        self._follow_referee(own, now_us)
 
     def _open_window(self, own: OwnJob) -> None:
         """Tell the source what was taken, so that it sends more."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import trio
 
 from ...protocol.batches import Batch
 from ...protocol.effects import Notify
-from ...protocol.events import CancelJob, FollowJob, ResultsTaken, UnfollowJob
+from ...protocol.events import CancelJob, FollowJob, ResultsSpoiled, ResultsTaken, UnfollowJob
+from ...protocol.intervals import IntervalSet
 from ...protocol.messages import JobStatus
 from ...protocol.records import JobSpec, Record
 from ...protocol.secrecy.results import OpenedBatch, open_large
 from ...protocol.verification.comparators import parse_comparator
+from ...protocol.verification.policy import PolicyKind
 from .errors import ClientError, JobFailed
 from .result import Result
 
@@ -36,7 +38,8 @@ class VerifiedBatch:
     """A batch whose signature, certificate and root were checked here. parts: [lo, hi) that count.
 
     evidence: batches (header, columns) of other nodes with which it was compared.  opened: of a confidential job, the
-    results in the clear.  keys: of the evidence, by batch.
+    results in the clear.  keys: of the evidence, by batch.  large: its large outputs in the clear, by task; None where
+    the blob is not what its worker says.
     """
 
     header: Record
@@ -47,6 +50,20 @@ class VerifiedBatch:
     evidence: tuple[tuple[Record, bytes], ...] = ()
     opened: OpenedBatch | None = None
     keys: dict[bytes, bytes] = field(default_factory=dict)
+    large: dict[int, bytes | None] = field(default_factory=dict)
+
+    def marked(self) -> Iterator[int]:
+        """Tasks with a large sealed output, of those that count."""
+        marks = self.opened.marks if self.opened is not None else {}
+        for lo, hi in self.parts:
+            yield from (index for index in range(lo, hi) if index - self.batch.first in marks)
+
+    def without(self, indices: Iterable[int]) -> VerifiedBatch:
+        """As if these tasks were not in it."""
+        left = IntervalSet(*self.parts)
+        for index in indices:
+            left.discard(index, index + 1)
+        return replace(self, parts=tuple(left))
 
     def said(self, offset: int) -> bytes:
         """What the task wrote to standard error, its end."""
@@ -151,13 +168,35 @@ class Job:
         batch, opened, index = taken.batch, taken.opened, taken.batch.first + offset
         if offset not in batch.externals:
             return batch.outputs[offset] if opened is None else opened.outputs[offset]
-        digest, _ = batch.externals[offset]
         if opened is None:
-            return await self._client.read_blob(digest, (taken.source, taken.header.author))
+            return await self._blob(taken, offset)
         if offset not in opened.marks:
             return None
-        sealed = await self._client.read_blob(digest, (taken.source, taken.header.author))
-        return open_large(taken.header, index, opened.marks[offset], opened.key, sealed)
+        return taken.large[index] if index in taken.large else await self._open_large(taken, opened, offset)
+
+    async def _blob(self, taken: VerifiedBatch, offset: int) -> bytes:
+        digest, _ = taken.batch.externals[offset]
+        return await self._client.read_blob(digest, (taken.source, taken.header.author))
+
+    async def _open_large(self, taken: VerifiedBatch, opened: OpenedBatch, offset: int) -> bytes | None:
+        sealed = await self._blob(taken, offset)
+        return open_large(taken.header, taken.batch.first + offset, opened.marks[offset], opened.key, sealed)
+
+    async def opened_large(self, taken: VerifiedBatch) -> VerifiedBatch:
+        """With its large sealed outputs. What cannot be opened is left out, and judged anew if the job is checked.
+
+        Raises ClientError if a blob cannot be had.
+        """
+        opened = taken.opened
+        if opened is None or not opened.marks:
+            return taken
+        first = taken.batch.first
+        large = {index: await self._open_large(taken, opened, index - first) for index in taken.marked()}
+        spoiled = tuple(index for index, output in large.items() if output is None)
+        if not spoiled or self.spec.verification == PolicyKind.NONE:
+            return replace(taken, large=large)
+        self._client.feed(ResultsSpoiled(self.job_id, taken.header.id, spoiled))
+        return replace(taken, large=large).without(spoiled)
 
     async def comparator_module(self) -> bytes | None:
         """The module that says which of the job's outputs are the same, if it has one. Raises ClientError."""
@@ -267,14 +306,22 @@ class Batches(AsyncIterator[VerifiedBatch | JobStatus]):
         self._job = job
         self._follower = _Follower(client, job, have, signed, results=True, opened=opened)
         self._missing = job.spec.tasks - sum(hi - lo for lo, hi in have)
+        # Who is cancelled while a large output is fetched gets the batch the next time.
+        self._coming: VerifiedBatch | None = None
         self._given: VerifiedBatch | None = None
 
     async def __anext__(self) -> VerifiedBatch | JobStatus:
-        self._take_given()
-        if self._missing <= 0:
-            self._follower.close()
-            raise StopAsyncIteration
         while True:
+            self._take_given()
+            if self._missing <= 0:
+                self._follower.close()
+                raise StopAsyncIteration
+            if self._coming is not None:
+                self._given = await self._job.opened_large(self._coming)
+                self._coming = None
+                if self._given.parts:
+                    return self._given
+                continue
             note = await self._follower.next_note()
             if note.name == "job.status":
                 status: JobStatus = note.fields["status"]
@@ -283,8 +330,7 @@ class Batches(AsyncIterator[VerifiedBatch | JobStatus]):
                     raise JobFailed(self._job.job_id, "was cancelled")
                 return status
             if note.name == "job.results":
-                self._given = VerifiedBatch.of(note)
-                return self._given
+                self._coming = VerifiedBatch.of(note)
 
     def _take_given(self) -> None:
         """The consumer came back for more: what it was given is accepted."""

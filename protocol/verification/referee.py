@@ -49,26 +49,26 @@ class Exhibit:
         return [self.batch.first + offset for offset in range(len(self.batch)) if self.opened.spoiled(offset)]
 
     def vote(self, index: int) -> Vote:
-        """What it says of one task; a spoiled result says something that no other does."""
+        """What it says of one task."""
         offset, header = index - self.batch.first, self.header
         output: bytes | None = None
+        spoiled = self.opened is not None and self.opened.spoiled(offset)
         if offset not in self.batch.externals:
             output = self.batch.outputs[offset] if self.opened is None else self.opened.outputs[offset]
         if self.opened is None:
             digest = self.batch.output_digest(offset)
         else:
             digest = self.opened.digest(offset) or sha256(header.id + index.to_bytes(8)).digest()
-        return Vote(
-            header.body.copy, header.body.epoch, header.id, header.author, self.batch.exits[offset], digest, output
-        )
+        exit_code = self.batch.exits[offset]
+        return Vote(header.body.copy, header.body.epoch, header.id, header.author, exit_code, digest, output, spoiled)
 
 
 @dataclass(slots=True)
 class Case:
     """One task under examination. copies: the highest that was asked for.  awaited: asked for and not here yet.
 
-    kind: the class of machines whose results of it are compared: that of the first vote that counts.  unjudged: votes
-    that came after the verdict, and wait for the comparator.
+    kind: the class of machines whose results of it are compared, see `_class_of`.  unjudged: votes that came after the
+    verdict, and wait for the comparator.
     """
 
     quorum: int
@@ -118,7 +118,8 @@ class Referee:
     nothing counts) and `learned` for its owner to take.
 
     panel: the nodes of a class that could run a copy now.  kind_of: a node's class; empty for runtimes without.
-    caught: those that were found wrong in this job, or lying before.  asked: pairs that the comparator's module is at.
+    caught: those that were found wrong in this job, or lying before, or whose class comes to other bytes than the one
+    that they were compared with: nothing that they say counts.  asked: pairs that the comparator's module is at.
     comparing: how many times it was set to work and has not answered.
     unproven: copies given by who is in no replica set that this node has heard of.
     """
@@ -184,6 +185,46 @@ class Referee:
         self._ask(range(lo, hi), now_us)
         self._finish(now_us, now_s)
 
+    def reopen(self, ruling: Ruling, indices: Iterable[int], now_us: int, now_s: int) -> None:
+        """Of a ruling, these tasks' results turned out not to be what their worker signed for: judge them anew.
+
+        Those that its results were compared with still have their votes.
+        """
+        exhibit = ruling.exhibit
+        author, own = exhibit.header.author, exhibit.header.id
+        tasks = [index for index in indices if not self.state.accepted_tasks.overlap(index, index + 1)]
+        if not tasks:
+            return
+        self._learn(self.book.found_wrong(author, runtime_of(self.state.spec), now_s))
+        self.caught[author] = None
+        for index in tasks:
+            self._ruled.discard(index, index + 1)
+            case = self.cases[index] = Case(self.policy.quorum, self._class_of(author), asked_us=now_us)
+            case.votes.append(exhibit.vote(index)._replace(spoiled=True))
+            for other in ruling.evidence:
+                if other.batch.first <= index < other.batch.first + len(other.batch):
+                    self._copies[other.header.id] = other
+                    case.votes.append(other.vote(index))
+            asked = [record.body.copy for record in self.state.rechecks.values() if _covers(record.body, index)]
+            case.copies = max([*asked, *(vote.copy for vote in case.votes)])
+        held = self.held.get(own)
+        if held is None:
+            self.held[own] = Held(exhibit, tuple(_ranges(tasks)), IntervalSet())
+        else:
+            held.parts = tuple(IntervalSet(*held.parts, *_ranges(tasks)))
+        self._close_ready(tasks, now_s)
+        self._ask(tasks, now_us)
+        self._finish(now_us, now_s)
+
+    def _close_ready(self, indices: Iterable[int], now_s: int) -> None:
+        """Close those of the cases whose votes come to a verdict."""
+        for index in indices:
+            case = self.cases[index]
+            if case.winner is None:
+                verdict = self._decide(case, case.quorum)
+                if verdict.winner is not None:
+                    self._close(index, verdict, now_s)
+
     def _keep_unproven(self, exhibit: Exhibit) -> None:
         """For those that find no room others make room, of the same worker first: they will be asked for once more."""
         worker = exhibit.header.author
@@ -241,7 +282,7 @@ class Referee:
             return
         if len(self.cases) >= CASES_MAX:
             return
-        if not self.policy.is_strict and not [node for node in self.panel(self.kind_of(author)) if node != author]:
+        if not self.policy.is_strict and not self._could_check(author, self._class_of(author)):
             held.unplanned = IntervalSet()
             return
         if self.policy.kind is not PolicyKind.ADAPTIVE:
@@ -254,6 +295,26 @@ class Referee:
         wanted = PROVEN_AFTER - streak - self._trials.get(author, 0)
         if wanted > 0:
             self._open(held, self._some(held.unplanned, wanted), now_us, quorum=self.policy.quorum)
+
+    def _could_check(self, author: bytes, kind: str) -> bool:
+        return any(node != author for node in self.panel(kind))
+
+    def _class_of(self, author: bytes) -> str:
+        """The class that a node's results are compared in: its own, or if it is alone there, the largest of several.
+
+        A node says itself of which class it is, and would else be compared with nobody by inventing one. What machines
+        of two classes come to may differ, so none is a liar for that; but then only what can be checked counts.
+        """
+        own = self.kind_of(author)
+        if not own or self.policy.is_strict or self._could_check(author, own):
+            return own
+        sizes: dict[str, int] = {}
+        for node in self.panel(""):
+            kind = self.kind_of(node)
+            if kind and node != author:
+                sizes[kind] = sizes.get(kind, 0) + 1
+        several = [(size, kind) for kind, size in sizes.items() if size > 1]
+        return max(several)[1] if several else own
 
     def _draw(self, held: Held, share: float, now_us: int) -> None:
         count = held.unplanned.total
@@ -272,12 +333,13 @@ class Referee:
         """Cases for these tasks of the batch; its own word is a vote, unless its author was caught."""
         author = held.exhibit.header.author
         opened: list[int] = []
+        kind = self._class_of(author) if parts else ""
         for lo, hi in parts:
             held.unplanned.discard(lo, hi)
             for index in range(lo, hi):
                 case = self.cases.get(index)
                 if case is None:
-                    case = self.cases[index] = Case(quorum, self.kind_of(author), asked_us=now_us)
+                    case = self.cases[index] = Case(quorum, kind, asked_us=now_us)
                 case.votes.append(held.exhibit.vote(index))
                 opened.append(index)
         if author not in self.caught:
@@ -386,9 +448,13 @@ class Referee:
 
     def _catch(self, index: int, right: Vote, wrong: Vote, now_s: int) -> None:
         """Its record is gone, and its other word here too: what it delivered is run again without it."""
-        self._learn(self.book.found_wrong(wrong.node, runtime_of(self.state.spec), now_s))
         self.caught[wrong.node] = None
         self._trials.pop(wrong.node, None)
+        kinds = {self.kind_of(right.node), self.kind_of(wrong.node)} - {""}
+        if len(kinds) > 1 and not wrong.spoiled:
+            # Its class may come to other bytes: that is no lie.
+            return
+        self._learn(self.book.found_wrong(wrong.node, runtime_of(self.state.spec), now_s))
         mine, other = self._exhibit(right.batch_id), self._exhibit(wrong.batch_id)
         if mine is not None and other is not None and self.comparator.is_exact:
             self.disputes.append(Dispute(index, mine, other))
@@ -413,7 +479,8 @@ class Referee:
                     self._plan(held, now_us, now_s)
             if known != self._judged:
                 self._judged = known
-                # Votes that counted do not any more.
+                # Votes that counted do not any more: what they were a doubt about may be settled, the rest lacks one.
+                self._close_ready(list(self.cases), now_s)
                 self._ask(list(self.cases), now_us)
             if known == len(self.caught):
                 break
@@ -470,6 +537,10 @@ class Referee:
             span = range(exhibit.batch.first, exhibit.batch.first + len(exhibit.batch))
             if not any(index in self.cases for index in span):
                 del self._copies[batch_id]
+
+
+def _covers(recheck: Recheck, index: int) -> bool:
+    return bool(recheck.lo <= index < recheck.hi)
 
 
 def _pick(tasks: IntervalSet, lo: int, hi: int) -> list[tuple[int, int]]:

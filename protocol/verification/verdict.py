@@ -16,6 +16,7 @@ class Vote(NamedTuple):
     """One worker's signed result of one task. Votes compare in the order in which they become canonical.
 
     copy, epoch, batch_id: where it is.  exit_code, digest: what it says.  output: the bytes, if they came along.
+    spoiled: its worker sealed what cannot be opened; it says nothing of the task.
     """
 
     copy: int
@@ -25,6 +26,7 @@ class Vote(NamedTuple):
     exit_code: int
     digest: bytes
     output: bytes | None = None
+    spoiled: bool = False
 
 
 class Verdict(NamedTuple):
@@ -49,12 +51,14 @@ def decide(votes: Sequence[Vote], quorum: int, same: Same = identical) -> Verdic
 
     A node's first vote counts, others of it do not. same: must be reflexive and symmetric; it need not be transitive
     (tolerances are not): votes are grouped around the earliest one that they are the same as.
+    A spoiled vote never wins, and is no doubt about the others; whoever cast it dissents.
     """
     first: dict[bytes, Vote] = {}
     for vote in sorted(votes, key=lambda vote: vote[:6]):
         first.setdefault(vote.node, vote)
     groups: list[list[Vote]] = []
-    for vote in first.values():
+    sound = [vote for vote in first.values() if not vote.spoiled]
+    for vote in sound:
         for group in groups:
             if same(group[0], vote):
                 group.append(vote)
@@ -64,7 +68,7 @@ def decide(votes: Sequence[Vote], quorum: int, same: Same = identical) -> Verdic
     if not groups:
         return Verdict(None, quorum)
     largest = max(groups, key=len)
-    dissent = len(first) - len(largest)
+    dissent = len(sound) - len(largest)
     needed = quorum + dissent
     if len(largest) < needed:
         return Verdict(None, needed - len(largest))

@@ -45,6 +45,7 @@ from hearthmesh.protocol.events import (
     PeerConnected,
     PeerLost,
     Received,
+    ResultsSpoiled,
     ResultsTaken,
     Started,
     StoredRow,
@@ -58,7 +59,7 @@ from hearthmesh.protocol.records import JobSpec, Record, RecordKind, Secrecy, si
 from hearthmesh.protocol.replica import COLUMNS_ROW
 from hearthmesh.protocol.secrecy.hidden import Hidden, hide, revealed
 from hearthmesh.protocol.secrecy.keys import job_key, key_digest, salt_of
-from hearthmesh.protocol.secrecy.results import BatchSealer
+from hearthmesh.protocol.secrecy.results import BatchSealer, open_large
 
 WALL_OFFSET_US = 1_800_000_000_000_000
 ALL_ROLES = Role.WORKER | Role.REPLICA | Role.SUBMITTER
@@ -91,6 +92,10 @@ class SimNode:
     alive: bool = True
     frozen: bool = False
     lies: bool = False
+    # Of confidential tasks: it seals what cannot be opened; its outputs are blobs; they are not what it says.
+    seals_badly: bool = False
+    gives_blobs: bool = False
+    gives_bad_blobs: bool = False
     varies: bool = False
     missed: list[Callable[[], None]] = field(default_factory=list)
     results: dict[int, bytes] = field(default_factory=dict)
@@ -125,6 +130,7 @@ class Cluster:
         self.sent = 0
         self.compared = 0
         self.compare_us = 10 * MS
+        self.blobs: dict[bytes, bytes] = {}
         # What a comparator's module says.
         self.same: Callable[[bytes, bytes], bool] = lambda a, b: a[:-1] == b[:-1]
 
@@ -342,20 +348,28 @@ class Cluster:
             for index in indices
         )
         view, box = node.mesh.worker.view(run.job_id), None
+        externals: dict[int, tuple[bytes, int]] = {}
         if view is not None and view.spec.secrecy is not None:
             key = node.mesh.worker.keys.key(run.job_id)
             assert key is not None, "a confidential task ran without its key"
             node.opened[run.job_id] = revealed(view.spec, key).name
             sealer = BatchSealer(run.job_id, view.submitter, node.id, self.rng.randbytes(32))
-            outputs = tuple(sealer.output(index, output) for index, output in zip(indices, outputs, strict=True))
-            box = sealer.box
+            sealed = [sealer.output(index, output) for index, output in zip(indices, outputs, strict=True)]
+            if node.seals_badly:
+                sealed = [b"not sealed" for _ in sealed]
+            if node.gives_blobs:
+                blobs = [b"not sealed either" if node.gives_bad_blobs else blob for blob in sealed]
+                sealed = [sealer.mark(index, output) for index, output in zip(indices, outputs, strict=True)]
+                externals = {offset: (sha256(blob).digest(), len(blob)) for offset, blob in enumerate(blobs)}
+                self.blobs.update((sha256(blob).digest(), blob) for blob in blobs)
+            outputs, box = tuple(sealed), sealer.box
         self.feed(
             node,
             TaskFinished(
                 run.execution_id,
                 exits=(0,) * run.count,
                 outputs=outputs,
-                externals={},
+                externals=externals,
                 stderrs={},
                 fuels=(1,) * run.count,
                 cpu_us=(self.task_us,) * run.count,
@@ -367,14 +381,23 @@ class Cluster:
         )
 
     def _take_results(self, node: SimNode, fields: dict[str, Any]) -> None:
-        batch = fields["batch"]
+        header, batch, opened = fields["header"], fields["batch"], fields["opened"]
+        marks = opened.marks if opened is not None else {}
+        outputs = list(batch.outputs if opened is None else opened.outputs)
+        for offset, mark in marks.items():
+            blob = self.blobs[batch.externals[offset][0]]
+            outputs[offset] = open_large(header, batch.first + offset, mark, opened.key, blob)
+        spoiled = []
         for lo, hi in fields["parts"]:
-            node.signed.append((lo, hi, fields["header"].id))
+            node.signed.append((lo, hi, header.id))
             for index in range(lo, hi):
                 assert index not in node.results, f"task {index} was delivered twice"
-                opened = fields["opened"]
-                outputs = batch.outputs if opened is None else opened.outputs
-                node.results[index] = outputs[index - batch.first]
+                if marks and outputs[index - batch.first] is None:
+                    spoiled.append(index)
+                else:
+                    node.results[index] = outputs[index - batch.first]
+        if spoiled:
+            self.at(0, lambda: self.feed(node, ResultsSpoiled(fields["job_id"], header.id, tuple(spoiled))))
         self.at(0, lambda: self.feed(node, ResultsTaken(fields["job_id"], fields["header"].id)))
 
     # -- faults --------------------------------------------------------------------------------------------

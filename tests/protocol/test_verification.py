@@ -337,9 +337,32 @@ def test_a_vote_of_another_class_is_none() -> None:
     client = cluster.client()
     cluster.run(3 * SECOND)
     run_job(cluster, client, 30, "spot(1.0)", runtime="native", abi="command", command="tool")
-    wrong = {index for index, output in client.results.items() if output != output_of(index)}
-    assert wrong <= set(odd.executed) and odd.executed
+    assert right(client.results) and odd.executed
     assert not client.noted("result.disputed")
+
+
+@pytest.mark.parametrize("policy", ["spot(1.0)", "adaptive"])
+def test_a_class_that_a_liar_invents_does_not_keep_it_from_being_checked(policy: str) -> None:
+    cluster = Cluster()
+    for name in ("a1", "a2", "a3"):
+        cluster.add(name, heat=cold(), machine="a")
+    odd = cluster.add("b1", machine="invented", heat=cold())
+    odd.lies = True
+    client = cluster.client()
+    cluster.run(3 * SECOND)
+    run_job(cluster, client, 60, policy, runtime="native", abi="command", command="tool")
+    assert right(client.results) and odd.executed
+    # A machine of its own kind may honestly come to other bytes.
+    assert not client.noted("result.disputed") and client.mesh.trust.standing(odd.id, "native tool") is None
+
+
+def test_an_honest_machine_of_its_own_kind_is_believed_as_soon_as_others_come_to_the_same() -> None:
+    cluster = Cluster()
+    workers = [cluster.add(name, heat=cold(), machine=name[0]) for name in ("a1", "a2", "a3", "b1")]
+    client = cluster.client()
+    cluster.run(3 * SECOND)
+    run_job(cluster, client, 300, "adaptive", runtime="native", abi="command", command="tool")
+    assert right(client.results) and runs(workers) <= 300 + 10 * len(workers) + 300 // 10
 
 
 MODULE = f"wasm({'ab' * 32})"

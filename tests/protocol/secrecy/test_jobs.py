@@ -172,6 +172,47 @@ def test_a_mesh_with_one_replica_refuses_a_job_whose_key_nobody_could_put_togeth
     assert "among 2 replicas" in ward.client.noted("job.rejected")[0]["reason"]
 
 
+# -- what cannot be opened ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["adaptive", "quorum(2)"])
+def test_a_result_that_cannot_be_opened_counts_for_nothing_and_its_worker_is_caught(policy: str) -> None:
+    ward = Ward(workers=4)
+    ward.workers[0].seals_badly = True
+    ward.submit(40, verification=policy)
+    ward.finish()
+    assert ward.client.results == {index: output_of(index) for index in range(40)}
+    bad = ward.workers[0]
+    assert bad.executed and ward.client.mesh.trust.standing(bad.id, "wasm").wrong  # type: ignore[union-attr]
+
+
+def test_a_result_that_cannot_be_opened_waits_for_another_worker_where_there_is_none() -> None:
+    ward = Ward(workers=1)
+    ward.workers[0].seals_badly = True
+    ward.submit(4, verification="adaptive")
+    ward.cluster.feed(ward.client, FollowJob(ward.job_id, (), True))
+    ward.cluster.run(120 * SECOND)
+    assert len(ward.workers[0].executed) == 4 and not ward.client.results
+    ward.cluster.add("late", Role.WORKER, cold(), vouched=Vouched())
+    ward.cluster.add("later", Role.WORKER, cold(), vouched=Vouched())
+    ward.cluster.run_until(lambda: bool(ward.client.noted("job.accepted")))
+    assert ward.client.results == {index: output_of(index) for index in range(4)}
+
+
+@pytest.mark.parametrize("policy", ["adaptive", "spot(0.1)", "quorum(2)"])
+def test_a_large_output_counts_only_with_a_blob_that_can_be_opened(policy: str) -> None:
+    ward = Ward(workers=4)
+    for worker in ward.workers:
+        worker.gives_blobs = True
+    ward.workers[0].gives_bad_blobs = True
+    ward.submit(40, verification=policy)
+    ward.finish()
+    assert ward.client.results == {index: output_of(index) for index in range(40)}
+    bad = ward.workers[0]
+    assert {note["worker"] for note in ward.client.noted("result.spoiled")} == {bad.id}
+    assert ward.client.mesh.trust.standing(bad.id, "wasm").wrong  # type: ignore[union-attr]
+
+
 # -- who asks without a right ------------------------------------------------------------------------------
 
 

@@ -53,3 +53,13 @@ def test_a_winner_has_the_quorum_and_a_lead_over_all_dissent(votes: list[Vote], 
         assert verdict.more > 0
     else:
         assert len(verdict.agreeing) >= quorum + len(verdict.dissenting)
+
+
+@given(votes_of, st.sets(st.integers(0, 8)), st.integers(1, 4))
+def test_spoiled_votes_change_nothing_for_the_others_and_dissent(votes: list[Vote], bad: set[int], quorum: int) -> None:
+    nodes = {bytes([node]) for node in bad}
+    mixed = [vote._replace(spoiled=True) if vote.node in nodes else vote for vote in votes]
+    verdict, without = decide(mixed, quorum), decide([vote for vote in mixed if not vote.spoiled], quorum)
+    assert verdict[:3] == without[:3]
+    if verdict.winner is not None:
+        assert {vote.node for vote in mixed if vote.spoiled} == set(verdict.dissenting) - set(without.dissenting)
