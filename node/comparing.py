@@ -113,6 +113,9 @@ class ClientRunner:
     def save(self, execution_id: int) -> None:
         raise AssertionError("a client has no slots")
 
+    def drop_checkpoint(self, job_id: bytes, index: int) -> None:
+        raise AssertionError("a client has no slots")
+
     def forget(self, job_id: bytes) -> None:
         """It opened nothing."""
 

@@ -26,6 +26,7 @@ from ..protocol.effects import (
     CompareOutputs,
     Connect,
     Disconnect,
+    DropCheckpoint,
     Effect,
     Execute,
     FetchBlobs,
@@ -140,6 +141,9 @@ class Runner(Protocol):
     def save(self, execution_id: int) -> None: ...
 
     def cancel(self, execution_id: int) -> None: ...
+
+    def drop_checkpoint(self, job_id: bytes, index: int) -> None:
+        """Nothing of a task that goes on elsewhere is to be left here."""
 
     def compare(self, wanted: CompareOutputs) -> None:
         """Feeds `OutputsCompared` in the end."""
@@ -445,6 +449,9 @@ class Driver:
             case CancelExecution(execution_id):
                 assert self._runner is not None
                 self._runner.cancel(execution_id)
+            case DropCheckpoint(job_id, index):
+                assert self._runner is not None
+                self._runner.drop_checkpoint(job_id, index)
             case CompareOutputs():
                 assert self._runner is not None, "who follows results can compare them"
                 self._runner.compare(effect)

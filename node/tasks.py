@@ -21,7 +21,16 @@ from ..protocol.quota import declared_sizes
 from ..protocol.records import JobSpec
 from ..protocol.secrecy.results import BatchSealer
 from .driver import BlobsUnavailable
-from .execution.checkpoints import CheckpointError, drop_foreign, mark_foreign, pack_folder, state_of, unpack_folder
+from .execution.checkpoints import (
+    CheckpointError,
+    drop_foreign,
+    mark_foreign,
+    pack_folder,
+    put_aside,
+    remove_aside,
+    state_of,
+    unpack_folder,
+)
 from .execution.outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, Executor, Exit, Limits
 from .heating.control.loads import LoadMeter, load_of
 from .heating.heater import Heater
@@ -136,6 +145,8 @@ class TaskRunner:
         self._begun: dict[int, tuple[tuple[str, int, int], ...]] = {}
         # Executions that were stopped to be saved, and where their checkpoints are.
         self._saving: dict[int, Path] = {}
+        # By execution: the task whose checkpoint is to go when it has ended.
+        self._to_drop: dict[int, tuple[bytes, int]] = {}
         self._init_bytes: dict[bytes, bytes] = {}
 
     def start(self, run: Execute) -> None:
@@ -181,6 +192,21 @@ class TaskRunner:
         except (CheckpointError, StorageError) as error:
             log.warning("checkpoint.not-kept", job=run.job_id.hex()[:16], task=run.first, reason=str(error))
         return ExecutionSaved(run.execution_id, digest, size_bytes, pin)
+
+    def drop_checkpoint(self, job_id: bytes, index: int) -> None:
+        """Remove what a task left, when it has ended here; whoever begins it here anew meanwhile finds nothing."""
+        running = [run.execution_id for run in self._runs.values() if run.job_id == job_id and index in _tasks(run)]
+        if running:
+            self._to_drop[max(running)] = (job_id, index)
+            return
+        for folder in {each.checkpoint_folder(self._checkpoints, job_id, index) for each in self._executors.values()}:
+            try:
+                gone = put_aside(folder)
+            except OSError as error:
+                log.warning("checkpoint.not-removed", folder=str(folder), reason=error.strerror)
+                continue
+            if gone is not None:
+                self._nursery.start_soon(trio.to_thread.run_sync, remove_aside, gone)
 
     async def _resume(self, run: Execute, executor: Executor, spec: JobSpec, sources: Sequence[bytes]) -> None:
         """Put the checkpoint that came with the task where it finds it. Without one it begins anew."""
@@ -236,6 +262,8 @@ class TaskRunner:
         if event is None and folder is not None and self._scopes.pop(run.execution_id, None) is not None:
             self._feed(await self._saved(run, folder))
         self._runs.pop(run.execution_id, None)
+        if (dropped := self._to_drop.pop(run.execution_id, None)) is not None:
+            self.drop_checkpoint(*dropped)
         self._begun.pop(run.execution_id, None)
         self._blobs.unpin(_pin(run))
         if not isinstance(event, TaskFinished):
@@ -489,6 +517,10 @@ def _tails(stderrs: Mapping[int, bytes], ran: int) -> dict[int, bytes]:
     said = {offset: text for offset, text in stderrs.items() if offset < ran and text}
     share_bytes = min(STDERR_BYTES_MAX, STDERR_BATCH_BYTES_MAX // max(1, len(said)))
     return {offset: text[-share_bytes:] for offset, text in said.items()}
+
+
+def _tasks(run: Execute) -> range:
+    return range(run.first, run.first + run.count)
 
 
 def _pin(run: Execute) -> bytes:

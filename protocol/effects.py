@@ -118,6 +118,13 @@ class CancelExecution(Struct, frozen=True):
     execution_id: int
 
 
+class DropCheckpoint(Struct, frozen=True):
+    """A task that was stopped here went elsewhere: what it left on this disk goes, as soon as it runs no more."""
+
+    job_id: bytes
+    index: int
+
+
 class CompareOutputs(Struct, frozen=True):
     """Run a comparator's module on pairs of outputs; ends in `OutputsCompared`.
 
@@ -207,6 +214,7 @@ Effect = (
     | CancelTimer
     | Execute
     | SaveExecution
+    | DropCheckpoint
     | CancelExecution
     | CompareOutputs
     | ForgetSecrets

@@ -120,6 +120,8 @@ class Holder:
         # go on from.
         self._saving: dict[int, int] = {}
         self._kept_checkpoints: dict[bytes, None] = {}
+        # Tasks (job, number) that were stopped here, and whose checkpoints are on this disk.
+        self._stopped: dict[tuple[bytes, int], None] = {}
         self.moved = 0
         self.keys = KeyRing(ctx)
         self.slots = 0

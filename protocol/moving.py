@@ -7,7 +7,7 @@ is there to take it; it ends here then, at a tenth of the duty.
 from __future__ import annotations
 
 from .appraisal import ask_of_peer
-from .effects import SaveExecution, UnpinBlobs
+from .effects import DropCheckpoint, SaveExecution, UnpinBlobs
 from .events import ExecutionSaved
 from .holder import GRANT_BYTES_MAX, PEERS_LOOKED_AT_MAX, Execution, HeldLease, Holder, depth
 from .jobs import HAND_ON_DEPTH_MAX
@@ -61,12 +61,24 @@ class Mover(Holder):
             self._ctx.emit(UnpinBlobs(event.pin))
             return
         self._keep_checkpoint(event.pin)
+        self._stopped[execution.job_id, execution.first] = None
         # A sink that has got colder meanwhile wants it itself.
         moves = event.digest and not self.slots
         heirs = self._heirs(execution.job_id, left_us, event.size_bytes) if moves else []
         if not heirs or not self._bequeath_running(execution, heirs[0].ask.thief, event):
             # Its folder is here: it goes on from there when the sink is colder, or elsewhere when an heir appears.
             self._leases.append(HeldLease(execution.grant, execution.first, execution.first + 1, 0, event.digest))
+
+    def _drop_checkpoints(self) -> None:
+        """Of tasks that were stopped here and are not here any more: they ended, or go on elsewhere from the blob."""
+        for job_id, number in [key for key in self._stopped if not self.holds(*key)] if self._stopped else ():
+            del self._stopped[job_id, number]
+            self._ctx.emit(DropCheckpoint(job_id, number))
+
+    def holds(self, job_id: bytes, number: int) -> bool:
+        """Whether a task runs here or is in the queue."""
+        runs = any(e.job_id == job_id and e.first <= number < e.first + e.count for e in self._executions.values())
+        return runs or any(lease.body.job_id == job_id and lease.next <= number < lease.hi for lease in self._leases)
 
     def _bequeath_running(self, execution: Execution, heir: bytes, event: ExecutionSaved) -> bool:
         view, first = self._views[execution.job_id], execution.first

@@ -108,11 +108,6 @@ class Worker(Mover):
         """Whose tasks are here."""
         return [*self.running_jobs(), *(lease.body.job_id for lease in self._leases)]
 
-    def holds(self, job_id: bytes, number: int) -> bool:
-        """Whether a task runs here or is in the queue."""
-        runs = any(e.job_id == job_id and e.first <= number < e.first + e.count for e in self._executions.values())
-        return runs or any(lease.body.job_id == job_id and lease.next <= number < lease.hi for lease in self._leases)
-
     # -- running -------------------------------------------------------------------------------------------
 
     def pump(self, now_us: int) -> None:
@@ -125,6 +120,7 @@ class Worker(Mover):
             self._start(lease, now_us)
         self._leases = [lease for lease in self._leases if lease.unstarted]
         self._wipe_keys()
+        self._drop_checkpoints()
         self._arm_renewal(now_us)
         self.publish_heat(now_us)
         self._maybe_steal(now_us)
@@ -435,6 +431,7 @@ class Worker(Mover):
         self._leases = [lease for lease in self._leases if lease.body.job_id != view.job_id]
         self._cancel_running(view.job_id)
         self._wipe_keys()
+        self._drop_checkpoints()
 
     def _cancel_running(self, job_id: bytes | None) -> None:
         for execution in list(self._executions.values()):
@@ -455,6 +452,7 @@ class Worker(Mover):
                 self._release(execution.grant, execution.first, execution.first + execution.count)
             self._cancel_running(None)
         self._wipe_keys()
+        self._drop_checkpoints()
         self.outbox.flush(now_us)
         self.publish_heat(now_us)
 

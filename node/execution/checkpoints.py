@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -103,6 +105,24 @@ def drop_foreign(folders: Iterable[Path]) -> None:
             if folder.exists():
                 raise OSError(errno.EBUSY, "what another node left cannot be removed")
             mark.unlink()
+
+
+def put_aside(folder: Path) -> Path | None:
+    """Take a folder out of its place, at once; where it is now, None if there was none. Raises OSError."""
+    folder.with_name(folder.name + _FOREIGN_SUFFIX).unlink(missing_ok=True)
+    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.gone")
+    try:
+        folder.rename(aside)
+    except FileNotFoundError:
+        return None
+    return aside
+
+
+def remove_aside(aside: Path) -> None:
+    """Remove what was put aside, and its job's folder if nothing else is in it."""
+    remove_hostile(aside)
+    with suppress(OSError):
+        aside.parent.rmdir()
 
 
 def _is_inside(path: str) -> bool:

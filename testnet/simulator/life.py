@@ -19,6 +19,7 @@ from ...protocol.effects import (
     CancelTimer,
     Connect,
     Disconnect,
+    DropCheckpoint,
     Effect,
     Execute,
     FetchBlobs,
@@ -284,6 +285,9 @@ class Life:
     def _cancel_execution(self, effect: CancelExecution) -> None:
         self.machine.executor.cancel(effect.execution_id)
 
+    def _drop_checkpoint(self, effect: DropCheckpoint) -> None:
+        """What a simulated task left is a number in its executor."""
+
     def _fetch(self, effect: FetchBlobs) -> None:
         self.world.blobs.fetch(self, effect)
 
@@ -456,6 +460,7 @@ _HANDS: dict[type[Effect], Callable[[Life, Any], None]] = {
     Execute: Life._execute,
     SaveExecution: Life._save_execution,
     CancelExecution: Life._cancel_execution,
+    DropCheckpoint: Life._drop_checkpoint,
     FetchBlobs: Life._fetch,
     UnpinBlobs: Life._unpin,
     ForgetSecrets: Life._forget_secrets,

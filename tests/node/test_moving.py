@@ -126,6 +126,31 @@ async def test_a_task_goes_on_from_node_to_node_and_ends_with_all_of_its_work(tm
     assert attic.checkpoint() == b""
 
 
+async def test_of_a_task_that_moved_nothing_stays_on_the_donors_disk(tmp_path: Path) -> None:
+    async with nodes(tmp_path, b"room", b"hall") as (room, hall):
+        room.runner.start(Execute(1, STATE.job_id, 0, 1, 1))
+        room.runner.save(1)
+        with trio.fail_after(30):
+            saved = await room.events.receive()
+            assert isinstance(saved, ExecutionSaved) and room.checkpoint() == b"a"
+            room.runner.drop_checkpoint(STATE.job_id, 0)
+            hall.runner.start(Execute(1, STATE.job_id, 0, 1, 2, checkpoint=saved.digest, sources=(room.name,)))
+            hall.runner.save(1)
+            await hall.events.receive()
+    # What was begun in threads has ended.
+    assert list((room.root / "ckpt").iterdir()) == [] and hall.checkpoint() == b"ab"
+
+
+async def test_a_checkpoint_goes_when_the_task_that_writes_it_has_ended(tmp_path: Path) -> None:
+    async with nodes(tmp_path, b"room") as (room,):
+        room.runner.start(Execute(1, STATE.job_id, 0, 1, 1))
+        room.runner.save(1)
+        room.runner.drop_checkpoint(STATE.job_id, 0)
+        with trio.fail_after(30):
+            saved = await room.events.receive()
+    assert isinstance(saved, ExecutionSaved) and saved.digest and list((room.root / "ckpt").iterdir()) == []
+
+
 async def test_a_checkpoint_that_nobody_has_any_more_costs_work_and_no_result(tmp_path: Path) -> None:
     async with nodes(tmp_path, b"room") as (room,):
         room.runner.start(Execute(1, STATE.job_id, 0, 1, 1, checkpoint=bytes(32), sources=(b"gone",)))

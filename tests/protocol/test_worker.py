@@ -8,7 +8,16 @@ import pytest
 from msgspec.structs import replace
 
 from hearthmesh.crypto.certificates import Role
-from hearthmesh.protocol.effects import CancelExecution, Effect, Execute, Penalise, Reason, SaveExecution, Send
+from hearthmesh.protocol.effects import (
+    CancelExecution,
+    DropCheckpoint,
+    Effect,
+    Execute,
+    Penalise,
+    Reason,
+    SaveExecution,
+    Send,
+)
 from hearthmesh.protocol.events import (
     Event,
     ExecutionFailed,
@@ -465,6 +474,24 @@ def test_a_task_that_came_with_a_checkpoint_goes_on_here_from_the_one_that_it_ma
     shop.tell(ExecutionSaved(first.execution_id, made, 1_000, b"pin"))
     (second,) = [effect for effect in shop.tell(cold()) if isinstance(effect, Execute)]
     assert (first.checkpoint, second.checkpoint) == (came, made)
+
+
+def test_what_a_task_left_that_went_elsewhere_is_dropped_here_and_what_waits_here_is_kept() -> None:
+    shop = Shop(slots=0)
+    spec = shop.cluster.signed_spec(shop.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND)
+    members = tuple(keeper.id for keeper in shop.keepers)
+    replicas = sign_record(shop.client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, members))
+    shop.tell(cold())
+    given = Granted(0, (shop.grant(0, 1, job_id=spec.id).raw,), (spec.raw, replicas.raw))
+    (first,) = [effect for effect in shop.say(shop.keepers[0], given) if isinstance(effect, Execute)]
+    shop.tell(WARM)
+    drop = DropCheckpoint(spec.id, 0)
+    assert drop not in shop.tell(ExecutionSaved(first.execution_id, bytes(32), 1_000, b"pin"))
+    digest = HeatDigest(shop.peer.id, 1, 1, 400, 500, 1, 0, "room", 15_000, appetite_us=1 << 40)
+    raw = sign_record(shop.peer.identity, RecordKind.HEAT, digest).raw
+    shop.say(shop.peer, TableRows(0, False, (raw,), (), (), ()))
+    assert drop in shop.tell(WARM), "it went on to the peer"
+    assert drop not in shop.tell(WARM)
 
 
 def test_a_task_that_was_to_move_stays_in_a_room_that_is_cold_again() -> None:
