@@ -23,7 +23,8 @@ class Turns:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._waiting: dict[bytes, Steal] = {}
-        self._passed_us: dict[bytes, int] = {}
+        # When it was passed over first, and when it asked last.
+        self._passed: dict[bytes, tuple[int, int]] = {}
         self._asked: tuple[bytes, int] | None = None
         self._served: tuple[bytes, int] | None = None
 
@@ -40,6 +41,7 @@ class Turns:
         offered_us: CPU time of what there is to give here.  coldest_mkh: the discomfort of the coldest other node that
         has a free slot. Both are asked for only while several ask.
         """
+        self._heard(thief, now_us)
         if steal.lifeline:
             return False
         last, self._asked = self._asked, (thief, now_us)
@@ -68,19 +70,29 @@ class Turns:
 
     def served(self, thief: bytes, now_us: int) -> None:
         self._served = (thief, now_us)
-        self._passed_us.pop(thief, None)
+        self._passed.pop(thief, None)
 
     def refused(self, thief: bytes, now_us: int) -> None:
         """It got nothing; if another one did of late, it was passed over."""
         if self._served is None or self._served[0] == thief:
             return
         if now_us - self._served[1] < self._ctx.config.steal_idle_us:
-            self._passed_us.setdefault(thief, now_us)
-            while len(self._passed_us) > self._ctx.config.members_max:
-                del self._passed_us[next(iter(self._passed_us))]
+            self._passed.setdefault(thief, (now_us, now_us))
+            while len(self._passed) > self._ctx.config.members_max:
+                del self._passed[next(iter(self._passed))]
+
+    def _heard(self, thief: bytes, now_us: int) -> None:
+        """It asks, so it still waits; what it waited for before it fell silent is forgotten."""
+        if thief in self._passed:
+            waited_us = self.waited_us(thief, now_us)
+            del self._passed[thief]
+            if waited_us:
+                self._passed[thief] = (now_us - waited_us, now_us)
 
     def waited_us(self, thief: bytes, now_us: int) -> int:
-        return now_us - self._passed_us.get(thief, now_us)
+        """Since it was passed over; 0 if it was silent for so long that its lifeline would have been renewed twice."""
+        passed_us, heard_us = self._passed.get(thief, (now_us, now_us))
+        return now_us - passed_us if now_us - heard_us <= 2 * self._ctx.config.lifeline_ttl_us else 0
 
     def urgency(self, thief: bytes, steal: Steal, now_us: int) -> int:
         return urgency_mkh(steal.discomfort_mkh, self.waited_us(thief, now_us))

@@ -75,9 +75,24 @@ def test_whoever_is_passed_over_overtakes_colder_ones_in_the_end() -> None:
     many.served(COLD, 0)
     many.refused(WARM, 1)
     assert many.urgency(WARM, warm, 1) < many.urgency(COLD, cold, 1)
+    for now_s in range(10, 90, 10):
+        many.must_wait(WARM, warm, much, frost, now_s * SECOND)
     assert many.urgency(WARM, warm, 80 * SECOND) > many.urgency(COLD, cold, 80 * SECOND)
     many.served(WARM, 80 * SECOND)
     assert many.urgency(WARM, warm, 80 * SECOND) == 0
+
+
+def test_who_asks_no_more_is_waiting_no_more() -> None:
+    many = turns()
+    many.served(COLD, 0)
+    many.refused(WARM, 1)
+    silent_us = 2 * context(1, LOCAL).config.lifeline_ttl_us
+    many.must_wait(WARM, HUNGER, much, frost, silent_us)
+    assert many.waited_us(WARM, silent_us) == silent_us - 1, "a renewed lifeline is heard in time"
+    back_us = silent_us + 3600 * SECOND
+    assert many.waited_us(WARM, back_us) == 0
+    many.must_wait(WARM, HUNGER, much, frost, back_us)
+    assert many.waited_us(WARM, back_us) == many.waited_us(WARM, back_us + SECOND) == 0
 
 
 def test_where_nobody_gets_anything_nobody_is_passed_over() -> None:
