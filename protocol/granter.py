@@ -5,6 +5,7 @@ The layer below `upkeep` and `replica`: it holds the jobs, and every change of a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -15,6 +16,7 @@ from .context import Context
 from .effects import Persist, Publish, Reason
 from .granting import Ledger, controlled_sections, steal_half
 from .jobs import JobState, RejectedRecord
+from .lifelines import Lifelines
 from .limits import Limit
 from .membership import Membership
 from .messages import (
@@ -30,7 +32,7 @@ from .messages import (
     Superseded,
 )
 from .pace import Pace
-from .quota import Submitters
+from .quota import Accounts, Submitters
 from .records import (
     UINT_MAX,
     Grant,
@@ -94,14 +96,6 @@ class KeptJob:
         return (now_us if self.completed_us is None else self.completed_us) - self.since_us
 
 
-@dataclass(frozen=True, slots=True)
-class ParkedSteal:
-    """A lifeline: a thief that found nothing, to be pushed to until it expires."""
-
-    steal: Steal
-    expires_at_us: int
-
-
 class Granter:
     """See the module."""
 
@@ -111,12 +105,13 @@ class Granter:
         self._tables = tables
         self._copies = CopyDesk(ctx, members, tables)
         self._submitters = Submitters(ctx)
+        self._accounts = Accounts()
         self.shares = ShareKeeper(ctx, members, tables, self._merge)
         self._incarnation = incarnation
         self.jobs: dict[bytes, KeptJob] = {}
         self.open_jobs: dict[bytes, None] = {}
         self.turns = Turns(ctx)
-        self._lifelines: dict[bytes, ParkedSteal] = {}
+        self._lifelines = Lifelines(ctx.config.lifelines_held_max)
         self._told: dict[bytes, dict[bytes, None]] = {}
         self._unechoed: dict[bytes, list[bytes]] = {}
         self._watched: dict[bytes, None] = {}
@@ -149,11 +144,14 @@ class Granter:
         if not changed:
             return False
         self._persist(record)
+        self._accounts.touch(kept.state)
         kept.ledger.apply(record, now_us)
         if record.kind is RecordKind.GRANT:
             kept.pace.began(record.body.holder, now_us)
         elif record.kind is RecordKind.BATCH:
             kept.pace.delivered(record.author, kept.state.delivered - delivered, now_us)
+            # Its tasks may be shorter than was thought.
+            self._lifelines.tell(kept.state.job_id)
         elif record.kind is RecordKind.RECHECK:
             self._copies.open(kept, record, now_us)
             if kept.state.open:
@@ -164,9 +162,14 @@ class Granter:
         return True
 
     def _on_cancelled(self, kept: KeptJob, record: Record) -> None:
-        self.open_jobs.pop(kept.state.job_id, None)
+        self._close(kept.state.job_id)
         for holder in sorted(kept.ledger.leased_by()):
             self._ctx.send(holder, Records(kept.state.job_id, (record.raw,)))
+
+    def _close(self, job_id: bytes) -> None:
+        """Nothing is granted of it any more."""
+        self.open_jobs.pop(job_id, None)
+        self._lifelines.forget(job_id)
 
     def _tell_replicas(self, kept: KeptJob, records: tuple[bytes, ...]) -> None:
         for node in kept.state.replicas:
@@ -177,7 +180,7 @@ class Granter:
         """Completion, free tasks, followers and digest, after any change of the state."""
         state = kept.state
         if not state.open:
-            self.open_jobs.pop(state.job_id, None)
+            self._close(state.job_id)
         if state.complete and kept.completed_us is None:
             kept.completed_us = now_us
             self._ctx.notify("replica.job-complete", job_id=state.job_id, duplicates=state.duplicates)
@@ -190,6 +193,7 @@ class Granter:
 
     def _after_freeing(self, kept: KeptJob, now_us: int) -> None:
         """As `_after_change`, where the change may have given this node more to grant."""
+        self._lifelines.tell(kept.state.job_id)
         self.serve_lifelines(now_us)
         self._after_change(kept, now_us)
 
@@ -210,8 +214,8 @@ class Granter:
         cpu_s = self._submitters.quota(kept.state.spec_record, now_us).cpu_s
         if not cpu_s:
             return None
-        submitter = kept.state.submitter
-        jobs = [self.jobs[job_id] for job_id in self.open_jobs if self.jobs[job_id].state.submitter == submitter]
+        own = self._accounts.jobs_of(kept.state.submitter)
+        jobs = [self.jobs[job_id] for job_id in own if job_id in self.open_jobs]
         # Until one is done nobody knows how long a task takes: as elsewhere, four make a batch.
         unknown_us = self._ctx.config.batch_target_us // self._ctx.config.batch_tasks_first
         leased = sum(sum(each.ledger.leased_by().values()) * (each.state.task_us or unknown_us) for each in jobs)
@@ -242,6 +246,7 @@ class Granter:
         """Some node came, went, or says something else of what it keeps: sections are worked out anew."""
         self._keepers_seen += 1
         self._copies.members_changed()
+        self._lifelines.tell_all()
 
     def _keeps(self, node: bytes) -> bool:
         """Whether another replica can be relied on: not gone, never lied, and does not say that its disk is full."""
@@ -264,13 +269,16 @@ class Granter:
             kept.refusing[peer] = None
             self._after_freeing(kept, now_us)
 
-    def grant(self, thief: bytes, steal: Steal, now_us: int) -> bool:
-        """Answer a steal with tasks of the job that suits the thief best; False, and why, if there is nothing."""
+    def grant(self, thief: bytes, steal: Steal, now_us: int, job_ids: Iterable[bytes] | None = None) -> bool:
+        """Answer a steal with tasks of the job that suits the thief best; False, and why, if there is nothing.
+
+        job_ids: of these open jobs alone.
+        """
         self.refusal = "its disk is full" if self.storage_failed else "it keeps no job with work left"
         if self.storage_failed:
             return False
         ask = ask_of(thief, steal, self.turns.waited_us(thief, now_us))
-        for kept in self._suitable(ask, steal, now_us):
+        for kept in self._suitable(ask, steal, self.open_jobs if job_ids is None else job_ids, now_us):
             self.refusal = "all that is left runs elsewhere, or is not its to give"
             if self._grant_from(kept, thief, steal, now_us):
                 self.turns.served(thief, now_us)
@@ -280,10 +288,10 @@ class Granter:
                 self._deny(kept, thief, "it held tasks for long without a result", now_us)
         return False
 
-    def _suitable(self, ask: Ask, steal: Steal, now_us: int) -> list[KeptJob]:
-        """Open jobs whose tasks the thief can run and its sink can take, the best first."""
+    def _suitable(self, ask: Ask, steal: Steal, job_ids: Iterable[bytes], now_us: int) -> list[KeptJob]:
+        """Of open jobs, those whose tasks the thief can run and its sink can take, the best first."""
         found: list[tuple[tuple[int, ...], KeptJob]] = []
-        for job_id in self.open_jobs:
+        for job_id in job_ids:
             kept = self.jobs[job_id]
             if not self._free_here(kept):
                 self.refusal = "all that is left runs elsewhere, or is not its to give"
@@ -412,11 +420,9 @@ class Granter:
 
     def park(self, thief: bytes, steal: Steal, now_us: int) -> bool:
         """Keep a lifeline; False if there are too many."""
-        if thief not in self._lifelines and len(self._lifelines) >= self._ctx.config.lifelines_held_max:
+        if not self._lifelines.park(thief, steal, now_us + self._ctx.config.lifeline_ttl_us):
             self._ctx.limit(Limit.LIFELINES, thief)
             return False
-        expires_at_us = now_us + self._ctx.config.lifeline_ttl_us
-        self._lifelines[thief] = ParkedSteal(steal, expires_at_us)
         return True
 
     def refuse(self, thief: bytes, steal: Steal, now_us: int) -> None:
@@ -428,25 +434,24 @@ class Granter:
     def serve_lifelines(self, now_us: int) -> None:
         """Tasks became free: push them to parked thieves, the most urgent first; a served lifeline is used up.
 
-        To some at once: each is held against each job with work. Who waits becomes more urgent.
+        To some at once; each is held against the jobs that are news to it. Who waits becomes more urgent.
         """
-        if not self._lifelines or not any(self._free_here(self.jobs[job_id]) for job_id in self.open_jobs):
-            return
-        parked_by = self._lifelines.items()
-        urgent = sorted((-self.turns.urgency(node, parked.steal, now_us), node) for node, parked in parked_by)
-        for _, thief in urgent[:SERVED_AT_ONCE]:
-            parked = self._lifelines[thief]
+        behind = self._lifelines.behind(lambda thief, steal: self.turns.urgency(thief, steal, now_us))
+        for thief, parked in behind[:SERVED_AT_ONCE]:
             if parked.expires_at_us <= now_us or not self._members.is_alive(thief):
-                del self._lifelines[thief]
+                self._lifelines.drop(thief)
                 continue
-            if self.grant(thief, replace(parked.steal, request=0, lifeline=False), now_us):
-                del self._lifelines[thief]
+            news = self._lifelines.catch_up(parked, self.open_jobs)
+            if not any(self._free_here(self.jobs[job_id]) for job_id in news):
+                continue
+            if self.grant(thief, replace(parked.steal, request=0, lifeline=False), now_us, news):
+                self._lifelines.drop(thief)
             else:
                 self.turns.refused(thief, now_us)
 
     def drop_lifeline(self, thief: bytes) -> None:
         self.turns.forget(thief)
-        self._lifelines.pop(thief, None)
+        self._lifelines.drop(thief)
 
     # -- leases ------------------------------------------------------------------------------------------
 

@@ -6,8 +6,7 @@ third as often as there are nodes; the narrower of the certificate's quota and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..crypto.certificates import CertificateError, Quota, Role
 from .config import ProtocolConfig
@@ -20,7 +19,7 @@ SECOND_US = 1_000_000
 COMPARATOR_BYTES_MAX = 1 << 20
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class InFlight:
     """tasks: without a result.  bytes: of specs, programs and inputs.  cpu_us: of these tasks, as far as known."""
 
@@ -29,10 +28,30 @@ class InFlight:
     bytes: int = 0
     cpu_us: int = 0
 
-    def add(self, spec: Record, tasks: int, task_us: int) -> None:
-        self.tasks += tasks
-        self.bytes += declared_bytes(spec)
-        self.cpu_us += tasks * task_us
+    def __add__(self, other: InFlight) -> InFlight:
+        return InFlight(
+            self.jobs + other.jobs, self.tasks + other.tasks, self.bytes + other.bytes, self.cpu_us + other.cpu_us
+        )
+
+    def __sub__(self, other: InFlight) -> InFlight:
+        return self + InFlight(-other.jobs, -other.tasks, -other.bytes, -other.cpu_us)
+
+
+NOTHING = InFlight()
+
+
+def of_new(spec: Record) -> InFlight:
+    """A job of which nothing is done yet."""
+    body: JobSpec = spec.body
+    return InFlight(1, body.tasks, declared_bytes(spec), body.tasks * body.estimate_us)
+
+
+def of_kept(state: JobState) -> InFlight:
+    """A settled job counts as a job only."""
+    if not state.open:
+        return InFlight(1)
+    tasks = state.spec.tasks - state.done.total
+    return InFlight(1, tasks, declared_bytes(state.spec_record), tasks * state.task_us)
 
 
 def declared_bytes(spec: Record) -> int:
@@ -54,19 +73,55 @@ def declared_sizes(spec: JobSpec) -> dict[bytes, int]:
     return sizes
 
 
-def in_flight(states: Iterable[JobState], pending: Iterable[Record], submitter: bytes) -> InFlight:
-    """Of one submitter. pending: specs whose blobs are still coming. A settled job counts as a job only."""
-    found = InFlight()
-    for state in states:
-        if state.submitter == submitter:
-            found.jobs += 1
-            if state.open:
-                found.add(state.spec_record, state.spec.tasks - state.done.total, state.task_us)
-    for spec in pending:
-        if spec.author == submitter:
-            found.jobs += 1
-            found.add(spec, spec.body.tasks, spec.body.estimate_us)
-    return found
+@dataclass(slots=True)
+class _Account:
+    """Of one submitter. jobs: what each counts for in `total`.  changed: those that are to be counted anew."""
+
+    total: InFlight = NOTHING
+    jobs: dict[bytes, InFlight] = field(default_factory=dict)
+    changed: dict[bytes, JobState] = field(default_factory=dict)
+
+
+class Accounts:
+    """What each submitter has in flight here, of the jobs that are kept.
+
+    A question costs what changed of the submitter's own jobs since the last one, not all jobs that there are.
+    """
+
+    def __init__(self) -> None:
+        self._accounts: dict[bytes, _Account] = {}
+
+    def touch(self, state: JobState) -> None:
+        """The job is new, or its state changed."""
+        account = self._accounts.get(state.submitter)
+        if account is None:
+            account = self._accounts[state.submitter] = _Account()
+        account.changed[state.job_id] = state
+
+    def drop(self, state: JobState) -> None:
+        """The job is not kept any more."""
+        account = self._accounts.get(state.submitter)
+        if account is None:
+            return
+        account.changed.pop(state.job_id, None)
+        account.total -= account.jobs.pop(state.job_id, NOTHING)
+        if not (account.jobs or account.changed):
+            del self._accounts[state.submitter]
+
+    def of(self, submitter: bytes) -> InFlight:
+        account = self._accounts.get(submitter)
+        if account is None:
+            return NOTHING
+        changed, account.changed = account.changed, {}
+        for job_id, state in changed.items():
+            counts = of_kept(state)
+            account.total += counts - account.jobs.get(job_id, NOTHING)
+            account.jobs[job_id] = counts
+        return account.total
+
+    def jobs_of(self, submitter: bytes) -> list[bytes]:
+        account = self._accounts.get(submitter)
+        return list(account.jobs | account.changed) if account is not None else []
 
 
 def own_quota(config: ProtocolConfig) -> Quota:
@@ -76,8 +131,7 @@ def own_quota(config: ProtocolConfig) -> Quota:
 
 def excess(held: InFlight, spec: Record, quota: Quota, jobs_max: int) -> str:
     """Why one job more is too much, for its submitter; empty if it is not."""
-    wanted = InFlight(held.jobs + 1, held.tasks, held.bytes, held.cpu_us)
-    wanted.add(spec, spec.body.tasks, spec.body.estimate_us)
+    wanted = held + of_new(spec)
     for what, amount, most in (
         ("jobs", wanted.jobs, jobs_max),
         ("tasks", wanted.tasks, quota.tasks),

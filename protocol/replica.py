@@ -39,7 +39,7 @@ from .messages import (
     Want,
 )
 from .pace import Pace
-from .quota import declared_sizes, excess, in_flight
+from .quota import declared_sizes, excess, of_new
 from .records import (
     JobSpec,
     Record,
@@ -187,6 +187,7 @@ class Replica(Upkeep):
         )
         kept.ledger.rebuild(now_us, self._ctx.config.lease_us)
         self.jobs[spec.id] = kept
+        self._accounts.touch(state)
         self.open_jobs[spec.id] = None
         return kept
 
@@ -249,8 +250,10 @@ class Replica(Upkeep):
 
     def _excess(self, spec: Record, now_us: int) -> str:
         """Why a job more is over its submitter's quota; empty if it is not."""
-        pending = [each.spec for each in self._pending.values()]
-        held = in_flight((kept.state for kept in self.jobs.values()), pending, spec.author)
+        held = self._accounts.of(spec.author)
+        for pending in self._pending.values():
+            if pending.spec.author == spec.author:
+                held += of_new(pending.spec)
         quota = self._submitters.quota(spec, now_us)
         reason = excess(held, spec, quota, self._ctx.config.submitter_jobs_max)
         if reason:

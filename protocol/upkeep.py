@@ -62,8 +62,7 @@ class Upkeep(Granter):
             self._forget_if_due(kept, now_us)
         self._reconcile_cursor += RECONCILE_JOBS_A_TICK
         self._watch_seats(now_us)
-        for thief in [node for node, parked in self._lifelines.items() if parked.expires_at_us <= now_us]:
-            del self._lifelines[thief]
+        self._lifelines.expire(now_us)
 
     def _reconcile(self, kept: KeptJob, now_us: int) -> None:
         """Compare with one random living co-replica, unless both were equal and nothing changed here.
@@ -89,6 +88,7 @@ class Upkeep(Granter):
         """Nothing was kept, or heard, for a while: as after a restart, leases live a term more, and nothing is granted
         before it is known what went on meanwhile.
         """
+        self._lifelines.tell_all()
         for job_id in list(self.open_jobs):
             kept = self.jobs[job_id]
             kept.level = kept.state.replicas == (self._ctx.node_id,)
@@ -181,7 +181,8 @@ class Upkeep(Granter):
             return
         job_id = kept.state.job_id
         del self.jobs[job_id]
-        self.open_jobs.pop(job_id, None)
+        self._accounts.drop(kept.state)
+        self._close(job_id)
         self._forgotten[job_id] = None
         self._ctx.emit(Forget(job_id))
         self._ctx.emit(UnpinBlobs(job_id))
@@ -195,7 +196,7 @@ class Upkeep(Granter):
 
     def on_dead(self, node: bytes, now_us: int) -> None:
         """A dead holder's tasks are free at once; a dead replica is replaced after the grace time."""
-        self._lifelines.pop(node, None)
+        self._lifelines.drop(node)
         for kept in list(self.jobs.values()):
             gone = kept.ledger.free_holder(node)
             if gone:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hearthmesh.crypto.certificates import Role
+from hearthmesh.protocol import granter
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.effects import Effect, Send, SetTimer
 from hearthmesh.protocol.events import Received, SubmitJob, TimerFired
@@ -183,3 +184,43 @@ def test_a_job_that_would_miss_its_deadline_pays_too() -> None:
     assert answers(counter.ask(thief, price_micro=40)) == [(thief.id, "Refused")]
     counter.cluster.run(40 * SECOND)
     assert answers(counter.ask(thief, price_micro=40)) == [(thief.id, "Granted")]
+
+
+def test_who_waits_is_held_against_what_is_new_and_not_against_all_that_suits_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counter, held = Counter(4, 3, estimate_us=600 * SECOND), []
+    client = next(node for node in counter.cluster.nodes.values() if node.name == "client")
+    keeper, submitted = counter.keeper.mesh.replica, iter(range(100))
+
+    def submit(**spec: int) -> None:
+        job = counter.cluster.spec(4, nonce=b"%d" % next(submitted), **spec)
+        counter.cluster.feed(client, SubmitJob(job))
+        most = len(keeper.jobs) + 1
+        counter.cluster.run_until(lambda: len(keeper.jobs) == most)
+
+    for _ in range(20):
+        submit(estimate_us=600 * SECOND)
+    for thief in counter.thieves:
+        waits = Steal(7, SECOND, 1, 400, 1 << 40, (), True, longest_us=60 * SECOND)
+        assert answers(counter.keeper.mesh.handle(Received(thief.id, waits), counter.cluster.now_us)) == []
+    fit = granter.fit
+    monkeypatch.setattr(granter, "fit", lambda work, ask: (held.append(ask.thief), fit(work, ask))[1])
+    submit(estimate_us=600 * SECOND)
+    assert sorted(held) == sorted(thief.id for thief in counter.thieves)
+    held.clear()
+    submit(estimate_us=SECOND)
+    assert len(held) <= 3 and len(keeper._lifelines) < 3, "what suits is given at once"
+
+
+def test_who_waits_is_held_against_everything_when_what_a_node_may_give_changed() -> None:
+    counter = Counter(4, 1, estimate_us=SECOND)
+    keeper, thief = counter.keeper.mesh.replica, counter.thieves[0]
+    (kept,) = keeper.jobs.values()
+    kept.level = False
+    waits = Steal(7, SECOND, 1, 400, 1 << 40, (), True)
+    assert answers(counter.keeper.mesh.handle(Received(thief.id, waits), counter.cluster.now_us)) == []
+    kept.level = True
+    keeper.keepers_changed()
+    keeper.serve_lifelines(counter.cluster.now_us)
+    assert not len(keeper._lifelines)
