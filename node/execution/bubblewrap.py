@@ -14,6 +14,9 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Protocol
+
+from .seccomp import filter_program
 
 INSIDE_ID = 65534  # nobody: the uid and gid that the task sees
 MIN_TMPFS_BYTES = 64 << 10  # tmpfs takes a size of 0 for "no limit"
@@ -31,7 +34,7 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"
 # before its output folder is handed out.
 READY = b"ready\n"
 GO = b"go\n"
-_SUPERVISOR = """
+SUPERVISOR = """
 exec 3<&0 0</input
 echo ready >&3
 read -r go <&3 || exit 1
@@ -39,7 +42,7 @@ echo 1000 2>/dev/null >/proc/self/oom_score_adj
 "$@" 3<&-
 code=$?
 kill -s KILL -- -1 2>/dev/null
-{tar} --create --file=- --format=ustar --hard-dereference --directory=/out . >&3 2>/dev/null
+{after}{tar} --create --file=- --format=ustar --hard-dereference --directory=/out . >&3 2>/dev/null
 exit $code
 """
 
@@ -74,9 +77,34 @@ class Tools:
         return path
 
 
+class Surroundings(Protocol):
+    """What `run_sandboxed` starts and watches.
+
+    checkpoint: host folder for /ckpt, whose size is watched.  has_container: whether the task is in process
+    namespaces of its own within the sandbox, beside programs that are ours.
+    """
+
+    has_container: ClassVar[bool]
+
+    @property
+    def checkpoint(self) -> Path | None: ...
+
+    def launch_argv(self, tools: Tools, seccomp_fd: int, input_fd: int, status_fd: int) -> list[str]:
+        """The whole command line. The three descriptors must be inherited under the same numbers.
+
+        seccomp_fd: the filter, read to its end.  input_fd: the task's bytes, likewise.  status_fd: where bwrap
+        writes its JSON lines.  Descriptor 0 must be the node's socket.
+        """
+        ...
+
+    def system_calls(self) -> bytes:
+        """The filter that the sandbox puts on. Raises UnsupportedMachine."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """One task's surroundings.
+    """One native task's surroundings.
 
     argv: the program and its arguments.  read_only: (host path, path inside).  checkpoint: host folder for
     /ckpt.  scratch_bytes: size of /tmp and /out, each.  limits: of each process of the task, by prlimit's
@@ -94,29 +122,35 @@ class Sandbox:
     uid: int | None
     tag: str
 
+    has_container: ClassVar[bool] = False
 
-def launch_argv(tools: Tools, sandbox: Sandbox, seccomp_fd: int, input_fd: int, status_fd: int) -> list[str]:
-    """The whole command line. The three descriptors must be inherited under the same numbers.
+    def launch_argv(self, tools: Tools, seccomp_fd: int, input_fd: int, status_fd: int) -> list[str]:
+        """See `Surroundings`."""
+        return [
+            *unprivileged(tools, self.nice, self.uid),
+            tools.bwrap,
+            *_namespaces(self.tag),
+            *_environment(self.environment),
+            *system_view(),
+            *("--symlink", "/tmp", "/dev/shm"),
+            *task_view(self.scratch_bytes, self.read_only, self.checkpoint),
+            *("--ro-bind-data", str(input_fd), "/input"),
+            *("--remount-ro", "/", "--chdir", "/out"),
+            *("--seccomp", str(seccomp_fd), "--json-status-fd", str(status_fd), "--"),
+            *(tools.sh, "-c", SUPERVISOR.format(tar=tools.tar, after=""), "supervisor"),
+            *_limited(tools, self.limits),
+            *self.argv,
+        ]
 
-    seccomp_fd: the filter, read to its end.  input_fd: the task's bytes, likewise.  status_fd: where bwrap
-    writes its JSON lines.  Descriptor 0 must be the node's socket.
-    """
-    become = [tools.setpriv, f"--reuid={sandbox.uid}", f"--regid={sandbox.uid}", "--clear-groups", "--"]
-    return [
-        *(tools.nice, "-n", str(sandbox.nice)),
-        *(become if sandbox.uid is not None else []),
-        tools.bwrap,
-        *_namespaces(sandbox.tag),
-        *_environment(sandbox.environment),
-        *system_view(),
-        *("--symlink", "/tmp", "/dev/shm"),
-        *_task_view(sandbox, input_fd),
-        *("--remount-ro", "/", "--chdir", "/out"),
-        *("--seccomp", str(seccomp_fd), "--json-status-fd", str(status_fd), "--"),
-        *(tools.sh, "-c", _SUPERVISOR.format(tar=tools.tar), "supervisor"),
-        *_limited(tools, sandbox.limits),
-        *sandbox.argv,
-    ]
+    def system_calls(self) -> bytes:
+        """See `Surroundings`."""
+        return filter_program()
+
+
+def unprivileged(tools: Tools, nice: int, uid: int | None) -> list[str]:
+    """Before a command: less urgent, and as that user and group alone. None: as who we are."""
+    become = [tools.setpriv, f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
+    return [tools.nice, "-n", str(nice), *(become if uid is not None else [])]
 
 
 def _namespaces(tag: str) -> list[str]:
@@ -135,38 +169,46 @@ def _environment(environment: Mapping[str, str]) -> list[str]:
 
 def system_view() -> list[str]:
     """/usr and what points into it, a /proc of its own, five devices."""
-    words = ["--ro-bind", "/usr", "/usr"]
-    for folder in _SYSTEM_FOLDERS:
-        if os.path.islink(folder):
-            words += ["--symlink", os.readlink(folder), folder]
-        elif os.path.isdir(folder):
-            words += ["--ro-bind", folder, folder]
-    for path in _OPTIONAL_FILES:
-        words += ["--ro-bind-try", path, path]
-    words += ["--proc", "/proc", "--dir", "/dev"]
+    words = [*system_folders(), "--proc", "/proc", "--dir", "/dev"]
     for device in _DEVICES:
         words += ["--dev-bind", device, device]
     return words
 
 
-def _task_view(sandbox: Sandbox, input_fd: int) -> list[str]:
-    size = str(max(sandbox.scratch_bytes, MIN_TMPFS_BYTES))
+def system_folders(under: str = "") -> list[str]:
+    """/usr and what points into it, read-only. under: the folder inside that they appear in."""
+    words = ["--ro-bind", "/usr", f"{under}/usr"]
+    for folder in _SYSTEM_FOLDERS:
+        if os.path.islink(folder):
+            words += ["--symlink", os.readlink(folder), under + folder]
+        elif os.path.isdir(folder):
+            words += ["--ro-bind", folder, under + folder]
+    for path in _OPTIONAL_FILES:
+        words += ["--ro-bind-try", path, under + path]
+    return words
+
+
+def task_view(scratch_bytes: int, read_only: Sequence[tuple[Path, str]], checkpoint: Path | None) -> list[str]:
+    """/tmp, /out, /in, /ckpt. See `Sandbox` for what they are made of."""
+    size = str(max(scratch_bytes, MIN_TMPFS_BYTES))
     words = ["--size", size, "--tmpfs", "/tmp", "--size", size, "--tmpfs", "/out"]
-    words += ["--dir", "/in", "--ro-bind-data", str(input_fd), "/input"]
-    for host, inside in sandbox.read_only:
+    words += ["--dir", "/in"]
+    for host, inside in read_only:
         words += ["--ro-bind", str(host), inside]
-    if sandbox.checkpoint is not None:
-        words += ["--bind", str(sandbox.checkpoint), "/ckpt"]
+    if checkpoint is not None:
+        words += ["--bind", str(checkpoint), "/ckpt"]
     return words
 
 
 def _limited(tools: Tools, limits: Mapping[str, int]) -> list[str]:
     """Set inside, where the number of processes counts per sandbox; none above what we have ourselves."""
-    words = [tools.prlimit]
-    for name, value in limits.items():
-        hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
-        words.append(f"--{name}={value if hard == resource.RLIM_INFINITY else min(value, hard)}")
-    return [*words, "--"]
+    return [tools.prlimit, *(f"--{name}={attainable(name, value)}" for name, value in limits.items()), "--"]
+
+
+def attainable(name: str, value: int) -> int:
+    """A limit of prlimit's names, no higher than we may set it."""
+    hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 
 def kill_orphans(tag: str) -> int:

@@ -29,10 +29,10 @@ def read_archive(archive: bytes, limit_bytes: int) -> dict[str, bytes]:
             raise ArchiveFault("the output folder could not be read to its end")
         if header == bytes(BLOCK_BYTES):
             return dict(sorted(files.items()))
-        size_bytes = _size(header)
+        size_bytes = member_size(header)
         start = position + BLOCK_BYTES
         position = start + -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
-        path = _path(header)
+        path = member_path(header)
         if header[156:157] not in _REGULAR or "/" in path:
             continue
         if not is_file_name(path):
@@ -45,7 +45,7 @@ def read_archive(archive: bytes, limit_bytes: int) -> dict[str, bytes]:
         files[path] = archive[start : start + size_bytes]
 
 
-def _size(header: bytes) -> int:
+def member_size(header: bytes) -> int:
     """The member's size. Only octal digits: tar's binary form starts at 8 GB, which is above every limit."""
     digits = header[124:136].strip(b" \0")
     if not digits or not all(0x30 <= digit <= 0x37 for digit in digits):
@@ -53,7 +53,7 @@ def _size(header: bytes) -> int:
     return int(digits, 8)
 
 
-def _path(header: bytes) -> str:
+def member_path(header: bytes) -> str:
     """The member's path below the folder, without the leading "./"."""
     name = header[:100].split(b"\0", 1)[0]
     prefix = header[345:500].split(b"\0", 1)[0]

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import trio
 
-from .bubblewrap import GO, READY, Sandbox, Tools, last_line, launch_argv, memory_file
+from .bubblewrap import GO, READY, Surroundings, Tools, last_line, memory_file
 from .native_archive import OVERHEAD_BYTES
 from .native_duty import PERIOD_US, DutyCycle, Pace
 from .native_folders import MAX_CHECKPOINT_ENTRIES, checkpoint_size_bytes, free_bytes
 from .native_process import ProcessTree
 from .outcome import Exit
-from .seccomp import filter_program
 
 START_TIMEOUT_S = 20.0
 END_TIMEOUT_S = 10.0
@@ -78,7 +77,7 @@ _SIGNAL_EXITS = {
 }
 
 
-async def run_sandboxed(tools: Tools, sandbox: Sandbox, stdin: bytes, bounds: Bounds, pace: Pace) -> Ending:
+async def run_sandboxed(tools: Tools, sandbox: Surroundings, stdin: bytes, bounds: Bounds, pace: Pace) -> Ending:
     """Run one task to its end. Cancellation ends every process of it before it is passed on.
 
     pace: read, and added to, every 100 ms.
@@ -97,7 +96,7 @@ async def run_sandboxed(tools: Tools, sandbox: Sandbox, stdin: bytes, bounds: Bo
 
 
 class _RunningSandbox:
-    def __init__(self, tools: Tools, sandbox: Sandbox, stdin: bytes, bounds: Bounds, pace: Pace) -> None:
+    def __init__(self, tools: Tools, sandbox: Surroundings, stdin: bytes, bounds: Bounds, pace: Pace) -> None:
         self._sandbox = sandbox
         self._bounds = bounds
         self._pace = pace
@@ -130,7 +129,7 @@ class _RunningSandbox:
             side.callback(os.close, fd)
             return fd
 
-        seccomp_fd = closing(theirs, memory_file("seccomp", filter_program()))
+        seccomp_fd = closing(theirs, memory_file("seccomp", self._sandbox.system_calls()))
         input_fd = closing(theirs, memory_file("input", stdin))
         node_end, task_end = socket.socketpair()
         readers, writers = [closing(ours, node_end.detach())], [closing(theirs, task_end.detach())]
@@ -140,7 +139,7 @@ class _RunningSandbox:
             writers.append(closing(theirs, writer))
         channel_fd, stdout_fd, stderr_fd, status_fd = writers
         self._process = subprocess.Popen(
-            launch_argv(tools, self._sandbox, seccomp_fd, input_fd, status_fd),
+            self._sandbox.launch_argv(tools, seccomp_fd, input_fd, status_fd),
             stdin=channel_fd,
             stdout=stdout_fd,
             stderr=stderr_fd,
@@ -181,7 +180,7 @@ class _RunningSandbox:
                 return None
         init_pid = int(json.loads(self._status.split(b"\n")[0])["child-pid"])
         try:
-            tree = ProcessTree(init_pid)
+            tree = ProcessTree(init_pid, self._sandbox.has_container)
         except ProcessLookupError:
             return None
         if tree.parent_pid() != self._process.pid:  # it ended already, and somebody else has its number

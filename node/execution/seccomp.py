@@ -163,6 +163,16 @@ DENIED: dict[str, tuple[int, int | None, int]] = {
     "move_pages": (279, 239, errno.EPERM),
 }
 
+# What podman and its runtime need, beside what a task may do, before the container is set up. Its own filter is
+# stricter, see `oci_seccomp.py`.
+_ENCLOSURE_ALLOWED = frozenset(
+    {
+        *("unshare", "setns", "clone3", "setsid", "setpgid", "memfd_create", "sethostname", "keyctl"),
+        *("mount", "umount2", "pivot_root", "chroot", "open_tree", "move_mount"),
+        *("fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr", "name_to_handle_at"),
+    }
+)
+
 # What a wasm worker needs no more once it serves, beside what no task may do: other programs and processes, sockets but
 # the one to the node, other people's signals and limits, other users' rights.
 WORKER_DENIED: dict[str, tuple[int | None, int | None, int]] = {
@@ -213,6 +223,18 @@ def filter_program(machine: str | None = None) -> bytes:
     if architecture is None:
         raise UnsupportedMachine(f"no system-call filter for {machine}; known: {', '.join(ARCHITECTURES)}")
     return _pack(_assemble(architecture))
+
+
+def enclosure_filter_program(machine: str | None = None) -> bytes:
+    """The filter around podman and a container: what sets a container up is allowed, the kernel's other surfaces are
+    not. Raises UnsupportedMachine."""
+    machine = machine or platform.machine()
+    architecture = ARCHITECTURES.get(machine)
+    if architecture is None:
+        raise UnsupportedMachine(f"no system-call filter for {machine}; known: {', '.join(ARCHITECTURES)}")
+    start = _when(JUMP_EQUAL, architecture.clone, [_return(ALLOW)])
+    start += _when(JUMP_EQUAL, architecture.socket, [_return(ALLOW)])
+    return _pack(_assemble(architecture, start, _ENCLOSURE_ALLOWED))
 
 
 def worker_filter_program(own_pid: int, machine: str | None = None) -> bytes:
