@@ -11,6 +11,7 @@ from typing import Annotated
 from ..protocol.config import PRESETS, ProtocolConfig
 from .clock import OFFSET_MAX_S
 from .execution.native_config import NativeCommand, NativeRuntimeConfig
+from .execution.oci_config import OciRuntimeConfig
 from .heating.control_settings import (
     BurnTable,
     LimitTable,
@@ -25,6 +26,7 @@ from .heating.sink_settings import ModelTable, WeatherTable
 from .settings.checks import (
     check_absolute,
     check_environment_value,
+    check_image_digest,
     check_listen_address,
     check_peer_address,
     check_printable,
@@ -396,6 +398,46 @@ class NativeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OciSettings:
+    """Containers: off unless the owner lists images."""
+
+    enabled: Annotated[bool, Key("Run containers of the images listed below for jobs that name them.")] = False
+    images: Annotated[
+        tuple[str, ...],
+        Key(
+            "The allow-list: digests of manifests, `sha256:` and 64 hex digits, as `podman images --digests` shows "
+            "them. Never tags.",
+            items=32,
+            check=check_image_digest,
+        ),
+    ] = ()
+    memory_mb: Annotated[int, Key("Most memory that a job may ask for, MiB.", low=1, high=1_048_576)] = 1024
+    processes: Annotated[int, Key("Most processes and threads of a container.", low=1, high=4096)] = 64
+    quota_gb: Annotated[
+        float, Key("Images kept unpacked, GiB; the longest unused goes first.", low=0.01, high=1_000_000.0)
+    ] = 10.0
+    uid: Annotated[
+        int, Key("Unprivileged user id that containers run as, if the node is root.", low=1000, high=2_147_000_000)
+    ] = 64_400
+
+    def __post_init__(self) -> None:
+        if self.enabled and not self.images:
+            raise Conflict("enabled", "true without an image", 'add images = ["sha256:…"]')
+
+    def runtime_config(self, slots: int, nice: int) -> OciRuntimeConfig:
+        """The executor's form of it; without images if not enabled."""
+        return OciRuntimeConfig(
+            images=tuple(dict.fromkeys(self.images)) if self.enabled else (),
+            memory_bytes=self.memory_mb * MB,
+            processes=self.processes,
+            quota_bytes=round(self.quota_gb * GB),
+            slots=slots,
+            uid=self.uid,
+            nice=nice,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
     """Bounds against the outside."""
 
@@ -436,6 +478,7 @@ class NodeConfig:
     storage: Annotated[StorageSettings, Key("Disk.")] = StorageSettings()
     execution: Annotated[ExecutionSettings, Key("How tasks run.")] = ExecutionSettings()
     native: Annotated[NativeSettings, Key("Programs outside WebAssembly.")] = NativeSettings()
+    oci: Annotated[OciSettings, Key("Containers.")] = OciSettings()
     limits: Annotated[LimitSettings, Key("Bounds against the outside.")] = LimitSettings()
 
     def protocol(self) -> ProtocolConfig:

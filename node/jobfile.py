@@ -17,6 +17,7 @@ from ..protocol.quota import COMPARATOR_BYTES_MAX
 from ..protocol.records import ResourceLimits
 from ..protocol.verification.comparators import parse_comparator
 from ..protocol.verification.policy import parse_policy
+from .execution.oci_archive import ImageFault, read_image
 from .settings.checks import check_command_name, check_printable
 from .settings.read import read_settings
 from .settings.schema import Conflict, Key
@@ -132,9 +133,10 @@ class JobFile:
     runtime: Annotated[
         str,
         Key(
-            "`native`: a command that nodes' owners allow, in a sandbox. `python`: a function of a Python file, "
-            "run by a Python that is WebAssembly (docs/python.md).",
-            choices=("wasm", "native", "python"),
+            "`native`: a command that nodes' owners allow, in a sandbox. `oci`: a command in an image that they allow, "
+            "in a container. `python`: a function of a Python file, run by a Python that is WebAssembly "
+            "(docs/python.md).",
+            choices=("wasm", "native", "oci", "python"),
         ),
     ] = "wasm"
     abi: Annotated[
@@ -145,14 +147,21 @@ class JobFile:
         ),
     ] = "command"
     program: Annotated[
-        str, Key("WebAssembly module, relative to the file; or Python file; or the name of the native command.")
+        str,
+        Key(
+            "WebAssembly module, relative to the file; or Python file; or OCI archive of an image; "
+            "or the name of the native command."
+        ),
     ]
     entry: Annotated[str, Key("Exported function of the `function` ABI; the function of a Python file.", length=64)] = (
         DEFAULT_ENTRY
     )
     arguments: Annotated[
         tuple[str, ...],
-        Key("Arguments, 128 KiB in all. In native jobs `{index}`, `{count}` stand for the task."),
+        Key(
+            "Arguments, 128 KiB in all; of an image: the program and its arguments, or nothing for the image's own. "
+            "In native and oci jobs `{index}`, `{count}` stand for the task."
+        ),
     ] = ()
     tasks: Annotated[
         int | None,
@@ -236,8 +245,8 @@ class JobFile:
     inputs: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.runtime == "native" and self.abi != "command":
-            raise Conflict("abi", f'"{self.abi}" is not possible for runtime "native"', 'use "command"')
+        if self.runtime in ("native", "oci") and self.abi != "command":
+            raise Conflict("abi", f'"{self.abi}" is not possible for runtime "{self.runtime}"', 'use "command"')
         if self.checkpoint_s and (self.abi != "command" or self.runtime == "python"):
             raise Conflict("checkpoint_s", f'not possible with abi "{self.abi}"', "only a command has a /ckpt")
         if self.runtime == "python" and self.entry == DEFAULT_ENTRY:
@@ -248,8 +257,8 @@ class JobFile:
             raise Conflict("inputs_lines", "given together with inputs_from", "keep one of the two")
         if self.tasks is None and self.inputs_from is None and self.inputs_lines is None:
             raise Conflict("tasks", "is missing", "give the number of tasks, or inputs_from or inputs_lines")
-        if self.confidential and (self.runtime == "python" or self.checkpoint_s):
-            key = "runtime" if self.runtime == "python" else "checkpoint_s"
+        if self.confidential and (self.runtime in ("python", "oci") or self.checkpoint_s):
+            key = "runtime" if self.runtime in ("python", "oci") else "checkpoint_s"
             raise Conflict(key, "is not for confidential jobs", "their tasks are wasm or native, and do not move")
         if self.confidential and self.comparator.endswith(MODULE_SUFFIX):
             raise Conflict("comparator", "is a module, which who keeps the job would read", "leave confidential out")
@@ -260,8 +269,13 @@ class JobFile:
 
     @property
     def module(self) -> Path | None:
-        """The WebAssembly module's file; None for a native job."""
+        """The WebAssembly module's file; None for another job."""
         return self.folder / self.program if self.runtime == "wasm" else None
+
+    @property
+    def image_archive(self) -> Path | None:
+        """The OCI archive of a container job's image; None for another job."""
+        return self.folder / self.program if self.runtime == "oci" else None
 
     @property
     def python_file(self) -> Path | None:
@@ -333,6 +347,9 @@ def _check_program(document: Document, job: JobFile) -> None:
     if job.python_file is not None:
         _check_python(document, job, job.python_file)
         return
+    if job.image_archive is not None:
+        _check_image(document, job, job.image_archive)
+        return
     module = job.module
     if module is None:
         try:
@@ -342,6 +359,16 @@ def _check_program(document: Document, job: JobFile) -> None:
             raise document.error(("program",), str(error), hint) from error
         return
     _check_module(document, "program", job.program, module)
+
+
+def _check_image(document: Document, job: JobFile, archive: Path) -> None:
+    try:
+        read_image(archive)
+    except ImageFault as fault:
+        hint = "make it by `podman save --format oci-archive` or `skopeo copy`"
+        raise document.error(("program",), f"{job.program} is no image: {fault}", hint) from fault
+    except OSError as error:
+        raise document.error(("program",), f"{job.program} cannot be read: {error.strerror}") from error
 
 
 def _check_module(document: Document, key: str, name: str, module: Path, most_bytes: int = MODULE_BYTES_MAX) -> None:

@@ -55,8 +55,13 @@ def cpu_class(cpuinfo: str, architecture: str) -> str:
 
 
 def builds_of(names: tuple[str, ...], commands: Mapping[str, NativeCommand]) -> tuple[bytes, ...]:
-    """Of each command, in this order, a digest of its program and of what its owner always gives it."""
-    return tuple(_build(commands[name]) for name in names)
+    """Of each command, in this order, a digest of its program and of what its owner always gives it. An image's is
+    the beginning of its own digest, which says all that is in it."""
+    return tuple(_build(commands[name]) if name in commands else _image_build(name) for name in names)
+
+
+def _image_build(image: str) -> bytes:
+    return bytes.fromhex(image.removeprefix("sha256:"))[:BUILD_BYTES]
 
 
 def _build(command: NativeCommand) -> bytes:

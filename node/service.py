@@ -33,6 +33,7 @@ from .driver import LAZY_KINDS, Driver, monotonic_us
 from .execution.bubblewrap import kill_orphans
 from .execution.native import NativeExecutor
 from .execution.native_folders import sandbox_tag
+from .execution.oci import OciExecutor
 from .execution.outcome import Executor
 from .execution.pool import WasmPool
 from .execution.wasm_child import ChildConfig
@@ -102,7 +103,7 @@ class Node:
         self.heat.on_change = lambda: self._told.set()
         self._told, self._turned = trio.Event(), trio.Event()
         self.burner = Burner()
-        self.wasm, self.native = self._executors()
+        self.wasm, self.native, self.oci = self._executors()
         self.usage = TaskUsage(self._task_pids)
         self.mesh = Mesh(
             membership.identity,
@@ -156,7 +157,7 @@ class Node:
         except OSError as error:
             raise StorageFailed(path, f"the history cannot be written: {error.strerror}") from error
 
-    def _executors(self) -> tuple[WasmPool | None, NativeExecutor | None]:
+    def _executors(self) -> tuple[WasmPool | None, NativeExecutor | None, OciExecutor | None]:
         execution = self.config.execution
         slots = self.config.heater.core_count
         wasm = None
@@ -175,17 +176,27 @@ class Node:
             kill_orphans(children.tag)
             wasm = WasmPool(children, execution.max_children or slots, execution.idle_s)
         native = None
-        if self.config.native.enabled and not self._refuses_native():
+        if self.config.native.enabled and not self._refuses("native"):
             native_config = self.config.native.runtime_config(slots, execution.nice)
             native = NativeExecutor(native_config, self.folder.root / "native")
-        return wasm, native
+        oci = None
+        if self.config.oci.enabled and not self._refuses("oci"):
+            oci = OciExecutor(self.config.oci.runtime_config(slots, execution.nice), self.folder.root / "oci")
+        return wasm, native, oci
 
-    def _refuses_native(self) -> bool:
+    def _refuses(self, runtime: str) -> bool:
         """Whether a layer is missing without which no stranger's program runs here; the log says which."""
-        missing = lacking(layers(), "native")
+        missing = lacking(layers(), runtime)
         for layer in missing:
-            log.error("native.refused", layer=layer.name, reason=layer.detail, mend=layer.mend, see="hearth doctor")
+            event = f"{runtime}.refused"
+            log.error(event, layer=layer.name, reason=layer.detail, mend=layer.mend, see="hearth doctor")
         return bool(missing)
+
+    @property
+    def _running_executors(self) -> dict[str, WasmPool | NativeExecutor | OciExecutor]:
+        """By the runtime that jobs name."""
+        found = {"wasm": self.wasm, "native": self.native, "oci": self.oci}
+        return {name: executor for name, executor in found.items() if executor is not None}
 
     def _task_pids(self) -> list[int]:
         return self.wasm.pids() if self.wasm else []
@@ -196,6 +207,7 @@ class Node:
         if settings.roles:
             roles &= Role(sum(Role[name.upper()] for name in settings.roles))
         commands = tuple(sorted(self.native.commands())) if self.native else ()
+        commands += tuple(sorted(self.config.oci.images)) if self.oci else ()
         native = self.config.native.runtime_config(1, 0).commands
         return NodeProfile(
             name=settings.name or certificate.name,
@@ -254,9 +266,8 @@ class Node:
 
     async def _close(self) -> None:
         self.burner.close()
-        for executor in (self.wasm, self.native):
-            if executor is not None:
-                await executor.aclose()
+        for executor in self._running_executors.values():
+            await executor.aclose()
         if self._secret_folder is not None:
             self._secret_folder.close()
         self.journal.close()
@@ -279,11 +290,7 @@ class Node:
         log.info("node.left", owed=len(self.mesh.worker.outbox))
 
     def _runner(self, nursery: trio.Nursery) -> TaskRunner:
-        executors: dict[str, Executor] = {}
-        if self.wasm is not None:
-            executors["wasm"] = self.wasm
-        if self.native is not None:
-            executors["native"] = self.native
+        executors: dict[str, Executor] = dict(self._running_executors)
         protocol = self.config.protocol()
         return TaskRunner(
             nursery,
@@ -366,7 +373,7 @@ class Node:
                 )
             if self._guard is not None:
                 self._guard.beat(monotonic_us() / 1e6)
-            used_us = self.usage.total_us() + (self.native.cpu_us if self.native else 0)
+            used_us = self.usage.total_us() + sum(each.cpu_us for each in (self.native, self.oci) if each is not None)
             running = self.mesh.worker.running
             reading = self.heater.advance(monotonic_us(), used_us, self.burner.cpu_us(), running=running)
             self._burn()
@@ -374,10 +381,10 @@ class Node:
             turned.set()
             if self.history is not None:
                 self.history.meter(self.heater.meter, monotonic_us())
-            for executor in (self.wasm, self.native):
-                if executor is not None:
-                    executor.set_duty(self.heater.duty)
-            if serves and (self.wasm is not None or self.native is not None):
+            executors = self._running_executors.values()
+            for executor in executors:
+                executor.set_duty(self.heater.duty)
+            if serves and executors:
                 self.driver.feed(unheeding(reading) if self.config.node.stealing == "random" else reading)
             await self._next_turn()
 

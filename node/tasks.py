@@ -393,7 +393,7 @@ class TaskRunner:
         """stored: the spec as it was submitted, which says what blobs there are."""
         pin, spec = _pin(run), material.spec
         digests = [ref.digest for ref in stored.files]
-        if spec.runtime == "wasm":
+        if spec.ships_program:
             digests.append(stored.program)
         declared = declared_sizes(stored)
         wanted = list(dict.fromkeys(digests))
@@ -403,7 +403,7 @@ class TaskRunner:
         if spec.abi == "command":
             for number, ref in enumerate(spec.files):
                 files[ref.name] = await material.path("file", number, ref.digest)
-        program = await material.path("program", 0, spec.program) if spec.runtime == "wasm" else Path()
+        program = await material.path("program", 0, spec.program) if spec.ships_program else Path()
         init = b""
         for number, ref in enumerate(spec.files) if spec.abi == "function" else ():
             if ref.name == INIT_FILE:

@@ -63,7 +63,7 @@ def declared_sizes(spec: JobSpec) -> dict[bytes, int]:
     """The most that each blob may have."""
     declared = [(ref.digest, ref.size_bytes) for ref in spec.files]
     declared += [(pack.digest, pack.size_bytes) for pack in spec.packs]
-    if spec.runtime == "wasm":
+    if spec.ships_program:
         declared.append((spec.program, spec.program_bytes))
     if module := spec.comparator_module():
         declared.append((module, COMPARATOR_BYTES_MAX))

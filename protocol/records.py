@@ -114,9 +114,10 @@ class Secrecy(RecordBody, frozen=True):
 class JobSpec(RecordBody, frozen=True):
     """What a submitter asks for; its digest is the job's id, so that submitting twice is submitting once.
 
-    runtime: "wasm" or "native".  abi: "function" or "command" (wasm), "command" (native).
-    program: for wasm the module's digest; for native the digest of the empty string, with `command` naming an
-    entry of the owner's allow-list.  inline_inputs: one per task, or empty.  packs: blobs of inputs, or empty.
+    runtime: "wasm", "native" or "oci".  abi: "function" or "command" (wasm), "command" (the others).
+    program: for wasm the module's digest, for oci that of the image's archive; for native the digest of the empty
+    string.  command: for native and oci an entry of the owner's allow-list; for oci the image's digest, "sha256:…".
+    inline_inputs: one per task, or empty.  packs: blobs of inputs, or empty.
     priority: 0 (volunteer) to 9 (urgent).  estimate_us: CPU of one task, 0 if unknown.
     deadline_us, created_us: microseconds since 1970, 0 for none.
     verification, comparator: how results are cross-checked, and when two are the same (see verification/).
@@ -130,7 +131,7 @@ class JobSpec(RecordBody, frozen=True):
     mesh_id: Bytes32
     nonce: Annotated[bytes, Meta(max_length=32)]
     name: Annotated[str, Meta(min_length=1, max_length=128)]
-    runtime: Annotated[str, Meta(pattern=r"^(wasm|native)$")]
+    runtime: Annotated[str, Meta(pattern=r"^(wasm|native|oci)$")]
     abi: Annotated[str, Meta(pattern=r"^(function|command)$")]
     program: Bytes32
     program_bytes: UInt
@@ -161,11 +162,16 @@ class JobSpec(RecordBody, frozen=True):
     def blob_digests(self) -> tuple[bytes, ...]:
         """Every blob a node needs to hold the job, the program first, without repeats."""
         wanted = [ref.digest for ref in self.files] + [pack.digest for pack in self.packs]
-        if self.runtime == "wasm":
+        if self.ships_program:
             wanted.insert(0, self.program)
         if module := self.comparator_module():
             wanted.append(module)
         return tuple(dict.fromkeys(wanted))
+
+    @property
+    def ships_program(self) -> bool:
+        """Whether the program is a blob that comes with the job, rather than a name."""
+        return self.runtime != "native"
 
     def shared_bytes(self) -> int:
         """Size of the blobs that any task needs."""
@@ -320,8 +326,9 @@ class MemberRecord(RecordBody, frozen=True):
     roles: the certificate's.  addresses: multiaddr texts it listens on.  relays: nodes through which it is reached.
     zone: heat zone (empty for none).  year_round: its sink wants heat in summer too.  since_s: start, unix seconds.
     certificate: the node's admission, so that nobody can invent members.  memory_bytes: most that a task may ask
-    for.  wasm: whether it runs WebAssembly.  commands: native ones that its owner allows.  machine: what native
-    results may depend on, such as the kind of processor.  builds: of each command, a digest of the program.
+    for.  wasm: whether it runs WebAssembly.  commands: native ones that its owner allows, and images by digest.
+    machine: what their results may depend on, such as the kind of processor.  builds: of each command, a digest of the
+    program.
     """
 
     node: Node

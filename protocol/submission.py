@@ -80,9 +80,10 @@ class Submission:
         workers = [row for row in rows if row.roles & Role.WORKER]
         if not workers or any(row.can_run(spec) for row in workers):
             return ""
-        if spec.runtime == "native" and not any(spec.command in row.commands for row in workers):
+        if spec.runtime != "wasm" and not any(spec.command in row.commands for row in workers):
             offered = sorted({command for row in workers for command in row.commands})
-            return f'no node of {len(workers)} allows the command "{spec.command}"; allowed are: {offered or "none"}'
+            what = "image" if spec.runtime == "oci" else "command"
+            return f'no node of {len(workers)} allows the {what} "{spec.command}"; allowed are: {offered or "none"}'
         if spec.secrecy is not None and not any(spec.secrecy.clears(row.node, row.certificate) for row in workers):
             return f"no node of {len(workers)} has the owner, classes and record that the job asks for"
         most = max(row.memory_bytes for row in workers)

@@ -145,7 +145,8 @@ class Explainer:
             if row.roles & Role.WORKER and row.can_run(state.spec) and roles.members.is_alive(row.node)
         }
         wanting = [digest for digest in roles.heat.peers() if digest.node in able and digest.free_slots > 0]
-        need = "WebAssembly" if state.spec.runtime == "wasm" else f"the command {state.spec.command}"
+        kind = {"native": "command", "oci": "image"}.get(state.spec.runtime)
+        need = f"the {kind} {state.spec.command}" if kind else "WebAssembly"
         return f"; {len(able)} nodes known here run {need} with its memory, {len(wanting)} of them have a free slot"
 
     # -- words -----------------------------------------------------------------------------------------------

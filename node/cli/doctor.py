@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,7 +26,8 @@ def doctor(
     """Look at what keeps tasks inside on this machine, then attempt what is forbidden, inside the sandboxes.
 
     Exit code 0: native tasks can run and all attempts were refused. 2: a layer is missing that native tasks need; what
-    to do is said. 1: an attempt got through, or could not be made.
+    to do is said. 1: an attempt got through, or could not be made. Without podman, no attempt is made in a container,
+    and none is needed.
 
     \b
     Examples:
@@ -33,10 +35,11 @@ def doctor(
       hearth doctor --look-only
       hearth doctor --json | jq .missing
     """
-    from ..isolation.layers import layers
+    from ..isolation.layers import lacking, layers
 
     found = layers()
-    tests: tuple[SelfTest, ...] = () if look_only else run_async(_attempt)
+    runs_containers = any(layer.name == "podman" for layer in found) and not lacking(found, "oci")
+    tests: tuple[SelfTest, ...] = () if look_only else run_async(partial(_attempt, runs_containers))
     code = _code(found, tests)
     if as_json:
         print_json(_report(found, tests, code))
@@ -46,11 +49,12 @@ def doctor(
         raise typer.Exit(code)
 
 
-async def _attempt() -> tuple[SelfTest, ...]:
+async def _attempt(runs_containers: bool) -> tuple[SelfTest, ...]:
     from ..isolation.layers import detect
-    from ..isolation.selftest import try_native, try_worker
+    from ..isolation.selftest import try_native, try_oci, try_worker
 
-    return await try_worker(detect()), await try_native()
+    tests = await try_worker(detect()), await try_native()
+    return (*tests, await try_oci()) if runs_containers else tests
 
 
 def _code(found: tuple[Layer, ...], tests: tuple[SelfTest, ...]) -> int:
@@ -74,6 +78,7 @@ def _report(found: tuple[Layer, ...], tests: tuple[SelfTest, ...], code: int) ->
             {"name": layer.name, "why": layer.detail, "mend": layer.mend} for layer in found if not layer.is_there
         ],
         "native_refused": [layer.name for layer in lacking(found, "native")],
+        "oci_refused": [layer.name for layer in lacking(found, "oci")],
         "self_tests": [
             {
                 "sandbox": test.sandbox,
@@ -96,9 +101,10 @@ def _print(found: tuple[Layer, ...], tests: tuple[SelfTest, ...]) -> None:
         say(f"{layer.name:<{_WIDTH}} {'' if layer.is_there else 'MISSING: '}{layer.detail}")
         if not layer.is_there and layer.mend:
             say(f"{'':<{_WIDTH}} to have it: {layer.mend}")
-    refused = lacking(found, "native")
-    if refused:
-        say(f"native tasks are refused here, for want of {', '.join(layer.name for layer in refused)}")
+    for runtime, tasks in (("native", "native tasks"), ("oci", "containers")):
+        refused = lacking(found, runtime)
+        if refused:
+            say(f"{tasks} are refused here, for want of {', '.join(layer.name for layer in refused)}")
     for test in tests:
         if test.skipped:
             say(f"{test.sandbox} sandbox: not tried, {test.skipped}")

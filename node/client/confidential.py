@@ -59,7 +59,8 @@ def build_confidential(
     secrecy = Secrecy(
         salt, key_digest(key), hide(hidden, key, salt), request.trust_classes, request.trust_owners, nodes
     )
-    said = spec_of(request, mesh_id, (program, program_bytes), files, inline, packs, str(request.comparator))
+    command = str(request.program) if request.runtime == "native" else ""
+    said = spec_of(request, mesh_id, (program, program_bytes, command), files, inline, packs, str(request.comparator))
     return msgspec.structs.replace(said, nonce=b"", name=COVER_NAME, entry=COVER_ENTRY, arguments=(), secrecy=secrecy)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...protocol.inputs import input_packs
 from ...protocol.records import FileRef, InputPack, JobSpec, ResourceLimits
+from ..execution.oci_archive import ImageFault, read_image
 from ..jobfile import JobFile
 from ..storage.blobs import INLINE_BYTES, BlobStore
 from .errors import ClientError
@@ -28,7 +29,8 @@ NO_PROGRAM = hashlib.sha256(b"").digest()
 class JobRequest:
     """A job in a program's own terms.
 
-    program: a module's bytes or path (wasm), or the name of a native command.  inputs: bytes of each task, in order;
+    program: a module's bytes or path (wasm), the name of a native command, or the path of an image's OCI archive (oci).
+    inputs: bytes of each task, in order;
     with None, `tasks` says how many there are.  files: inputs that all tasks read, by name, as bytes or paths.
     nonce: jobs that are equal in everything are one job; another nonce makes another one.  verification: "none",
     "spot(0.05)", "quorum(2)", "adaptive"; empty for the runtime's default.  comparator: "exact", "pixels",
@@ -67,17 +69,20 @@ class JobRequest:
             raise ClientError("trust_classes, trust_owners and trust_streak are for confidential jobs")
         if self.confidential and not isinstance(self.comparator, str):
             raise ClientError("a confidential job's comparator cannot be a module: who keeps the job would read it")
-        if self.confidential and (self.runtime == "python" or self.checkpoint_us):
+        if self.confidential and (self.runtime in ("python", "oci") or self.checkpoint_us):
             raise ClientError(
-                "a confidential job has no Python runtime, and its tasks do not move: leave out checkpoint_us"
+                "a confidential job has no Python runtime and no image, and its tasks do not move: "
+                "leave out checkpoint_us"
             )
+        if self.runtime != "wasm" and self.abi != "command":
+            raise ClientError(f'runtime "{self.runtime}" has the abi "command" only')
         if self.confidential and isinstance(self.inputs, Iterator):
             # They are gone through twice.
             object.__setattr__(self, "inputs", tuple(self.inputs))
 
     def is_small(self) -> bool:
         """Whether `build_spec` takes less time than a hop to a thread and back."""
-        if self.files or not isinstance(self.comparator, str):
+        if self.files or not isinstance(self.comparator, str) or self.runtime == "oci":
             return False
         if not isinstance(self.inputs, Sequence | None) or len(self.inputs or ()) > INLINE_INPUTS_MAX:
             return False
@@ -113,9 +118,8 @@ class JobRequest:
         }
         if job.python_file is not None:
             return cls._of_python(job, job.python_file, options)
-        assert job.module is not None or job.runtime == "native"
         return cls(
-            program=job.module if job.module is not None else job.program,
+            program=job.module or job.image_archive or job.program,
             runtime=job.runtime,
             abi=job.abi,
             entry=job.entry,
@@ -159,28 +163,32 @@ def build_spec(request: JobRequest, mesh_id: bytes, store: BlobStore, pin: bytes
     Raises ClientError, OSError, StorageError.
     """
     files = tuple(FileRef(name, *_put(content, store, pin)) for name, content in sorted(request.files.items()))
-    program, program_bytes = NO_PROGRAM, 0
-    if request.runtime == "wasm":
+    program, program_bytes, command = NO_PROGRAM, 0, ""
+    if request.runtime == "native":
+        command = str(request.program)
+    else:
         source = Path(request.program) if isinstance(request.program, str) else request.program
+        command = _image_digest(source) if request.runtime == "oci" else ""
         program, program_bytes = _put(source, store, pin)
     inline: tuple[bytes, ...] = ()
     packs: tuple[InputPack, ...] = ()
     if request.inputs is not None:
         inline, packs = _inputs(request.inputs, store, pin)
     comparator = _comparator(request, store, pin)
-    return spec_of(request, mesh_id, (program, program_bytes), files, inline, packs, comparator)
+    return spec_of(request, mesh_id, (program, program_bytes, command), files, inline, packs, comparator)
 
 
 def spec_of(
     request: JobRequest,
     mesh_id: bytes,
-    program: tuple[bytes, int],
+    program: tuple[bytes, int, str],
     files: tuple[FileRef, ...],
     inline: tuple[bytes, ...],
     packs: tuple[InputPack, ...],
     comparator: str,
 ) -> JobSpec:
-    """What a request says, with what became of its blobs. program: its digest and size in bytes."""
+    """What a request says, with what became of its blobs. program: its digest, its size in bytes, and what nodes
+    know it by if that is something else."""
     return JobSpec(
         version=1,
         mesh_id=mesh_id,
@@ -190,7 +198,7 @@ def spec_of(
         abi=request.abi,
         program=program[0],
         program_bytes=program[1],
-        command=str(request.program) if request.runtime == "native" else "",
+        command=program[2],
         entry=request.entry,
         arguments=tuple(request.arguments),
         tasks=task_count(request, inline, packs),
@@ -206,6 +214,18 @@ def spec_of(
         checkpoint_us=request.checkpoint_us,
         price_limit_micro=request.price_limit_micro,
     )
+
+
+def _image_digest(source: bytes | Path) -> str:
+    """Of the image in an OCI archive. Raises ClientError."""
+    if isinstance(source, bytes):
+        raise ClientError("an image is given by the path of its archive")
+    try:
+        return read_image(source).digest
+    except ImageFault as fault:
+        raise ClientError(f"{source}: {fault}") from fault
+    except OSError as error:
+        raise ClientError(f"{source}: cannot be read: {error.strerror}") from error
 
 
 def _comparator(request: JobRequest, store: BlobStore, pin: bytes) -> str:

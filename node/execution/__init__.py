@@ -1,1 +1,1 @@
-"""Running strangers' tasks: one interface, two runtimes (wasm and native), child processes only."""
+"""Running strangers' tasks: one interface, three runtimes (wasm, native, oci), child processes only."""

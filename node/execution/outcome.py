@@ -58,8 +58,9 @@ class Limits:
 class BatchRequest:
     """Tasks `first … first + count - 1` of one job.
 
-    runtime: "wasm" or "native".  abi: "function" or "command" (wasm); native has only "command".
-    program: the module's file, whose sha256 is `program_digest`; for native the allow-list's key is `entry`.
+    runtime: "wasm", "native" or "oci".  abi: "function" or "command" (wasm); the others have only "command".
+    program: the module's file, or the image's archive, whose sha256 is `program_digest`; for native and oci the
+    allow-list's key is `entry`.
     inputs: one entry a task, or None when the tasks have no input bytes (b"" each).
     files: the job's read-only inputs by name; they appear under /in.
     checkpoint_root: where this node keeps checkpoint folders; None means that the tasks get no /ckpt.
@@ -113,7 +114,7 @@ class BatchOutcome:
     bytes, only where there are any.  fuels: exact and deterministic for wasm, 0 for native.
     cpu_us: CPU time of the task on this machine (never deterministic).
 
-    Output of the "function" ABI: the bytes that were returned. Of "command" and native: canonical
+    Output of the "function" ABI: the bytes that were returned. Of "command", native and oci: canonical
     MessagePack of [stdout, {file name: bytes, …}], names sorted, of the files left in /out.
     """
 

@@ -17,10 +17,13 @@ from pathlib import Path
 from ..execution.bubblewrap import SEARCH_PATH, SandboxUnavailable, Tools, last_line
 from ..execution.seccomp import UnsupportedMachine, filter_program
 from . import landlock
+from .container_trial import try_container
 from .worker_sandbox import Confinement, WorkerFolders, worker_argv
 
 TRIAL_TIMEOUT_S = 20.0
 _PR_GET_SECCOMP = 21
+# Runtimes of programs that nothing holds but these layers.
+_STRANGERS = ("native", "oci")
 _NAMESPACE_SWITCHES = (
     ("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
     ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
@@ -44,7 +47,7 @@ class Layer:
 
 
 def layers() -> tuple[Layer, ...]:
-    """Looks, and tries: starts a few short processes, which takes some tens of milliseconds."""
+    """Looks, and tries: starts a few short processes, which takes a few hundred milliseconds."""
     return tuple(look() for look in _LOOKS)
 
 
@@ -72,7 +75,7 @@ def detect() -> Confinement:
 
 
 def _bubblewrap() -> Layer:
-    needed = ("native",)
+    needed = _STRANGERS
     try:
         tools = Tools.find()
     except SandboxUnavailable as error:
@@ -82,7 +85,7 @@ def _bubblewrap() -> Layer:
 
 
 def _user_namespaces() -> Layer:
-    needed = ("native",)
+    needed = _STRANGERS
     bwrap = _program("bwrap")
     for path, off, mend in _NAMESPACE_SWITCHES:
         if _read(path) == off and os.geteuid() != 0:
@@ -107,7 +110,7 @@ def _user_namespaces() -> Layer:
 
 
 def _seccomp() -> Layer:
-    needed = ("native",)
+    needed = _STRANGERS
     try:
         filter_program()
     except UnsupportedMachine as error:
@@ -129,8 +132,8 @@ def _limits() -> Layer:
     kinds = ("AS", "DATA", "FSIZE", "NPROC", "NOFILE", "CPU", "CORE")
     absent = [kind for kind in kinds if not hasattr(resource, f"RLIMIT_{kind}")]
     if absent:
-        return Layer("resource limits", False, f"without {', '.join(absent)}", "a node on Linux", ("native",))
-    return Layer("resource limits", True, "memory, files, processes, CPU time", needed_by=("native",))
+        return Layer("resource limits", False, f"without {', '.join(absent)}", "a node on Linux", _STRANGERS)
+    return Layer("resource limits", True, "memory, files, processes, CPU time", needed_by=_STRANGERS)
 
 
 def _control_groups() -> Layer:
@@ -141,20 +144,26 @@ def _control_groups() -> Layer:
 
 
 def _podman() -> Layer:
+    needed = ("oci",)
     path = _program("podman")
     if path is None:
-        return Layer("podman", False, "not installed", f"{_install('podman')}; nothing depends on it yet")
-    return Layer("podman", True, _output([path, "--version"]).removeprefix("podman version "))
+        return Layer("podman", False, "not installed", _install("podman crun"), needed)
+    version = _output([path, "--version"]).removeprefix("podman version ")
+    why = try_container()
+    if why:
+        mend = f"{_install('podman crun')}, podman 4 or newer; and the layers above"
+        return Layer("podman", False, f"{version}, but no container started: {why}", mend, needed)
+    return Layer("podman", True, f"{version}, a container started without rights", needed_by=needed)
 
 
 def _unprivileged() -> Layer:
     if os.geteuid() != 0:
-        return Layer("unprivileged user", True, f"the node is user {os.geteuid()}", needed_by=("native",))
+        return Layer("unprivileged user", True, f"the node is user {os.geteuid()}", needed_by=_STRANGERS)
     if _program("setpriv") is None:
         mend = f"run the node as a user of its own, or {_install('util-linux')}"
-        return Layer("unprivileged user", False, "the node is root and there is no setpriv", mend, ("native",))
+        return Layer("unprivileged user", False, "the node is root and there is no setpriv", mend, _STRANGERS)
     detail = "the node is root: native tasks become another user; a user of its own for the node is better"
-    return Layer("unprivileged user", True, detail, needed_by=("native",))
+    return Layer("unprivileged user", True, detail, needed_by=_STRANGERS)
 
 
 _LOOKS: tuple[Callable[[], Layer], ...] = (

@@ -19,7 +19,11 @@ import trio
 from ..execution.bubblewrap import last_line
 from ..execution.native import NativeExecutor
 from ..execution.native_config import NativeCommand, NativeRuntimeConfig
-from ..execution.outcome import BatchRequest, ExecutionError, Limits
+from ..execution.native_folders import FolderError
+from ..execution.native_sandbox import SandboxFailed
+from ..execution.oci import OciExecutor
+from ..execution.oci_config import OciRuntimeConfig
+from ..execution.outcome import BatchOutcome, BatchRequest, ExecutionError, Limits
 from . import attempts
 from .worker_sandbox import Confinement, WorkerFolders, interpreter_paths, worker_argv
 
@@ -102,30 +106,52 @@ async def try_native() -> SelfTest:
             python, ("-I", "/in/attempts.py"), read_only=interpreter_paths() if python != _SYSTEM_PYTHON else ()
         )
         executor = NativeExecutor(NativeRuntimeConfig({"python": command}), bait.folder / "native")
-        request = BatchRequest(
-            job_id=bytes(32),
-            runtime="native",
-            abi="command",
-            program=Path(),
-            program_digest=b"",
-            first=0,
-            count=1,
-            seed=bytes(32),
-            entry="python",
-            arguments=(bait.asked("/tmp", execute=False),),
-            files={"attempts.py": Path(attempts.__file__)},
-            limits=_LIMITS,
-        )
         try:
-            outcome = await executor.run(request)
+            outcome = await executor.run(_request(bait, "native", ()))
         except ExecutionError as error:
             return SelfTest("native", (), error.detail)
         finally:
             await executor.aclose()
+    return _result("native", outcome)
+
+
+async def try_oci() -> SelfTest:
+    """As a container's task: in one that is made of this machine's own programs."""
+    if not _SYSTEM_PYTHON.exists():
+        return SelfTest("oci", (), f"there is no {_SYSTEM_PYTHON} to make the attempts")
+    with _bait() as bait:
+        executor = OciExecutor(OciRuntimeConfig(), bait.folder / "oci")
+        try:
+            outcome = await executor.run_on_host(_request(bait, "oci", (str(_SYSTEM_PYTHON), "-I", "/in/attempts.py")))
+        except (ExecutionError, FolderError, SandboxFailed) as error:
+            return SelfTest("oci", (), error.detail if isinstance(error, ExecutionError) else str(error))
+        finally:
+            await executor.aclose()
+    return _result("oci", outcome)
+
+
+def _request(bait: _Bait, runtime: str, command: tuple[str, ...]) -> BatchRequest:
+    return BatchRequest(
+        job_id=bytes(32),
+        runtime=runtime,
+        abi="command",
+        program=Path(),
+        program_digest=b"",
+        first=0,
+        count=1,
+        seed=bytes(32),
+        entry="python",
+        arguments=(*command, bait.asked("/tmp", execute=False)),
+        files={"attempts.py": Path(attempts.__file__)},
+        limits=_LIMITS,
+    )
+
+
+def _result(sandbox: str, outcome: BatchOutcome) -> SelfTest:
     if outcome.exits != [0]:
         why = last_line(outcome.stderrs.get(0, b"no message"))
-        return SelfTest("native", (), f"no Python could run there: exit {outcome.exits[0]}, {why}")
-    return SelfTest("native", _read(msgspec.msgpack.decode(outcome.outputs[0])[0]))
+        return SelfTest(sandbox, (), f"no Python could run there: exit {outcome.exits[0]}, {why}")
+    return SelfTest(sandbox, _read(msgspec.msgpack.decode(outcome.outputs[0])[0]))
 
 
 def _read(answer: bytes) -> tuple[Attempt, ...]:

@@ -9,6 +9,7 @@ from ...crypto.identity import NodeId, node_id_from_text
 
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9\-_.]*[A-Za-z0-9])?\.?\Z")
 _COMMAND_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}\Z")
+_IMAGE_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
 def check_listen_address(text: str) -> None:
@@ -57,6 +58,11 @@ def check_environment_value(text: str) -> None:
 def check_absolute(text: str) -> None:
     if not text.startswith("/"):
         raise ValueError("expected an absolute path")
+
+
+def check_image_digest(text: str) -> None:
+    if not _IMAGE_DIGEST.match(text):
+        raise ValueError("expected an image's digest: sha256: and 64 hex digits; a tag may be another image tomorrow")
 
 
 def check_command_name(text: str) -> None:

@@ -73,7 +73,7 @@ class Judging:
 
     def _kind_of(self, state: JobState, node: bytes) -> str:
         """The class that a node's results are compared in; empty if with everybody's, or if it is not known."""
-        row = self._tables.get(RecordKind.MEMBER, node) if state.spec.runtime == "native" else None
+        row = self._tables.get(RecordKind.MEMBER, node) if state.spec.runtime != "wasm" else None
         return row.body.native_class(state.spec.command) if row is not None else ""
 
     def _panel(self, state: JobState, kind: str) -> list[bytes]:

@@ -48,8 +48,8 @@ class Standing(Struct, array_like=True, frozen=True, forbid_unknown_fields=True)
 
 
 def runtime_of(spec: JobSpec) -> str:
-    """What trust is kept for: all WebAssembly is one runtime, each native command another."""
-    return "wasm" if spec.runtime == "wasm" else f"native {spec.command}"
+    """What trust is kept for: all WebAssembly is one runtime, each native command or image another."""
+    return "wasm" if spec.runtime == "wasm" else f"{spec.runtime} {spec.command}"
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from hearthmesh.node.config import (
     NativeSettings,
     NodeConfig,
     NodeSettings,
+    OciSettings,
     StorageSettings,
 )
 from hearthmesh.node.meshfile import save_mesh_file
@@ -61,6 +62,7 @@ class Inside:
         roles: Role = SERVING,
         *,
         native: NativeSettings | None = None,
+        oci: OciSettings | None = None,
         listen: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/0",),
         relay_service: bool = False,
         relay_through: tuple[str, ...] = (),
@@ -79,6 +81,7 @@ class Inside:
             node=settings,
             heater=HeaterSettings(kind="none", cores=2),
             native=native or NativeSettings(),
+            oci=oci or OciSettings(),
             storage=StorageSettings(min_free_gb=0.0),
         )
         stop = trio.Event()

@@ -18,9 +18,13 @@ from PIL import Image
 
 from hearthmesh.crypto.certificates import Role
 from hearthmesh.node.client import Client, JobRequest
-from hearthmesh.node.config import NativeCommandSettings, NativeSettings
+from hearthmesh.node.client.errors import JobFailed
+from hearthmesh.node.config import NativeCommandSettings, NativeSettings, OciSettings
+from hearthmesh.node.isolation.container_trial import try_container
 from hearthmesh.node.jobfile import load_job_file
+from hearthmesh.protocol.records import RecordKind
 from tests.end_to_end.inside import inside, until_linked
+from tests.node.execution.images import shell_image
 
 ROOT = Path(__file__).parents[2]
 RENDER = ROOT / "examples" / "render"
@@ -66,6 +70,57 @@ async def test_allowed_command_runs_and_others_do_not(tmp_path: Path) -> None:
             with trio.fail_after(WITHIN_S):
                 said = {result.index: result.stdout async for result in job.results()}
             assert said == {index: b"task %d of 3\n" % index for index in range(3)}
+
+
+async def test_containers_of_an_allowed_image_run_on_two_nodes_and_agree(tmp_path: Path) -> None:
+    """The image is made here, travels as a blob, is loaded by each node once, and its results are compared."""
+    why = try_container()
+    if why:
+        pytest.skip(f"no container starts here: {why}")
+    archive = shell_image("cat")
+    digest = archive.seal()
+    archive.write(tmp_path / "image.tar")
+    allowed = OciSettings(enabled=True, images=(digest,))
+    async with inside(tmp_path) as mesh:
+        nodes = [await mesh.start(name, oci=allowed) for name in ("one", "two")]
+        await until_linked(nodes[1], 1)
+        async with Client.connect(mesh.client()) as client:
+            request = JobRequest(
+                program=tmp_path / "image.tar",
+                runtime="oci",
+                abi="command",
+                arguments=("sh", "-c", "cat /in/name; cat; echo {index} >number"),
+                inputs=[b" a", b" b", b" c", b" d"],
+                files={"name": b"task"},
+                verification="quorum(2)",
+            )
+            job = await client.submit(request)
+            with trio.fail_after(WITHIN_S):
+                results = {result.index: result async for result in job.results()}
+            assert {index: result.stdout for index, result in results.items()} == {
+                0: b"task a",
+                1: b"task b",
+                2: b"task c",
+                3: b"task d",
+            }
+            assert all(result.files == {"number": b"%d\n" % index} for index, result in results.items())
+        for node in nodes:
+            assert node.oci is not None and node.oci.images is not None and node.oci.cpu_us > 0
+            assert tuple(node.oci.images.kept()) == (digest,)
+            record = next(row.body for row in node.mesh.tables.rows(RecordKind.MEMBER) if row.body.commands)
+            assert record.commands == (digest,) and record.builds == (bytes.fromhex(digest[7:23]),)
+
+
+async def test_an_image_that_no_owner_allows_is_refused_at_once(tmp_path: Path) -> None:
+    archive = shell_image()
+    archive.seal()
+    archive.write(tmp_path / "image.tar")
+    async with inside(tmp_path) as mesh:
+        await mesh.start("only")
+        async with Client.connect(mesh.client()) as client:
+            request = JobRequest(program=tmp_path / "image.tar", runtime="oci", abi="command", tasks=1)
+            with pytest.raises(JobFailed, match='allows the image "sha256:'):
+                await client.submit(request)
 
 
 async def test_render_in_tiles_equals_one_piece(tmp_path: Path) -> None:

@@ -137,6 +137,8 @@ def test_commands_that_are_not_enabled_are_not_given_to_the_runtime() -> None:
         ("[heater.room]\nloss_w_per_k = 1\nresistance_k_per_w = 1", "4: heater.room.loss_w_per_k: given together"),
         ("[heater]\nroom = 3", "4: heater.room: expected a table, got 3"),
         ("[native]\nenabled = true", "4: native.enabled: true without a command"),
+        ("[oci]\nenabled = true", "4: oci.enabled: true without an image"),
+        ('[oci]\nimages = ["busybox:1.36"]', "4: oci.images[0]: expected an image's digest: sha256: and 64 hex digits"),
         ("[native.commands]\nx = 1", "4: native.commands.x: expected a table, got 1"),
         ("[native.commands.x]\n", "3: native.commands.x.path: is missing; wanted: a path. The program."),
         ('[native.commands."a/b"]\npath="/bin/sh"', '3: native.commands."a/b": not a usable name'),
@@ -312,6 +314,7 @@ def texts(setting: Setting) -> st.SearchStrategy[str]:
         "file:/x",
         "topic",
         'plain "é\\',
+        f"sha256:{'5a' * 32}",
     ]
     return st.sampled_from([sample for sample in samples if len(sample) <= key.length and passes(setting, sample)])
 

@@ -21,6 +21,7 @@ from hearthmesh.node.toml import ConfigError
 from hearthmesh.protocol.config import LAN
 from hearthmesh.protocol.inputs import INPUT_BYTES_MAX, input_packs
 from hearthmesh.protocol.records import ResourceLimits
+from tests.node.execution.images import Archive, layer
 
 ROOT = Path(__file__).parents[2]
 MODULE = b"\0asm\x01\0\0\0"
@@ -91,6 +92,19 @@ def test_whole_job_file_is_read(folder: Path) -> None:
     assert job.deadline_us(7) == 7 + 90 * 60 * SECOND_US
 
 
+def test_container_job_names_an_archive_of_one_image(folder: Path) -> None:
+    archive = Archive([layer({"bin/tool": b"#!"})])
+    archive.seal()
+    archive.write(folder / "image.tar")
+    text = 'runtime = "oci"\nprogram = "image.tar"\ntasks = 1\narguments = ["tool", "{index}"]\n'
+    job = load(folder, text)
+    assert (job.module, job.image_archive) == (None, folder / "image.tar")
+    request = JobRequest.from_file(job, now_us=0)
+    assert (request.program, request.runtime, request.abi) == (folder / "image.tar", "oci", "command")
+    (folder / "image.tar").write_bytes(b"no tar")
+    assert complaint(folder, text).startswith("job.toml:2: program: image.tar is no image: no OCI archive: it has no")
+
+
 def test_native_job_names_a_command_instead_of_a_file(folder: Path) -> None:
     job = load(folder, 'runtime = "native"\nprogram = "povray"\ntasks = 1\n')
     assert (job.program, job.module, job.abi) == ("povray", None, "command")
@@ -112,7 +126,11 @@ def test_native_job_names_a_command_instead_of_a_file(folder: Path) -> None:
         (PROGRAM + f"tasks = {TASKS_MAX + 1}", "job.toml:2: tasks: expected an integer from 1 to 10_000_000, got 100"),
         (
             PROGRAM + 'runtime = "docker"',
-            'job.toml:2: runtime: expected one of "wasm", "native", "python", got "docker"',
+            'job.toml:2: runtime: expected one of "wasm", "native", "oci", "python", got "docker"',
+        ),
+        (
+            'program = "x"\nruntime = "oci"\nconfidential = true\ntasks = 1',
+            "job.toml:2: runtime: is not for confidential jobs",
         ),
         (
             'program = "x"\nruntime = "native"\nabi = "function"\ntasks = 1',

@@ -43,6 +43,10 @@ def _native(held_by: str, name: str) -> Try:
     return Try(held_by, f"{_EXECUTION}/test_native_executor.py::{name}")
 
 
+def _oci(held_by: str, name: str) -> Try:
+    return Try(held_by, f"{_EXECUTION}/test_oci_executor.py::{name}")
+
+
 def _escaped(held_by: str, attempt: str) -> Try:
     return Try(held_by, f"{_ISOLATION}/test_attempts.py::test_a_guest_that_left_wasmtime_is_refused[{attempt}]")
 
@@ -95,6 +99,7 @@ ATTACKS: dict[str, tuple[Try | None, Try | None]] = {
         ),
         None,
     ),
+    "an image that is not what it is called": (None, None),
     "flood of output": (
         _wasm("output limit", "wasm_command", f"{_COMMAND}[stdout flood]"),
         _native("output limit", f"{_FLOOD}[yes]"),
@@ -192,12 +197,57 @@ ATTACKS: dict[str, tuple[Try | None, Try | None]] = {
 }
 
 
+# What holds the same attacks in containers. Those that natively are an attempt are the same attempt there.
+_IN_CONTAINERS: dict[str, Try] = {
+    "endless loop": _oci("wall limit", "test_the_wall_limit_ends_a_task"),
+    "memory bomb": _oci("RLIMIT_DATA", "test_one_allocation_above_the_limit_fails"),
+    "memory in many processes": _oci("metered", "test_memory_that_grows_in_many_processes_ends_the_task"),
+    "endless recursion": _oci("memory limit", "test_endless_recursion_ends_the_task"),
+    "an image that is not what it is called": _oci(
+        "digests of all parts", "test_a_changed_layer_is_refused_and_leaves_nothing"
+    ),
+    "flood of output": _oci("output limit", f"{_FLOOD}[yes]"),
+    "flood of stderr": _oci("64 MiB in all", f"{_FLOOD}[yes >&2]"),
+    "filling the disk": _oci("sized tmpfs; images: quota", "test_scratch_space_ends_at_its_size"),
+    "a huge sparse file": _oci("RLIMIT_FSIZE", "test_a_huge_sparse_file_costs_the_node_nothing"),
+    "countless empty files": _oci("counted", "test_uncounted_empty_files_end_the_task"),
+    "writing to the job's inputs": _oci("read-only binds", "test_the_jobs_files_are_read_only_under_in"),
+    "fork bomb": _oci("RLIMIT_NPROC", "test_a_fork_bomb_meets_the_limit_and_dies_with_its_task"),
+    "sleeping for ever": _oci("wall limit", "test_the_wall_limit_ends_a_task"),
+    "way out by `..`": _oci("nothing there to reach", "test_the_hosts_files_and_environment_are_out_of_sight"),
+    "way out by a symlink": _oci("links are no output", "test_links_pipes_and_folders_in_out_are_not_outputs"),
+    "a second system-call ABI": _oci("both filters", "test_the_x32_abi_is_closed"),
+    "stopping itself to outlast the clock": _oci("wall limit", "test_stopping_itself_runs_into_the_wall_limit"),
+    "what is left after the task": _oci("the enclosure ends", "test_what_a_task_leaves_running_ends_with_it"),
+    "what is left after the node is killed": _oci(
+        "dies with it; records in its tmpfs", "test_a_killed_node_takes_its_containers_along"
+    ),
+    "what is left after a kill in mid-start": _oci(
+        "waited for", "test_cancelling_at_any_moment_of_the_start_leaves_nothing"
+    ),
+}
+_ATTEMPT = "test_a_native_task_is_refused"
+
+
+def tries(attack: str) -> tuple[Try | None, Try | None, Try | None]:
+    """wasm, native, oci."""
+    wasm, native = ATTACKS[attack]
+    contained = _IN_CONTAINERS.get(attack)
+    if native is not None and native.function == _ATTEMPT:
+        contained = Try(native.held_by, native.test.replace(_ATTEMPT, "test_a_container_is_refused"))
+    return wasm, native, contained
+
+
 def table() -> str:
-    lines = ["| attack | wasm: what holds | native: what holds | tested by |", "|---|---|---|---|"]
-    for attack, tries in ATTACKS.items():
-        held = [one.held_by if one is not None else "–" for one in tries]
-        tests = dict.fromkeys(f"`{one.test.rpartition('/')[2]}`" for one in tries if one is not None)
-        lines.append(f"| {attack} | {held[0]} | {held[1]} | {'<br>'.join(tests)} |")
+    lines = [
+        "| attack | wasm: what holds | native: what holds | oci: what holds | tested by |",
+        "|---|---|---|---|---|",
+    ]
+    for attack in ATTACKS:
+        found = tries(attack)
+        held = " | ".join(one.held_by if one is not None else "–" for one in found)
+        tests = dict.fromkeys(f"`{one.test.rpartition('/')[2]}`" for one in found if one is not None)
+        lines.append(f"| {attack} | {held} | {'<br>'.join(tests)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from tests.node.isolation.attacks import ATTACKS, PAGE, Try, page
+from tests.node.isolation.attacks import ATTACKS, PAGE, Try, page, tries
 from tests.node.isolation.test_attempts import ATTEMPTS
 
-TRIES = [one for tries in ATTACKS.values() for one in tries if one is not None]
+TRIES = [one for attack in ATTACKS for one in tries(attack) if one is not None]
 
 
 @pytest.mark.parametrize("one", TRIES, ids=[one.test.rpartition("/")[2] for one in TRIES])

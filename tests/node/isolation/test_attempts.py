@@ -7,7 +7,7 @@ import trio
 
 from hearthmesh.node.isolation.attempts import Attempts
 from hearthmesh.node.isolation.layers import detect, lacking, layers
-from hearthmesh.node.isolation.selftest import Attempt, SelfTest, try_native, try_worker
+from hearthmesh.node.isolation.selftest import Attempt, SelfTest, try_native, try_oci, try_worker
 from hearthmesh.node.isolation.worker_sandbox import Confinement
 
 ATTEMPTS = tuple(name.replace("_", " ") for name in vars(Attempts) if not name.startswith("_"))
@@ -32,6 +32,14 @@ def in_native() -> dict[str, Attempt]:
     return by_name(trio.run(try_native))
 
 
+@pytest.fixture(scope="module")
+def in_container() -> dict[str, Attempt]:
+    missing = lacking(layers(), "oci")
+    if missing:
+        pytest.skip("; ".join(f"{layer.name}: {layer.detail}" for layer in missing))
+    return by_name(trio.run(try_oci))
+
+
 def by_name(test: SelfTest) -> dict[str, Attempt]:
     assert test.skipped == ""
     return {attempt.what: attempt for attempt in test.attempts}
@@ -45,6 +53,11 @@ def test_a_guest_that_left_wasmtime_is_refused(in_worker: dict[str, Attempt], at
 @pytest.mark.parametrize("attempt", [name for name in ATTEMPTS if name not in NATIVE_MAY])
 def test_a_native_task_is_refused(in_native: dict[str, Attempt], attempt: str) -> None:
     assert in_native[attempt].was_refused, in_native[attempt].how
+
+
+@pytest.mark.parametrize("attempt", [name for name in ATTEMPTS if name not in NATIVE_MAY])
+def test_a_container_is_refused(in_container: dict[str, Attempt], attempt: str) -> None:
+    assert in_container[attempt].was_refused, in_container[attempt].how
 
 
 @pytest.mark.skipif(not (ALL.bwrap and ALL.seccomp), reason="needs bubblewrap and seccomp")

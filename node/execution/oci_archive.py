@@ -1,0 +1,135 @@
+"""Reads what an OCI archive says of its image, before podman unpacks it: the manifest, and the configuration.
+
+An archive is a stranger's: a tar file that holds `index.json` and `blobs/sha256/…`. Read is as much as tells which
+image it is, by bounded reads; layers are podman's business, which checks each against its digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import msgspec
+
+from .native_archive import BLOCK_BYTES, ArchiveFault, member_path, member_size
+from .oci_config import is_image_digest
+
+MAX_MEMBERS = 4_096
+MAX_TEXT_BYTES = 4 << 20
+MAX_COMMAND_WORDS = 1_024
+_INDEX = "index.json"
+_MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+_REGULAR = (b"0", b"\0")
+
+T = TypeVar("T")
+
+
+class ImageFault(Exception):
+    """The file is no image, or another one than was named; the text is one line for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """digest: the manifest's, which names the image.  config: the configuration's digest, by which podman knows it.
+    environment: NAME=VALUE, and command: what runs where a job names nothing; both as the image has them."""
+
+    digest: str
+    config: str
+    environment: tuple[str, ...]
+    command: tuple[str, ...]
+
+
+class _Descriptor(msgspec.Struct):
+    digest: str
+    media_type: str = msgspec.field(name="mediaType", default="")
+
+
+class _Index(msgspec.Struct):
+    manifests: list[_Descriptor]
+
+
+class _Manifest(msgspec.Struct):
+    config: _Descriptor
+    layers: list[_Descriptor]
+
+
+class _Process(msgspec.Struct):
+    environment: list[str] | None = msgspec.field(name="Env", default=None)
+    entrypoint: list[str] | None = msgspec.field(name="Entrypoint", default=None)
+    command: list[str] | None = msgspec.field(name="Cmd", default=None)
+
+
+class _Configuration(msgspec.Struct):
+    config: _Process | None = None
+
+
+def read_image(path: Path) -> Image:
+    """What the archive's one image is. Reads the file's index; call it from a thread. Raises ImageFault, OSError."""
+    with path.open("rb") as file:
+        try:
+            members = _members(file)
+        except ArchiveFault as fault:
+            raise ImageFault(f"no OCI archive: {fault}") from fault
+        index = _parse(_text(file, members, _INDEX), _Index, _INDEX)
+        if len(index.manifests) != 1:
+            raise ImageFault(f"an archive of {len(index.manifests)} images; one is needed")
+        named = index.manifests[0]
+        if named.media_type not in _MANIFESTS:
+            raise ImageFault(f"{named.media_type[:80]!r} is no image's manifest: archive it for one platform")
+        manifest = _parse(_blob(file, members, named.digest), _Manifest, "the manifest")
+        about = _parse(_blob(file, members, manifest.config.digest), _Configuration, "the configuration")
+    process = about.config or _Process()
+    command = (*(process.entrypoint or ()), *(process.command or ()))
+    environment = tuple(process.environment or ())
+    if len(command) + len(environment) > MAX_COMMAND_WORDS or any("\0" in word for word in (*command, *environment)):
+        raise ImageFault("a configuration with too long a command or environment")
+    return Image(named.digest, manifest.config.digest, environment, command)
+
+
+def _members(file: BinaryIO) -> dict[str, tuple[int, int]]:
+    """Name → (start, size) of the regular files. A name twice would be read differently by others: it is a fault."""
+    members: dict[str, tuple[int, int]] = {}
+    position = 0
+    for _ in range(MAX_MEMBERS):
+        file.seek(position)
+        header = file.read(BLOCK_BYTES)
+        if len(header) < BLOCK_BYTES or header == bytes(BLOCK_BYTES):
+            return members
+        size_bytes, name = member_size(header), member_path(header)
+        if header[156:157] in _REGULAR:
+            if name in members:
+                raise ArchiveFault(f"{name[:80]!r} twice")
+            members[name] = (position + BLOCK_BYTES, size_bytes)
+        position += BLOCK_BYTES + -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
+    raise ArchiveFault(f"more than {MAX_MEMBERS} files")
+
+
+def _blob(file: BinaryIO, members: dict[str, tuple[int, int]], digest: str) -> bytes:
+    if not is_image_digest(digest):
+        raise ImageFault(f"{digest[:80]!r} is no sha256 digest")
+    text = _text(file, members, f"blobs/sha256/{digest.removeprefix('sha256:')}")
+    if hashlib.sha256(text).hexdigest() != digest.removeprefix("sha256:"):
+        raise ImageFault(f"a blob that is not {digest[:19]}…")
+    return text
+
+
+def _text(file: BinaryIO, members: dict[str, tuple[int, int]], name: str) -> bytes:
+    if name not in members:
+        raise ImageFault(f"no OCI archive: it has no {name[:80]}")
+    start, size_bytes = members[name]
+    if size_bytes > MAX_TEXT_BYTES:
+        raise ImageFault(f"{name[:80]} is longer than {MAX_TEXT_BYTES} bytes")
+    file.seek(start)
+    return file.read(size_bytes)
+
+
+def _parse(text: bytes, kind: type[T], what: str) -> T:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ImageFault(f"{what} cannot be read: {error}") from error

@@ -1,0 +1,87 @@
+"""OCI archives made here, from this machine's own programs: no registry, no network, no podman."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+@dataclass(slots=True)
+class Archive:
+    """An archive in the making. `write` gives the image's digest; what a test changes before is as wrong as it says."""
+
+    layers: list[bytes] = field(default_factory=list)
+    command: Sequence[str] = ("/bin/sh",)
+    environment: Sequence[str] = ("COLOUR=red",)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    manifests: list[dict[str, object]] = field(default_factory=list)
+
+    def put(self, content: bytes, kind: str) -> dict[str, object]:
+        digest = hashlib.sha256(content).hexdigest()
+        self.blobs[digest] = content
+        return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(content)}
+
+    def seal(self) -> str:
+        """Make the manifest. Returns its digest."""
+        layers = [self.put(layer, LAYER) for layer in self.layers]
+        about = {
+            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine),
+            "os": "linux",
+            "config": {"Env": list(self.environment), "Cmd": list(self.command)},
+            "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]},
+        }
+        config = self.put(json.dumps(about).encode(), CONFIG)
+        manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}
+        self.manifests.append(self.put(json.dumps(manifest).encode(), MANIFEST))
+        return str(self.manifests[-1]["digest"])
+
+    def write(self, path: Path) -> None:
+        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+            _add(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+            _add(archive, "index.json", json.dumps({"schemaVersion": 2, "manifests": self.manifests}).encode())
+            for digest, content in self.blobs.items():
+                _add(archive, f"blobs/sha256/{digest}", content)
+
+
+def layer(files: Mapping[str, bytes], owner: int = 0, mode: int = 0o755) -> bytes:
+    """A layer of these files; names are paths without a leading slash."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, content in files.items():
+            _add(archive, name, content, owner, mode)
+    return buffer.getvalue()
+
+
+def programs(*names: str) -> dict[str, bytes]:
+    """Programs of this machine under /bin, with the libraries that they are linked with."""
+    files: dict[str, bytes] = {}
+    for name in names:
+        path = Path("/usr/bin") / name
+        files[f"bin/{name}"] = path.read_bytes()
+        linked = subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout
+        for word in linked.split():
+            if word.startswith("/"):
+                files[word.lstrip("/")] = Path(word).read_bytes()
+    return dict(sorted(files.items()))
+
+
+def shell_image(*names: str, **more: Sequence[str]) -> Archive:
+    """An image of a shell and a few programs."""
+    return Archive([layer(programs("sh", *names))], **more)  # type: ignore[arg-type]
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes, owner: int = 0, mode: int = 0o644) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode, entry.uid, entry.gid = len(content), mode, owner, owner
+    archive.addfile(entry, io.BytesIO(content))
