@@ -11,7 +11,8 @@ demo: $(STAMP)
 
 # Tests that start no node take both cores; those with real processes run one after another, since their nodes do.
 PURE := tests/crypto tests/protocol tests/testnet/heat tests/testnet/history tests/testnet/simulator \
-	tests/node/heating/control tests/node/heating/sinks tests/node/heating/test_simulation.py
+	tests/node/heating/control tests/node/heating/sinks tests/node/heating/test_simulation.py \
+	tests/node/execution/test_oci_executor.py
 test: $(STAMP)
 	@failed=0; \
 	"$(BIN)/python" -m pytest -q -n 2 $(PURE) || failed=1; \
@@ -79,9 +80,9 @@ fuzz: $(STAMP)
 	@"$(BIN)/python" -m tests.fuzz --minutes $(MINUTES)
 	@FUZZ_EXAMPLES=5 "$(BIN)/python" -m pytest -q tests/fuzz/test_machines.py
 
-# Python tasks on the real component: built once, about 20 s of processor, and compiled once, about as long.
+# Python tasks on the real component: built once, about 20 s of processor, and compiled once, about as long. CI does too.
 python-runtime: $(STAMP)
-	@"$(BIN)/uv" pip install -q --python "$(BIN)/python" "componentize-py>=0.25,<0.26"
+	@"$(BIN)/uv" pip install -q --python "$(BIN)/python" --require-hashes --no-deps -r requirements-python.lock
 	@"$(BIN)/python" -c "from hearthmesh.node.python.runtime import python_component; print(python_component())"
 	@"$(BIN)/python" -m pytest -q tests/node/python
 

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +145,13 @@ def fails_at_two(x: int) -> float:
 
 
 async def test_a_function_is_mapped_over_the_mesh_and_checked(tmp_path: Path) -> None:
+    state = tmp_path / "only"
+    state.mkdir(mode=0o700)
+    compiled = default_cache() / "compiled"
+    if compiled.is_dir():  # it takes some 30 s of processor, and was done for the tests above
+        shutil.copytree(compiled, state / "cache")
     async with inside(tmp_path) as mesh:
-        await mesh.start("only")
+        await mesh.start("only", state=state)
         async with Client.connect(mesh.client()) as client:
             found = await client.map(estimate, [1000] * 4, verification="none")
             assert all(2.8 < value < 3.5 for value in found) and len(set(found)) > 1
