@@ -83,14 +83,16 @@ class Aggregates:
     # -- telling -----------------------------------------------------------------------------------------
 
     def tick(self, now_us: int) -> None:
-        """Ask each contact once an interval; what nobody renews is forgotten."""
+        """Ask each contact once an interval, more seldom while no work is known; what nobody renews is forgotten."""
         config = self._ctx.config
         contacts = self._members.circle.contacts
         for heard in [node for node in self._cells if node not in contacts]:
             del self._cells[heard]
         self._asked_us = {node: at_us for node, at_us in self._asked_us.items() if node in contacts}
+        works = bool(self.far_jobs(now_us)) or any(not each.body.finished for each in self._near_jobs())
+        interval_us = config.cell_interval_us * (1 if works else config.rest_factor)
         for node in contacts:
-            if now_us - self._asked_us.get(node, -config.cell_interval_us) >= config.cell_interval_us:
+            if now_us - self._asked_us.get(node, -interval_us) >= interval_us:
                 self.ask(node, now_us)
         for key, job in list(self._jobs.items()):
             if now_us - job.made_us >= config.digest_ttl_us:
@@ -107,7 +109,7 @@ class Aggregates:
         cell = self._members.cell
         heats = [record.body for record in self._tables.rows(RecordKind.HEAT) if cell.holds(record.author)]
         jobs = self._best_jobs(now_us)
-        near = [record for record in self._tables.rows(RecordKind.JOB_DIGEST) if cell.holds(record.author)]
+        near = self._near_jobs()
         return CellDigest(
             request=request,
             depth=cell.depth,
@@ -118,6 +120,10 @@ class Aggregates:
             work_us=min(UINT_MAX, sum(self._work_us(record.body) for record in near)),
             jobs=jobs,
         )
+
+    def _near_jobs(self) -> list[Record]:
+        holds = self._members.cell.holds
+        return [record for record in self._tables.rows(RecordKind.JOB_DIGEST) if holds(record.author)]
 
     def _best_jobs(self, now_us: int) -> tuple[FarJob, ...]:
         """Of this cell and of others, those with the most work."""

@@ -35,6 +35,10 @@ class ProtocolConfig:
     suspicion_max_us: int = 15 * SECOND
     suspicion_accusers: int = 3
     local_health_max: int = 8
+    # While nothing happens what repeats does so up to so many times more seldom: probes, exchanges of tables, looks
+    # around. A link that breaks, a rumour, news of work end that at once; a dead member with a link is noticed by the
+    # transport's keepalive, the others by at most so many intervals.
+    rest_factor: int = 8
     # Dead members are remembered so that stale rumours cannot resurrect them.
     dead_memory_us: int = 10 * MINUTE
     # -- cells ----------------------------------------------------------------------------------------------
@@ -60,9 +64,13 @@ class ProtocolConfig:
     sync_interval_us: int = SECOND
     # 2 rows a member, and as many again for jobs: 4 * members_max, ~300 B each.
     table_entries_max: int = 2048
+    # Of job digests, which are said again each `heat_refresh_us` while there is work.
     digest_ttl_us: int = 90 * SECOND
     heat_min_change: float = 0.10
+    # What changed a little is said after this; what did not, after the other, three of which a digest outlives.
     heat_refresh_us: int = 20 * SECOND
+    heat_repeat_us: int = 5 * MINUTE
+    heat_ttl_us: int = 15 * MINUTE
     # -- stealing -----------------------------------------------------------------------------------------
     # Work that one execution should take; long enough to amortise ~3 ms of messages, short enough to spread.
     batch_target_us: int = 500 * MS
@@ -87,7 +95,8 @@ class ProtocolConfig:
     steal_window_us: int = 10 * MS
     refusals_before_lifeline: int = 2
     lifelines_max: int = 4
-    lifeline_ttl_us: int = 30 * SECOND
+    # Kept up at two thirds. Who found work meanwhile is passed over, as its heat digest says so.
+    lifeline_ttl_us: int = 2 * MINUTE
     lifelines_held_max: int = 256
     steal_idle_us: int = 2 * SECOND
     # -- jobs ---------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from msgspec.structs import replace
 
@@ -16,7 +17,7 @@ from .context import Context
 from .effects import Persist, Publish, Reason
 from .granting import Ledger, controlled_sections, steal_half
 from .jobs import JobState, RejectedRecord
-from .lifelines import Lifelines
+from .lifelines import Lifelines, ParkedSteal
 from .limits import Limit
 from .membership import Membership
 from .messages import (
@@ -420,6 +421,7 @@ class Granter:
 
     def park(self, thief: bytes, steal: Steal, now_us: int) -> bool:
         """Keep a lifeline; False if there are too many."""
+        self._lifelines.expire(now_us)
         if not self._lifelines.park(thief, steal, now_us + self._ctx.config.lifeline_ttl_us):
             self._ctx.limit(Limit.LIFELINES, thief)
             return False
@@ -437,7 +439,8 @@ class Granter:
         To some at once; each is held against the jobs that are news to it. Who waits becomes more urgent.
         """
         behind = self._lifelines.behind(lambda thief, steal: self.turns.urgency(thief, steal, now_us))
-        for thief, parked in behind[:SERVED_AT_ONCE]:
+        waiting = (each for each in behind if not self._found_work(*each))
+        for thief, parked in islice(waiting, SERVED_AT_ONCE):
             if parked.expires_at_us <= now_us or not self._members.is_alive(thief):
                 self._lifelines.drop(thief)
                 continue
@@ -448,6 +451,12 @@ class Granter:
                 self._lifelines.drop(thief)
             else:
                 self.turns.refused(thief, now_us)
+
+    def _found_work(self, thief: bytes, parked: ParkedSteal) -> bool:
+        """Whether its heat digest says so, that came after it parked."""
+        since_us = parked.expires_at_us - self._ctx.config.lifeline_ttl_us
+        heat = self._tables.came_after(RecordKind.HEAT, thief, since_us)
+        return heat is not None and heat.body.free_slots == 0
 
     def drop_lifeline(self, thief: bytes) -> None:
         self.turns.forget(thief)

@@ -1,7 +1,8 @@
 """What this node wants of work, what its peers want, and who is coldest: the heat digests.
 
-A digest is published when the deficit moved by a tenth of the capacity, when slots or queue go to or from zero,
-and otherwise every `heat_refresh_us`, so that a quiet mesh is quiet.
+A digest is published when the deficit moved by a tenth of the capacity or the queue twofold; when slots or queue went
+to or from zero, or anything else moved by a quarter, after `heat_refresh_us`; and otherwise every `heat_repeat_us`, so
+that a quiet mesh is quiet.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from .records import UINT_MAX, HeatDigest, Record, RecordKind, sign_record
 from .stealing.appetite import FOREVER_US, appetite_us
 from .stealing.urgency import urgency_mkh
 from .tables import Tables
+
+# A quarter of the larger is a change.
+DRIFTS = 4
 
 
 class HeatBoard:
@@ -91,7 +95,12 @@ class HeatBoard:
 
     def _is_news(self, digest: HeatDigest, now_us: int) -> bool:
         last = self._published
-        if last is None or now_us - self._published_at_us >= self._ctx.config.heat_refresh_us:
+        if last is None:
+            return True
+        age_us = now_us - self._published_at_us
+        if age_us >= self._ctx.config.heat_repeat_us:
+            return True
+        if age_us >= self._ctx.config.heat_refresh_us and self._drifted(digest, last):
             return True
         if self._crosses_zero(digest, last):
             return True
@@ -105,6 +114,21 @@ class HeatBoard:
         floor_us = self._ctx.config.batch_target_us
         slow = now_us - self._published_at_us >= self._ctx.config.sync_interval_us
         return slow and longer > floor_us and longer > 2 * max(shorter, floor_us // 2)
+
+    @staticmethod
+    def _drifted(new: HeatDigest, old: HeatDigest) -> bool:
+        if (new.free_slots > 0) != (old.free_slots > 0) or (new.queue_us > 0) != (old.queue_us > 0):
+            return True
+        return any(
+            DRIFTS * abs(now - then) > max(now, then)
+            for now, then in (
+                (new.discomfort_mkh, old.discomfort_mkh),
+                (new.appetite_us, old.appetite_us),
+                (new.longest_us, old.longest_us),
+                (new.speed_permille, old.speed_permille),
+                (new.price_micro, old.price_micro),
+            )
+        )
 
     @staticmethod
     def _crosses_zero(new: HeatDigest, old: HeatDigest) -> bool:

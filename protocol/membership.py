@@ -37,6 +37,8 @@ INCARNATION_SLACK = 64
 ALARMS = 3
 # One interval in so many one of the dead is dialled, for as long as it is remembered.
 DEAD_EVERY = 8
+# So many probes in a row at which all was quiet make a node rest.
+QUIET_PROBES = 2
 # One that is sought in vain so often, over the longest suspicion at least, is given up.
 MISSES_MAX = 3
 # One in so many members may be there because it is watched.
@@ -53,6 +55,7 @@ class Membership(Roster):
         self._refuted_count = 0
         self._probes = Probes(ctx, self)
         self._next_probe_us = 0
+        self._quiet = 0
         self._blamed_us = LONG_AGO_US
         self._running = False
         # The choice of the view after which those were let go that are of no concern; -1: a link has ended since.
@@ -166,20 +169,31 @@ class Membership(Roster):
         self.heard(peer, now_us)
 
     def lost(self, peer: bytes, reset: bool, now_us: int) -> None:
-        """The link ended, or could not be made.
+        """The link ended.
 
-        reset: by the other side, as a killed process does: reason enough to suspect it and to ask others.
+        reset: by the other side, as a killed process does: reason enough to suspect it and to ask others. One that just
+        ended may have been silent for too long: whoever is watched is asked at once.
         """
         self._connected.pop(peer, None)
         self._settled_at = -1
         self._probes.unreachable(peer, now_us)
         member = self._members.get(peer)
-        if member is None or not reset or not member.probed or not self._running:
+        if member is None or not member.probed or not self._running:
+            return
+        if not reset:
+            if member.status is Status.ALIVE and peer in self._view.nodes:
+                self._probes.start(peer, now_us)
             return
         if member.status is Status.ALIVE:
             self._suspect(member, self._ctx.node_id, now_us, shortest=True)
         if member.status is Status.SUSPECT:
             self._probes.start(peer, now_us, at_once=True)
+
+    def unreachable(self, peer: bytes, now_us: int) -> None:
+        """A link could not be made."""
+        self._connected.pop(peer, None)
+        self._settled_at = -1
+        self._probes.unreachable(peer, now_us)
 
     def heard(self, peer: bytes, now_us: int) -> None:
         """Any message of a connected peer. Costs a look-up unless the peer was in doubt."""
@@ -315,6 +329,7 @@ class Membership(Roster):
             self._blamed_us = now_us
             self._probes.worsen()
         self._rumours.add(MemberState(self._ctx.node_id, self.incarnation, int(Status.ALIVE)))
+        self._hurry(now_us)
 
     def _tell(self, member: Member, doubt: MemberState, now_us: int) -> None:
         """Tell a member what is said of it, so that it can refute it; at most once an interval."""
@@ -359,7 +374,8 @@ class Membership(Roster):
         if now_us < self._next_probe_us:
             return
         self._overslept(self._next_probe_us, now_us)
-        self._schedule_probe(now_us + self._ctx.config.probe_interval_us * (1 + self.health))
+        self._quiet = self._quiet + 1 if self._is_quiet() else 0
+        self._schedule_probe(now_us + self._pace_us())
         self._forget_old(now_us)
         self._view.refresh()
         if self.cell.depth and self._settled_at != self._view.choices:
@@ -373,10 +389,31 @@ class Membership(Roster):
 
     def _look_for_the_dead(self) -> None:
         """Now and then a link to one that was given up: after a long partition each half takes the other for dead."""
-        if self._ctx.rng.randrange(DEAD_EVERY) == 0:
+        if self._ctx.rng.randrange(max(1, DEAD_EVERY // self._slowness())) == 0:
             dead = [each.node for each in self._members.values() if each.status is Status.DEAD and each.probed]
             for node in self._ctx.sample(dead, 1):
                 self._ctx.emit(Connect(node))
+
+    def _is_quiet(self) -> bool:
+        """Whether there is nobody to clear, nothing to tell, and a link to everybody who is watched."""
+        if self._rumours or self.health:
+            return False
+        linked = all(node in self._connected or not self.is_alive(node) for node in self._view.nodes)
+        return linked and not any(member.status is Status.SUSPECT for member in self._members.values())
+
+    def _slowness(self) -> int:
+        """Intervals between two probes: more with each at which all was quiet, up to `rest_factor`."""
+        return min(self._ctx.config.rest_factor, 1 << max(0, min(self._quiet, 16) - QUIET_PROBES + 1))
+
+    def _pace_us(self) -> int:
+        return self._ctx.config.probe_interval_us * (self._slowness() + self.health)
+
+    def _hurry(self, now_us: int) -> None:
+        """There is something to tell, or somebody in doubt: at rest no longer."""
+        self._quiet = 0
+        interval_us = self._ctx.config.probe_interval_us
+        if self._running and self._next_probe_us - now_us > interval_us * (1 + self.health):
+            self._schedule_probe(now_us + 1 + self._ctx.rng.randrange(interval_us))
 
     def _schedule_probe(self, at_us: int) -> None:
         self._next_probe_us = at_us
@@ -391,8 +428,8 @@ class Membership(Roster):
         config = self._ctx.config
         silent_us = now_us - member.heard_us
         if member.status is Status.ALIVE and self.circle.is_contact(member.node):
-            return silent_us < 2 * config.cell_interval_us
-        spoke = member.status is Status.ALIVE and silent_us < config.probe_interval_us
+            return silent_us < 2 * config.rest_factor * config.cell_interval_us
+        spoke = member.status is Status.ALIVE and silent_us < config.probe_interval_us * self._slowness()
         return spoke and member.node in self._connected and not self._rumours and not self.health
 
     def _overslept(self, due_us: int, now_us: int) -> bool:
@@ -423,7 +460,7 @@ class Membership(Roster):
             return
         if len(member.accusers) <= self._ctx.config.suspicion_accusers:
             member.accusers[accuser] = None
-            self._spread(MemberState(member.node, member.incarnation, int(Status.SUSPECT), accuser))
+            self._spread(MemberState(member.node, member.incarnation, int(Status.SUSPECT), accuser), now_us)
             self._set_deadline(member, now_us)
 
     def _set_deadline(self, member: Member, now_us: int) -> None:
@@ -439,7 +476,7 @@ class Membership(Roster):
         if incarnation > INCARNATION_MAX:
             return
         member.incarnation = incarnation
-        self._spread(MemberState(member.node, incarnation, int(Status.ALIVE)))
+        self._spread(MemberState(member.node, incarnation, int(Status.ALIVE)), now_us)
         self._change(member, Finding.RENEWED, now_us)
 
     def _change(self, member: Member, finding: Finding, now_us: int) -> None:
@@ -457,12 +494,13 @@ class Membership(Roster):
         self._changes.append((member.node, status))
         self._recount()
         if not member.here and finding is not Finding.MISSED:
-            self._spread(MemberState(member.node, member.incarnation, int(status)))
+            self._spread(MemberState(member.node, member.incarnation, int(status)), now_us)
 
-    def _spread(self, rumour: MemberState) -> None:
+    def _spread(self, rumour: MemberState, now_us: int) -> None:
         """Tell the cell of one of its own; of others it knows nothing."""
         if self.cell.holds(rumour.node):
             self._rumours.add(rumour)
+        self._hurry(now_us)
 
 
 def _state_of(member: Member) -> MemberState:

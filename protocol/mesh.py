@@ -106,7 +106,16 @@ class Mesh(Roles):
             self._on_message(self.ctx.node_id, self.ctx.loopback.popleft(), now_us)
         if self.court.wanting:
             self._hold_trials()
+        if self.tables.rests:
+            self._stay_awake(now_us)
         return self.ctx.take_effects()
+
+    def _stay_awake(self, now_us: int) -> None:
+        """While there is anything to look after at each interval, the tables do not rest."""
+        if self.busy:
+            self.tables.hurry(now_us)
+        elif self.seeker.searches or self.zones.has_news:
+            self.tables.wake(now_us)
 
     def _hold_trials(self) -> None:
         """One slot is kept for trials while any wait: work never runs out of itself."""
@@ -152,7 +161,7 @@ class Mesh(Roles):
             case PeerLost():
                 self._on_lost(event.peer, event.reset, now_us)
             case PeerUnreachable():
-                self.members.lost(event.peer, False, now_us)
+                self.members.unreachable(event.peer, now_us)
             case BlobsFetched():
                 if not self.court.on_blobs_fetched(event.token):
                     self.replica.on_blobs_fetched(event.token, now_us)

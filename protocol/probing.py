@@ -66,10 +66,13 @@ class Probes:
     def start(self, target: bytes, now_us: int, *, at_once: bool = False, doubt: MemberState | None = None) -> None:
         """Probe it, unless that is under way.
 
-        at_once: through others at the same time.  doubt: what it must hear of itself.
+        at_once: through others at the same time.  doubt: what it must hear of itself; a ping on its way did not say it.
         """
-        if any(probe.target == target and not probe.asker for probe in self._probes.values()):
+        under_way = [at for at, probe in self._probes.items() if probe.target == target and not probe.asker]
+        if under_way and doubt is None:
             return
+        for request in under_way:
+            self._end(request)
         probe = _Probe(target, now_us, now_us + self.timeout_us)
         request = self._ping(probe, doubt)
         if at_once:

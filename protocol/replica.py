@@ -141,7 +141,8 @@ class Replica(Upkeep):
             return None
 
     def start(self, now_us: int) -> None:
-        self._ctx.set_timer(("reconcile", b""), now_us + self._ctx.config.reconcile_interval_us)
+        if self.jobs:
+            self._look_after(now_us)
 
     def stop(self) -> None:
         self._echo_grants()
@@ -189,6 +190,7 @@ class Replica(Upkeep):
         self.jobs[spec.id] = kept
         self._accounts.touch(state)
         self.open_jobs[spec.id] = None
+        self._look_after(now_us)
         return kept
 
     # -- submission --------------------------------------------------------------------------------------

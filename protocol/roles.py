@@ -67,7 +67,13 @@ class Roles:
         self.aggregates = Aggregates(self.ctx, self.members, self.tables, self.heat)
         self.zones = Zones(self.ctx, self.members, self.tables, self.seeker, profile.zone)
         self.thief.far = _FarWork(self.aggregates, self.seeker)
+        self.tables.is_busy = lambda: self.busy
         self.connected: dict[bytes, Role] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether this node has something to look after with each interval of its tables."""
+        return bool(self.replica.open_jobs or self.members.unknown() or self.worker.draining)
 
     def zone_mates(self) -> list[HeatDigest]:
         """What the other workers said last that heat the same sink, and are alive and here to stay; by node."""
@@ -124,6 +130,8 @@ class Roles:
             if record.body.free_tasks:
                 self.thief.on_news()
                 self.worker.pump(now_us)
+        elif record.body.queue_us > 2 * self.ctx.config.batch_target_us:
+            self.thief.on_sight(now_us)
 
     def drop_unadmitted(self, now_us: int) -> None:
         """Forget the rows of those whose certificate was revoked or ran out."""

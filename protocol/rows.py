@@ -155,6 +155,11 @@ class Rows:
         row = self._rows.get(wire_key(kind, key))
         return row.record if row else None
 
+    def came_after(self, kind: RecordKind, key: bytes, since_us: int) -> Record | None:
+        """A row that came later than that."""
+        row = self._rows.get(wire_key(kind, key))
+        return row.record if row is not None and row.since_us > since_us else None
+
     def aged(self, kind: RecordKind, now_us: int) -> list[tuple[Record, int]]:
         """All rows of a kind, with the time since they came, in the order in which they changed."""
         return [(row.record, now_us - row.since_us) for row in self._rows.values() if row.record.kind is kind]
@@ -295,12 +300,13 @@ class Rows:
 
     def sweep(self, now_us: int) -> None:
         """Bury what was not renewed in time; member records stay as long as their node does."""
-        ttl_us = self._ctx.config.digest_ttl_us
-        if now_us - self._swept_us < ttl_us // 16:
+        config = self._ctx.config
+        if now_us - self._swept_us < config.digest_ttl_us // 16:
             return
         self._swept_us = now_us
+        ttl_us = {RecordKind.JOB_DIGEST: config.digest_ttl_us, RecordKind.HEAT: config.heat_ttl_us}
         for wire, row in list(self._rows.items()):
-            if row.record.kind is not RecordKind.MEMBER and now_us - row.since_us >= ttl_us:
+            if row.record.kind in ttl_us and now_us - row.since_us >= ttl_us[row.record.kind]:
                 self._bury(wire, row, now_us)
         for wire, (_, until_us) in list(self._buried.items()):
             if until_us <= now_us:
@@ -321,7 +327,8 @@ class Rows:
         self._remember(wire, row.facts.version, now_us)
 
     def _remember(self, wire: bytes, version: Version, now_us: int) -> None:
-        memory_us = max(2 * self._ctx.config.digest_ttl_us, self._ctx.config.dead_memory_us)
+        config = self._ctx.config
+        memory_us = max(2 * config.digest_ttl_us, 2 * config.heat_ttl_us, config.dead_memory_us)
         self._buried.pop(wire, None)
         self._buried[wire] = (version, now_us + memory_us)
         if len(self._buried) > self._ctx.config.table_entries_max:

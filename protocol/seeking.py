@@ -36,6 +36,8 @@ ANSWERS_BURST = 32
 ANSWERS_AN_INTERVAL = 8
 # A half of a cell that has so many times fewer nodes than the other half was not found yet.
 LOPSIDED = 4
+# So many looks around that found nothing wanting make the next ones more seldom.
+CONTENT_LOOKS = 2
 # Nodes whose address was found for a steal; the last ones.
 REACHED_MAX = 64
 
@@ -70,10 +72,17 @@ class Seeker:
         self._budgets: dict[bytes, Budget] = {}
         self._due_us: dict[bytes, int] = {}
         self._around_us = 0
+        # Looks around in a row at which all was as it should be.
+        self._content = 0
         self._reached: dict[bytes, None] = {}
         self.on_reached: Callable[[bytes, int], None] = lambda _node, _now_us: None
 
     # -- questions ---------------------------------------------------------------------------------------
+
+    @property
+    def searches(self) -> int:
+        """That are under way."""
+        return len(self._searches)
 
     def can_reach(self, node: bytes) -> bool:
         """Whether a message to it would be delivered, as far as is known."""
@@ -116,7 +125,9 @@ class Seeker:
         blind, one_sided = LOPSIDED * own < other, LOPSIDED * other < own
         thin = self._members.circle.thin_levels() or ([cell.depth] if one_sided else [])
         hurry = lonely or blind or bool(thin)
-        self._around_us = now_us + (config.probe_interval_us * 4 if hurry else config.cell_interval_us)
+        self._content = 0 if hurry else self._content + 1
+        slowness = min(config.rest_factor, 1 << max(0, min(self._content, 16) - CONTENT_LOOKS))
+        self._around_us = now_us + (config.probe_interval_us * 4 if hurry else slowness * config.cell_interval_us)
         if lonely or blind:
             self._begin(b"neighbours", cell.place, None)
         if cell.depth == 0:

@@ -3,7 +3,9 @@
 An exchange tells only which rows changed since the last one with the same peer (`TableSync.versions`); the other side
 names those that it lacks, tells its own in turn, and gets what it names (`TableRows`, at most twice each way). A new
 peer, and now and then any, is compared with by fingerprints of parts of the key space first (`TableSync.ranges`), so
-that nothing stays different for long. Nothing is said while nothing changes, but for that.
+that nothing stays different for long. Nothing is said while nothing changes, but for that; and the longer nothing
+happens, the longer is the time between two exchanges, up to `rest_factor` intervals. What does not press, as a digest
+that is repeated, goes along then.
 
 Rows travel when they are asked for, or are younger than an interval: what does not fit is not sent again and again.
 What two peers compare is the smaller of their two cells (`cells.py`).
@@ -14,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from .budget import Budget
 from .cells import Cell, Depths
 from .context import Context
@@ -22,7 +26,7 @@ from .fingerprints import PARTS, STAMP_BITS, bucket_of
 from .limits import Limit
 from .messages import TableRows, TableSync, TableVersion
 from .records import Record, RecordKind
-from .rows import WANTED_MAX, Rows, Scope, row_key, wire_key
+from .rows import WANTED_MAX, Facts, Rows, Scope, row_key, wire_key
 
 __all__ = ["Tables", "row_key", "wire_key"]
 
@@ -41,6 +45,8 @@ SYNCS_AN_INTERVAL = 4
 PARTNERS = 4
 MANY_PEERS = 8
 PARTNER_TICKS = 8
+# So many exchanges in which nothing happened make a node rest: what it had to tell has gone on to as many peers.
+QUIET_TICKS = 4
 # Messages that an exchange allows each side to answer.
 TURNS = 2
 
@@ -94,16 +100,58 @@ class Tables(Rows):
         self._mates: tuple[int, list[bytes]] | None = None
         self._partners: list[bytes] = []
         self._ticks = 0
+        self._quiet = 0
+        self._due_us: int | None = None
+        # Whether the owner has something to do at each interval, which keeps these tables from resting.
+        self.is_busy: Callable[[], bool] = lambda: False
+        # Whether the next exchange is more than an interval after the last.
+        self.rests = False
 
     # -- life ---------------------------------------------------------------------------------------------
 
     def start(self, now_us: int) -> None:
         self._swept_us = now_us
-        interval_us = self._ctx.config.sync_interval_us
-        self._ctx.set_timer(("sync", b""), now_us + 1 + self._ctx.rng.randrange(interval_us))
+        self._arm(now_us + 1 + self._ctx.rng.randrange(self._ctx.config.sync_interval_us))
 
     def stop(self, now_us: int) -> None:
+        self._due_us, self.rests = None, False
         self._ctx.cancel_timer(("sync", b""))
+
+    def hurry(self, now_us: int) -> None:
+        """Something happens: at rest no longer."""
+        self._quiet = 0
+        self.wake(now_us)
+
+    def wake(self, now_us: int) -> None:
+        """The next exchange comes within an interval."""
+        interval_us = self._ctx.config.sync_interval_us
+        if self._due_us is not None and self._due_us - now_us > interval_us:
+            # At a time of its own: many nodes hear the same.
+            self._arm(now_us + 1 + self._ctx.rng.randrange(interval_us))
+
+    def _arm(self, at_us: int) -> None:
+        self._due_us, self.rests = at_us, False
+        self._ctx.set_timer(("sync", b""), at_us)
+
+    def _put(self, record: Record, facts: Facts, now_us: int, source: bytes) -> None:
+        row = self._rows.get(facts.wire)
+        if self._presses(record, row.record if row is not None else None):
+            self.hurry(now_us)
+        super()._put(record, facts, now_us, source)
+
+    def _presses(self, record: Record, before: Record | None) -> bool:
+        """Whether others should hear of it within seconds; else it goes along with what is said anyway.
+
+        All but a node's heat does; that if it is the first word of it, if its queue changed, or while anybody looks for
+        takers of his work.
+        """
+        if before is None or record.kind is not RecordKind.HEAT:
+            return True
+        new, old = record.body, before.body
+        if new.queue_us != old.queue_us or new.draining != old.draining:
+            return True
+        lives = any(not job.body.finished for job in self.rows(RecordKind.JOB_DIGEST))
+        return lives and replace(old, sequence=new.sequence, temperature_mc=new.temperature_mc) != new
 
     def peer_connected(self, peer: bytes, now_us: int) -> None:
         """A new peer may lack all that we have, and have all that we lack: one of the two compares, for both."""
@@ -318,6 +366,9 @@ class Tables(Rows):
             for wire, row in self.within(scope, _starts(message.differing, buckets))
             if theirs.get(wire, (-1, -1)) < row.facts.version
         ]
+        if len(found) > VERSIONS_MAX:
+            # The rest at the next exchange.
+            known.seen = -1
         return tuple(found[:VERSIONS_MAX])
 
     def _wanted(self, known: _Peer, versions: tuple[TableVersion, ...]) -> tuple[bytes, ...]:
@@ -336,7 +387,11 @@ class Tables(Rows):
         """Key: ("sync", b"")."""
         if key[0] != "sync":
             return
-        self._ctx.set_timer(("sync", b""), now_us + self._ctx.config.sync_interval_us)
+        config = self._ctx.config
+        self._quiet = 0 if self.is_busy() else self._quiet + 1
+        slowness = min(config.rest_factor, 1 << max(0, min(self._quiet, 16) - QUIET_TICKS))
+        self._arm(now_us + slowness * config.sync_interval_us)
+        self.rests = slowness > 1
         self.sweep(now_us)
         self._ticks += 1
         peer = self._next_partner()

@@ -67,7 +67,8 @@ class Thief:
         self._full_until: dict[bytes, int] = {}
         self._refusals = 0
         self._idle_rounds = 0
-        self._waiting = False
+        # Until when it waits for news; None if it does not.
+        self._waits_until_us: int | None = None
         self.steals = 0
         self.granted = 0
         self.stolen_from: dict[bytes, int] = {}
@@ -94,12 +95,35 @@ class Thief:
         if victim is None:
             self._ctx.reasons.sought(self._why_none(hunger, now_us), now_us)
         self._register_lifelines(hunger, now_us)
-        if self._waiting:
-            return
-        self._waiting = True
-        self._idle_rounds = min(self._idle_rounds + 1, IDLE_BACKOFF_MAX)
-        wait_us = self._ctx.config.steal_idle_us * self._idle_rounds
-        self._ctx.set_timer(("steal-idle", b""), now_us + wait_us)
+        self._wait_for_news(now_us)
+
+    def _wait_for_news(self, now_us: int) -> None:
+        """Look around again after one to four times `steal_idle_us`; where no work is in sight, which others tell at
+        once when there is any, only as soon as a lifeline has to be kept up.
+        """
+        rounds = self._idle_rounds
+        if self._waits_until_us is None:
+            rounds = self._idle_rounds = min(rounds + 1, IDLE_BACKOFF_MAX)
+        until_us = now_us + self._ctx.config.steal_idle_us * rounds
+        if not self._sees_work(now_us):
+            until_us = max(until_us, min(self._lifelines.values(), default=0))
+        if self._waits_until_us is None or until_us < self._waits_until_us:
+            self._wait_until(until_us)
+
+    def _wait_until(self, at_us: int) -> None:
+        self._waits_until_us = at_us
+        self._ctx.set_timer(("steal-idle", b""), at_us)
+
+    def _sees_work(self, now_us: int) -> bool:
+        """Whether anybody has any, be it of no use here."""
+        far = self.far is not None and self.far.far_jobs(now_us)
+        return bool(self._open_jobs() or self._heat.queueing() or far)
+
+    def on_sight(self, now_us: int) -> None:
+        """Somebody has a queue to share: whoever waits looks around soon."""
+        soon_us = now_us + self._ctx.config.steal_idle_us
+        if self._waits_until_us is not None and self._waits_until_us > soon_us:
+            self._wait_until(soon_us)
 
     def _choose(self, hunger: Steal, now_us: int) -> bytes | None:
         """Power of two choices among those that seem to have work."""
@@ -197,7 +221,9 @@ class Thief:
             and self._full_until.get(row.node, 0) <= now_us
             and (row.node == self._ctx.node_id or self._members.is_alive(row.node))
         ]
-        for node in self._ctx.sample(keepers, wanted):
+        # Whoever has a link costs none.
+        linked = [node for node in keepers if node == self._ctx.node_id or self._members.has_link(node)]
+        for node in self._ctx.sample(linked if len(linked) >= wanted else keepers, wanted):
             self._lifelines[node] = now_us + self._ctx.config.lifeline_ttl_us * 2 // 3
             request = self._ctx.next_request()
             self._ctx.send(node, replace(hunger, request=request, lifeline=True))
@@ -253,7 +279,7 @@ class Thief:
                     self._ctx.reasons.was_refused(victim, "no answer in time", now_us)
                     self._count_refusal(victim, now_us)
             case "steal-idle":
-                self._waiting = False
+                self._waits_until_us = None
                 self._refusals = 0
             case _:
                 return False
@@ -267,7 +293,7 @@ class Thief:
             self._ctx.cancel_timer(("steal", b""))
 
     def stop(self) -> None:
-        self._outstanding = None
+        self._outstanding = self._waits_until_us = None
         self._ctx.cancel_timer(("steal", b""))
         self._ctx.cancel_timer(("steal-idle", b""))
 

@@ -40,6 +40,8 @@ class Upkeep(Granter):
         self._forgotten: dict[bytes, None] = {}
         self._replacing: dict[bytes, None] = {}
         self._reconcile_cursor = 0
+        # Whether the timer is set, and whether for later than an interval.
+        self._reconciles = self._reconcile_rests = False
         # Members of the sets of jobs that are not over, as of the last look.
         self.seats: dict[bytes, None] = {}
 
@@ -49,7 +51,6 @@ class Upkeep(Granter):
     # -- comparing ---------------------------------------------------------------------------------------
 
     def _tick_reconcile(self, now_us: int) -> None:
-        self._ctx.set_timer(("reconcile", b""), now_us + self._ctx.config.reconcile_interval_us)
         self.review_submitters(now_us)
         job_ids = list(self.jobs)
         for step in range(min(RECONCILE_JOBS_A_TICK, len(job_ids))):
@@ -63,6 +64,25 @@ class Upkeep(Granter):
         self._reconcile_cursor += RECONCILE_JOBS_A_TICK
         self._watch_seats(now_us)
         self._lifelines.expire(now_us)
+        self._arm_reconciliation(now_us)
+
+    def _arm_reconciliation(self, now_us: int) -> None:
+        """Each interval while a job is open, or was lately; what is settled is looked at more seldom, and where there
+        is no job the next one arms it.
+        """
+        self._reconciles = bool(self.jobs)
+        if not self._reconciles:
+            return
+        rests = not self.seats and len(self.jobs) <= RECONCILE_JOBS_A_TICK
+        slowness = self._ctx.config.rest_factor if rests else 1
+        self._ctx.set_timer(("reconcile", b""), now_us + slowness * self._ctx.config.reconcile_interval_us)
+        self._reconcile_rests = rests
+
+    def _look_after(self, now_us: int) -> None:
+        """There is a new job: it is looked at each interval from now on."""
+        if not self._reconciles or self._reconcile_rests:
+            self._reconciles, self._reconcile_rests = True, False
+            self._ctx.set_timer(("reconcile", b""), now_us + self._ctx.config.reconcile_interval_us)
 
     def _reconcile(self, kept: KeptJob, now_us: int) -> None:
         """Compare with one random living co-replica, unless both were equal and nothing changed here.

@@ -29,8 +29,10 @@ MATES_MAX = 32
 # Members of zones that are kept for others, the last ones; and how many of them one answer has.
 KEPT_MAX = 512
 TOLD_MAX = 8
-# How many intervals somebody counts whom nobody has heard of since.
+# How many of the longest intervals somebody counts whom nobody has heard of since.
 KEPT_INTERVALS = 4
+# So many looks that found nobody new make the next ones more seldom.
+CONTENT_LOOKS = 4
 # Questions of one peer that are answered: a burst, then so many an interval.
 FINDS_BURST = 8
 FINDS_AN_INTERVAL = 4
@@ -52,6 +54,8 @@ class Zones:
         self._seeker = seeker
         self._zone = zone
         self._due_us = 0
+        self._content = 0
+        self._depth = 0
         self._mates: dict[bytes, int] = {}
         self._pushed: dict[bytes, bytes] = {}
         self._requests: dict[int, bytes] = {}
@@ -65,6 +69,11 @@ class Zones:
         """Those of this node's zone that were found, to be watched."""
         return dict.fromkeys(self._mates)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether a mate with a link lacks this node's newest digest."""
+        return bool(self._mates) and bool(self._uninformed())
+
     def is_mate(self, node: bytes) -> bool:
         return node in self._mates
 
@@ -72,14 +81,23 @@ class Zones:
 
     def tick(self, now_us: int) -> None:
         """Once an interval of the tables': look again when it is time, and tell the mates what is new."""
-        interval_us = self._ctx.config.cell_interval_us
-        for node in [node for node, at_us in self._mates.items() if now_us - at_us > KEPT_INTERVALS * interval_us]:
+        interval_us, rest_factor = self._ctx.config.cell_interval_us, self._ctx.config.rest_factor
+        kept_us = KEPT_INTERVALS * rest_factor * interval_us
+        for node in [node for node, at_us in self._mates.items() if now_us - at_us > kept_us]:
             del self._mates[node]
-        for node in [node for node, (_, at_us) in self._kept.items() if now_us - at_us > KEPT_INTERVALS * interval_us]:
+            self._content = 0
+        for node in [node for node, (_, at_us) in self._kept.items() if now_us - at_us > kept_us]:
             del self._kept[node]
-        several = self._members.cell.depth > 0 or self._tables.depths.deepest > 0
+        depth = self._members.cell.depth
+        if depth != self._depth:
+            # Who was a neighbour may be one no more.
+            self._depth, self._content = depth, 0
+            self._due_us = min(self._due_us, now_us + interval_us)
+        several = depth > 0 or self._tables.depths.deepest > 0
         if self._zone and several and now_us >= self._due_us:
-            self._due_us = now_us + interval_us
+            self._content += 1
+            slowness = min(rest_factor, 1 << max(0, min(self._content, 16) - CONTENT_LOOKS))
+            self._due_us = now_us + slowness * interval_us
             self._seeker.find_place(b"zone", place_of_zone(self._zone), self._ask)
         self._tell_heat()
 
@@ -124,6 +142,8 @@ class Zones:
             return
         if node not in self._mates and len(self._mates) >= MATES_MAX:
             return
+        if node not in self._mates:
+            self._content = 0
         self._mates[node] = now_us
         self._members.watch(self._members.circle.watched | {node: None}, now_us)
         # Now that it is kept in mind its row is wanted.
@@ -158,6 +178,8 @@ class Zones:
         if body.zone == self._zone and own is not None:
             others.append(own.raw)
             self._add_mate(record, peer, now_us)
+            # It may have had no use for what it was told before: it hears this node's heat again.
+            self._pushed.pop(peer, None)
         # The last ones: they are the likeliest to live.
         self._ctx.send(peer, FoundNodes(message.request, tuple(others[-TOLD_MAX:])))
         self._kept.pop(peer, None)
@@ -172,7 +194,12 @@ class Zones:
         own = self._tables.get(RecordKind.HEAT, self._ctx.node_id) if self._mates else None
         if own is None:
             return
-        for node in self._mates:
-            if self._pushed.get(node) != own.id and self._members.has_link(node):
-                self._pushed[node] = own.id
-                self._ctx.send(node, TableRows(0, False, (own.raw,), (), (), ()))
+        for node in self._uninformed():
+            self._pushed[node] = own.id
+            self._ctx.send(node, TableRows(0, False, (own.raw,), (), (), ()))
+
+    def _uninformed(self) -> list[bytes]:
+        own = self._tables.get(RecordKind.HEAT, self._ctx.node_id)
+        if own is None:
+            return []
+        return [node for node in self._mates if self._pushed.get(node) != own.id and self._members.has_link(node)]

@@ -2,7 +2,8 @@
 at will.
 
 The network delivers in order with a delay that its seed decides; messages go through the codec. A killed
-node's links reset; a frozen one's stay up, and what it was sent waits for it, as do its timers.
+node's links reset; a frozen one's end when a keepalive was not answered, and until then what it was sent waits for it,
+as do its timers.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from hearthmesh.protocol.tables import Tables
 MS = 1_000
 SECOND = 1_000_000
 RESET_NOTICED_US = 50 * MS
+# As the transport has them: a ping every 2 s, which has to be answered within 4 s.
+KEEPALIVE_LEAST_US, KEEPALIVE_MOST_US = 4 * SECOND, 6 * SECOND
 
 
 @cache
@@ -60,6 +63,7 @@ class Node:
     penalties: list[Penalise] = field(default_factory=list)
     running: bool = True
     frozen: bool = False
+    freezes: int = 0
     missed: list[Callable[[], None]] = field(default_factory=list)
 
     @property
@@ -123,6 +127,15 @@ class Arena:
 
     def freeze(self, node: Node) -> None:
         node.frozen = True
+        node.freezes += 1
+        for peer in node.links:
+            after_us = self.rng.randrange(KEEPALIVE_LEAST_US, KEEPALIVE_MOST_US)
+            self._at(after_us, partial(self._keepalive_ends, node, self.nodes[peer], node.freezes))
+
+    def _keepalive_ends(self, node: Node, other: Node, freezes: int) -> None:
+        if node.frozen and node.freezes == freezes:
+            self._unlink(node, other, reset=False)
+            self._unlink(other, node, reset=False)
 
     def thaw(self, node: Node) -> None:
         node.frozen = False
@@ -226,7 +239,7 @@ class Arena:
         if other and other.running and not other.frozen and (node.id, peer) not in self.cut:
             self.link(node, other)
             return True
-        self._at(self.delay_us, lambda: self._on(node, lambda: node.members.lost(peer, False, self.now_us)))
+        self._at(self.delay_us, lambda: self._on(node, lambda: node.members.unreachable(peer, self.now_us)))
         return False
 
     def link(self, node: Node, other: Node) -> None:

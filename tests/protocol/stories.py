@@ -293,7 +293,7 @@ def late_result() -> str:
 @story
 def stale_grant() -> str:
     """A grant arrives when a higher epoch went to another: the next renewal says so, and nothing of it starts."""
-    cast = play(8, "first", "second", warm=("second",), hear=("Renew",), task_ms=900)
+    cast = play(8, "first", "second", warm=("second",), hear=("Renew",), task_ms=1500)
     stage, first, second = cast.stage, cast.nodes["first"], cast.nodes["second"]
     cast.submit(estimate_us=100 * MS)
     cast.follow()

@@ -45,12 +45,20 @@ def digest(*jobs: FarJob, request: int = 0, nodes: int = 100, depth: int = DEPTH
     return CellDigest(request, depth, nodes, 0, 0, 0, 0, jobs)
 
 
-def test_each_contact_is_asked_once_an_interval() -> None:
+def test_each_contact_is_asked_once_an_interval_while_work_is_known_and_in_eight_while_none_is() -> None:
     aggregates, members, ctx = parts()
     contacts = members.circle.contacts
     assert len(contacts) == DEPTH * LAN.contacts_a_level
     asked: list[bytes] = []
-    for second in range(3, 3 + 2 * LAN.cell_interval_us // SECOND):
+    for second in range(3, 3 + 2 * LAN.rest_factor * LAN.cell_interval_us // SECOND):
+        aggregates.tick(second * SECOND)
+        asked += [effect.peer for effect in ctx.take_effects() if isinstance(effect, Send)]
+    assert sorted(asked) == sorted(contacts * 2)
+    began = second + 1
+    [number] = far(members)
+    aggregates.take(job_of(number).raw, 0, contacts[0], began * SECOND)
+    asked.clear()
+    for second in range(began, began + 2 * LAN.cell_interval_us // SECOND):
         aggregates.tick(second * SECOND)
         asked += [effect.peer for effect in ctx.take_effects() if isinstance(effect, Send)]
     assert sorted(asked) == sorted(contacts * 2)

@@ -9,7 +9,6 @@ from hearthmesh.protocol.events import HeatReading
 from hearthmesh.protocol.heat import HeatBoard
 from hearthmesh.protocol.records import UINT_MAX, HeatDigest, RecordKind, sign_record
 from hearthmesh.protocol.tables import Tables
-from tests.protocol.cluster import SECOND
 from tests.protocol.machines import ME, A, B, Bench, C
 
 READING = HeatReading(400.0, 500.0, 4, 100.0, 50.0, True, "room", 19.0)
@@ -58,11 +57,23 @@ def test_node_without_a_reading_says_nothing() -> None:
     assert not board.told(0)
 
 
-def test_small_change_waits_for_the_refresh() -> None:
+def test_small_change_waits_for_the_refresh_and_a_smaller_one_for_the_repetition() -> None:
     board = Board()
     assert board.told(0)
-    assert not board.told(SECOND, deficit_w=360.0, temperature_c=19.1)
+    board.heat.speed_permille = 1300
+    assert not board.told(LOCAL.heat_refresh_us)
+    board.heat.speed_permille = 1400
+    assert not board.told(LOCAL.heat_refresh_us - 1)
     assert board.told(LOCAL.heat_refresh_us)
+    assert not board.told(2 * LOCAL.heat_refresh_us, deficit_w=360.0, temperature_c=19.1)
+    assert board.told(LOCAL.heat_refresh_us + LOCAL.heat_repeat_us)
+
+
+def test_slots_that_are_free_no_more_wait_for_the_refresh() -> None:
+    board = Board()
+    board.told(0)
+    assert not board.told(LOCAL.heat_refresh_us - 1, free_slots=0)
+    assert board.told(LOCAL.heat_refresh_us, free_slots=0)
 
 
 def test_tenth_of_the_capacity_a_quarter_degree_and_a_sign_are_news() -> None:
@@ -89,7 +100,7 @@ def test_every_digest_has_a_higher_sequence() -> None:
     board = Board()
     seen = []
     for step in range(5):
-        board.told(step * LOCAL.heat_refresh_us)
+        board.told(step * LOCAL.heat_repeat_us)
         assert board.digest is not None
         seen.append((board.digest.incarnation, board.digest.sequence))
     assert seen == [(7, number) for number in range(1, 6)]

@@ -23,7 +23,7 @@ from hearthmesh.protocol.messages import Ack, IndirectAck, Leaving, MemberState,
 from hearthmesh.protocol.rumours import RUMOURS_PER_MESSAGE, Rumours
 from hearthmesh.protocol.view import IDLE_LINK_US
 from tests.docs_diagrams import documented_diagram, render_table
-from tests.protocol.arena import Arena, Node, arena_of, context, identity
+from tests.protocol.arena import KEEPALIVE_MOST_US, Arena, Node, arena_of, context, identity
 
 ALICE, BOB, CAROL, DAVE = (identity(number).node_id for number in (1, 2, 3, 4))
 
@@ -102,13 +102,14 @@ def test_killed_process_is_dead_everywhere_after_the_shortest_suspicion(count: i
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_frozen_process_is_dead_within_ten_intervals_and_alive_again_after_its_thaw(seed: int) -> None:
+def test_frozen_process_is_dead_within_ten_intervals_of_the_keepalive_and_alive_again_after_its_thaw(seed: int) -> None:
     arena = arena_of(8, LOCAL, seed)
     arena.start_members()
     arena.run_for(10 * SECOND)
     victim = list(arena.nodes.values())[3]
     arena.freeze(victim)
-    assert arena.run_until(lambda: everywhere(arena, victim, Status.DEAD), 10 * LOCAL.probe_interval_us)
+    within_us = KEEPALIVE_MOST_US + 10 * LOCAL.probe_interval_us
+    assert arena.run_until(lambda: everywhere(arena, victim, Status.DEAD), within_us)
     arena.run_for(20 * SECOND)
     arena.thaw(victim)
     assert arena.run_until(lambda: everywhere(arena, victim, Status.ALIVE), 2 * SECOND)
@@ -180,13 +181,28 @@ def test_leaver_is_left_everywhere_and_never_suspected() -> None:
     assert Status.SUSPECT not in statuses and Status.DEAD not in statuses
 
 
-def test_idle_mesh_costs_one_ping_and_one_ack_a_node_and_interval() -> None:
+def test_idle_mesh_costs_one_ping_and_one_ack_a_node_in_eight_intervals() -> None:
     arena = arena_of(8, LAN)
     arena.start_members()
     arena.run_for(20 * SECOND)
     arena.sent.clear()
-    arena.run_for(20 * SECOND)
+    arena.run_for(160 * SECOND)
     assert dict(arena.sent) == {"Ping": 160, "Ack": 160}
+
+
+def test_node_at_rest_probes_within_an_interval_of_a_doubt() -> None:
+    members = alone()
+    for _ in range(8):
+        members.on_timer(("probe", b""), members._next_probe_us)
+        for peer in pinged(members):
+            members.heard(peer, members._next_probe_us)
+        members._probes.void()
+    resting_us = members._next_probe_us
+    now_us = resting_us - 5 * LAN.probe_interval_us
+    effects(members)
+    members.lost(BOB, True, now_us)
+    due = [effect.at_us for effect in effects(members) if isinstance(effect, SetTimer) and effect.key[0] == "probe"]
+    assert due and now_us < due[-1] <= now_us + LAN.probe_interval_us < resting_us
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -222,9 +238,15 @@ def test_reset_link_suspects_at_once_and_asks_directly_and_through_others() -> N
     assert members.take_changes() == [(BOB, Status.DEAD)]
 
 
-def test_link_that_we_closed_is_no_reason_for_suspicion() -> None:
+def test_link_that_ended_is_no_reason_for_suspicion_but_for_a_question() -> None:
     members = alone()
     members.lost(BOB, False, 1_000)
+    assert pinged(members) == [BOB] and members.take_changes() == []
+
+
+def test_link_that_could_not_be_made_is_no_reason_to_ask_again() -> None:
+    members = alone()
+    members.unreachable(BOB, 1_000)
     assert effects(members) == [] and members.take_changes() == []
 
 

@@ -115,6 +115,7 @@ def test_answer_is_the_closest_living_members_without_the_asker_and_with_oneself
     home.meet(*range(2, 20))
     asker, place = identity(7).node_id, place_of(identity(3).node_id)
     home.members.on_message(identity(4).node_id, Leaving(1), 0)
+    home.ctx.take_effects()
     home.seeker.on_find(asker, FindNodes(5, place_bytes(place)), 0)
     [answer] = home.ctx.take_effects()
     known = [number for number in range(1, 20) if number not in (4, 7)]

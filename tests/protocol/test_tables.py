@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hearthmesh.protocol.cells import place_of, shared_bits
 from hearthmesh.protocol.config import LAN, SECOND, ProtocolConfig
 from hearthmesh.protocol.context import Context
-from hearthmesh.protocol.effects import Limited, Penalise, Reason, Send
+from hearthmesh.protocol.effects import Limited, Penalise, Reason, Send, SetTimer
 from hearthmesh.protocol.fingerprints import bucket_of
 from hearthmesh.protocol.limits import Limit
 from hearthmesh.protocol.messages import TableRows, TableSync, TableVersion
@@ -161,11 +161,43 @@ def test_idle_tables_say_almost_nothing() -> None:
     arena.start_tables()
     for node in arena.nodes.values():
         publish(arena, node, member(node.number))
-    arena.run_for(30 * SECOND)
+    arena.run_for(60 * SECOND)
     arena.sent.clear()
-    arena.run_for(30 * SECOND)
-    # One exchange in ten intervals a node, in case something was lost.
+    arena.run_for(240 * SECOND)
+    # One exchange in ten a node, in case something was lost, and they are eight intervals apart.
     assert dict(arena.sent) == {"TableSync": 24, "TableRows": 24}
+
+
+def test_tables_at_rest_tell_news_within_an_interval_and_what_is_only_repeated_later() -> None:
+    tables, ctx, _ = table()
+    tables.start(0)
+    tables.publish(heat(1, 1), 0, False)
+    now_us = 0
+    for _ in range(10):
+        now_us = due(ctx)
+        tables.on_timer(("sync", b""), now_us)
+    assert tables.rests and due(ctx) == now_us + LAN.rest_factor * LAN.sync_interval_us
+    tables.merge(heat(2).raw, CAROL, now_us)
+    at_us = due(ctx)
+    assert now_us < at_us <= now_us + LAN.sync_interval_us
+    for _ in range(10):
+        tables.on_timer(("sync", b""), at_us)
+        at_us = due(ctx)
+    tables.publish(heat(1, 2), now_us, False)
+    tables.merge(heat(2, 2).raw, CAROL, now_us)
+    assert tables.rests and not [effect for effect in ctx.take_effects() if isinstance(effect, SetTimer)]
+    tables.wake(now_us)
+    assert due(ctx) <= now_us + LAN.sync_interval_us and not tables.rests
+    tables.stop(now_us)
+    ctx.take_effects()
+    tables.hurry(now_us)
+    assert ctx.take_effects() == []
+
+
+def due(ctx: Context) -> int:
+    """When the next exchange is, by the last timer that was set."""
+    [*_, at_us] = [effect.at_us for effect in ctx.take_effects() if isinstance(effect, SetTimer)]
+    return at_us
 
 
 def test_one_change_is_not_echoed() -> None:
@@ -192,7 +224,7 @@ def test_digests_that_nobody_renews_expire_everywhere_and_stay_gone() -> None:
         publish(arena, node, member(node.number))
         publish(arena, node, heat(node.number))
     assert arena.run_until(all_equal(arena), 20 * SECOND)
-    arena.run_for(2 * LAN.digest_ttl_us)
+    arena.run_for(2 * LAN.heat_ttl_us)
     assert [len(node.tables.rows(RecordKind.HEAT)) for node in nodes] == [0] * 5
     assert [len(node.tables.rows(RecordKind.MEMBER)) for node in nodes] == [5] * 5
     assert [len(node.news) for node in nodes] == [8] * 5, "an expired row came back"
@@ -375,6 +407,7 @@ def test_two_tables_become_equal_at_a_cost_that_goes_with_the_difference(
     for node, records in ((one, mine), (other, yours)):
         for record in records:
             node.tables.merge(record.raw, CAROL, arena.now_us)
+        arena.perform(node)
     if not linked_before:
         arena.start_tables()
     assert arena.run_until(all_equal(arena), 3 * SECOND)

@@ -103,6 +103,7 @@ def test_dead_victims_are_not_robbed() -> None:
 
 def test_who_finds_nothing_parks_lifelines_at_keepers_and_looks_again_after_a_bounded_wait() -> None:
     den = Den()
+    den.digest(A.node_id, 50, runtime="native")
     for node in PEERS:
         den.member(node)
     den.member(D.node_id, Role.WORKER)
@@ -124,10 +125,34 @@ def test_who_finds_nothing_parks_lifelines_at_keepers_and_looks_again_after_a_bo
     assert set(lifelines) == set(PEERS), "workers without the role keep no lifeline"
 
 
+def test_who_sees_no_work_at_all_waits_for_news_until_a_lifeline_has_to_be_kept_up() -> None:
+    den = Den()
+    den.member(A.node_id)
+    den.thief.want(HUNGER, idle=True, now_us=0)
+    assert idle_timers(den) == [LOCAL.lifeline_ttl_us * 2 // 3]
+    den.thief.on_sight(5)
+    assert idle_timers(den) == [5 + LOCAL.steal_idle_us]
+    den.thief.on_sight(6)
+    assert idle_timers(den) == []
+
+
+def test_who_waited_for_news_looks_around_again_soon_while_there_is_work_that_suits_it_not() -> None:
+    den = Den()
+    den.member(A.node_id)
+    den.thief.want(HUNGER, idle=True, now_us=0)
+    den.digest(A.node_id, 50, runtime="native")
+    den.thief.want(HUNGER, idle=True, now_us=SECOND)
+    assert idle_timers(den) == [SECOND + LOCAL.steal_idle_us]
+
+
+def idle_timers(den: Den) -> list[int]:
+    return [e.at_us for e in den.bench.effects() if isinstance(e, SetTimer) and e.key[0] == "steal-idle"]
+
+
 def test_lifelines_are_renewed_before_they_expire_and_not_earlier() -> None:
     den = Den()
     den.member(A.node_id)
-    asked = [now_us for now_us in range(0, 60 * SECOND, SECOND) if den.want(now_us)]
+    asked = [now_us for now_us in range(0, 3 * LOCAL.lifeline_ttl_us, SECOND) if den.want(now_us)]
     gaps = [after - before for before, after in zip(asked, asked[1:], strict=False)]
     assert gaps and all(LOCAL.lifeline_ttl_us // 3 < gap < LOCAL.lifeline_ttl_us for gap in gaps)
 
