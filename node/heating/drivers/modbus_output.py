@@ -1,13 +1,15 @@
 """What a Modbus device is told: a boiler's limit or setpoint, a relay, a pump; bounded, read back, and safe without us.
 
 Values are written in a thread, and only where the device says something else: memories of small controllers wear out.
-What it says afterwards is compared; a device that does not do as it was told is an alarm, and is told again and again.
+What it says afterwards is compared; a device that does not do as it was told is an alarm, and is told again and again,
+at growing intervals while it says the same: it wears out as well.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import trio
 
@@ -17,7 +19,19 @@ from .register_map import Output
 
 # Of the requests that a watchdog sends; any number will do.
 _TRANSACTION = 0x4845
+# One that says the same other thing again is told again after twice as long, up to this.
+AGAIN_S_MAX = 300.0
 _WRITE_COIL, _WRITE_REGISTER, _WRITE_REGISTERS = 5, 6, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The device was told one thing, and says another. again_s: when it is told once more, pause_s after the last time."""
+
+    told: list[int]
+    said: list[int]
+    again_s: float
+    pause_s: float
 
 
 class ModbusOutput(PowerActuator):
@@ -36,6 +50,7 @@ class ModbusOutput(PowerActuator):
         self._on = False
         self._off_since_s: float | None = None
         self._problem = ""
+        self._refusal: Refusal | None = None
 
     @property
     def problem(self) -> str:
@@ -46,6 +61,7 @@ class ModbusOutput(PowerActuator):
         self._wake.set()
 
     def release(self) -> None:
+        self._refusal = None
         self.settle(self._output.safe)
 
     def safe_writes(self) -> tuple[SafeWrite, ...]:
@@ -82,13 +98,21 @@ class ModbusOutput(PowerActuator):
 
     def settle(self, value: float) -> None:
         """The device says this value. Blocks, some seconds at most. Raises DriverError if it does not."""
-        wanted = self._output.words(value)
-        if self._read() == wanted:
+        wanted, said = self._output.words(value), self._read()
+        if self._output.is_kept(value, said):
+            self._refusal = None
             return
-        self._write(wanted)
-        found = self._read()
-        if found != wanted:
-            raise DriverError(f"{self._name}: was told {value:g}, and says {self._output.quantity.value(found):g}")
+        before, now_s = self._refusal, self._now_s()
+        same = before is not None and (before.told, before.said) == (wanted, said)
+        if before is None or not same or now_s >= before.again_s:
+            self._write(wanted)
+            said = self._read()
+            if self._output.is_kept(value, said):
+                self._refusal = None
+                return
+            pause_s = min(AGAIN_S_MAX, 2 * before.pause_s) if before is not None and same else self._period_s
+            self._refusal = Refusal(wanted, said, now_s + pause_s, pause_s)
+        raise DriverError(f"{self._name}: was told {value:g}, and says {self._output.quantity.value(said):g}")
 
     def _switched(self, wanted: bool, now_s: float) -> bool:
         """Off at once but for a pump's overrun; on again only after hold_s."""

@@ -83,6 +83,10 @@ class Output:
     word_order: Annotated[str, Key("Which register comes first.", choices=("big", "little"))] = "big"
     single: Annotated[bool, Key("Write by function 6, which some devices want for a single register.")] = False
     overrun_s: Annotated[float, Key("How much longer a pump runs, s.", low=0.0, high=86_400.0)] = 0.0
+    resolution: Annotated[
+        float,
+        Key("The device keeps multiples of it, rounded up or down; 0: what it is told.", low=0.0, high=1e9),
+    ] = 0.0
     hold_s: Annotated[float, Key("What went off comes on again no sooner, s.", low=0.0, high=86_400.0)] = 0.0
 
     def __post_init__(self) -> None:
@@ -90,6 +94,8 @@ class Output:
             raise Conflict("low", "above high")
         if not self.low <= self.safe <= self.high:
             raise Conflict("safe", "not from low to high")
+        if self.resolution and (self.table == "coil" or self.follows in ("on", "pump")):
+            raise Conflict("resolution", "not 0 for what is on or off")
         if self.single and (self.table == "coil" or self.quantity.count > 1):
             raise Conflict("single", "true for what is not one register")
         for value in (self.low, self.high, self.safe):
@@ -104,6 +110,20 @@ class Output:
         return Quantity(
             register=self.register, table=self.table, type=self.type, scale=self.scale, word_order=self.word_order
         )
+
+    def is_kept(self, value: float, found: Sequence[int]) -> bool:
+        """Whether registers say the value, as far as the device can: the multiples around it, and a multiple itself
+        exactly."""
+        if list(found) == self.words(value):
+            return True
+        if not self.resolution:
+            return False
+        try:
+            off = abs(self.quantity.value(found) - value)
+        except DriverError:
+            return False
+        # What one count of the register is more or less decides nothing.
+        return off < self.resolution - self.scale / 2
 
     def words(self, value: float) -> list[int]:
         """Registers, or one bit. Raises DriverError for a value that the type cannot hold."""

@@ -17,6 +17,10 @@ async def boiler(function, start, address, count, current, values):
     # Its own limit, in registers 10 and 11, is 5,000 W.
     if values is not None and function in (6, 16) and address == 10:
         values[:] = [0, min(5000, values[0] << 16 | values[1])]
+    # Register 20 keeps tens, rounded down; 21 is how often it was written.
+    if values is not None and function in (6, 16) and address == 20:
+        values[0] -= values[0] % 10
+        current[address - start + 1] += 1
 memory = (bits, bits, registers, registers) if sys.argv[2] == "apart" else registers
 device = SimDevice(1, action=boiler, simdata=memory)
 asyncio.run(StartAsyncTcpServer(device, address=("127.0.0.1", int(sys.argv[1]))))

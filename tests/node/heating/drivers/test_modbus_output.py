@@ -78,6 +78,48 @@ def test_device_that_does_otherwise_is_told_of(device: ModbusDevice) -> None:
         made.settle(20_000.0)
 
 
+ROUNDED = Output(register=20, follows="watts", high=3000.0)
+
+
+def writes(device: ModbusDevice) -> int:
+    return device.read("holding", 21, 1)[0]
+
+
+def test_device_that_rounds_what_it_is_told_is_told_once(device: ModbusDevice) -> None:
+    made = ModbusOutput(device, "limit", replace(ROUNDED, resolution=10.0), lambda: 0.0)
+    for value, kept in ((1234.0, 1230), (1239.0, 1230), (1240.0, 1240), (9.0, 0), (0.0, 0)):
+        for _ in range(3):
+            made.settle(value)
+        assert device.read("holding", 20, 1) == [kept]
+    assert writes(device) == 3, "what it says already is what it could say"
+    device.write("holding", 20, [10], single=False)
+    before = writes(device)
+    made.settle(0.0)
+    assert device.read("holding", 20, 1) == [0] and writes(device) == before + 1, "a multiple has to be exact"
+
+
+def test_device_that_refuses_is_told_less_and_less_often_and_at_once_when_it_says_something_else(
+    device: ModbusDevice,
+) -> None:
+    now_s = [0.0]
+    made = ModbusOutput(device, "limit", ROUNDED, lambda: now_s[0])
+    told, before = [], writes(device)
+    for step in range(400):
+        now_s[0] = 5.0 * step
+        with pytest.raises(DriverError, match="limit: was told 1234, and says 1230"):
+            made.settle(1234.0)
+        if writes(device) != before:
+            told.append(now_s[0])
+            before = writes(device)
+    pauses = [after - first for first, after in zip(told, told[1:], strict=False)]
+    assert pauses[:6] == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0] and set(pauses[6:]) == {300.0}
+    device.write("holding", 20, [500], single=False)
+    before = writes(device)
+    with pytest.raises(DriverError):
+        made.settle(1234.0)
+    assert device.read("holding", 20, 1) == [1230] and writes(device) == before + 1
+
+
 def test_value_that_somebody_else_changed_is_put_right(device: ModbusDevice, server: Server) -> None:
     made = output(device, "power_limit_w")
     made.settle(3200.0)
@@ -132,6 +174,7 @@ def test_value_that_is_written_is_the_one_that_is_read(kind: str, order: str, sc
         ('follows = "watts"\nhigh = 10.0\nlow = 20.0', "above high"),
         ('follows = "watts"\nhigh = 10.0\nsafe = 20.0', "not from low to high"),
         ('follows = "watts"\nhigh = 10.0\ntype = "float32"\nsingle = true', "not one register"),
+        ('follows = "on"\nhigh = 1.0\nresolution = 1.0', "not 0 for what is on or off"),
         ('follows = "wishes"\nhigh = 10.0', "follows"),
     ],
 )
