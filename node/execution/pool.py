@@ -13,7 +13,7 @@ import trio
 
 from .outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, ModuleReport
 from .wasm_abi import offered_abis
-from .wasm_child import ChildConfig, LostIdle, WasmChild
+from .wasm_child import ChildConfig, CompilesTooLong, LostIdle, WasmChild
 from .wasm_wire import (
     MAX_OUTPUT_BYTES,
     Check,
@@ -29,6 +29,9 @@ from .wasm_wire import (
 
 DEFAULT_IDLE_S = 60.0
 MAX_WAITING = 256
+TOO_LONG_REMEMBERED_MAX = 1024
+# What compiles for too long only because the machine is busy is tried again after this.
+BUSY_S = 3600.0
 WORKER_OVERHEAD_BYTES = 384 << 20
 """Room that a worker needs beside one task: Python, wasmtime, the module, the batch's outputs while they are packed."""
 
@@ -52,6 +55,8 @@ class WasmPool:
         self._waiting: deque[trio.lowlevel.Task] = deque()
         self._reaper: trio.CancelScope | None = None
         self._closed = False
+        # Programs that compile for too long, what is said of each, and until when: nobody waits for them twice.
+        self._too_long: dict[bytes, tuple[CompilesTooLong, float]] = {}
 
     async def run(self, request: BatchRequest) -> BatchOutcome:
         """See `Executor.run`."""
@@ -69,11 +74,12 @@ class WasmPool:
             )
         if limits.output_bytes > MAX_OUTPUT_BYTES:
             raise ExecutionError(ExecutionFault.TOO_BIG, f"output_bytes may be at most {MAX_OUTPUT_BYTES}")
-        return _decode(request, await self._ask(lambda batch: _encode(request, batch), request))
+        answer = await self._ask(request.program_digest, lambda batch: _encode(request, batch), request)
+        return _decode(request, answer)
 
     async def check_module(self, program: Path, digest: bytes) -> ModuleReport:
         """Compile a module in a worker and say what it offers. Raises ExecutionError."""
-        answer = await self._ask(lambda batch: Check(batch, str(program), digest))
+        answer = await self._ask(digest, lambda batch: Check(batch, str(program), digest))
         if not isinstance(answer, Checked):
             raise ExecutionError(ExecutionFault.CHILD_LOST, "the worker answered something else")
         return ModuleReport(
@@ -120,12 +126,15 @@ class WasmPool:
             if child.secret == job_id:
                 child.is_spent = True
 
-    async def _ask(self, message: Callable[[int], ToWorker], request: BatchRequest | None = None) -> FromWorker:
+    async def _ask(
+        self, digest: bytes, message: Callable[[int], ToWorker], request: BatchRequest | None = None
+    ) -> FromWorker:
         """The answer to a message, which is made with the number of its batch. request: that it is for, if for one.
 
         A warm worker may have died idle, and not show it yet (waitpid and the socket lag behind a SIGKILL). What it
         had not begun is asked once more, of a fresh one; the loss of a fresh one is the request's own.
         """
+        self._refuse_known(digest)
         child = await self._acquire(request)
         try:
             try:
@@ -137,8 +146,24 @@ class WasmPool:
                 del self._busy[id(child)]
                 child = self._busy[id(fresh)] = fresh
                 return await child.ask(message(child.next_batch()))
+        except CompilesTooLong as error:
+            self._remember(digest, error)
+            raise
         finally:
             await self._release(child)
+
+    def _remember(self, digest: bytes, error: CompilesTooLong) -> None:
+        """A busy machine has other hours; what takes too much of a processor does so always."""
+        until_s = trio.current_time() + BUSY_S if error.is_ours else math.inf
+        self._too_long[digest] = (error, until_s)
+        while len(self._too_long) > TOO_LONG_REMEMBERED_MAX:
+            del self._too_long[next(iter(self._too_long))]
+
+    def _refuse_known(self, digest: bytes) -> None:
+        """Raises CompilesTooLong."""
+        known, until_s = self._too_long.get(digest, (None, 0.0))
+        if known is not None and trio.current_time() < until_s:
+            raise CompilesTooLong(known.reason, known.detail)
 
     def _child(self, request: BatchRequest | None) -> WasmChild:
         """One for a confidential job sees that job's folder; no other does."""

@@ -31,7 +31,8 @@ from .wasm_wire import (
 )
 
 RECEIVE_BYTES = 1 << 16
-COMPONENT_PATIENCE = 5  # times compile_timeout_s: one holds a whole Python
+COMPONENT_PATIENCE = 2  # times compile_timeout_s: one holds a whole Python, some 20 s of a laptop's core
+BUSY_PATIENCE = 3  # times the processor time of a compilation, where the processor is busy
 INFO_BYTES = 4096
 INFO_TIMEOUT_S = 20.0
 CANCEL_GRACE_S = 0.5
@@ -47,7 +48,7 @@ class ChildConfig:
     """Settings of each worker process.
 
     memory_bytes: all that it may hold, guest, compiler and itself (RLIMIT_DATA).
-    compile_timeout_s: after this it is killed and the module refused.
+    compile_timeout_s: of processor time; after this it is killed and the module refused (see `COMPONENT_PATIENCE`).
     confinement: layers around it.  folders: what it may use of the disk then, beside cache_dir.  tag: names the
     node's sandboxes.
     """
@@ -64,6 +65,10 @@ class ChildConfig:
 
 class LostIdle(ExecutionError):
     """A child that had taken requests before ended before it began this one; most likely it was dead already."""
+
+
+class CompilesTooLong(ExecutionError):
+    """TOO_BIG, or UNAVAILABLE where this machine is too busy for it."""
 
 
 class WasmChild:
@@ -203,14 +208,11 @@ class WasmChild:
 
         A task that holds up even the ticker is killed with its child.
         """
-        batch, is_component = message.batch, False
-        limit_s = trio.current_time() + self._config.compile_timeout_s
-        before = -1
+        batch, before = message.batch, -1
+        started_s, used_s = trio.current_time(), self._processor_s()
         while True:
-            loads = self.page.loaded_batch() != batch
-            with trio.move_on_at(
-                min(limit_s, trio.current_time() + STALL_S) if loads else trio.current_time() + STALL_S
-            ):
+            look_s = STALL_S if self.page.loaded_batch() == batch else min(STALL_S, self._config.compile_timeout_s)
+            with trio.move_on_after(look_s):
                 return await self._receive(batch)
             if self.page.loaded_batch() == batch:
                 beat = self.page.heartbeat()
@@ -218,18 +220,36 @@ class WasmChild:
                     self.kill()
                     raise EOFError("it made no progress")
                 before = beat
-            elif trio.current_time() >= limit_s:
-                took_s = self._config.compile_timeout_s
-                if not is_component and _is_component(message.program):
-                    is_component = True
-                    limit_s += took_s * (COMPONENT_PATIENCE - 1)
-                    continue
+                continue
+            error = self._compiles_for_too_long(message, started_s, used_s)
+            if error is not None:
                 self.kill()
-                if is_component:
-                    # Python's is large, and no fault of the job: a quicker node runs it.
-                    detail = f"compiling the component takes more than {took_s * COMPONENT_PATIENCE:g} s here"
-                    raise ExecutionError(ExecutionFault.UNAVAILABLE, detail)
-                raise ExecutionError(ExecutionFault.TOO_BIG, f"compiling the module takes more than {took_s:g} s")
+                raise error
+
+    def _compiles_for_too_long(self, message: ToWorker, started_s: float, used_s: float) -> CompilesTooLong | None:
+        """used_s: the processor time of the child when it began.
+
+        The limit is in processor time, so that it is the job's fault where it is reached; where the processor is too
+        busy to reach it, another node may be quicker.
+        """
+        is_component = _is_component(message.program)
+        what = "component" if is_component else "module"
+        limit_s = self._config.compile_timeout_s * (COMPONENT_PATIENCE if is_component else 1)
+        if self._processor_s() - used_s >= limit_s:
+            detail = f"compiling the {what} takes more than {limit_s:g} s of a processor"
+            return CompilesTooLong(ExecutionFault.TOO_BIG, detail)
+        if trio.current_time() - started_s >= limit_s * BUSY_PATIENCE:
+            detail = f"compiling the {what} takes more than {limit_s * BUSY_PATIENCE:g} s here"
+            return CompilesTooLong(ExecutionFault.UNAVAILABLE, detail)
+        return None
+
+    def _processor_s(self) -> float:
+        """What the worker has used of processors so far; 0 if that cannot be known."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     async def _drain(self, batch: int, answers: bool) -> None:
         """After a cancel: stop the guest, then wait for the answer. A compiler can only be killed."""

@@ -19,6 +19,8 @@ from .wasm_wire import unpack_column
 
 INIT, RUN = "init", "run"
 MAX_CORE_INSTANCES, MAX_TABLES, MAX_MEMORIES = 100, 20, 4
+# What wasmtime says where a component has more memories than its store's limit.
+_MEMORY_COUNT = "memory count too high"
 _OUT_OF_MEMORY = 2
 _NO_FUNCTION = _NO_BYTES = 3
 
@@ -65,16 +67,37 @@ class _Task:
     def __init__(self, batch: Batch, program: ComponentProgram) -> None:
         self._batch = batch
         self._program = program
-        self._store = wasmtime.Store(batch.machinery.loader.engine)
-        self._store.set_limits(batch.run.memory_bytes, MAX_TABLE_ELEMENTS, MAX_CORE_INSTANCES, MAX_TABLES, MAX_MEMORIES)
-        context = wasm_ffi.address_of(self._store._context())
-        batch.machinery.pacer.attach(wasm_ffi.address_of(self._store.ptr()), context)
-        self._store.set_fuel(batch.fuel_budget)
+        self._store = self._open()
+
+    def _open(self) -> Any:
+        """A store in which all memories together have what the task may have: a limit holds for each."""
+        batch, memories = self._batch, self._program.memories
+        engine = batch.machinery.loader.component_engine
+        batch.machinery.pacer.watch(engine)
+        store = wasmtime.Store(engine)
+        share_bytes = batch.run.memory_bytes // memories
+        store.set_limits(share_bytes, MAX_TABLE_ELEMENTS, MAX_CORE_INSTANCES, MAX_TABLES, memories)
+        context = wasm_ffi.address_of(store._context())
+        batch.machinery.pacer.attach(wasm_ffi.address_of(store.ptr()), context)
+        store.set_fuel(batch.fuel_budget)
+        return store
+
+    def _instantiate(self) -> Any:
+        """Learns how many memories the program has: Python's has one. Raises WasmtimeError."""
+        while True:
+            try:
+                return self._program.linker.instantiate(self._store, self._program.component)
+            except wasmtime.WasmtimeError as error:
+                if _MEMORY_COUNT not in str(error) or self._program.memories >= MAX_MEMORIES:
+                    raise
+            self._program.memories += 1
+            self._store.close()
+            self._store = self._open()
 
     def run(self, source: str, index: int, argument: bytes) -> tuple[int, bytes, str]:
         """(exit, output, what it said). Raises WasmtimeError where it was stopped, ExecutionError for a misfit."""
         run = self._batch.run
-        instance = self._program.linker.instantiate(self._store, self._program.component)
+        instance = self._instantiate()
         wrong = self._call(instance, INIT, source, run.entry)
         if not isinstance(wrong, str):
             raise _misfit(INIT)

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ _SETTINGS = (
     ("parallel_compilation", False),
     ("cranelift_opt_level", "speed"),
 )
+# A NaN that is computed has the same bits on every processor. Not for modules: it makes arithmetic three times as slow,
+# and who writes one can see to it where it matters; a Python function cannot.
+_COMPONENT_SETTINGS = (*_SETTINGS, ("cranelift_nan_canonicalization", True))
 _TRAP_OUT_OF_FUEL = wasmtime.TrapCode.OUT_OF_FUEL.value
 _TRAP_NAMES = {code.value: code.name.lower().replace("_", " ") for code in wasmtime.TrapCode}
 
@@ -73,27 +77,31 @@ class Program:
 
 
 class ComponentProgram:
-    """A compiled component of the Python world. It imports nothing."""
+    """A compiled component of the Python world. It imports nothing. memories: as far as it was seen to have, >= 1."""
 
     def __init__(self, digest: bytes, component: Any, linker: Any, compile_us: int) -> None:
         self.digest = digest
         self.component = component
         self.linker = linker
         self.compile_us = compile_us
+        self.memories = 1
 
 
 class ProgramLoader:
     """Compiles, caches and keeps the last few programs. Nothing here is bounded in time: the parent is."""
 
     def __init__(self, cache: CompiledCache, link: Callable[[wasmtime.Engine, Program], wasmtime.InstancePre]) -> None:
-        config = wasmtime.Config()
-        for name, value in _SETTINGS:
-            setattr(config, name, value)
-        self.engine = wasmtime.Engine(config)
+        self.engine = _engine(_SETTINGS)
         self._cache = cache
         self._link = link
         self._loaded: OrderedDict[bytes, Program | ComponentProgram] = OrderedDict()
-        self._key_suffix = repr((version("wasmtime"), platform.machine(), _SETTINGS)).encode()
+        self._about = (version("wasmtime"), platform.machine())
+        self._key_suffix = repr((*self._about, _SETTINGS)).encode()
+
+    @cached_property
+    def component_engine(self) -> wasmtime.Engine:
+        """Most workers never need it."""
+        return _engine(_COMPONENT_SETTINGS)
 
     def load(self, path: Path, digest: bytes, *, keep: bool = True) -> Program | ComponentProgram:
         """The program in the file at `path`, whose sha256 must be `digest`. keep: also compiled, on disk.
@@ -123,25 +131,26 @@ class ProgramLoader:
 
         if len(component_bytes) > MAX_MODULE_BYTES:
             raise ExecutionError(ExecutionFault.TOO_BIG, f"a component has at most {MAX_MODULE_BYTES} bytes")
-        key = hashlib.sha256(b"component" + digest + self._key_suffix).hexdigest()
+        key = hashlib.sha256(b"component" + digest + repr((*self._about, _COMPONENT_SETTINGS)).encode()).hexdigest()
+        engine = self.component_engine
         started_ns = time.monotonic_ns()
         compiled = self._cache.load(key) if keep else None
         try:
             if compiled is not None:
-                built = components.Component.deserialize(self.engine, compiled)
+                built = components.Component.deserialize(engine, compiled)
             else:
-                built = components.Component(self.engine, component_bytes)
+                built = components.Component(engine, component_bytes)
                 if keep:
                     self._cache.store(key, bytes(built.serialize()))
         except wasmtime.WasmtimeError as error:
             raise ExecutionError(ExecutionFault.INVALID_MODULE, _one_line(error)) from error
-        wanted = sorted(built.type.imports(self.engine))
+        wanted = sorted(built.type.imports(engine))
         if wanted:
             raise ExecutionError(
                 ExecutionFault.MISSING_IMPORT, f"the component wants {wanted[0]}, which is not offered"
             )
         compile_us = (time.monotonic_ns() - started_ns) // 1_000
-        return ComponentProgram(digest, built, components.Linker(self.engine), compile_us)
+        return ComponentProgram(digest, built, components.Linker(engine), compile_us)
 
     def _build(self, module_bytes: bytes, digest: bytes, keep: bool) -> Program:
         shape = read_shape(module_bytes)
@@ -158,6 +167,13 @@ class ProgramLoader:
         except wasmtime.WasmtimeError as error:
             raise ExecutionError(ExecutionFault.INVALID_MODULE, _one_line(error)) from error
         return Program(digest, shape, module, (time.monotonic_ns() - started_ns) // 1_000)
+
+
+def _engine(settings: tuple[tuple[str, object], ...]) -> wasmtime.Engine:
+    config = wasmtime.Config()
+    for name, value in settings:
+        setattr(config, name, value)
+    return wasmtime.Engine(config)
 
 
 class Guest:

@@ -6,9 +6,12 @@ tick and cost an idle worker nothing.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from typing import Any
+
+import wasmtime
 
 from . import wasm_ffi
 from .outcome import Exit
@@ -31,7 +34,7 @@ class Pacer:
     paused does not count.
     """
 
-    def __init__(self, engine: wasm_ffi.Address, page: ControlPage) -> None:
+    def __init__(self, engine: wasmtime.Engine, page: ControlPage) -> None:
         self.task = 0
         self.batch = 0
         self.wall_ns = 0
@@ -42,7 +45,8 @@ class Pacer:
         self._debt_ns = 0
         self._wall_mark_ns = time.monotonic_ns()
         self._cpu_mark_ns = time.thread_time_ns()
-        self._engine = engine
+        self._engines = (engine,)
+        self._ticking = (_address_of(engine),)
         self._active = False
         self._awake = threading.Event()
         self._callback = wasm_ffi.EpochCall(self._on_tick)
@@ -61,6 +65,12 @@ class Pacer:
     def end_batch(self) -> None:
         self._active = False
 
+    def watch(self, engine: wasmtime.Engine) -> None:
+        """Let the stores of another engine hear the ticks as well."""
+        if engine not in self._engines:
+            self._engines += (engine,)
+            self._ticking += (_address_of(engine),)
+
     def attach(self, store: wasm_ffi.Address, context: wasm_ffi.Address) -> None:
         """Put a fresh store under this pacer."""
         wasm_ffi.set_epoch_callback(store, self._callback)
@@ -70,7 +80,8 @@ class Pacer:
         quiet = 0
         while True:
             time.sleep(TICK_S if self._page.duty_ppm() >= FULL_DUTY_PPM else THROTTLED_TICK_S)
-            wasm_ffi.increment_epoch(self._engine)
+            for engine in self._ticking:
+                wasm_ffi.increment_epoch(engine)
             quiet = 0 if self._active else quiet + 1
             if quiet > IDLE_TICKS:
                 self._awake.clear()
@@ -112,3 +123,7 @@ class Pacer:
             time.sleep(PAUSE_STEP_S if duty_ppm == 0 else min(PAUSE_STEP_S, self._debt_ns / duty_ppm / 1e3))
             slept_ns += time.monotonic_ns() - wall_ns
             self._page.beat()
+
+
+def _address_of(engine: wasmtime.Engine) -> wasm_ffi.Address:
+    return int(ctypes.cast(engine.ptr(), ctypes.c_void_p).value or 0)

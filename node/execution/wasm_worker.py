@@ -8,7 +8,6 @@ SOCKET and PAGE are inherited descriptors; LAYERS is JSON, see `WorkerLayers`. I
 
 from __future__ import annotations
 
-import ctypes
 import resource
 import socket
 import sys
@@ -63,7 +62,7 @@ class Worker:
         self._known_imports = host_signatures()
         loader = ProgramLoader(cache, self._link)
         self._host = Host(loader.engine)
-        pacer = Pacer(int(ctypes.cast(loader.engine.ptr(), ctypes.c_void_p).value or 0), page)
+        pacer = Pacer(loader.engine, page)
         self._machinery = Machinery(loader, self._host, pacer)
 
     def serve(self) -> None:

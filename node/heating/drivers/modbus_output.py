@@ -26,7 +26,7 @@ _WRITE_COIL, _WRITE_REGISTER, _WRITE_REGISTERS = 5, 6, 16
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The device was told one thing, and says another. again_s: when it is told once more, pause_s after the last time."""
+    """The device was told one thing, and says another. again_s: when it is told once more, after pause_s."""
 
     told: list[int]
     said: list[int]

@@ -301,7 +301,10 @@ async def test_a_task_that_needs_more_than_a_worker_has_is_refused(pool: WasmPoo
     assert caught.value.reason is ExecutionFault.TOO_BIG
 
 
-async def test_a_module_that_compiles_for_too_long_is_refused_and_its_worker_killed(make_pool: Any, wasm: Any) -> None:
+async def test_a_module_that_compiles_for_too_long_is_refused_and_its_worker_killed(
+    make_pool: Any, wasm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wasm_child, "BUSY_PATIENCE", 10_000)  # however busy this machine is
     body = "(local.set 0 (i32.mul (i32.add (local.get 0) (i32.const 3)) (local.get 0)))" * 200
     functions = "".join(f"(func (param i32) {body})" for _ in range(4_000))
     pool = make_pool(compile_timeout_s=0.3)
@@ -313,16 +316,47 @@ async def test_a_module_that_compiles_for_too_long_is_refused_and_its_worker_kil
     assert pool.pids() == []
 
 
-async def test_a_component_that_compiles_for_too_long_is_this_nodes_fault(make_pool: Any, wasm: Any) -> None:
+def slow_component() -> bytes:
     body = "(local.set 0 (i32.mul (i32.add (local.get 0) (i32.const 3)) (local.get 0)))" * 200
     functions = "".join(f"(func (param i32) {body})" for _ in range(4_000))
-    pool = make_pool(compile_timeout_s=0.05)
-    request = wasm.request(bytes(wasmtime.wat2wasm(f"(component (core module {functions}))")))
+    return bytes(wasmtime.wat2wasm(f"(component (core module {functions}))"))
+
+
+async def test_a_component_that_takes_too_much_of_a_processor_is_refused_and_not_compiled_again(
+    make_pool: Any, wasm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wasm_child, "BUSY_PATIENCE", 10_000)  # however busy this machine is
+    pool = make_pool(compile_timeout_s=0.2)
+    request = wasm.request(slow_component())
     with pytest.raises(ExecutionError) as caught, trio.fail_after(120):
         await pool.run(request)
-    assert caught.value.is_ours
-    assert "compiling the component takes more than 0.25 s here" in caught.value.detail
+    assert caught.value.reason is ExecutionFault.TOO_BIG and not caught.value.is_ours
+    assert "compiling the component takes more than 0.4 s of a processor" in caught.value.detail
     assert pool.pids() == []
+    with pytest.raises(ExecutionError) as again:
+        await pool.run(request)
+    assert (again.value.reason, again.value.detail) == (caught.value.reason, caught.value.detail)
+    assert pool.pids() == [], "no worker was asked"
+
+
+async def test_a_component_that_a_busy_machine_has_no_time_for_is_this_nodes_fault(make_pool: Any, wasm: Any) -> None:
+    pool, caught = make_pool(compile_timeout_s=0.2, confinement=Confinement()), []
+
+    async def run() -> None:
+        with pytest.raises(ExecutionError) as error:
+            await pool.run(wasm.request(slow_component()))
+        caught.append(error.value)
+
+    with trio.fail_after(120):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await trio.testing.wait_all_tasks_blocked()
+            (worker,) = pool.pids()
+            os.kill(worker, signal.SIGSTOP)
+        await run()
+    assert all(error.is_ours for error in caught) and pool.pids() == []
+    assert "compiling the component takes more than 1.2 s here" in caught[0].detail
+    assert caught[1].detail == caught[0].detail, "not tried again for a while"
 
 
 async def test_a_module_whose_compilation_ends_a_warm_worker_is_refused(make_pool: Any, wasm: Any) -> None:

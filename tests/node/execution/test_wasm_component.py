@@ -52,3 +52,56 @@ async def test_what_a_confidential_job_compiled_is_not_kept(make_pool: Any, wasm
     assert not [path for path in (tmp_path / "compiled").rglob("*") if path.is_file()]
     await pool.run(wasm.request(component(), [b""]))
     assert [path for path in (tmp_path / "compiled").rglob("*") if path.is_file()]
+
+
+async def test_a_nan_that_is_computed_has_the_same_bits_on_every_processor(pool: Any, wasm: Any) -> None:
+    """Of 0 / 0, and of a NaN with a payload plus 1: canonical, so that no byte of it is 0xff or of the payload."""
+    store = """
+      (local $zero f64)
+      (f64.store (i32.const 80) (f64.div (local.get $zero) (local.get $zero)))
+      (f64.store (i32.const 88) (f64.add (f64.reinterpret_i64 (i64.const -2251799813553918)) (f64.const 1)))
+      (i32.store (i32.const 20) (i32.const 96))
+      (i32.store (i32.const 24) (i32.const 4))
+      (i32.store8 (i32.const 96) (i32.eq (i32.load8_u (i32.const 87)) (i32.const 0x7f)))
+      (i32.store8 (i32.const 97) (i32.eq (i32.load8_u (i32.const 95)) (i32.const 0x7f)))
+      (i32.store8 (i32.const 98) (i32.load8_u (i32.const 80)))
+      (i32.store8 (i32.const 99) (i32.load8_u (i32.const 88)))
+      (i32.const 16)))"""
+    head, tail = COMPONENT.index("      (i32.store (i32.const 20)"), COMPONENT.index("  (core instance $it")
+    text = COMPONENT[:head] + store + "\n" + COMPONENT[tail:]
+    outcome = await pool.run(wasm.request(bytes(wasmtime.wat2wasm(text.replace("TYPES", TYPES))), [b""]))
+    assert [*map(bytes, outcome.outputs)] == [b"\1\1\0\0"]
+
+
+# A task's exit is how many of three more memories took so many pages more; the guest's own has one.
+MEMORIES = """
+(component
+  (core module $more
+    (memory 1)
+    (func (export "grow") (param i32) (result i32) (i32.ge_s (memory.grow (local.get 0)) (i32.const 0))))
+  (core instance $a (instantiate $more))
+  (core instance $b (instantiate $more))
+  (core instance $c (instantiate $more))
+  (core module $guest
+    (import "a" "grow" (func $a (param i32) (result i32)))
+    (import "b" "grow" (func $b (param i32) (result i32)))
+    (import "c" "grow" (func $c (param i32) (result i32)))
+    (memory (export "memory") 1)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+    (func (export "init") (param i32 i32 i32 i32) (result i32) (i32.const 0))
+    (func (export "run") (param i64 i32 i32 i32 i32 i32 i32) (result i32)
+      (i32.store (i32.const 16) (i32.add (call $a (i32.const PAGES))
+        (i32.add (call $b (i32.const PAGES)) (call $c (i32.const PAGES)))))
+      (i32.const 16)))
+  (core instance $it (instantiate $guest (with "a" (instance $a)) (with "b" (instance $b)) (with "c" (instance $c))))
+"""
+
+
+@pytest.mark.parametrize(("pages", "grown"), [(100, 0), (64, 0), (63, 3)])
+async def test_all_memories_of_a_component_share_its_limit(pool: Any, wasm: Any, pages: int, grown: int) -> None:
+    text = (
+        MEMORIES.replace("PAGES", str(pages)) + COMPONENT[COMPONENT.index('  (func (export "init") (param "source') :]
+    )
+    made = bytes(wasmtime.wat2wasm(text.replace("TYPES", TYPES)))
+    outcome = await pool.run(wasm.request(made, [b"", b""], limits={"memory_bytes": 4 * 64 << 16}))
+    assert outcome.exits == [grown, grown]
