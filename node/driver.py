@@ -273,6 +273,10 @@ class Driver:
         elif message is not None:
             self._penalise(source, Reason.MALFORMED)
 
+    def knows(self, node: bytes) -> bool:
+        """See `LinkHandler.knows`: it has a row with its certificate in this cell."""
+        return self.mesh.tables.get(RecordKind.MEMBER, node) is not None
+
     def _decoded(self, peer: bytes, payload: bytes) -> Message | None:
         try:
             return decode_message(payload)

@@ -33,6 +33,7 @@ class Limit(StrEnum):
     PENALTIES = "penalties"
     # -- gossip
     GOSSIP_FORWARDER = "gossip-forwarder"
+    GOSSIP_STRANGERS = "gossip-strangers"
     GOSSIP_SOURCE = "gossip-source"
     GOSSIP_BYTES = "gossip-bytes"
     # -- services
@@ -96,6 +97,10 @@ BOUNDS: dict[Limit, Bound] = {
     Limit.SOURCE_SIGNATURES: Bound("four peers' worth, of one address or relay", "its peers are not read from"),
     Limit.PENALTIES: Bound("20 broken rules in a minute", "the link ends, and none is made for a minute"),
     Limit.GOSSIP_FORWARDER: Bound("256 news from one neighbour at once, then 64 a second", "dropped unchecked"),
+    Limit.GOSSIP_STRANGERS: Bound(
+        "256 news of authors that nobody here knows at once, then 64 a second, and 1 a second of each neighbour",
+        "dropped unchecked",
+    ),
     Limit.GOSSIP_SOURCE: Bound("64 of one author at once, then 8 a second", "dropped"),
     Limit.GOSSIP_BYTES: Bound("64 KiB a message", "dropped, and its forwarder loses a point"),
     Limit.BLOBS_SERVED: Bound("8 at once", "busy: the peer asks another source, or again"),

@@ -39,6 +39,9 @@ class _Deaf:
 
     def on_gossip(self, source: bytes, payload: bytes) -> None: ...
 
+    def knows(self, node: bytes) -> bool:
+        return False
+
     def on_unreachable(self, peer: bytes) -> None: ...
 
     def on_rejected(self, peer: bytes, reason: str) -> None: ...

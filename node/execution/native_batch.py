@@ -111,7 +111,8 @@ class SandboxedBatch:
     async def run(self) -> BatchOutcome:
         """Run task after task. Raises FolderError and SandboxFailed."""
         outcome = BatchOutcome(self.request.first, [], [], {}, [], [])
-        staged = await trio.to_thread.run_sync(self.folders.stage, self.request.files, self.uid)
+        request = self.request
+        staged = await trio.to_thread.run_sync(self.folders.stage, request.files, self.uid, request.private)
         try:
             for offset in range(self.request.count):
                 await self._run_task(offset, staged.binds, outcome)

@@ -56,9 +56,17 @@ class SandboxFolders:
         home.chmod(0o711)
         return home
 
-    def stage(self, files: Mapping[str, Path], uid: int | None) -> StagedFiles:
+    def stage(self, files: Mapping[str, Path], uid: int | None, private: Path | None = None) -> StagedFiles:
         """Make the job's files readable for `uid`. Copies those that are not; blocks meanwhile.
-        Raises FolderError."""
+
+        private: of a confidential job, the folder in memory that all its files lie in, and nowhere else. Raises
+        FolderError.
+        """
+        if private is not None and uid is not None and not is_reachable(private, uid):
+            raise FolderError(
+                f"files of confidential jobs lie in {private.parent.parent}, which a task's user cannot enter: "
+                "for native ones a tmpfs is needed at /dev/shm"
+            )
         staged = StagedFiles(self.home, uid)
         try:
             for name, path in files.items():

@@ -24,8 +24,8 @@ from libp2p.pubsub.validators import signature_validator
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils.varint import encode_varint_prefixed
 
-from ...protocol.budget import Budget
 from ...protocol.limits import Limit
+from .forwarding import Forwarding
 from .frames import OnLimit, ignore_limit
 from .guards import GuardedPubsub
 from .streams import node_id_of, peer_id_of
@@ -43,9 +43,6 @@ PUBLISHES_MAX = 64
 INVALID_LOWEST = 100.0
 # A rule broken on a link; from the sixth in a short time on they count, and the driver cuts off at twenty.
 FAULT_POINTS = 2.0
-# News that one peer may bring: each takes 2 to 3 ms, so at its full rate it has a fifth of a core.
-FORWARDS_BURST = 256
-FORWARDS_A_SECOND = 64
 POINTS_KEPT_A_HEARTBEAT = 0.995
 PUBLISH_THRESHOLD = -20.0
 GRAYLIST_THRESHOLD = -40.0
@@ -60,11 +57,14 @@ class Gossip:
         mesh_id: bytes,
         on_gossip: Callable[[bytes, bytes], None],
         on_limit: OnLimit = ignore_limit,
+        knows: Callable[[bytes], bool] = lambda _node: False,
     ) -> None:
+        """knows: whether a node has shown here that it is admitted; who has a link is known anyway."""
         self.topic = f"hearth/{mesh_id.hex()[:16]}/announcements"
         self._host = host
         self._on_gossip = on_gossip
         self._on_limit = on_limit
+        self._knows = knows
         self._peers: dict[bytes, None] = {}
         self._pubsub: _MembersPubsub | None = None
         self._outgoing, self._outbox = trio.open_memory_channel[bytes](PUBLISHES_MAX)
@@ -89,7 +89,7 @@ class Gossip:
 
     async def _run_once(self) -> None:
         router = _router()
-        pubsub = _MembersPubsub(self._host, router, self.topic, self._peers, self._on_limit)
+        pubsub = _MembersPubsub(self._host, router, self.topic, self._peers, self._on_limit, self._knows)
         pubsub.set_topic_validator(self.topic, self._is_valid, False)
         async with background_trio_service(router), background_trio_service(pubsub):
             await pubsub.wait_until_ready()
@@ -189,12 +189,19 @@ class _MembersPubsub(GuardedPubsub):
     """Talks to those only that have a link, and tells an old stream's end from the new one's."""
 
     def __init__(
-        self, host: BasicHost, router: GossipSub, topic: str, members: Container[bytes], on_limit: OnLimit
+        self,
+        host: BasicHost,
+        router: GossipSub,
+        topic: str,
+        members: Container[bytes],
+        on_limit: OnLimit,
+        knows: Callable[[bytes], bool],
     ) -> None:
         super().__init__(host, router, strict_signing=True, max_inbound_rpc_size=RPC_BYTES_MAX, allowed_topics={topic})
         self._members = members
         self._on_limit = on_limit
-        self._budgets: dict[ID, Budget] = {}
+        self._knows = knows
+        self._forwarding = Forwarding(lambda peer: peer in members)
         assert router.scorer is not None
         self.scorer = router.scorer
         self._greeting: dict[ID, None] = {}
@@ -217,21 +224,21 @@ class _MembersPubsub(GuardedPubsub):
         """
         if msg_forwarder == self.my_id or self._is_msg_seen(msg):
             await super().push_msg(msg_forwarder, msg)
-        elif not self._may_forward(msg_forwarder):
-            self._on_limit(Limit.GOSSIP_FORWARDER, node_id_of(msg_forwarder) or b"", "")
+        elif (over := self._over(msg_forwarder, msg)) is not None:
+            self._on_limit(over, node_id_of(msg_forwarder) or b"", "")
         elif not _is_signed(msg):
             for topic in msg.topicIDs[:1]:
                 self.scorer.on_invalid_message(msg_forwarder, topic)
         else:
             await super().push_msg(msg_forwarder, msg)
 
-    def _may_forward(self, forwarder: ID) -> bool:
-        now_us = int(trio.current_time() * 1e6)
-        budget = self._budgets.get(forwarder)
-        if budget is None:
-            self._budgets = {peer: held for peer, held in self._budgets.items() if self._peer_is_connected(peer)}
-            budget = self._budgets[forwarder] = Budget(FORWARDS_BURST, FORWARDS_A_SECOND, 1_000_000, now_us)
-        return budget.spend(1, now_us)
+    def _over(self, forwarder: ID, message: rpc_pb2.Message) -> Limit | None:
+        try:
+            author = node_id_of(ID(message.from_id))
+        except ValueError:
+            author = None
+        is_known = author is not None and (author in self._members or self._knows(author))
+        return self._forwarding.refusal(node_id_of(forwarder) or b"", is_known, int(trio.current_time() * 1e6))
 
     def _peer_is_connected(self, peer_id: ID) -> bool:
         return node_id_of(peer_id) in self._members

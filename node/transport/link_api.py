@@ -30,6 +30,9 @@ class LinkHandler(Protocol):
 
     def on_gossip(self, source: bytes, payload: bytes) -> None: ...
 
+    def knows(self, node: bytes) -> bool:
+        """Whether the node has shown here that it is admitted, linked or not."""
+
     def on_unreachable(self, peer: bytes) -> None:
         """What was sent to the peer is dropped: no address answered."""
 

@@ -112,7 +112,7 @@ class Links:
                 muxer=MuxerLimits(max_inbound_streams=config.max_streams_per_connection),
             ),
         )
-        self._gossip = Gossip(self._host.host, self._mesh_id, handler.on_gossip, self.meter.hit)
+        self._gossip = Gossip(self._host.host, self._mesh_id, handler.on_gossip, self.meter.hit, handler.knows)
         self._providers = Providers(self._host.host, self)
         self._circuits = CircuitTransport(self, self._host.swarm)
         self._host.swarm.transport_manager.add_transport(self._circuits)

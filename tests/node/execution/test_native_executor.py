@@ -105,6 +105,29 @@ async def test_each_task_of_a_batch_finds_its_index_and_an_empty_folder(executor
     assert [msgspec.msgpack.decode(output)[0] for output in outcome.outputs] == [b"41\n", b"42\n", b"43\n"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's tasks run as another user")
+@pytest.mark.parametrize("has_files", [True, False])
+async def test_what_a_confidential_task_could_not_enter_is_refused_and_nothing_is_put_elsewhere(
+    executor: NativeExecutor, state: Path, has_files: bool
+) -> None:
+    """As in root's own run-time folder, where there is no tmpfs for all."""
+    base = state / "run"
+    private = base / "hearthmesh-0" / "job"
+    private.mkdir(parents=True)
+    base.chmod(0o700)
+    (private / "file-0").write_bytes(b"a secret")
+    files = {"scene.pov": private / "file-0"} if has_files else {}
+    before = sorted(state.rglob("*"))
+    request = ask("cat /in/* >/ckpt/state", files=files, private=private, checkpoint_root=private / "checkpoints")
+    with pytest.raises(ExecutionError, match="a tmpfs is needed at /dev/shm") as caught:
+        await executor.run(request)
+    assert caught.value.is_ours and sorted(state.rglob("*")) == before
+    for folder in (base, private.parent, private):
+        folder.chmod(0o711)
+    (private / "file-0").chmod(0o444)
+    assert (await executor.run(replace(request, arguments=("cat /in/* >&2",)))).exits == [0 if has_files else 1]
+
+
 async def test_the_jobs_files_are_read_only_under_in(executor: NativeExecutor, tmp_path: Path) -> None:
     scene = tmp_path / "blob"
     scene.write_bytes(b"sphere")

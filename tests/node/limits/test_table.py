@@ -18,7 +18,7 @@ from hearthmesh.node.driver import Driver
 from hearthmesh.node.intake import Intake, IntakeLimits
 from hearthmesh.node.limits import LimitMeter
 from hearthmesh.node.transport import blobs as blob_module
-from hearthmesh.node.transport import gossip as gossip_module
+from hearthmesh.node.transport import forwarding
 from hearthmesh.node.transport.frames import (
     DATA,
     INITIAL_WINDOW_BYTES,
@@ -286,8 +286,8 @@ async def gossip_source(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Pa
 
 @hits(Limit.GOSSIP_FORWARDER)
 async def gossip_forwarder(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Path) -> None:
-    patch.setattr(gossip_module, "FORWARDS_BURST", 1)
-    patch.setattr(gossip_module, "FORWARDS_A_SECOND", 1)
+    patch.setattr(forwarding, "FORWARDS_BURST", 1)
+    patch.setattr(forwarding, "FORWARDS_A_SECOND", 1)
     async with village() as mesh:
         one, other = await mesh.settle(), await mesh.settle(meter=meter)
         one.knows(other)
@@ -296,6 +296,26 @@ async def gossip_forwarder(meter: LimitMeter, patch: pytest.MonkeyPatch, folder:
         for number in range(4):
             one.links.publish(bytes([number]))
         await eventually(lambda: meter.counts[Limit.GOSSIP_FORWARDER])
+
+
+@hits(Limit.GOSSIP_STRANGERS)
+async def gossip_strangers(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """A chain: the last node does not know the first, and hears of it by the second."""
+    for name in ("STRANGERS_BURST", "STRANGERS_A_SECOND", "STRANGERS_EACH_BURST", "STRANGERS_EACH_A_SECOND"):
+        patch.setattr(forwarding, name, 1)
+    async with village() as mesh:
+        first, second, last = await mesh.settle(), await mesh.settle(), await mesh.settle(meter=meter)
+        first.knows(second)
+        second.knows(last)
+        await linked(first, second)
+        await linked(second, last)
+        await eventually(lambda: len(list(second.links._gossip.peers)) == 2)
+        await eventually(lambda: second.id in first.links._gossip.peers)
+        for number in range(10):
+            first.links.publish(b"%d" % number)
+        await eventually(lambda: meter.counts[Limit.GOSSIP_STRANGERS])
+        second.links.publish(b"known")
+        await last.seen.until(lambda: (second.id, b"known") in last.seen.gossip)
 
 
 @hits(Limit.GOSSIP_BYTES)

@@ -31,6 +31,7 @@ class Witness:
     gossip: list[tuple[bytes, bytes]] = field(default_factory=list)
     unreachable: list[bytes] = field(default_factory=list)
     rejected: list[tuple[bytes, str]] = field(default_factory=list)
+    acquainted: set[bytes] = field(default_factory=set)
     has_room_now: bool = True
     _room: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
     _happened: trio.Event = field(default_factory=trio.Event)
@@ -62,6 +63,9 @@ class Witness:
     def on_gossip(self, source: bytes, payload: bytes) -> None:
         self.gossip.append((source, payload))
         self._happen()
+
+    def knows(self, node: bytes) -> bool:
+        return node in self.acquainted
 
     def on_unreachable(self, peer: bytes) -> None:
         self.unreachable.append(peer)
