@@ -69,7 +69,7 @@ class _Task:
         self._program = program
         self._store = self._open()
 
-    def _open(self) -> Any:
+    def _open(self) -> wasmtime.Store:
         """A store in which all memories together have what the task may have: a limit holds for each."""
         batch, memories = self._batch, self._program.memories
         engine = batch.machinery.loader.component_engine

@@ -45,8 +45,8 @@ class Pacer:
         self._debt_ns = 0
         self._wall_mark_ns = time.monotonic_ns()
         self._cpu_mark_ns = time.thread_time_ns()
-        self._engines = (engine,)
-        self._ticking = (_address_of(engine),)
+        self._engines: tuple[wasmtime.Engine, ...] = (engine,)
+        self._ticking: tuple[wasm_ffi.Address, ...] = (_address_of(engine),)
         self._active = False
         self._awake = threading.Event()
         self._callback = wasm_ffi.EpochCall(self._on_tick)
