@@ -226,7 +226,7 @@ class JobFile:
         str,
         Key(
             "When two outputs are the same: `exact`, `pixels` (of PNG, PPM, PGM), `numeric(abs=1e-9, rel=1e-6)`, "
-            "or a WebAssembly module `x.wasm` that says it.",
+            "`values(rel=1e-9)` (of Python's values), or a WebAssembly module `x.wasm` that says it.",
             length=256,
             check=check_comparator,
         ),

@@ -84,7 +84,7 @@ def verify_folder(root: Path) -> Report:
 
     A comparator of the job's own is run in its sandbox, as the submitter ran it, and the folder looked at again.
     """
-    comparators: dict[str, Comparator] = {}
+    comparators: dict[tuple[str, str], Comparator] = {}
     try:
         while True:
             check = _Check(root, comparators)
@@ -119,7 +119,7 @@ def _answer(root: Path, comparator: Comparator) -> None:
 
 
 class _Check:
-    def __init__(self, root: Path, comparators: dict[str, Comparator]) -> None:
+    def __init__(self, root: Path, comparators: dict[tuple[str, str], Comparator]) -> None:
         """comparators: by their texts; those that are modules remember what they said."""
         self._root = root
         self._comparators = comparators
@@ -354,10 +354,10 @@ class _Check:
         """The votes that are here, judged anew by the job's own rules."""
         known = not unknown_rules(self._spec)
         policy: Policy = parse_policy(self._spec.verification) if known else NO_CHECKS
-        text = self._spec.comparator
-        if known and text not in self._comparators:
-            self._comparators[text] = parse_comparator(text)
-        same = (self._comparators[text] if known else EXACT).same
+        rule = self._spec.abi, self._spec.comparator
+        if known and rule not in self._comparators:
+            self._comparators[rule] = parse_comparator(rule[1], parts=rule[0] == "command")
+        same = (self._comparators[rule] if known else EXACT).same
         votes = [self._exhibits[name].vote(index) for name in self._by_task.get(index) or ()]
         try:
             verdict = decide(votes, 2 if policy.kind is not PolicyKind.QUORUM else policy.quorum, same)

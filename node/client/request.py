@@ -34,7 +34,8 @@ class JobRequest:
     with None, `tasks` says how many there are.  files: inputs that all tasks read, by name, as bytes or paths.
     nonce: jobs that are equal in everything are one job; another nonce makes another one.  verification: "none",
     "spot(0.05)", "quorum(2)", "adaptive"; empty for the runtime's default.  comparator: "exact", "pixels",
-    "numeric(abs=…, rel=…)", or a module (bytes or path) that says when two outputs are the same.
+    "numeric(abs=…, rel=…)", "values(abs=…, rel=…)", or a module (bytes or path) that says when two outputs are the
+    same.
     checkpoint_us, price_limit_micro: as of `JobSpec`.
     confidential: names, program, inputs and results are read by this client and the workers alone.  trust_classes,
     trust_owners: what the workers' certificates have to say; empty for any.  trust_streak: so many right results in a

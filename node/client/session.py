@@ -44,7 +44,7 @@ from .confidential import build_confidential
 from .errors import ClientError, JobFailed, single_error
 from .job import Batches, Job, Listener, Notes, Results, SignedPart, open_notes
 from .memory import ClientMemory
-from .python_job import python_request, unpack_result
+from .python_job import python_request, unpack_native, unpack_result
 from .request import JobRequest, build_spec
 from .result import Result
 from .volatile import VolatileStore
@@ -263,12 +263,14 @@ class Client:
     async def map(self, program: Any, inputs: Any, **options: Any) -> list[Any]:
         """Outputs of one task an input, in order. options: further fields of `JobRequest`.
 
-        program: a module, and its inputs are bytes; or a pure Python function of one argument (docs/python.md).
+        program: a module, and its inputs are bytes; or a Python function of one argument (docs/python.md): a pure one,
+        or, with runtime="native" and a command that owners allow, one that uses NumPy or other packages.
         Raises JobFailed for the first task that failed, ClientError.
         """
         if not isinstance(program, bytes | Path | str) and callable(program):
             request = await trio.to_thread.run_sync(partial(python_request, program, inputs, **options))
-            return [unpack_result(output) for output in await self._map(request)]
+            unpack = unpack_native if request.runtime == "native" else unpack_result
+            return [unpack(output) for output in await self._map(request)]
         return await self._map(JobRequest(program=program, inputs=inputs, **options))
 
     async def _map(self, request: JobRequest) -> list[bytes]:

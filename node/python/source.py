@@ -17,6 +17,7 @@ from .guest.hearth_values import ValueRefused, pack
 # Where the names of a text are looked for; in the component, whose Python is 3.14, annotations wait by themselves.
 _FUTURE = "from __future__ import annotations\n"
 FUNCTIONS_MAX = 256
+_PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 _LOADS = ("LOAD_GLOBAL", "LOAD_NAME")
 
 
@@ -24,19 +25,22 @@ class SourceRefused(ValueError):
     """A function that cannot be shipped as text; one line that says why and what to do."""
 
 
-def source_of(function: Callable[..., Any]) -> tuple[str, str]:
+def source_of(function: Callable[..., Any], *, native: bool = False) -> tuple[str, str]:
     """(source, name) of a plain function and of the functions, modules and constants of its module that it names.
 
+    native: for the Python of a node's owner, which has the standard library and whatever else its owner installed; so
+    installed packages are imported by name, and only what is not installed here is shipped.
     The text is the same whenever the function is. Raises SourceRefused.
     """
-    needs = _Needs()
+    needs = _Needs(native)
     needs.add(function)
     lines = [*sorted(needs.imports), *(needs.constants[name] for name in sorted(needs.constants))]
     return "".join([*lines, *(f"\n{text}" for text in needs.texts())]), function.__name__
 
 
 class _Needs:
-    def __init__(self) -> None:
+    def __init__(self, native: bool) -> None:
+        self._native = native
         self.functions: dict[str, tuple[types.FunctionType, str]] = {}
         self.imports: dict[str, None] = {}
         self.constants: dict[str, str] = {}
@@ -73,7 +77,7 @@ class _Needs:
         if isinstance(value, types.ModuleType):
             line = f"import {value.__name__} as {name}\n"
             self._import(user, name, value.__name__, line)
-        elif (found := _standard(value)) is not None:
+        elif (found := _standard(value) or (_installed(value) if self._native else None)) is not None:
             module, own = found
             self._import(user, name, module, f"from {module} import {own} as {name}\n")
         elif isinstance(value, types.FunctionType):
@@ -94,7 +98,11 @@ class _Needs:
             raise SourceRefused(f"{name} is one thing for {user} and another for what it is shipped with; rename one")
 
     def _import(self, user: str, name: str, module: str, line: str) -> None:
-        if module not in MODULES:
+        if self._native and not _is_installed(module):
+            raise SourceRefused(
+                f"{user} uses the module {module}, which is your own; import the functions that it uses"
+            )
+        if not self._native and module not in MODULES:
             raise SourceRefused(f"{user} uses the module {module}; Python tasks have: {', '.join(MODULES)}")
         self._mean(user, name, line)
         self.imports[line] = None
@@ -112,6 +120,27 @@ def _standard(value: object) -> tuple[str, str] | None:
         offered = vars(sys.modules[module]) if module in sys.modules else {}
         for name, each in offered.items():
             if each is value and not name.startswith("_"):
+                return module, name
+    return None
+
+
+def _is_installed(module: str) -> bool:
+    """Whether it is of the standard library or of an installed package, rather than the user's own."""
+    top = module.partition(".")[0]
+    if top in sys.stdlib_module_names:
+        return True
+    file = getattr(sys.modules.get(top), "__file__", None) or ""
+    return any(folder in file for folder in _PACKAGE_FOLDERS)
+
+
+def _installed(value: object) -> tuple[str, str] | None:
+    """(module, name) to import what an installed package offers, from as near to the package's top as it does."""
+    own, name = getattr(value, "__module__", None), getattr(value, "__name__", None)
+    if isinstance(own, str) and isinstance(name, str) and _is_installed(own):
+        parts = own.split(".")
+        for length in range(1, len(parts) + 1):
+            module = ".".join(parts[:length])
+            if getattr(sys.modules.get(module), name, None) is value:
                 return module, name
     return None
 

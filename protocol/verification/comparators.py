@@ -1,9 +1,11 @@
 """When two outputs of one task are the same: to the byte, by their pixels, or within a tolerance.
 
 A comparator is a short text in the signed spec: `exact`, `pixels`, `numeric(abs=1e-9, rel=1e-6)`, where `rel.2=0.01`
-is for the third field of each line alone, or `wasm(<sha256>)`, a module of the submitter's that says it. Everything
-here is pure and bounded; what cannot be read as the comparator wants it is compared to the byte. A module is run by
-whoever drives the machine: `same` raises Undecided until it was told what came of it.
+is for the third field of each line alone, `values(rel=1e-9)`, for the packed values that Python functions return, or
+`wasm(<sha256>)`, a module of the submitter's that says it. A command's output is its stdout and files: each of them
+is compared by itself, but by a module, which is given the whole. Everything here is pure and bounded; what cannot be
+read as the comparator wants it is compared to the byte. A module is run by whoever drives the machine: `same` raises
+Undecided until it was told what came of it.
 """
 
 from __future__ import annotations
@@ -15,12 +17,17 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Any
+
+import msgspec
 
 from .verdict import Vote
 
 PIXEL_BYTES_MAX = 64 * 1024 * 1024
 FIELDS_MAX = 1_000_000
-_NUMERIC = re.compile(r"numeric\(([^()]{1,200})\)")
+_TOLERANT = re.compile(r"(numeric|values)\(([^()]{1,200})\)")
+# Extensions of packed values that hold floats: a tuple, packed as a list is, and two doubles (docs/python.md).
+_TUPLE, _COMPLEX = 2, 3
 _WASM = re.compile(r"wasm\(([0-9a-f]{64})\)")
 # What a module is asked: outputs no longer than this, so many pairs waiting, so many answers remembered.
 COMPARED_BYTES_MAX = 1 << 20
@@ -57,14 +64,16 @@ Pair = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Comparator:
-    """kind: "exact", "pixels", "numeric" or "wasm".  by_field: tolerances of single fields of a line, from 0.
+    """kind: "exact", "pixels", "numeric", "values" or "wasm".  by_field: tolerances of single fields of a line, from 0.
 
-    module: digest of the module.  answers: what it said.  questions: pairs that wait for it, with their outputs.
+    parts: whether outputs are of commands, [stdout, files].  module: digest of the module.  answers: what it said.
+    questions: pairs that wait for it, with their outputs.
     """
 
     kind: str
     tolerance: Tolerance = Tolerance()
     by_field: Mapping[int, Tolerance] = field(default_factory=dict)
+    parts: bool = False
     module: bytes = b""
     answers: dict[Pair, bool] = field(default_factory=dict)
     questions: dict[Pair, tuple[bytes, bytes]] = field(default_factory=dict)
@@ -108,31 +117,45 @@ class Comparator:
             del self.answers[next(iter(self.answers))]
 
     def same_output(self, a: bytes, b: bytes) -> bool:
+        if not self.parts:
+            return self._same_part(a, b)
+        one, other = _parts(a), _parts(b)
+        if one is None or other is None or one.keys() != other.keys():
+            return False
+        return all(part == other[name] or self._same_part(part, other[name]) for name, part in one.items())
+
+    def _same_part(self, a: bytes, b: bytes) -> bool:
         if self.kind == "pixels":
             first, second = pixel_digest(a), pixel_digest(b)
             return first is not None and first == second
         if self.kind == "numeric":
             return _same_numbers(a, b, self)
+        if self.kind == "values":
+            return _alike(_unpacked(a), _unpacked(b), self.tolerance)
         return a == b
 
 
 EXACT = Comparator("exact")
 
 
-def parse_comparator(text: str) -> Comparator:
-    """The comparator of a spec. Raises ValueError with what would be right."""
+def parse_comparator(text: str, *, parts: bool = False) -> Comparator:
+    """The comparator of a spec. parts: whether the job's outputs are of commands, `abi` "command".
+    Raises ValueError with what would be right."""
     if text in ("exact", "pixels"):
-        return Comparator(text)
+        return Comparator(text, parts=parts)
     if module := _WASM.fullmatch(text):
         return Comparator("wasm", module=bytes.fromhex(module[1]))
-    found = _NUMERIC.fullmatch(text)
+    found = _TOLERANT.fullmatch(text)
     if found is None:
-        raise ValueError('expected "exact", "pixels", "numeric(abs=1e-9, rel=1e-6)" or "wasm(<sha256 of the module>)"')
+        raise ValueError(
+            'expected "exact", "pixels", "numeric(abs=1e-9, rel=1e-6)", "values(rel=1e-9)" '
+            'or "wasm(<sha256 of the module>)"'
+        )
     common: dict[str, float] = {}
     single: dict[int, dict[str, float]] = {}
-    for part in found[1].split(","):
+    for part in found[2].split(","):
         term = _TERM.fullmatch(part.strip())
-        if term is None:
+        if term is None or (term[2] is not None and found[1] == "values"):
             raise ValueError(f'"{part.strip()}" is no tolerance: write abs=…, rel=…, or rel.2=… for field 2')
         try:
             bound = float(term[3])
@@ -146,7 +169,18 @@ def parse_comparator(text: str) -> Comparator:
         number: Tolerance(own.get("abs", everywhere.absolute), own.get("rel", everywhere.relative))
         for number, own in single.items()
     }
-    return Comparator("numeric", everywhere, by_field)
+    return Comparator(found[1], everywhere, by_field, parts)
+
+
+def _parts(output: bytes) -> dict[str, bytes] | None:
+    """A command's stdout, under a name that no file has, and its files; None for what is no command's output."""
+    value = _unpacked(output)
+    if not isinstance(value, list) or len(value) != 2 or not isinstance(value[1], dict):
+        return None
+    named = {"": value[0], **value[1]}
+    if not all(isinstance(name, str) and isinstance(part, bytes) for name, part in named.items()):
+        return None
+    return named
 
 
 def _same_numbers(a: bytes, b: bytes, how: Comparator) -> bool:
@@ -173,6 +207,60 @@ def _same_field(x: bytes, y: bytes, tolerance: Tolerance) -> bool:
         return tolerance.allows(float(x), float(y))
     except ValueError:
         return False
+
+
+# -- packed values -------------------------------------------------------------------------------------------------
+
+
+def _unpacked(packed: bytes) -> Any:
+    """The value; `_NOTHING`, which is like no value, for what is none."""
+    try:
+        return msgspec.msgpack.decode(packed)
+    except (msgspec.MsgspecError, ValueError, OverflowError, TypeError, RecursionError):
+        return _NOTHING
+
+
+_NOTHING = object()
+
+
+def _alike(a: Any, b: Any, tolerance: Tolerance) -> bool:
+    """Of one form, and each float within its tolerance. Without recursion: what is nested was a stranger's choice."""
+    pending = [(a, b)]
+    while pending:
+        x, y = pending.pop()
+        if type(x) is not type(y) or x is _NOTHING:
+            return False
+        if isinstance(x, float):
+            if not tolerance.allows(x, y):
+                return False
+        elif isinstance(x, list):
+            if len(x) != len(y):
+                return False
+            pending += zip(x, y, strict=True)
+        elif isinstance(x, dict):
+            if list(x) != list(y):  # in order, as they are packed
+                return False
+            pending += ((x[key], y[key]) for key in x)
+        elif isinstance(x, msgspec.msgpack.Ext):
+            if x.code != y.code:
+                return False
+            if x.data != y.data:
+                inner = _floats_of(x), _floats_of(y)
+                if inner[0] is _NOTHING:
+                    return False
+                pending.append(inner)
+        elif x != y:
+            return False
+    return True
+
+
+def _floats_of(extension: msgspec.msgpack.Ext) -> Any:
+    content = bytes(extension.data)
+    if extension.code == _TUPLE:
+        return _unpacked(content)
+    if extension.code == _COMPLEX and len(content) == 16:
+        return list(struct.unpack(">dd", content))
+    return _NOTHING
 
 
 # -- pixels --------------------------------------------------------------------------------------------------------

@@ -52,7 +52,8 @@ class Judging:
             # Of a newer client of the same owner: the strictest that this one knows.
             policy, comparator = Policy(PolicyKind.QUORUM, quorum=QUORUM_MAX), EXACT
         else:
-            policy, comparator = parse_policy(state.spec.verification), parse_comparator(state.spec.comparator)
+            policy = parse_policy(state.spec.verification)
+            comparator = parse_comparator(state.spec.comparator, parts=state.spec.abi == "command")
         if policy.kind is PolicyKind.NONE:
             return None
         referee = Referee(

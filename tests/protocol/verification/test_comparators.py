@@ -7,21 +7,23 @@ import struct
 import zlib
 from hashlib import sha256
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from hearthmesh.node.python.guest.hearth_values import pack
 from hearthmesh.protocol.verification.comparators import parse_comparator, pixel_digest
 from hearthmesh.protocol.verification.verdict import Vote
 
 
-def same(how: str, a: bytes, b: bytes) -> bool:
+def same(how: str, a: bytes, b: bytes, *, parts: bool = False) -> bool:
     def vote(output: bytes, node: bytes) -> Vote:
         return Vote(0, 1, node, node, 0, sha256(output).digest(), output)
 
-    comparator = parse_comparator(how)
+    comparator = parse_comparator(how, parts=parts)
     return comparator.same(vote(a, b"a"), vote(b, b"b"))
 
 
@@ -111,13 +113,76 @@ def test_numbers_are_the_same_within_their_tolerance(how: str, a: bytes, b: byte
     assert same(how, a, b) is verdict and same(how, b, a) is verdict
 
 
+def output(stdout: bytes, **files: bytes) -> bytes:
+    """As a command leaves it."""
+    return msgspec.msgpack.encode([stdout, files])
+
+
+def test_each_part_of_a_commands_output_is_compared_by_itself() -> None:
+    early, late = png(picture("RGB"), "monday"), png(picture("RGB"), "tuesday", level=1)
+    other = png(picture("RGB", shade=1))
+    assert same("pixels", output(b"done", tile=early), output(b"done", tile=late), parts=True)
+    assert not same("pixels", output(b"done", tile=early), output(b"gone", tile=late), parts=True)
+    assert not same("pixels", output(b"done", tile=early), output(b"done", tile=other), parts=True)
+    assert not same("pixels", output(b"done", tile=early), output(b"done", tail=early), parts=True)
+    assert not same("pixels", output(b"done", tile=early), late, parts=True)
+    near = output(b"1.0\n", sums=b"2 3.001"), output(b"1.0000001\n", sums=b"2 3")
+    assert same("numeric(abs=0.01)", *near, parts=True)
+    assert not same("numeric(abs=0.01)", output(b"1.0"), output(b"1.1"), parts=True)
+    assert same("exact", near[0], near[0], parts=True) and not same("exact", *near, parts=True)
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60))
+def test_bytes_that_are_no_commands_output_are_the_same_only_to_the_byte(a: bytes, b: bytes) -> None:
+    for how in ("numeric(abs=9)", "values(abs=9)", "pixels"):
+        assert same(how, a, b, parts=True) == (a == b) or a[:1] == b"\x92"
+
+
+@pytest.mark.parametrize(
+    ("how", "a", "b", "verdict"),
+    [
+        ("values(rel=1e-9)", [1.0, {"x": (2.0, "y")}], [1.0 + 1e-12, {"x": (2.0 - 1e-12, "y")}], True),
+        ("values(rel=1e-9)", [1.0, {"x": (2.0, "y")}], [1.0, {"x": (2.1, "y")}], False),
+        ("values(abs=0.1)", 1.0 + 2.0j, 1.05 + 2.0j, True),
+        ("values(abs=0.1)", 1.0 + 2.0j, 1.0 + 3.0j, False),
+        ("values(abs=0.1)", float("nan"), float("nan"), True),
+        ("values(abs=9)", 1, 2, False),
+        ("values(abs=9)", 1, 1.0, False),
+        ("values(abs=9)", [1.0], (1.0,), False),
+        ("values(abs=9)", [1.0], [1.0, 2.0], False),
+        ("values(abs=9)", {"a": 1.0}, {"b": 1.0}, False),
+        ("values(abs=9)", "1.0", "2.0", False),
+        ("values(abs=9)", 10**30, 10**30 + 1, False),
+        ("values(abs=9)", b"\xcb" + bytes(8), b"\xcb" + bytes([0] * 7 + [1]), False),
+    ],
+)
+def test_values_are_the_same_where_their_floats_are_near(how: str, a: object, b: object, verdict: bool) -> None:
+    assert same(how, pack(a), pack(b)) is verdict and same(how, pack(b), pack(a)) is verdict
+    assert same(how, output(pack(a)), output(pack(b)), parts=True) is verdict
+    assert same(how, output(b"", result=pack(a)), output(b"", result=pack(b)), parts=True) is verdict
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60))
+def test_bytes_that_are_no_values_are_the_same_only_to_the_byte(a: bytes, b: bytes) -> None:
+    assert not same("values(abs=9)", a, b) or a == b or b"\xcb" in a + b or b"\xca" in a + b
+    assert same("values(abs=9)", a, a)
+
+
+def test_values_nested_deeper_than_anybody_packs_are_no_values() -> None:
+    deep, other = b"\x91" * 100_000 + b"\x01", b"\x91" * 100_000 + b"\x02"
+    assert not same("values(abs=9)", deep, other)
+    assert not same("values(abs=9)", output(deep), output(other), parts=True)
+
+
 def test_without_the_bytes_only_digests_count() -> None:
     comparator = parse_comparator("numeric(abs=5)")
     far = Vote(0, 1, b"a", b"a", 0, b"1"), Vote(1, 1, b"b", b"b", 0, b"2")
     assert not comparator.same(*far) and comparator.same(far[0], far[0]._replace(node=b"b"))
 
 
-@pytest.mark.parametrize("text", ["", "bytes", "numeric()", "numeric(abs=-1)", "numeric(abs=nan)", "numeric(tol=1)"])
+@pytest.mark.parametrize(
+    "text", ["", "bytes", "numeric()", "numeric(abs=-1)", "numeric(abs=nan)", "numeric(tol=1)", "values(rel.1=1)"]
+)
 def test_an_unknown_comparator_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected|tolerance"):
         parse_comparator(text)
