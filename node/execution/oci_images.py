@@ -103,18 +103,25 @@ class ImageStore:
         Raises ExecutionError: INVALID_MODULE where the archive is no image or another one, UNAVAILABLE where this
         node has no room or podman fails. Raises FolderError, SandboxFailed.
         """
-        async with self._loading:
-            kept = self._kept.get(request.entry)
-            if kept is None:
-                kept = self._kept[request.entry] = await self._load(request)
-            kept.users += 1
-            kept.used_at = self._next_use()
-            with suppress(OSError):  # only tells later runs which was used last
-                os.utime(kept.folder / _NOTE)
+        if request.entry in self._kept:
+            kept = self._use(request.entry)
+        else:
+            async with self._loading:
+                if request.entry not in self._kept:
+                    self._kept[request.entry] = await self._load(request)
+                kept = self._use(request.entry)
         try:
             yield LoadedImage(kept.image, kept.folder / _ROOTFS)
         finally:
             kept.users -= 1
+
+    def _use(self, digest: str) -> _Kept:
+        kept = self._kept[digest]
+        kept.users += 1
+        kept.used_at = self._next_use()
+        with suppress(OSError):  # only tells later runs which was used last
+            os.utime(kept.folder / _NOTE)
+        return kept
 
     async def _load(self, request: BatchRequest) -> _Kept:
         image = await self._read(request)

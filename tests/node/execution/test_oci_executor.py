@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from hearthmesh.node.execution import seccomp
 from hearthmesh.node.execution.oci import OciExecutor
@@ -520,6 +521,29 @@ async def test_the_longest_unused_image_makes_room(state: Path, tmp_path: Path) 
     assert executor.images.size_bytes <= room
     assert {f"sha256:{folder.name}" for folder in (state / "images").iterdir()} == set(executor.images.kept())
     await executor.aclose()
+
+
+async def test_a_kept_image_runs_while_another_is_loaded(
+    state: Path, tmp_path: Path, archive: tuple[Path, str], ask: Ask
+) -> None:
+    """A load may take minutes; here it cannot end, for its archive is a pipe that nobody writes to."""
+    endless = f"sha256:{'1' * 64}"
+    executor = await opened((archive[1], endless), state)
+    await executor.run(ask.sh("exit 0"))
+    os.mkfifo(tmp_path / "endless.tar")
+    async with trio.open_nursery() as nursery:
+        loading = ask.sh("exit 0", entry=endless, program=tmp_path / "endless.tar")
+        nursery.start_soon(expect_no_image, executor, loading)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(PATIENCE_S):
+            assert (await result(executor, ask.sh("echo meanwhile")))[:2] == (0, "meanwhile\n")
+        os.close(os.open(tmp_path / "endless.tar", os.O_WRONLY))  # which ends it, as no image
+    await executor.aclose()
+
+
+async def expect_no_image(executor: OciExecutor, request: BatchRequest) -> None:
+    with pytest.raises(ExecutionError, match="the image's archive cannot be read"):
+        await executor.run(request)
 
 
 async def test_an_image_beyond_the_quota_is_another_nodes(state: Path, archive: tuple[Path, str], ask: Ask) -> None:
