@@ -54,6 +54,10 @@ def heat(
     report: Annotated[
         Path | None, typer.Option("--report", help="Write a page with plots, and FILE.png beside it (needs Pillow).")
     ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option("--log", help="Append each case that was played, and take what is there instead of playing it."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare policies in one town: who keeps people warm, and what it costs.
@@ -61,6 +65,7 @@ def heat(
     The policies: ours, by what each node may know; random stealing; a central dispatcher that sees everything; Qarnot's
     published rule; and, for a few rooms and a day, the optimum with everything known beforehand.
     Without options: 1,000 rooms, three weeks and a year, all loads and workloads. That takes hours; --quick minutes.
+    With a --log a comparison that was interrupted goes on where it was; what comes from it is in no plot.
     --json: an object a season, load, workload and policy. Needs pip install hearthmesh[compare].
 
     \b
@@ -68,8 +73,10 @@ def heat(
       hearth sim heat --quick
       hearth sim heat --season winter --load 70 --workload bag --json
       hearth sim heat --policy ours --policy optimum --season winter --report heat.html
+      hearth sim heat --log heat.log --json
     """
     try:
+        from .case_log import CaseLog
         from .compare import compare
     except ModuleNotFoundError as error:
         raise UserError(f"this needs {error.name}: pip install hearthmesh[compare]") from error
@@ -78,11 +85,16 @@ def heat(
         raise UserError(f"--report {report}: no such folder")
     groups: list[Group] = []
     progress = Progress(len(cases))
-    for group in compare(cases, progress.told):
-        groups.append(group)
-        if as_json:
-            for row in group.rows():
-                print_json(row)
+    try:
+        for group in compare(cases, progress.told, CaseLog(log) if log is not None else None):
+            groups.append(group)
+            if as_json:
+                for row in group.rows():
+                    print_json(row)
+    except OSError as error:
+        if log is None or error.filename != str(log):
+            raise
+        raise UserError(f"--log {log}: {error.strerror}") from None
     progress.clear()
     if not as_json:
         _print(groups)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..simulator.cores import cores
+from .case_log import CaseLog
 from .metrics import Outcome
 from .optimum import cost_of, solve
 from .play import Case, Course, play
@@ -53,14 +55,17 @@ def played(case: Case) -> Outcome:
     return replace(outcome, numbers={"rooms": case.rooms, **outcome.numbers, "cost": round(cost, 4)})
 
 
-def compare(cases: Sequence[Case], told: Callable[[Case, int], None]) -> Iterator[Group]:
-    """Groups in the order of their first cases. told: a case is done, and so many are."""
+def compare(cases: Sequence[Case], told: Callable[[Case, int], None], log: CaseLog | None = None) -> Iterator[Group]:
+    """Groups in the order of their first cases. told: a case is done, and so many are.
+
+    log: what it holds is not played again, and has no samples; what is played is added. Raises OSError if there is one.
+    """
     groups: dict[Key, dict[str, Outcome | None]] = {}
     for case in cases:
         groups.setdefault(_key(case), {})[case.policy] = None
     waiting = list(groups)
     done = 0
-    for case, outcome in _over_all_cores(cases):
+    for case, outcome in _logged(cases, log) if log is not None else _unlogged(cases):
         done += 1
         told(case, done)
         groups[_key(case)][case.policy] = outcome
@@ -74,24 +79,45 @@ def _key(case: Case) -> Key:
     return case.season, case.load, case.workload, case.rooms
 
 
-def _over_all_cores(cases: Sequence[Case]) -> Iterator[tuple[Case, Outcome]]:
+def _unlogged(cases: Sequence[Case]) -> Iterator[tuple[Case, Outcome]]:
+    return ((case, outcome) for case, outcome, _ in _over_all_cores(cases))
+
+
+def _logged(cases: Sequence[Case], log: CaseLog) -> Iterator[tuple[Case, Outcome]]:
+    """Those of the log first."""
+    known = log.played()
+    for case in cases:
+        if case in known:
+            yield case, Outcome(case.season, case.load, case.policy, case.workload, known[case])
+    for case, outcome, cpu_s in _over_all_cores([case for case in cases if case not in known]):
+        log.append(case, outcome.numbers, cpu_s)
+        yield case, outcome
+
+
+def _timed(case: Case) -> tuple[Outcome, float]:
+    """With the processor time that it took."""
+    began_s = time.process_time()
+    return played(case), time.process_time() - began_s
+
+
+def _over_all_cores(cases: Sequence[Case]) -> Iterator[tuple[Case, Outcome, float]]:
     """As they end; no more are begun than there are cores for, so memory is bounded by so many."""
     workers = min(cores(), len(cases))
     if workers < 2:
         for case in cases:
-            yield case, played(case)
+            yield case, *_timed(case)
         return
     pool = ProcessPoolExecutor(workers, initializer=_ignore_interrupts)
     try:
-        running: dict[Future[Outcome], Case] = {}
+        running: dict[Future[tuple[Outcome, float]], Case] = {}
         upcoming = iter(cases)
         while True:
             while len(running) < workers and (following := next(upcoming, None)) is not None:
-                running[pool.submit(played, following)] = following
+                running[pool.submit(_timed, following)] = following
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
+                yield running.pop(future), *future.result()
     finally:
         # Also when the reader goes away, or presses Ctrl-C: what runs is ended, not waited for.
         for process in list((pool._processes or {}).values()):

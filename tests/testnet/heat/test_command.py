@@ -66,3 +66,27 @@ def test_bad_input_is_one_line_and_code_2(options: list[str], told: str, capsys:
     assert run(["sim", "heat", *options]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and told in captured.err and len(captured.err.splitlines()) == 1
+
+
+def test_what_a_log_holds_is_not_played_again(tmp_path: Path) -> None:
+    log = tmp_path / "heat.log"
+    options = [*SMALL, "--load", "70", "--log", str(log), "--json"]
+    first = CliRunner().invoke(app, [*options, "--policy", "central"])
+    assert first.exit_code == 0, first.output
+    line = json.loads(log.read_text())
+    # What nobody would measure: whoever tells it has read it.
+    line["numbers"]["discomfort_kh_p50"] = 123.0
+    log.write_text(json.dumps(line) + '\n{"case": {"season": "win')
+    again = CliRunner().invoke(app, [*options, "--policy", "central", "--policy", "qarnot"])
+    assert again.exit_code == 0, again.output
+    rows = {row["policy"]: row for row in map(json.loads, again.stdout.splitlines())}
+    assert rows["central"]["discomfort_kh_p50"] == 123.0 != rows["qarnot"]["discomfort_kh_p50"]
+    # The torn line stands alone, and the new case is whole.
+    assert json.loads(log.read_text().splitlines()[-1])["case"]["policy"] == "qarnot"
+    assert len(log.read_text().splitlines()) == 3
+
+
+def test_a_log_that_cannot_be_written_is_one_line_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sim", "heat", *SMALL[1:], "--load", "70", "--policy", "qarnot", "--log", "/nowhere/heat.log"]) == 2
+    captured = capsys.readouterr()
+    assert "--log /nowhere/heat.log: No such file" in captured.err
