@@ -13,8 +13,8 @@ from .stealing.urgency import Ask, discomfort_mkh, urgency_mkh
 LACKING_ALL_KH = 0.25
 
 
-def ask_of(thief: bytes, steal: Steal, waited_us: int = 0) -> Ask:
-    """waited_us: see `urgency_mkh`."""
+def ask_of(thief: bytes, steal: Steal, waited_us: int = 0, rtt_us: int = 0) -> Ask:
+    """waited_us: see `urgency_mkh`.  rtt_us: see `Ask`."""
     return Ask(
         thief,
         urgency_mkh(steal.discomfort_mkh, waited_us),
@@ -24,6 +24,7 @@ def ask_of(thief: bytes, steal: Steal, waited_us: int = 0) -> Ask:
         steal.speed_permille,
         steal.price_micro,
         frozenset(steal.has),
+        rtt_us,
     )
 
 
@@ -54,6 +55,7 @@ def work_of(
         spec.price_limit_micro,
         spec.deadline_us,
         since_us,
+        spec.shared_bytes(),
     )
 
 
@@ -67,6 +69,7 @@ def work_of_digest(digest: JobDigest) -> Work:
         digest.priority,
         digest.at_risk,
         digest.price_limit_micro,
+        blob_bytes=digest.blob_bytes,
     )
 
 
@@ -75,9 +78,14 @@ def longest_here_us(reading: HeatReading) -> int:
     if reading.watts_per_slot <= 0:
         return FOREVER_US
     slots = max(1, reading.slots)
-    return longest_task_us(
-        Forecast(reading.horizon_wh, reading.buffer_wh, reading.hold_w, reading.watts_per_slot, slots)
-    )
+    watts, buffer_wh = reading.watts_per_slot, reading.buffer_wh
+    return longest_task_us(Forecast(reading.horizon_wh, buffer_wh, reading.hold_w, watts, slots, reading.later_w))
+
+
+def duty_of(reading: HeatReading) -> float:
+    """Share of its core that each task gets, where every slot works; 0 where nothing may run."""
+    most_w = reading.slots * reading.watts_per_slot
+    return max(0.0, min(1.0, reading.deficit_w / most_w)) if most_w > 0 else 0.0
 
 
 def discomfort_here_mkh(reading: HeatReading) -> int:

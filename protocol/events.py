@@ -60,8 +60,8 @@ class HeatReading(Struct, frozen=True):
 
     deficit_w: watts wanted, negative when too warm.  capacity_w: at full load.  slots: tasks to run at once.
     horizon_wh: energy wanted over the horizon.  useful: whether heat made now meets a demand.
-    buffer_wh, hold_w: see `stealing/appetite.py`.  discomfort_kh: kelvin-hours below the setpoint within the horizon,
-    without any work.  price_micro: for an hour of CPU, where nobody wants its heat.  reason: why slots is 0.
+    buffer_wh, hold_w, later_w: see `stealing/appetite.py`.  discomfort_kh: kelvin-hours below the setpoint within the
+    horizon, without any work.  price_micro: for an hour of CPU, where nobody wants its heat.  reason: why slots is 0.
     """
 
     deficit_w: float
@@ -74,6 +74,7 @@ class HeatReading(Struct, frozen=True):
     temperature_c: float
     buffer_wh: float = inf
     hold_w: float = 0.0
+    later_w: tuple[float, ...] = ()
     discomfort_kh: float = 0.0
     price_micro: int = 0
     reason: str = ""

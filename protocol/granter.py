@@ -72,7 +72,8 @@ class KeptJob:
     else it would grant again what others have done.  barred: why the submitter may have nothing run any more, its
     certificate being revoked or at its end; empty if it may.  adopted_us: when it came here, in this life.
     sections: the ranges that it may grant now, and what they follow from.  share: of a confidential job's key, sealed
-    to this node; empty if it has none.
+    to this node; empty if it has none.  begun_us: when the first of its tasks was given to somebody, as far as this
+    node saw.
     """
 
     state: JobState
@@ -92,6 +93,7 @@ class KeptJob:
     refusing: dict[bytes, None] = field(default_factory=dict)
     checks: dict[bytes, OpenCheck] = field(default_factory=dict)
     share: bytes = b""
+    begun_us: int | None = None
 
     def elapsed_us(self, now_us: int) -> int:
         return (now_us if self.completed_us is None else self.completed_us) - self.since_us
@@ -149,6 +151,7 @@ class Granter:
         kept.ledger.apply(record, now_us)
         if record.kind is RecordKind.GRANT:
             kept.pace.began(record.body.holder, now_us)
+            kept.begun_us = now_us if kept.begun_us is None else kept.begun_us
         elif record.kind is RecordKind.BATCH:
             kept.pace.delivered(record.author, kept.state.delivered - delivered, now_us)
             # Its tasks may be shorter than was thought.
@@ -331,14 +334,16 @@ class Granter:
         )
 
     def _at_risk(self, kept: KeptJob, now_us: int) -> bool:
-        spec = kept.state.spec
+        spec, wall_us = kept.state.spec, self._ctx.wall_us
+        # What was under way when this node came, or came back, was so for as long as it has known the job.
+        begun_us = kept.since_us if kept.begun_us is None and kept.state.done else kept.begun_us
         return spec.deadline_us > 0 and is_at_risk(
-            now_us=self._ctx.wall_us(now_us),
-            created_us=spec.created_us or self._ctx.wall_us(kept.since_us),
+            now_us=wall_us(now_us),
+            created_us=spec.created_us or wall_us(kept.since_us),
             deadline_us=spec.deadline_us,
             done=kept.state.done.total,
             tasks=spec.tasks,
-            elapsed_us=kept.elapsed_us(now_us),
+            begun_us=wall_us(begun_us) if begun_us is not None else 0,
         )
 
     def offered_us(self) -> int:

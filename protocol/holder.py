@@ -484,8 +484,12 @@ class Holder:
         """
         room_us = self._room_of_peers()
         for job_id in dict.fromkeys(lease.body.job_id for lease in self._leases if which(lease.body.job_id)):
-            heirs = [Heir(ask_of_peer(digest), left_us) for digest, left_us in room_us.values()]
-            for heir in heirs_for(self._work(job_id), heirs)[:HEIRS_MAX]:
+            heirs = [
+                Heir(ask_of_peer(digest), left_us, self._members.rtt_us(node))
+                for node, (digest, left_us) in room_us.items()
+            ]
+            size_bytes = self._views[job_id].spec.shared_bytes()
+            for heir in heirs_for(self._work(job_id), heirs, size_bytes)[:HEIRS_MAX]:
                 if not any(lease.body.job_id == job_id for lease in self._leases):
                     break
                 self._bequeath(job_id, heir, room_us)

@@ -223,7 +223,7 @@ class Inbox:
     def serve_waiting(self, now_us: int) -> None:
         """A window is over in which several asked."""
         roles = self._roles
-        for peer, message in roles.replica.turns.due(now_us):
+        for peer, message in roles.replica.turns.due(now_us, roles.members.rtt_us):
             if peer == roles.ctx.node_id or peer in roles.connected:
                 self._serve(peer, message, now_us)
 

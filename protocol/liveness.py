@@ -84,7 +84,7 @@ class Member:
     view.
     told_us: when it was last told of a doubt.  accusers: of the suspicion, in the order in which they came.
     shortest: the evidence is strong, so the suspicion lasts `suspicion_min_us`.
-    misses: how often it was sought in vain.
+    misses: how often it was sought in vain.  rtt_us: to it and back, smoothed; 0 if nobody measured.
     """
 
     node: bytes
@@ -100,6 +100,7 @@ class Member:
     deadline_us: int = 0
     shortest: bool = False
     misses: int = 0
+    rtt_us: int = 0
     accusers: dict[bytes, None] = field(default_factory=dict)
 
     @property

@@ -211,6 +211,12 @@ class Membership(Roster):
         # Others go on doubting it until it says so itself, under a new incarnation.
         self._tell(member, doubt, now_us)
 
+    def measured(self, target: bytes, rtt_us: int) -> None:
+        """A ping of this node's was answered after so long."""
+        member = self._members.get(target)
+        if member is not None:
+            member.rtt_us = (7 * member.rtt_us + rtt_us) // 8 if member.rtt_us else max(1, rtt_us)
+
     def answered(self, target: bytes, incarnation: int, direct: bool, now_us: int) -> None:
         """A probe's good end. direct: by its own word, else by a helper's."""
         member = self._members.get(target)

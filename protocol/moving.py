@@ -1,19 +1,19 @@
-"""A sink is full, and a task runs that makes checkpoints: it is stopped after the next one, and goes on elsewhere.
+"""A sink is full, or nearly: what makes checkpoints is stopped after the next one, and goes on elsewhere.
 
 The layer between `holder` and `worker`. Nothing is stopped that would not go on sooner elsewhere, or for which nobody
-is there to take it; it ends here then, at a tenth of the duty.
+is there to take it; it ends here then, at the duty that it has.
 """
 
 from __future__ import annotations
 
-from .appraisal import ask_of_peer
+from .appraisal import ask_of_peer, duty_of
 from .effects import DropCheckpoint, SaveExecution, UnpinBlobs
 from .events import ExecutionSaved
 from .holder import GRANT_BYTES_MAX, PEERS_LOOKED_AT_MAX, Execution, HeldLease, Holder, depth
 from .jobs import HAND_ON_DEPTH_MAX
 from .messages import HandOn, Records
 from .records import Grant, RecordKind, sign_record
-from .stealing.moving import Heir, heirs_for, worth_moving
+from .stealing.moving import SLOW_DUTY, Heir, heirs_for, lively, worth_moving
 
 # Of its core, what a task gets in a sink that is full.
 FULL_DUTY = 0.1
@@ -25,7 +25,7 @@ class Mover(Holder):
     """See the module."""
 
     def move_running(self, now_us: int) -> None:
-        """The sink is full: have those saved that are better off elsewhere."""
+        """The sink is full, or leaves tasks little of their cores: have those saved that are better off elsewhere."""
         for execution in self._executions.values():
             if execution.execution_id in self._saving or not self._is_movable(execution):
                 continue
@@ -36,6 +36,17 @@ class Mover(Holder):
                 self._saving[execution.execution_id] = left_us
                 self._ctx.emit(SaveExecution(execution.execution_id))
 
+    @property
+    def _duty(self) -> float:
+        """Share of its core that a task gets here."""
+        reading = self._heat.reading
+        return max(FULL_DUTY, duty_of(reading)) if self.slots and reading is not None else FULL_DUTY
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether tasks that can be moved are better off elsewhere."""
+        return not self.slots or self._duty < SLOW_DUTY
+
     def _is_movable(self, execution: Execution) -> bool:
         view = self._views.get(execution.job_id)
         if view is None or not view.spec.checkpoint_us or execution.count != 1:
@@ -43,15 +54,19 @@ class Mover(Holder):
         return execution.first < view.spec.tasks and depth(execution.grant) < HAND_ON_DEPTH_MAX
 
     def _heirs(self, job_id: bytes, left_us: int, size_bytes: int) -> list[Heir]:
-        """With whom a task of the job would end sooner than here, although it waits for its turn; the coldest first."""
+        """With whom a task of the job would end sooner than here, although it waits for its turn; the coldest first.
+
+        From a sink that is not full it goes only to who has a slot for it now, and wants what is left.
+        """
+        full, duty = not self.slots, self._duty
         found: list[Heir] = []
-        for digest in self._heat.coldest(busy=True)[:PEERS_LOOKED_AT_MAX]:
+        for digest in self._heat.coldest(busy=full)[:PEERS_LOOKED_AT_MAX]:
             member = self._member(digest.node)
             if member is None or not member.can_run(self._views[job_id].spec):
                 continue
-            if self._members.is_alive(digest.node) and worth_moving(left_us, FULL_DUTY, size_bytes, digest.queue_us):
-                found.append(Heir(ask_of_peer(digest), digest.appetite_us))
-        return heirs_for(self._work(job_id), found, size_bytes)
+            if self._members.is_alive(digest.node) and worth_moving(left_us, duty, size_bytes, digest.queue_us):
+                found.append(Heir(ask_of_peer(digest), digest.appetite_us, self._members.rtt_us(digest.node)))
+        return heirs_for(self._work(job_id), found if full else lively(found, left_us), size_bytes)
 
     def take_saved(self, event: ExecutionSaved, now_us: int) -> None:
         """Hand the task on with its checkpoint; keep it, unstarted, if nobody can take it any more."""
@@ -63,7 +78,7 @@ class Mover(Holder):
         self._keep_checkpoint(event.pin)
         self._stopped[execution.job_id, execution.first] = None
         # A sink that has got colder meanwhile wants it itself.
-        moves = event.digest and not self.slots
+        moves = event.digest and self.is_slow
         heirs = self._heirs(execution.job_id, left_us, event.size_bytes) if moves else []
         if not heirs or not self._bequeath_running(execution, heirs[0].ask.thief, event):
             # Its folder is here: it goes on from there when the sink is colder, or elsewhere when an heir appears.

@@ -28,6 +28,8 @@ class ProbeOwner(Protocol):
 
     def answered(self, target: bytes, incarnation: int, direct: bool, now_us: int) -> None: ...
 
+    def measured(self, target: bytes, rtt_us: int) -> None: ...
+
     def silent(self, target: bytes, since_us: int, now_us: int) -> None: ...
 
 
@@ -121,6 +123,7 @@ class Probes:
             self._ctx.send(probe.asker, IndirectAck(probe.asker_request, peer, ack.incarnation, True))
         else:
             self.health = max(0, self.health - 1)
+        self._owner.measured(peer, now_us - probe.started_us)
         self._owner.answered(peer, ack.incarnation, True, now_us)
 
     def on_indirect_ack(self, peer: bytes, answer: IndirectAck, now_us: int) -> None:

@@ -52,6 +52,11 @@ class Roster:
         status = self.status(node)
         return status is Status.DEAD or status is Status.LEFT
 
+    def rtt_us(self, node: bytes) -> int:
+        """To it and back; 0 for this node, and where nobody measured."""
+        member = self._members.get(node)
+        return member.rtt_us if member else 0
+
     def has_link(self, node: bytes) -> bool:
         return node in self._connected
 

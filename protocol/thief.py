@@ -1,4 +1,4 @@
-"""Whom to steal from: the better of two random victims; refused several times, lifelines instead of polling.
+"""Whom to steal from: the better of two that have what goes first; refused several times, lifelines, not polling.
 
 One steal is on its way at a time. A reply to an older one is still taken (a grant is a grant), but never awaited: a
 lost reply costs `steal_timeout_us`, nothing more.
@@ -6,7 +6,6 @@ lost reply costs `steal_timeout_us`, nothing more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -20,8 +19,8 @@ from .membership import Membership
 from .messages import Refused, Steal
 from .records import JobDigest, Record, RecordKind
 from .stealing.appetite import FOREVER_US
-from .stealing.matching import fit
-from .stealing.moving import transfer_us
+from .stealing.choosing import Victim, better, by_standing
+from .stealing.matching import fit, transfer_us
 from .tables import Tables
 
 # After a refusal a victim is left alone this long, unless its digest says that it has more.
@@ -41,14 +40,6 @@ class FarWork(Protocol):
     def can_reach(self, node: bytes) -> bool: ...
 
     def reach(self, node: bytes) -> None: ...
-
-
-@dataclass(slots=True)
-class Victim:
-    """A peer that is thought to have work, with what it has in microseconds of CPU."""
-
-    node: bytes
-    work_us: int
 
 
 class Thief:
@@ -126,30 +117,39 @@ class Thief:
             self._wait_until(soon_us)
 
     def _choose(self, hunger: Steal, now_us: int) -> bytes | None:
-        """Power of two choices among those that seem to have work."""
-        victims = [v for v in self._victims(hunger) if self._refused_until.get(v.node, 0) <= now_us]
-        victims = victims or self._far_victims(hunger, now_us)
+        """Power of two choices among those that seem to have some of what goes first."""
+        victims = self._victims(hunger, now_us) or self._far_victims(hunger, now_us)
         if not victims:
             return None
         first = victims[self._ctx.rng.randrange(len(victims))]
         second = victims[self._ctx.rng.randrange(len(victims))]
-        return (first if first.work_us >= second.work_us else second).node
+        return better(first, second, hunger.appetite_us).node
 
-    def _victims(self, hunger: Steal) -> list[Victim]:
-        work_us: dict[bytes, int] = {}
-        unknown_us = self._ctx.config.batch_target_us
-        for digest in self._open_jobs():
-            if not _runs(hunger, digest):
-                continue
-            known = work_us.get(digest.replica, 0)
-            work_us[digest.replica] = known + _worth_us(hunger, digest, unknown_us)
-        for heat in self._heat.queueing():
-            work_us[heat.node] = work_us.get(heat.node, 0) + heat.queue_us
-        return [
-            Victim(node, work)
-            for node, work in sorted(work_us.items())
-            if node == self._ctx.node_id or self._members.is_alive(node)
-        ]
+    def _victims(self, hunger: Steal, now_us: int) -> list[Victim]:
+        """Of this cell. What a worker has in its queue went first where it took it: it counts among the best."""
+        groups = by_standing([each for each in self._open_jobs() if _runs(hunger, each)], work_of_digest)
+        queues = [Victim(heat.node, heat.queue_us, self._members.rtt_us(heat.node)) for heat in self._heat.queueing()]
+        for digests in groups or [[]]:
+            known = {victim.node: victim for victim in queues}
+            for digest in digests:
+                victim = self._victim(hunger, digest)
+                last = known.get(victim.node)
+                known[victim.node] = victim if last is None else _both(last, victim)
+            found = [known[node] for node in sorted(known) if self._may_ask(node, now_us)]
+            if found:
+                return found
+        return []
+
+    def _victim(self, hunger: Steal, digest: JobDigest) -> Victim:
+        """One that keeps a job."""
+        blobs_us = 0 if digest.job_id in hunger.has else transfer_us(digest.blob_bytes)
+        work_us = digest.free_tasks * (digest.task_us or self._ctx.config.batch_target_us)
+        return Victim(digest.replica, work_us, self._members.rtt_us(digest.replica) + blobs_us)
+
+    def _may_ask(self, node: bytes, now_us: int) -> bool:
+        if self._refused_until.get(node, 0) > now_us:
+            return False
+        return node == self._ctx.node_id or self._members.is_alive(node)
 
     def _why_none(self, hunger: Steal, now_us: int) -> str:
         """Nobody was found to ask: what of the known work was left aside, and why."""
@@ -190,7 +190,7 @@ class Thief:
         that not the whole mesh comes. Where one is that is no member is asked first."""
         if self.far is None:
             return []
-        found: list[Victim] = []
+        found: list[JobDigest] = []
         nodes = 0
         for digest in self.far.far_jobs(now_us):
             if digest.finished or not _runs(hunger, digest) or self._refused_until.get(digest.replica, 0) > now_us:
@@ -199,10 +199,11 @@ class Thief:
             if self._ctx.rng.randrange(nodes) >= TRIES_A_TASK * digest.free_tasks:
                 continue
             if self.far.can_reach(digest.replica):
-                found.append(Victim(digest.replica, _worth_us(hunger, digest, self._ctx.config.batch_target_us)))
+                found.append(digest)
             else:
                 self.far.reach(digest.replica)
-        return found
+        best = by_standing(found, work_of_digest)
+        return [self._victim(hunger, digest) for digest in best[0]] if best else []
 
     def _register_lifelines(self, hunger: Steal, now_us: int) -> None:
         """Park at replicas of this cell, some of which the next job will have; this node counts too."""
@@ -308,7 +309,6 @@ def _runs(hunger: Steal, digest: JobDigest) -> bool:
     return anything or fit(work_of_digest(digest), ask_of(b"", hunger)).good
 
 
-def _worth_us(hunger: Steal, digest: JobDigest, unknown_us: int) -> int:
-    """CPU time to be had of a job, less the way of blobs that the thief has not got; at least a moment."""
-    way_us = 0 if digest.job_id in hunger.has else transfer_us(digest.blob_bytes)
-    return max(1, digest.free_tasks * (digest.task_us or unknown_us) - way_us)
+def _both(one: Victim, other: Victim) -> Victim:
+    """What a peer has of several jobs."""
+    return Victim(one.node, one.work_us + other.work_us, min(one.way_us, other.way_us))

@@ -62,10 +62,10 @@ class Turns:
         self._waiting[thief] = steal
         return True
 
-    def due(self, now_us: int) -> list[tuple[bytes, Steal]]:
-        """The window is over: those who waited, the most urgent first."""
+    def due(self, now_us: int, rtt_us: Callable[[bytes], int]) -> list[tuple[bytes, Steal]]:
+        """The window is over: those who waited, the most urgent first, of equals the nearest."""
         waiting, self._waiting = self._waiting, {}
-        asks = [ask_of(thief, steal, self.waited_us(thief, now_us)) for thief, steal in waiting.items()]
+        asks = [ask_of(thief, steal, self.waited_us(thief, now_us), rtt_us(thief)) for thief, steal in waiting.items()]
         return [(ask.thief, waiting[ask.thief]) for ask in by_urgency(asks)]
 
     def served(self, thief: bytes, now_us: int) -> None:

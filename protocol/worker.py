@@ -92,7 +92,7 @@ class Worker(Mover):
             self.hand_on(now_us)
         else:
             self._give_back_too_long(now_us)
-        if self.slots == 0 and self._executions and not self.draining:
+        if self._executions and not self.draining and self.is_slow:
             self.move_running(now_us)
         self.pump(now_us)
 

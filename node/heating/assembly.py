@@ -115,11 +115,12 @@ def heat_reading(
     setpoint_c: float,
     limit_c: float,
     foretold: Foretold,
+    later_w: tuple[float, ...] = (),
     price_micro: int = 0,
 ) -> HeatReading:
     """What the machine is told. temperature_c: as good as it is known.  limit_c: heat beyond is waste.
 
-    foretold: of this heater's part.  price_micro: the owner's, for heat that nobody wants.
+    foretold, later_w: of this heater's part.  price_micro: the owner's, for heat that nobody wants.
     """
     wants = decision.deficit_w > 0
     useful = decision.believed.temperature_c is not None and temperature_c <= limit_c and not decision.floored
@@ -134,6 +135,7 @@ def heat_reading(
         temperature_c=temperature_c,
         buffer_wh=foretold.buffer_wh,
         hold_w=foretold.hold_w,
+        later_w=later_w,
         discomfort_kh=foretold.discomfort_kh,
         price_micro=0 if useful else price_micro,
         reason="" if decision.work.slots else idle_reason(decision, temperature_c, setpoint_c),

@@ -18,7 +18,7 @@ from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
 from .drivers.cpufreq import CpuFreqLimit
 from .drivers.interface import Allowed, DriverError, PowerActuator, PowerMeter, SafeWrite, Sensor
-from .foretell import Foretold, foretell
+from .foretell import Foretold, Losses, foretell, full_above_k
 from .heater import HORIZON_US, Meter, UsageClock, UsageStep, energy_mj
 from .local_time import LocalTime
 from .modulation import Modulation
@@ -100,6 +100,7 @@ class MachineHeater:
         self.meter = Meter()
         self._history = deque([_Mark(now_us, 0, 0, 0)], maxlen=HISTORY_STEPS)
         self._others: tuple[Member, ...] = ()
+        self._losses = Losses()
         self.thermostat = Thermostat(thermostat_settings(settings, table, sensors=len(hardware.sensors)))
         self.decision: Decision = self.thermostat.update(self.inputs())
         self._modulation = Modulation(burn_settings(settings))
@@ -165,6 +166,7 @@ class MachineHeater:
         )
 
     def reading(self) -> HeatReading:
+        foretold, now_s = self._foretold(), self._clock.now_us / _SECOND_US
         temperature_c = self.decision.believed.temperature_c
         return heat_reading(
             self.decision,
@@ -173,7 +175,8 @@ class MachineHeater:
             temperature_c=0.0 if temperature_c is None else temperature_c,
             setpoint_c=self.decision.target.setpoint_c,
             limit_c=self.decision.target.setpoint_c + self._settings.band_c,
-            foretold=self._foretold(),
+            foretold=foretold,
+            later_w=self._losses.ahead(now_s, foretold.hold_w),
             price_micro=self._settings.price_micro,
         )
 
@@ -186,6 +189,7 @@ class MachineHeater:
         if step.duration_us:
             self._modulation.burn(now_us, self.decision, step, self._speed)
         self._actuate()
+        self._losses.note(now_us / _SECOND_US, self._foretold().hold_w)
         return self.reading()
 
     def attribute(self, cpu_us: int, since_us: int | None = None) -> tuple[int, int]:
@@ -302,12 +306,12 @@ class MachineHeater:
         if temperature_c is None:
             return Foretold(decision.granted_w * horizon_s / 3600)
         outside_c = _fresh(self._hardware.outside, self._clock.now_us / _SECOND_US, OUTSIDE_AGE_MAX_S)
-        limit_c = setpoint_c + settings.band_c
+        full_c = setpoint_c + full_above_k(settings.band_c)
         if outside_c is None or not -100 <= outside_c <= 100:
             lift_j = max(0.0, setpoint_c - temperature_c) * estimate.capacity_j_per_k
             return Foretold(
                 wanted_wh=min(most_j, lift_j + decision.granted_w * horizon_s) / 3600,
-                buffer_wh=max(0.0, limit_c - temperature_c) * estimate.capacity_j_per_k / 3600,
+                buffer_wh=max(0.0, full_c - temperature_c) * estimate.capacity_j_per_k / 3600,
                 hold_w=decision.granted_w if decision.deficit_w > 0 else 0.0,
                 discomfort_kh=max(0.0, setpoint_c - temperature_c) * horizon_s / 3600,
             )
@@ -318,7 +322,7 @@ class MachineHeater:
             sink,
             Weather(outside_c),
             setpoint_c=setpoint_c,
-            limit_c=limit_c,
+            full_c=full_c,
             capacity_w=self._table.capacity_w,
             idle_w=settings.idle_watts,
             horizon_s=horizon_s,

@@ -15,7 +15,7 @@ from .control.power import PowerTable
 from .control.sensor import Sample
 from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
-from .foretell import Foretold, foretell
+from .foretell import Foretold, Losses, foretell, full_above_k
 from .heater import HORIZON_US, Meter, UsageClock, UsageStep, energy_mj
 from .local_time import LocalTime
 from .modulation import Modulation
@@ -88,6 +88,7 @@ class SimulatedHeater:
         self._table = PowerTable.linear(settings.core_count, settings.watts_per_core)
         self._others: tuple[Member, ...] = ()
         self._forecast: _Forecast | None = None
+        self._losses = Losses()
         self.thermostat = Thermostat(thermostat_settings(settings, self._table, exact_sensor=True))
         self.decision: Decision = self.thermostat.update(self.inputs())
         self._modulation = Modulation(burn_settings(settings))
@@ -148,6 +149,7 @@ class SimulatedHeater:
         )
 
     def reading(self) -> HeatReading:
+        foretold, now_s = self._foretold(), self._clock.now_us / _SECOND_US
         return heat_reading(
             self.decision,
             self._table,
@@ -155,7 +157,8 @@ class SimulatedHeater:
             temperature_c=self.temperature_c,
             setpoint_c=self.target_c,
             limit_c=self.limit_c,
-            foretold=self._foretold(),
+            foretold=foretold,
+            later_w=self._losses.ahead(now_s, foretold.hold_w),
             price_micro=self._settings.price_micro,
         )
 
@@ -172,6 +175,7 @@ class SimulatedHeater:
         self.decision = self.thermostat.update(self.inputs())
         if step.duration_us:
             self._modulation.burn(now_us, self.decision, step)
+        self._losses.note(now_us / _SECOND_US, self._foretold().hold_w)
         return self.reading()
 
     def attribute(self, cpu_us: int, since_us: int | None = None) -> tuple[int, int]:
@@ -228,7 +232,7 @@ class SimulatedHeater:
             self.sink,
             self.weather,
             setpoint_c=setpoint_c,
-            limit_c=self.limit_c,
+            full_c=setpoint_c + full_above_k(settings.band_c),
             capacity_w=self._table.capacity_w,
             idle_w=settings.idle_watts,
             horizon_s=horizon_s,

@@ -10,6 +10,8 @@ from .appetite import in_units_of, is_steady
 from .pricing import pays
 from .urgency import Ask, by_urgency
 
+# What a blob's way through the mesh brings, where nothing was measured: a slow uplink.
+BYTES_PER_S = 1_000_000
 # Below this all tasks count as equally short.
 SHORT_US = 1_000_000
 
@@ -21,6 +23,7 @@ class Work:
     job: its name.  free: how many.  task_us: CPU time of one on the mean node, 0 if unknown.  checkpoint_us: most CPU
     time between two of its checkpoints, 0 if it makes none.  priority: 0 (volunteer) to 9.  at_risk: of missing its
     deadline.  price_limit_micro: see `pays`.  deadline_us, since_us: order equals; deadline_us 0: none.
+    blob_bytes: what whoever has not got the job's blobs has to fetch before it can begin.
     """
 
     job: bytes
@@ -32,6 +35,12 @@ class Work:
     price_limit_micro: int = 0
     deadline_us: int = 0
     since_us: int = 0
+    blob_bytes: int = 0
+
+
+def transfer_us(size_bytes: int, bytes_per_s: int = BYTES_PER_S) -> int:
+    """Time that blobs take to another node; 0 for what it has."""
+    return max(0, size_bytes) * 1_000_000 // max(1, bytes_per_s)
 
 
 class Fit(StrEnum):
@@ -69,15 +78,15 @@ def preference(work: Work, ask: Ask) -> tuple[int, ...]:
     """Sorts a victim's jobs for one thief, the best first.
 
     Paid before volunteer, by priority; what may miss its deadline, then the earlier one; what the thief has the blobs
-    of; for a steady sink the longest tasks, for any other the shortest, and at one length those with checkpoints;
-    what came first. Lengths are compared by powers of two.
+    of, then what it waits less for, by powers of two seconds; for a steady sink the longest tasks, for any other the
+    shortest, and at one length those with checkpoints; what came first. Lengths are compared by powers of two.
     """
     octave = (work.task_us // SHORT_US).bit_length()
     steady = is_steady(ask.longest_us)
     return (
         *standing(work),
         work.deadline_us or 1 << 62,
-        work.job not in ask.has,
+        0 if work.job in ask.has else 1 + (transfer_us(work.blob_bytes) // 1_000_000).bit_length(),
         -octave if steady else octave,
         0 if steady else not work.checkpoint_us,
         work.since_us,

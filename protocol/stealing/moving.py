@@ -5,40 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .appetite import FOREVER_US
-from .matching import Work, fit
+from .appetite import FOREVER_US, is_lively
+from .matching import Fit, Work, fit, transfer_us
 from .urgency import Ask
 
-# What a blob's way through the mesh brings, where nothing was measured: a slow uplink.
-BYTES_PER_S = 1_000_000
 # Moving what runs has to gain at least so much time.
 GAIN_US = 1_000_000
+# A sink that leaves its tasks less of their cores than this keeps only those that cannot be moved.
+SLOW_DUTY = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Heir:
-    """A peer that could take over. ask: as if it had asked.  room_us: CPU time that it has room for in its queue."""
+    """A peer that could take over. ask: as if it had asked.  room_us: CPU time that it has room for in its queue.
+    rtt_us: to it and back."""
 
     ask: Ask
     room_us: int
-
-
-def transfer_us(size_bytes: int, bytes_per_s: int = BYTES_PER_S) -> int:
-    """Time that blobs take to another node; 0 for what it has."""
-    return max(0, size_bytes) * 1_000_000 // max(1, bytes_per_s)
+    rtt_us: int = 0
 
 
 def heirs_for(work: Work, heirs: Iterable[Heir], size_bytes: int = 0) -> list[Heir]:
     """Who can take tasks of a job, the coldest first; the way of its blobs counts as time that the sink stays cold.
+    Of those that are as cold, who can end it comes before who can only save it again, then who is nearest.
 
     size_bytes: of blobs that come along to whoever has not got them.
     """
     found = [heir for heir in heirs if heir.room_us > 0 and fit(work, heir.ask).good]
 
-    def rank(heir: Heir) -> tuple[int, int, bytes]:
-        way_us = 0 if work.job in heir.ask.has else transfer_us(size_bytes)
+    def rank(heir: Heir) -> tuple[int, bool, int, bytes]:
+        way_us = heir.rtt_us + (0 if work.job in heir.ask.has else transfer_us(size_bytes))
         # A second on the way weighs like 1 mK·h less to come; a room a kelvin too cold has 250 of them in 15 minutes.
-        return (way_us // 1_000_000 - heir.ask.urgency_mkh, way_us, heir.ask.thief)
+        cold = way_us // 1_000_000 - heir.ask.urgency_mkh
+        return (cold, fit(work, heir.ask) is not Fit.FINISHES, way_us, heir.ask.thief)
 
     return sorted(found, key=rank)
 
@@ -51,3 +50,11 @@ def worth_moving(left_us: int, duty: float, checkpoint_bytes: int, lost_us: int 
     here_us = left_us / duty if duty > 0 else float(FOREVER_US)
     there_us = left_us + lost_us + transfer_us(checkpoint_bytes)
     return here_us - there_us >= GAIN_US
+
+
+def lively(heirs: Iterable[Heir], left_us: int) -> list[Heir]:
+    """Of those that could take over, where a task goes on well, see `is_lively`.
+
+    For tasks that a sink is too slow for, though it is not full: else they would go from one slow sink to the next.
+    """
+    return [heir for heir in heirs if is_lively(heir.ask.appetite_us, left_us)]

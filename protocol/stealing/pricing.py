@@ -13,12 +13,13 @@ MARGIN = 1.25
 _US_PER_HOUR = 3_600_000_000
 
 
-def is_at_risk(*, now_us: int, created_us: int, deadline_us: int, done: int, tasks: int, elapsed_us: int) -> bool:
+def is_at_risk(*, now_us: int, created_us: int, deadline_us: int, done: int, tasks: int, begun_us: int) -> bool:
     """Whether a job will miss its deadline at the rate so far.
 
-    now_us, created_us, deadline_us: on one clock; deadline_us 0: none.  done of tasks, in elapsed_us since it came.
+    now_us, created_us, deadline_us, begun_us: on one clock; deadline_us 0: none.  done of tasks, since the first of
+    them was given to somebody; begun_us 0: none was.
     Not in the first half of its time: until then it may just wait for others that are due sooner. After that it is if
-    nothing is done yet.
+    nothing is done yet. What it waited before it was begun says nothing of its rate.
     """
     if deadline_us <= 0 or done >= tasks:
         return False
@@ -27,7 +28,7 @@ def is_at_risk(*, now_us: int, created_us: int, deadline_us: int, done: int, tas
         return True
     if now_us - created_us <= left_us:
         return False
-    return done <= 0 or elapsed_us * (tasks - done) * MARGIN > left_us * done
+    return done <= 0 or begun_us <= 0 or (now_us - begun_us) * (tasks - done) * MARGIN > left_us * done
 
 
 def pays(*, price_micro: int, limit_micro: int, priority: int, at_risk: bool) -> bool:

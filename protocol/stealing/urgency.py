@@ -24,7 +24,7 @@ class Ask:
     the horizon, its own microseconds.  slots: tasks that it could start now.  longest_us: see `longest_task_us`.
     speed_permille: see `in_units_of`.  price_micro: what an hour of its CPU costs, in millionths of the mesh's
     currency, because nobody wants its heat; 0 where somebody does, or where it is given for nothing.
-    has: the jobs whose blobs it has.
+    has: the jobs whose blobs it has.  rtt_us: to it and back, 0 if unknown; orders equals.
     """
 
     thief: bytes
@@ -35,6 +35,7 @@ class Ask:
     speed_permille: int = 1000
     price_micro: int = 0
     has: frozenset[bytes] = frozenset()
+    rtt_us: int = 0
 
 
 def discomfort_mkh(discomfort_kh: float, sink: str) -> int:
@@ -57,8 +58,8 @@ def urgency_mkh(discomfort_to_come_mkh: int, waited_us: int) -> int:
 
 
 def by_urgency(asks: Iterable[Ask]) -> list[Ask]:
-    """The most urgent first."""
-    return sorted(asks, key=lambda ask: (-ask.urgency_mkh, ask.thief))
+    """The most urgent first, of equals the nearest."""
+    return sorted(asks, key=lambda ask: (-ask.urgency_mkh, ask.rtt_us, ask.thief))
 
 
 def _within(mkh: int) -> int:

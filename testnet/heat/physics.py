@@ -57,6 +57,8 @@ class Physics:
         self._wanted_j = np.zeros(len(town))
         self._wanted_for: tuple[int, float] | None = None
         self._holds: dict[bool, tuple[Weather, Floats, Floats]] = {}
+        self._day: dict[int, tuple[Floats, Floats]] = {}
+        self._later: tuple[tuple[int, float, int], Floats] | None = None
         self.temperature_c = np.zeros(len(town))
         self._feel()
 
@@ -127,12 +129,43 @@ class Physics:
                 found[index] = self._sinks[index].hold_w(float(self._town.setpoint_c[index]) + above_k, weather)
         return found
 
+    def later_w(self, above_k: float, hours: int) -> Floats:
+        """What holds so many kelvin above the target in each of the hours to come, as it did a day before; slow water
+        as now. One row an hour, the one that it is first; not to be changed."""
+        first = int(self.now_s // HOUR_S)
+        if self._later is None or self._later[0] != (first, above_k, hours):
+            now_w = self.hold_w(above_k, sun=True)
+            targets_c = self._town.setpoint_c + above_k
+            rows = [now_w]
+            for hour in range(first + 1 - 24, first + hours - 24):
+                at_zero_w, per_k_w = self._lines(hour % 8760)
+                rows.append(np.maximum(0.0, at_zero_w + per_k_w * targets_c))
+                rows[-1][self._slow] = now_w[self._slow]
+            self._later = ((first, above_k, hours), np.array(rows))
+        return self._later[1]
+
     def _holding(self, sun: bool) -> tuple[Floats, Floats]:
         """Of quick sinks, what holds 0 °C, and what each kelvin more takes; once an hour and model."""
         known = self._holds.get(sun)
         if known is not None and known[0] is self.weather:
             return known[1], known[2]
-        weather = self.weather if sun else _without_sun(self.weather)
+        at_zero_w, per_k_w = (
+            self._lines(int(self.now_s // HOUR_S) % 8760) if sun else self._lines_of(_without_sun(self.weather))
+        )
+        self._holds[sun] = (self.weather, at_zero_w, per_k_w)
+        return at_zero_w, per_k_w
+
+    def _lines(self, hour: int) -> tuple[Floats, Floats]:
+        """As `_lines_of`, in an hour of the year; the last days' are kept."""
+        known = self._day.get(hour)
+        if known is None:
+            known = self._day[hour] = self._lines_of(self._year.hour(hour))
+            while len(self._day) > 2 * 24:
+                del self._day[next(iter(self._day))]
+        return known
+
+    def _lines_of(self, weather: Weather) -> tuple[Floats, Floats]:
+        """Of quick sinks in a weather, what holds 0 °C, and what each kelvin more takes."""
         by_model: dict[int, tuple[float, float]] = {}
         at_zero_w, per_k_w = np.zeros(len(self._town)), np.zeros(len(self._town))
         for index in self._quick:
@@ -141,7 +174,6 @@ class Physics:
                 none_w = sink.hold_w(0.0, weather)
                 by_model[id(sink.model)] = (none_w, sink.hold_w(1.0, weather) - none_w)
             at_zero_w[index], per_k_w[index] = by_model[id(sink.model)]
-        self._holds[sun] = (self.weather, at_zero_w, per_k_w)
         return at_zero_w, per_k_w
 
     def without_c(self, horizon_s: float) -> Floats:

@@ -6,7 +6,7 @@ import math
 
 from msgspec.structs import replace
 
-from ...node.heating.foretell import Foretold, foretell
+from ...node.heating.foretell import Foretold, foretell, full_above_k
 from ...node.heating.sinks.pool import Pool
 from ...node.heating.sinks.sink import HeatSink, SinkModel
 from ...node.heating.sinks.tank import MixedTank
@@ -98,7 +98,7 @@ class Basin:
                 self._sink,
                 self._weather,
                 setpoint_c=self.setpoint_c,
-                limit_c=self.limit_c,
+                full_c=self.setpoint_c + full_above_k(self.limit_c - self.setpoint_c),
                 capacity_w=self._capacity_w,
                 idle_w=0.0,
                 horizon_s=HORIZON_S,

@@ -306,6 +306,18 @@ def test_helper_says_no_before_its_asker_gives_up() -> None:
     assert Send(CAROL, IndirectAck(77, BOB, 0, False)) in effects(members)
 
 
+def test_the_way_to_a_member_is_known_by_its_acks_and_smoothed() -> None:
+    members = alone()
+    assert members.rtt_us(BOB) == 0
+    for number, answered_us in enumerate((8_000, 16_000)):
+        begin_us = number * 10_000_000
+        members.on_message(CAROL, PingRequest(number, BOB), begin_us)
+        [sent] = [each for each in effects(members) if isinstance(each, Send) and isinstance(each.message, Ping)]
+        members.on_message(BOB, Ack(sent.message.request, 9), begin_us + answered_us)
+        effects(members)
+    assert members.rtt_us(BOB) == 9_000 and members.rtt_us(CAROL) == 0
+
+
 def test_helper_passes_the_ack_on() -> None:
     members = alone()
     members.on_message(CAROL, PingRequest(77, BOB), 0)

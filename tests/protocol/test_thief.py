@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from msgspec.structs import replace
+
 from hearthmesh.crypto.certificates import Role
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.effects import SetTimer
@@ -32,9 +34,21 @@ class Den:
         for name, tasks in work.items():
             self.digest({"a": A, "b": B, "c": C, "d": D}[name].node_id, tasks)
 
-    def digest(self, node: bytes, free: int, *, runtime: str = "wasm", finished: bool = False) -> None:
+    def digest(
+        self,
+        node: bytes,
+        free: int,
+        *,
+        runtime: str = "wasm",
+        finished: bool = False,
+        priority: int = 5,
+        job: bytes = JOB,
+        blob_bytes: int = 0,
+    ) -> None:
         self.sequence += 1
-        body = JobDigest(JOB, node, 1, self.sequence, free, 10_000, runtime, "tool", 5, finished)
+        body = JobDigest(
+            job, node, 1, self.sequence, free, 10_000, runtime, "tool", priority, finished, blob_bytes=blob_bytes
+        )
         self.tables.merge(sign_record(PEOPLE[node], RecordKind.JOB_DIGEST, body).raw, node, 0)
         self.bench.effects()
 
@@ -77,6 +91,35 @@ def test_richer_of_two_is_robbed_so_the_richest_most_often_and_the_poorest_least
     # Both draws are the poorest once in nine, the richest is in five of nine.
     assert robbed[C.node_id] > robbed[B.node_id] > robbed[A.node_id] > 0
     assert abs(robbed[C.node_id] / 600 - 5 / 9) < 0.1 and abs(robbed[A.node_id] / 600 - 1 / 9) < 0.06
+
+
+def test_what_goes_first_is_asked_for_however_much_there_is_elsewhere() -> None:
+    den = Den()
+    den.digest(A.node_id, 3, priority=7)
+    den.digest(B.node_id, 9_000)
+    for _ in range(20):
+        ((victim, steal),) = den.want()
+        assert victim == A.node_id
+        den.thief.on_granted(victim, steal.request, 1, 0)
+    # Where that one has just said no, there is the rest.
+    ((victim, steal),) = den.want()
+    den.refuse(victim, steal, 0)
+    assert [who for who, _ in den.want(idle=False)] == [B.node_id]
+
+
+def test_of_two_with_enough_the_one_is_asked_whose_blobs_are_here() -> None:
+    robbed: Counter[bytes] = Counter()
+    den = Den()
+    den.digest(A.node_id, 500, blob_bytes=5_000_000)
+    den.digest(B.node_id, 200, blob_bytes=5_000_000, job=bytes([7]) * 32)
+    hunger = replace(HUNGER, has=(bytes([7]) * 32,))
+    for _ in range(200):
+        den.thief.want(hunger, idle=True, now_us=0)
+        ((victim, steal),) = [(peer, each) for peer, each in den.bench.sent() if isinstance(each, Steal)]
+        robbed[victim] += 1
+        den.thief.on_granted(victim, steal.request, 1, 0)
+    # The other one only if it is drawn twice.
+    assert abs(robbed[A.node_id] / 200 - 1 / 4) < 0.1 and robbed[B.node_id] > robbed[A.node_id]
 
 
 def test_victim_that_refused_is_left_alone_for_a_while() -> None:

@@ -26,6 +26,10 @@ def little() -> int:
     return 1
 
 
+def equally_near(_thief: bytes) -> int:
+    return 0
+
+
 def much() -> int:
     return 100 * SECOND
 
@@ -66,8 +70,17 @@ def test_who_waited_is_served_by_urgency_and_once() -> None:
     many.must_wait(b"first", HUNGER, little, frost, 0)
     for thief, mkh in ((WARMER, 1), (COLD, 300), (WARM, 20)):
         assert many.must_wait(thief, replace_steal(mkh), little, frost, 1)
-    assert [thief for thief, _ in many.due(WINDOW_US)] == [COLD, WARM, WARMER]
-    assert many.due(WINDOW_US) == []
+    assert [thief for thief, _ in many.due(WINDOW_US, equally_near)] == [COLD, WARM, WARMER]
+    assert many.due(WINDOW_US, equally_near) == []
+
+
+def test_of_those_that_are_as_cold_the_nearest_is_served_first() -> None:
+    rtt_us = {WARMER: 30_000, COLD: 80_000, WARM: 2_000}
+    many = turns()
+    many.must_wait(b"first", HUNGER, little, frost, 0)
+    for thief in (WARMER, COLD, WARM):
+        assert many.must_wait(thief, replace_steal(20), little, frost, 1)
+    assert [thief for thief, _ in many.due(WINDOW_US, rtt_us.__getitem__)] == [WARM, WARMER, COLD]
 
 
 def test_whoever_is_passed_over_overtakes_colder_ones_in_the_end() -> None:

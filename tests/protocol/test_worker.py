@@ -509,3 +509,33 @@ def test_a_task_that_was_to_move_stays_in_a_room_that_is_cold_again() -> None:
     shop.tell(cold())
     assert runs(shop.tell(ExecutionSaved(first.execution_id, bytes(32), 1_000, b"pin"))) == [(0, 1)]
     assert shop.worker.mesh.worker.moved == 0
+
+
+def slow(deficit_w: float) -> HeatReading:
+    """A room with a slot of 50 W that is nearly where it should be."""
+    return replace(cold(), deficit_w=deficit_w, horizon_wh=deficit_w / 4)
+
+
+@pytest.mark.parametrize(
+    ("here_w", "appetite_us", "moves"),
+    [(14.0, 600 * SECOND, True), (16.0, 600 * SECOND, False), (14.0, 100 * SECOND, False)],
+)
+def test_a_slow_room_lets_what_can_be_saved_go_to_one_that_wants_it(
+    here_w: float, appetite_us: int, moves: bool
+) -> None:
+    shop = Shop(slots=0)
+    spec = shop.cluster.signed_spec(shop.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND)
+    members = tuple(keeper.id for keeper in shop.keepers)
+    replicas = sign_record(shop.client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, members))
+    digest = HeatDigest(shop.peer.id, 1, 1, 400, 500, 1, 0, "room", 15_000, appetite_us=appetite_us)
+    raw = sign_record(shop.peer.identity, RecordKind.HEAT, digest).raw
+    shop.say(shop.peer, TableRows(0, False, (raw,), (), (), ()))
+    shop.tell(cold())
+    given = Granted(0, (shop.grant(0, 1, job_id=spec.id).raw,), (spec.raw, replicas.raw))
+    (first,) = [effect for effect in shop.say(shop.keepers[0], given) if isinstance(effect, Execute)]
+    assert (SaveExecution(first.execution_id) in shop.tell(slow(here_w))) is moves
+    if moves:
+        effects = shop.tell(ExecutionSaved(first.execution_id, bytes([1]) * 32, 1_000, b"pin"))
+        assert [
+            effect.peer for effect in effects if isinstance(effect, Send) and isinstance(effect.message, HandOn)
+        ] == [shop.peer.id]

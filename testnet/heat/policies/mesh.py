@@ -62,17 +62,15 @@ class Mesh(ABC):
 
     def offers(self) -> list[Offer]:
         """What all nodes tell of themselves."""
-        length_s = self.scene.work.jobs
-        found = [
-            Offer(node, job, len(tasks), length_s[job].length_s)
-            for node, jobs in enumerate(self.free)
-            for job, tasks in jobs.items()
-            if tasks
-        ]
+        jobs_of = self.scene.work.jobs
+        found: list[Offer] = []
+        for node, jobs in enumerate(self.free):
+            if jobs:
+                found += [Offer(node, job, len(tasks), jobs_of[job].length_s) for job, tasks in jobs.items() if tasks]
         for node, queue in enumerate(self.queue):
             if queue:
                 job = int(self.scene.work.job_of[queue[-1]])
-                found.append(Offer(node, job, len(queue), length_s[job].length_s))
+                found.append(Offer(node, job, len(queue), jobs_of[job].length_s))
         return found
 
     # -- a step --------------------------------------------------------------------------------------------
@@ -136,20 +134,31 @@ class Mesh(ABC):
         """At random, at most so many that suit: of the own cell; else of others, each with a chance that goes with its
         free tasks, so that not the whole mesh comes."""
         cell, count = self.knowledge.cell_of[node], len(self.queue)
-        found = self._some(node, self.knowledge.near[cell], most)
+        found = self.near(node, most)
         if found or not self.knowledge.far[cell]:
             return found
         far = [offer for offer in self.knowledge.far[cell] if self.dice.below(count) < TRIES_A_TASK * offer.free]
-        return self._some(node, far, most)
+        return self.beyond(node, far, most)
 
-    def _some(self, node: int, offers: list[Offer], most: int) -> list[Offer]:
+    def near(self, node: int, most: int) -> list[Offer]:
+        """Of its own cell."""
+        return self.some(node, self.knowledge.near[self.knowledge.cell_of[node]], most)
+
+    def beyond(self, node: int, offers: list[Offer], most: int) -> list[Offer]:
+        """Of other cells."""
+        return self.some(node, offers, most)
+
+    def some(self, node: int, offers: list[Offer], most: int) -> list[Offer]:
         """Drawn without putting back, so that each that suits is as likely."""
         found: list[Offer] = []
-        pool = list(offers)
-        while pool and len(found) < most:
-            place = self.dice.below(len(pool))
-            pool[place], pool[-1] = pool[-1], pool[place]
-            offer = pool.pop()
+        # What lies in a drawn place now; the list itself stays as it is, for others.
+        moved: dict[int, Offer] = {}
+        for last in range(len(offers) - 1, -1, -1):
+            if len(found) == most:
+                break
+            place = self.dice.below(last + 1)
+            offer = moved.get(place) or offers[place]
+            moved[place] = moved.get(last) or offers[last]
             if offer.node != node and self.suits(node, offer):
                 found.append(offer)
         return found

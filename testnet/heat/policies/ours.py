@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from ....node.heating.control.power import DUTY_MIN
+from ....node.heating.foretell import HOURS_AHEAD, full_above_k
 from ....protocol.stealing.appetite import FOREVER_US, Forecast, appetite_us, longest_task_us
-from ....protocol.stealing.matching import Work, deal, fit, standing
-from ....protocol.stealing.moving import Heir, heirs_for, worth_moving
+from ....protocol.stealing.choosing import Victim, better, by_standing
+from ....protocol.stealing.matching import Work, deal, fit, transfer_us
+from ....protocol.stealing.moving import SLOW_DUTY, Heir, heirs_for, lively, worth_moving
 from ....protocol.stealing.pricing import URGENT, is_at_risk
 from ....protocol.stealing.urgency import Ask, discomfort_mkh, urgency_mkh
 from ..control import BAND_K
@@ -39,13 +41,51 @@ _SINKS = {"room": "room", "boiler": "tank", "pool": "pool", "data centre": "none
 _US = 1_000_000
 
 
-@dataclass
 class Foresight:
-    """What all sinks foretell, renewed each few minutes; arrays of one entry a node."""
+    """What all sinks foretell, renewed each few minutes; in the protocol's numbers of those that are asked for."""
 
-    wanted_wh: Floats
-    discomfort_mkh: list[int]
-    longest_us: list[int]
+    def __init__(
+        self,
+        sinks: list[str],
+        slots: list[int],
+        *,
+        wanted_wh: Floats,
+        buffer_wh: Floats,
+        hold_w: Floats,
+        later_w: Floats,
+        discomfort_kh: Floats,
+    ) -> None:
+        """later_w: of each hour to come and node."""
+        self.wanted_wh: list[float] = wanted_wh.tolist()
+        self._buffer_wh: list[float] = buffer_wh.tolist()
+        self._hold_w: list[float] = hold_w.tolist()
+        self._later_w = later_w
+        self._discomfort_kh: list[float] = discomfort_kh.tolist()
+        self._sinks, self._slots = sinks, slots
+        self._longest_us: dict[int, int] = {}
+        self._discomfort_mkh: dict[int, int] = {}
+
+    def longest_us(self, node: int) -> int:
+        known = self._longest_us.get(node)
+        if known is None:
+            known = longest_task_us(
+                Forecast(
+                    self.wanted_wh[node],
+                    self._buffer_wh[node],
+                    self._hold_w[node],
+                    WATTS_PER_SLOT,
+                    self._slots[node],
+                    tuple(self._later_w[:, node].tolist()),
+                )
+            )
+            self._longest_us[node] = known
+        return known
+
+    def discomfort_mkh(self, node: int) -> int:
+        known = self._discomfort_mkh.get(node)
+        if known is None:
+            known = self._discomfort_mkh[node] = discomfort_mkh(self._discomfort_kh[node], self._sinks[node])
+        return known
 
 
 class Ours(Mesh):
@@ -54,19 +94,21 @@ class Ours(Mesh):
         town = scene.town
         self._name = [number.to_bytes(4, "big") for number in range(len(town))]
         self._sink = [_SINKS[kind] for kind in town.kinds]
+        self._slots: list[int] = town.slots.tolist()
         self._price = [0 if wants else PRICE_MICRO for wants in town.wants_heat.tolist()]
         self._capacity_j_per_k = scene.physics.heat_capacity_j_per_k(FILL_S)
         self._waited_s = np.zeros(len(town))
         self._foresight: Foresight | None = None
         self._foreseen_at_s = -math.inf
         # As of the last step: what others know of a node's coldness and free places.
-        self._told_mkh: list[int] = [0] * len(town)
+        self._told: Foresight | None = None
         self._told_places: Ints = np.zeros(len(town), dtype=np.int64)
         self._members: list[list[int]] = [[] for _ in range(self.knowledge.cells)]
         for node, cell in enumerate(self.knowledge.cell_of):
             self._members[cell].append(node)
         self._asks: dict[int, Ask] = {}
         self._works: dict[int, Work] = {}
+        self._ranked: dict[int, list[list[Offer]]] = {}
         self._begun_s: dict[int, float] = {}
         self._job_done = np.zeros(len(scene.work.jobs), dtype=np.int64)
 
@@ -76,41 +118,35 @@ class Ours(Mesh):
         if self._foresight is not None and scene.now_s - self._foreseen_at_s < 300.0:
             return self._foresight
         self._foreseen_at_s = scene.now_s
-        physics, town = scene.physics, scene.town
+        physics = scene.physics
         below_k = np.maximum(0.0, scene.target_c - scene.temperature_c)
         later_k = np.maximum(0.0, scene.target_c - physics.without_c(HORIZON_S))
         discomfort_kh = (below_k + later_k) / 2 * HORIZON_S / 3600.0
         wanted_wh = physics.wanted_w(HORIZON_S) * HORIZON_S / 3600.0
-        hold_w = np.maximum(0.0, physics.hold_w(BAND_K, sun=True))
-        buffer_wh = np.maximum(0.0, scene.limit_c - scene.temperature_c) * self._capacity_j_per_k / 3600.0
-        forecasts = [
-            Forecast(float(wanted_wh[i]), float(buffer_wh[i]), float(hold_w[i]), WATTS_PER_SLOT, int(town.slots[i]))
-            for i in range(len(town))
-        ]
+        full_k = full_above_k(BAND_K)
+        buffer_wh = np.maximum(0.0, scene.target_c + full_k - scene.temperature_c) * self._capacity_j_per_k / 3600.0
         self._foresight = Foresight(
-            wanted_wh,
-            [discomfort_mkh(float(kh), sink) for kh, sink in zip(discomfort_kh, self._sink, strict=True)],
-            [longest_task_us(forecast) for forecast in forecasts],
+            self._sink,
+            self._slots,
+            wanted_wh=wanted_wh,
+            buffer_wh=buffer_wh,
+            hold_w=np.maximum(0.0, physics.hold_w(full_k, sun=True)),
+            later_w=physics.later_w(full_k, HOURS_AHEAD),
+            discomfort_kh=discomfort_kh,
         )
         return self._foresight
 
     def _ask(self, node: int, slots: int) -> Ask:
         """As it goes out; its slots and appetite shrink as it is given."""
         foresight = self._foresee(self.scene)
-        wants = self._price[node] == 0
-        appetite = FOREVER_US
-        if wants:
-            wanted_wh = max(float(foresight.wanted_wh[node]), self.scene.wanted_w[node] * HORIZON_S / 3600.0)
+        price = self._price[node]
+        longest_us = appetite = FOREVER_US
+        if not price:
+            wanted_wh = max(foresight.wanted_wh[node], float(self.scene.wanted_w[node]) * HORIZON_S / 3600.0)
             appetite = appetite_us(wanted_wh, WATTS_PER_SLOT, int(self.queued_s[node] * _US))
-        return Ask(
-            self._name[node],
-            urgency_mkh(foresight.discomfort_mkh[node], int(self._waited_s[node] * _US)),
-            appetite,
-            slots,
-            foresight.longest_us[node] if wants else FOREVER_US,
-            price_micro=self._price[node],
-            has=self.has[node],
-        )
+            longest_us = foresight.longest_us(node)
+        urgency = urgency_mkh(foresight.discomfort_mkh(node), int(self._waited_s[node] * _US))
+        return Ask(self._name[node], urgency, appetite, slots, longest_us, price_micro=price, has=self.has[node])
 
     def _work(self, job: int, free: int = 1) -> Work:
         known = self._works.get(job)
@@ -127,7 +163,7 @@ class Ours(Mesh):
             deadline_us=int(job.deadline_s * _US) + 1,
             done=int(self._job_done[number]),
             tasks=job.tasks,
-            elapsed_us=int((now_s - self._begun_s.get(number, now_s)) * _US),
+            begun_us=int(self._begun_s[number] * _US) + 1 if number in self._begun_s else 0,
         )
         return Work(
             self.job_name[number],
@@ -139,6 +175,7 @@ class Ours(Mesh):
             price_limit_micro=PRICE_MICRO if due else 0,
             deadline_us=int(job.deadline_s * _US) if due else 0,
             since_us=int(job.arrival_s * _US),
+            blob_bytes=job.program_bytes,
         )
 
     # -- a step --------------------------------------------------------------------------------------------
@@ -146,11 +183,12 @@ class Ours(Mesh):
     def act(self, scene: Scene) -> None:
         self._asks.clear()
         self._works.clear()
+        self._ranked.clear()
         if scene.work.kind == "deadline":
             done = np.isfinite(scene.floor.done_at_s)
             self._job_done = np.bincount(scene.work.job_of[done], minlength=len(scene.work.jobs))
         super().act(scene)
-        self._told_mkh = list(self._foresee(scene).discomfort_mkh)
+        self._told = self._foresee(scene)
         self._told_places = np.clip(scene.wanted_slots - scene.floor.running, 0, scene.floor.free)
 
     def suits(self, node: int, offer: Offer) -> bool:
@@ -160,16 +198,33 @@ class Ours(Mesh):
         return fit(self._work(offer.job), ask).good
 
     def choose(self, node: int) -> int | None:
-        """Of two that have some of what goes first, the one with more."""
-        found = self.pick(node, 2)
-        return max(found, key=lambda offer: offer.free * offer.seconds).node if found else None
+        """The better of two that have some of what goes first."""
+        found = [self._victim(node, offer) for offer in self.pick(node, 2)]
+        if len(found) < 2:
+            return int.from_bytes(found[0].node, "big") if found else None
+        return int.from_bytes(better(*found, self._asks[node].appetite_us).node, "big")
 
-    def _some(self, node: int, offers: list[Offer], most: int) -> list[Offer]:
-        by_standing: dict[tuple[int, bool], list[Offer]] = {}
-        for offer in offers:
-            by_standing.setdefault(standing(self._work(offer.job)), []).append(offer)
-        for _, equals in sorted(by_standing.items()):
-            found = super()._some(node, equals, most)
+    def _victim(self, node: int, offer: Offer) -> Victim:
+        """All are as near; a program may have to come."""
+        way_us = 0 if self.job_name[offer.job] in self.has[node] else transfer_us(self._work(offer.job).blob_bytes)
+        return Victim(self._name[offer.node], int(offer.free * offer.seconds * _US), way_us)
+
+    def near(self, node: int, most: int) -> list[Offer]:
+        cell = self.knowledge.cell_of[node]
+        ranked = self._ranked.get(cell)
+        if ranked is None:
+            ranked = self._ranked[cell] = by_standing(self.knowledge.near[cell], self._work_of)
+        return self._of_the_best(node, ranked, most)
+
+    def beyond(self, node: int, offers: list[Offer], most: int) -> list[Offer]:
+        return self._of_the_best(node, by_standing(offers, self._work_of), most)
+
+    def _work_of(self, offer: Offer) -> Work:
+        return self._work(offer.job)
+
+    def _of_the_best(self, node: int, ranked: list[list[Offer]], most: int) -> list[Offer]:
+        for equals in ranked:
+            found = self.some(node, equals, most)
             if found:
                 return found
         return []
@@ -228,28 +283,37 @@ class Ours(Mesh):
         self.give_back(left)
 
     def _move(self, scene: Scene, warm: np.ndarray) -> None:
+        """What can be saved of the running, where the sink is full, or leaves tasks little of their cores."""
         floor = scene.floor
+        duty = np.clip(scene.wanted_w / np.maximum(1.0, floor.running * WATTS_PER_SLOT), DUTY_MIN, 1.0)
+        slow = scene.town.wants_heat & (duty < SLOW_DUTY)
         busy = floor.busy()
-        slots = busy[warm[floor.owner[busy]]]
+        slots = busy[slow[floor.owner[busy]]]
         if not len(slots):
             return
         slots = slots[floor.can_checkpoint(floor.task[slots])]
         by_node: dict[int, list[Heir]] = {}
         for slot in slots.tolist():
             node, task = int(floor.owner[slot]), int(floor.task[slot])
-            if not worth_moving(int(floor.left_s[slot] * _US), DUTY_MIN, CHECKPOINT_BYTES):
+            left_us = int(floor.left_s[slot] * _US)
+            if not worth_moving(left_us, float(duty[node]), CHECKPOINT_BYTES):
                 continue
             if node not in by_node:
                 by_node[node] = self._heirs(node)
-            heir = self._heir(by_node[node], task, CHECKPOINT_BYTES)
+            heirs = by_node[node] if warm[node] else lively(by_node[node], left_us)
+            heir = self._heir(heirs, task, CHECKPOINT_BYTES)
             if heir is not None:
+                by_node[node] = [each for each in by_node[node] if each.ask.thief != self._name[heir]]
                 floor.checkpoint(np.array([slot]))
                 self.push(heir, task)
 
     def _heirs(self, node: int) -> list[Heir]:
         """Peers of the cell that wanted work a step ago and had none, the coldest few."""
+        told = self._told
+        if told is None:
+            return []
         peers = [peer for peer in self._members[self.knowledge.cell_of[node]] if self._told_places[peer] > 0]
-        peers = sorted((peer for peer in peers if peer != node), key=lambda peer: (-self._told_mkh[peer], peer))
+        peers = sorted((peer for peer in peers if peer != node), key=lambda peer: (-told.discomfort_mkh(peer), peer))
         return [
             Heir(self._ask(peer, int(self._told_places[peer])), int(self._told_places[peer]) * int(HORIZON_S) * _US)
             for peer in peers[:HEIRS_MAX]

@@ -5,8 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hearthmesh.protocol.stealing.matching import Work
-from hearthmesh.protocol.stealing.moving import Heir, heirs_for, transfer_us, worth_moving
+from hearthmesh.protocol.stealing.matching import Work, transfer_us
+from hearthmesh.protocol.stealing.moving import Heir, heirs_for, lively, worth_moving
 from hearthmesh.protocol.stealing.urgency import Ask
 
 SECOND_US = 1_000_000
@@ -28,6 +28,19 @@ def test_a_long_way_counts_as_cold_time() -> None:
     near = replace(near, ask=replace(near.ask, has=frozenset((b"job",))))
     assert heirs_for(WORK, [far, near]) == [far, near]
     assert heirs_for(WORK, [far, near], size_bytes=200_000_000) == [near, far]
+
+
+def test_of_equally_cold_ones_who_can_end_it_comes_first_then_the_nearest() -> None:
+    saved = replace(WORK, checkpoint_us=SECOND_US)
+    brief, far, near = heir(b"a", 9, longest_us=2 * SECOND_US), heir(b"b", 9), heir(b"c", 9)
+    far, near = replace(far, rtt_us=90_000), replace(near, rtt_us=2_000)
+    assert heirs_for(saved, [brief, far, near]) == [near, far, brief]
+
+
+def test_a_slow_sink_hands_a_task_only_to_who_wants_what_is_left_of_it() -> None:
+    idle, busy = heir(b"i", 9, 60 * SECOND_US), heir(b"b", 9, 450 * SECOND_US)
+    assert lively([idle, busy], 3600 * SECOND_US) == [busy]
+    assert lively([idle, busy], 60 * SECOND_US) == [idle, busy]
 
 
 def test_what_runs_is_moved_if_it_ends_sooner_there() -> None:

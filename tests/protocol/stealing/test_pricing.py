@@ -15,7 +15,7 @@ def test_a_job_is_late_when_the_rest_at_this_rate_takes_longer_than_there_is() -
         now_us = 120 * MINUTE_US
         deadline_us = now_us + left_minutes * MINUTE_US
         return is_at_risk(
-            now_us=now_us, created_us=0, deadline_us=deadline_us, done=30, tasks=100, elapsed_us=30 * MINUTE_US
+            now_us=now_us, created_us=0, deadline_us=deadline_us, done=30, tasks=100, begun_us=now_us - 30 * MINUTE_US
         )
 
     assert [late(minutes) for minutes in (87, 88)] == [True, False]
@@ -23,31 +23,41 @@ def test_a_job_is_late_when_the_rest_at_this_rate_takes_longer_than_there_is() -
 
 def test_what_waits_in_the_first_half_of_its_time_is_not_late_however_slow_it_was() -> None:
     def late(now_us: int) -> bool:
-        return is_at_risk(now_us=now_us, created_us=0, deadline_us=HOUR_US, done=1, tasks=100, elapsed_us=now_us)
+        return is_at_risk(now_us=now_us, created_us=0, deadline_us=HOUR_US, done=1, tasks=100, begun_us=1)
 
     assert [late(30 * MINUTE_US), late(31 * MINUTE_US)] == [False, True]
 
 
 def test_while_nothing_is_done_half_of_the_time_must_be_left() -> None:
     def late(now_us: int) -> bool:
-        return is_at_risk(now_us=now_us, created_us=0, deadline_us=HOUR_US, done=0, tasks=1, elapsed_us=now_us)
+        return is_at_risk(now_us=now_us, created_us=0, deadline_us=HOUR_US, done=0, tasks=1, begun_us=1)
 
     assert [late(30 * MINUTE_US), late(31 * MINUTE_US), late(2 * HOUR_US)] == [False, True, True]
 
 
 def test_without_a_deadline_or_with_all_done_nothing_is_late() -> None:
-    assert not is_at_risk(now_us=9, created_us=0, deadline_us=0, done=0, tasks=5, elapsed_us=9)
-    assert not is_at_risk(now_us=9, created_us=0, deadline_us=1, done=5, tasks=5, elapsed_us=9)
+    assert not is_at_risk(now_us=9, created_us=0, deadline_us=0, done=0, tasks=5, begun_us=1)
+    assert not is_at_risk(now_us=9, created_us=0, deadline_us=1, done=5, tasks=5, begun_us=1)
 
 
 @given(st.integers(1, 10**13), st.integers(0, 100), st.integers(0, 10**12), st.integers(0, 10**12))
-def test_what_is_at_risk_stays_so_as_time_passes(deadline_us: int, done: int, elapsed_us: int, later_us: int) -> None:
+def test_what_is_at_risk_stays_so_as_time_passes(deadline_us: int, done: int, begun_us: int, later_us: int) -> None:
     def late(now_us: int) -> bool:
+        return is_at_risk(now_us=now_us, created_us=0, deadline_us=deadline_us, done=done, tasks=100, begun_us=begun_us)
+
+    now_us = begun_us + 1
+    assert not late(now_us) or late(now_us + later_us)
+
+
+def test_what_it_waited_before_it_was_begun_does_not_count_against_its_rate() -> None:
+    # Half is done in ten minutes, after 50 of waiting; 70 are left for the other half.
+    def late(begun_us: int) -> bool:
         return is_at_risk(
-            now_us=now_us, created_us=0, deadline_us=deadline_us, done=done, tasks=100, elapsed_us=elapsed_us
+            now_us=70 * MINUTE_US, created_us=0, deadline_us=130 * MINUTE_US, done=50, tasks=100, begun_us=begun_us
         )
 
-    assert not late(1) or late(1 + later_us)
+    assert late(MINUTE_US) and not late(60 * MINUTE_US)
+    assert late(0)
 
 
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 9), st.booleans())
