@@ -7,6 +7,7 @@ write to each link. The driver's own task sees to the timers and to what a turn 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -447,9 +448,9 @@ class Driver:
             case Execute():
                 assert self._runner is not None, "a node without executors has no slots"
                 self._runner.start(effect)
-            case SaveExecution(execution_id):
+            case SaveExecution(execution_id, patience_us):
                 assert self._runner is not None
-                self._runner.save(execution_id)
+                self._runner.save(execution_id, patience_us / 1e6 if patience_us else math.inf)
             case CancelExecution(execution_id):
                 assert self._runner is not None
                 self._runner.cancel(execution_id)

@@ -76,6 +76,8 @@ ZONE_LEAST_CHANGE = 0.005
 # How long a leaving node lets running tasks finish, and then its results be stored.
 DRAIN_RUNNING_S = 5.0
 DRAIN_RESULTS_S = 3.0
+# For those who go on with what was begun here to fetch it.
+DRAIN_HEIRS_S = 3.0
 EVENTS_KEPT = 512
 PROVIDE_INTERVAL_S = 10.0
 SWITCH_INTERVAL_S = 0.0005
@@ -281,6 +283,9 @@ class Node:
         self.driver.feed(Drain())
         with trio.move_on_after(DRAIN_RUNNING_S):
             await self._drained.wait()
+        if not self._drained.is_set() and self.mesh.worker.awaited:
+            with trio.move_on_after(DRAIN_HEIRS_S):
+                await self._drained.wait()
         if not self._drained.is_set():
             self.driver.feed(Drain())
             with trio.move_on_after(DRAIN_RESULTS_S):

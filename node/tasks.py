@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -155,24 +156,25 @@ class TaskRunner:
         self._runs[run.execution_id] = run
         self._nursery.start_soon(self._guarded, run, scope)
 
-    def save(self, execution_id: int) -> None:
-        """Stop it after its next checkpoint; nothing, if it has ended."""
+    def save(self, execution_id: int, patience_s: float = math.inf) -> None:
+        """Stop it after its next checkpoint, or after a time if it has made any; nothing, if it has ended."""
         if execution_id in self._scopes:
-            self._nursery.start_soon(self._save, self._runs[execution_id])
+            self._nursery.start_soon(self._save, self._runs[execution_id], patience_s)
 
-    async def _save(self, run: Execute) -> None:
+    async def _save(self, run: Execute, patience_s: float) -> None:
         view = self._view(run.job_id)
         executor = self._executors.get(view.spec.runtime) if view is not None else None
         if view is None or executor is None:
             return
         folder = executor.checkpoint_folder(self._checkpoints, run.job_id, run.first)
         # Who asks before it runs is given the first checkpoint; what it goes on from itself is none.
+        until_s = trio.current_time() + patience_s
         waits = run.execution_id not in self._begun
         before = () if waits else await trio.to_thread.run_sync(state_of, folder)
         while run.execution_id in self._scopes:
             now = await trio.to_thread.run_sync(state_of, folder)
             known = self._begun.get(run.execution_id) if waits else before
-            if known is not None and now and now != known:
+            if known is not None and now and (now != known or trio.current_time() >= until_s):
                 break
             await trio.sleep(CHECKPOINT_LOOK_S)
         else:

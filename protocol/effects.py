@@ -109,9 +109,13 @@ class Execute(Struct, frozen=True):
 
 
 class SaveExecution(Struct, frozen=True):
-    """Stop a task as soon as it has written its next checkpoint; ends in `ExecutionSaved`, or as it would have."""
+    """Stop a task as soon as it has written its next checkpoint; ends in `ExecutionSaved`, or as it would have.
+
+    patience_us: after so long with the last checkpoint that it has written, if there is one; 0: wait for the next.
+    """
 
     execution_id: int
+    patience_us: int = 0
 
 
 class CancelExecution(Struct, frozen=True):

@@ -39,7 +39,7 @@ from .records import (
 )
 from .secrecy.keyring import KeyRing
 from .stealing.appetite import FOREVER_US, in_units_of
-from .stealing.matching import Work, fit
+from .stealing.matching import Work, fit, transfer_us
 from .stealing.moving import Heir, heirs_for
 from .stealing.urgency import Ask
 from .tables import Tables
@@ -53,6 +53,9 @@ GRANT_BYTES_MAX = 4096
 # Whom a full sink hands tasks of one job on to, of the coldest that it looks at.
 HEIRS_MAX = 4
 PEERS_LOOKED_AT_MAX = 16
+# Nobody says when a checkpoint has arrived: who leaves waits for a look around, and twice as long as the way takes.
+HEIR_US = 2_000_000
+HEIR_US_MAX = 60_000_000
 
 
 @dataclass(slots=True)
@@ -123,6 +126,9 @@ class Holder:
         # Tasks (job, number) that were stopped here, and whose checkpoints are on this disk.
         self._stopped: dict[tuple[bytes, int], None] = {}
         self.moved = 0
+        # Until when, at most, heirs fetch checkpoints from here.
+        self.awaited = False
+        self._awaited_until_us = 0
         self.keys = KeyRing(ctx)
         self.slots = 0
         self.memory_bytes = 1 << 40
@@ -492,7 +498,7 @@ class Holder:
             for heir in heirs_for(self._work(job_id), heirs, size_bytes)[:HEIRS_MAX]:
                 if not any(lease.body.job_id == job_id for lease in self._leases):
                     break
-                self._bequeath(job_id, heir, room_us)
+                self._bequeath(job_id, heir, room_us, now_us)
         self.release_all(which, begun=self._heat.draining)
 
     def _room_of_peers(self) -> dict[bytes, tuple[HeatDigest, int]]:
@@ -505,12 +511,13 @@ class Holder:
                 found[digest.node] = (digest, room_us)
         return found
 
-    def _bequeath(self, job_id: bytes, heir: Heir, room_us: dict[bytes, tuple[HeatDigest, int]]) -> None:
+    def _bequeath(self, job_id: bytes, heir: Heir, room_us: dict[bytes, tuple[HeatDigest, int]], now_us: int) -> None:
         node = heir.ask.thief
         member = self._member(node)
         if member is None:
             return
         before = sum(lease.unstarted for lease in self._leases if lease.body.job_id == job_id)
+        begun = any(lease.saved for lease in self._leases if lease.body.job_id == job_id)
         # Its room is of its own CPU time, what is cut is counted in this node's.
         here_us = heir.room_us * heir.ask.speed_permille // self._heat.speed_permille
         grants, context = self._cut(node, max(1, here_us), partial(_can_run, member, job_id))
@@ -520,7 +527,16 @@ class Holder:
             digest, left_us = room_us[node]
             room_us[node] = (digest, left_us - there_us)
             self._ctx.notify("worker.handed-on", heir=node, grants=len(grants))
+            if begun:
+                self._wait_for_heir(self._views[job_id].spec.limits.scratch_bytes, now_us)
             self._ctx.send(node, HandOn(grants, context))
+
+    def _wait_for_heir(self, size_bytes: int, now_us: int) -> None:
+        """The checkpoint is fetched from here: a node that leaves stays until it is gone, within a bound."""
+        until_us = now_us + min(HEIR_US_MAX, HEIR_US + 2 * transfer_us(size_bytes))
+        if not self.awaited or until_us > self._awaited_until_us:
+            self.awaited, self._awaited_until_us = True, until_us
+            self._ctx.set_timer(("heirs", b""), until_us)
 
     def _member(self, node: bytes) -> MemberRecord | None:
         row = self._tables.get(RecordKind.MEMBER, node)

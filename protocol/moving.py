@@ -19,22 +19,28 @@ from .stealing.moving import SLOW_DUTY, Heir, heirs_for, lively, worth_moving
 FULL_DUTY = 0.1
 # Checkpoints that are kept for whoever went on with them.
 CHECKPOINTS_KEPT = 64
+# Who leaves waits no longer for the next checkpoint.
+LEAVING_US = 2_000_000
 
 
 class Mover(Holder):
     """See the module."""
 
-    def move_running(self, now_us: int) -> None:
-        """The sink is full, or leaves tasks little of their cores: have those saved that are better off elsewhere."""
+    def move_running(self, now_us: int, patience_us: int = 0) -> None:
+        """The sink is full, or leaves tasks little of their cores: have those saved that are better off elsewhere.
+
+        patience_us: as of `SaveExecution`; with it those as well that are to be saved already.
+        """
         for execution in self._executions.values():
-            if execution.execution_id in self._saving or not self._is_movable(execution):
+            known = execution.execution_id in self._saving and not patience_us
+            if known or not self._is_movable(execution):
                 continue
             # It may have had the whole core so far; what makes checkpoints has as long to go as between two at least.
             gone_us = now_us - execution.started_us
             left_us = max(self._views[execution.job_id].spec.checkpoint_us, self.task_us(execution.job_id) - gone_us)
             if self._heirs(execution.job_id, left_us, 0):
                 self._saving[execution.execution_id] = left_us
-                self._ctx.emit(SaveExecution(execution.execution_id))
+                self._ctx.emit(SaveExecution(execution.execution_id, patience_us))
 
     @property
     def _duty(self) -> float:
@@ -80,7 +86,9 @@ class Mover(Holder):
         # A sink that has got colder meanwhile wants it itself.
         moves = event.digest and self.is_slow
         heirs = self._heirs(execution.job_id, left_us, event.size_bytes) if moves else []
-        if not heirs or not self._bequeath_running(execution, heirs[0].ask.thief, event):
+        if heirs and self._bequeath_running(execution, heirs[0].ask.thief, event):
+            self._wait_for_heir(event.size_bytes, now_us)
+        else:
             # Its folder is here: it goes on from there when the sink is colder, or elsewhere when an heir appears.
             self._leases.append(HeldLease(execution.grant, execution.first, execution.first + 1, 0, event.digest))
 

@@ -28,7 +28,7 @@ from .messages import (
     Stored,
     Superseded,
 )
-from .moving import Mover
+from .moving import LEAVING_US, Mover
 from .outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW, output_pin
 from .records import (
     BatchHeader,
@@ -92,7 +92,7 @@ class Worker(Mover):
             self.hand_on(now_us)
         else:
             self._give_back_too_long(now_us)
-        if self._executions and not self.draining and self.is_slow:
+        if self._executions and self.is_slow:
             self.move_running(now_us)
         self.pump(now_us)
 
@@ -227,6 +227,9 @@ class Worker(Mover):
 
     def on_saved(self, event: ExecutionSaved, now_us: int) -> None:
         self.take_saved(event, now_us)
+        if self.draining:
+            # What nobody could take up at once goes to whoever can now, or back.
+            self.hand_on(now_us)
         self.pump(now_us)
 
     def on_finished(self, event: TaskFinished, now_us: int) -> None:
@@ -451,6 +454,8 @@ class Worker(Mover):
             for execution in list(self._executions.values()):
                 self._release(execution.grant, execution.first, execution.first + execution.count)
             self._cancel_running(None)
+        else:
+            self.move_running(now_us, LEAVING_US)
         self._wipe_keys()
         self._drop_checkpoints()
         self.outbox.flush(now_us)
@@ -458,7 +463,10 @@ class Worker(Mover):
 
     @property
     def drained(self) -> bool:
-        return self.draining and not self._executions and not self._leases and not self.outbox.on_the_way
+        """Nothing runs or waits here, and nobody waits for anything of this node."""
+        if not self.draining or self._executions or self._leases:
+            return False
+        return not (self.outbox.on_the_way or self.awaited)
 
     # -- messages, timers ----------------------------------------------------------------------------------
 
@@ -485,6 +493,8 @@ class Worker(Mover):
                 self.outbox.retry(now_us)
             case "copies":
                 self.outbox.send_copies()
+            case "heirs":
+                self.awaited = False
             case _:
                 if not self._thief.on_timer(key, now_us):
                     return False

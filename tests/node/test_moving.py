@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +16,8 @@ import wasmtime
 
 from hearthmesh.node.config import HeaterSettings
 from hearthmesh.node.execution.checkpoints import CheckpointError, pack_folder, state_of, unpack_folder
+from hearthmesh.node.execution.native import NativeExecutor
+from hearthmesh.node.execution.native_config import NativeCommand, NativeRuntimeConfig
 from hearthmesh.node.execution.pool import WasmPool
 from hearthmesh.node.execution.wasm_child import ChildConfig
 from hearthmesh.node.heating.heater import NoHeater
@@ -151,6 +155,18 @@ async def test_a_checkpoint_goes_when_the_task_that_writes_it_has_ended(tmp_path
     assert isinstance(saved, ExecutionSaved) and saved.digest and list((room.root / "ckpt").iterdir()) == []
 
 
+async def test_who_cannot_wait_for_the_next_checkpoint_takes_the_last(tmp_path: Path) -> None:
+    async with nodes(tmp_path, b"room") as (room,):
+        room.runner.start(Execute(1, STATE.job_id, 0, 1, 1))
+        with trio.fail_after(30):
+            while room.checkpoint() != b"a":
+                await trio.sleep(0.01)
+            # It never writes another.
+            room.runner.save(1, 0.1)
+            saved = await room.events.receive()
+    assert isinstance(saved, ExecutionSaved) and saved.digest and room.checkpoint() == b"a"
+
+
 async def test_a_checkpoint_that_nobody_has_any_more_costs_work_and_no_result(tmp_path: Path) -> None:
     async with nodes(tmp_path, b"room") as (room,):
         room.runner.start(Execute(1, STATE.job_id, 0, 1, 1, checkpoint=bytes(32), sources=(b"gone",)))
@@ -178,6 +194,89 @@ async def test_without_a_checkpoint_nothing_of_another_node_is_gone_on_from(tmp_
         assert (await saved_by(hall, digest))[0] == b"ab"
         assert (await saved_by(hall, b""))[0] == b"a"
         assert (await saved_by(hall, b""))[0] == b"ab"
+
+
+# -- native -------------------------------------------------------------------------------------------------
+
+# Appends a letter to its checkpoint, written aside and renamed, and then waits for ever, until there are three.
+LETTERS = (
+    's=$(cat /ckpt/state 2>/dev/null || :); case "$s" in "") n=a;; a) n=ab;; *) printf abc; exit 0;; esac; '
+    "printf $n > /ckpt/state.new~; mv /ckpt/state.new~ /ckpt/state; while :; do sleep 1; done"
+)
+SHELL = msgspec.structs.replace(
+    SPEC,
+    runtime="native",
+    program=hashlib.sha256(b"").digest(),
+    program_bytes=0,
+    command="sh",
+    entry="sh",
+    arguments=(LETTERS,),
+    inline_inputs=(b"",),
+    limits=ResourceLimits(memory_bytes=128 << 20, scratch_bytes=1 << 20),
+)
+
+
+@asynccontextmanager
+async def shells(*names: bytes) -> AsyncIterator[list[Node]]:
+    """As `nodes`, of which each has a sandbox. Skips where there is none."""
+    state = JobState(sign_record(identity(9), RecordKind.SPEC, SHELL))
+    stores: dict[bytes, BlobStore] = {}
+    found: list[Node] = []
+    # A user who may see little has to reach them, and cannot reach pytest's own folder.
+    base = Path(tempfile.mkdtemp(prefix="hearthmesh-test-", dir="/var/tmp"))
+    base.chmod(0o711)
+    executors: list[NativeExecutor] = []
+    try:
+        async with trio.open_nursery() as nursery:
+            for number, name in enumerate(names):
+                root = base / name.decode()
+                root.mkdir(mode=0o711)
+                commands = {"sh": NativeCommand(Path("/usr/bin/sh"), arguments=("-c",), processes=40)}
+                executor = NativeExecutor(NativeRuntimeConfig(commands=commands, uid_base=64_700 + 10 * number), root)
+                is_available, reason = await executor.available()
+                if not is_available:
+                    pytest.skip(reason)
+                executors.append(executor)
+                stores[name] = BlobStore(root / "blobs", 1 << 28)
+                send, receive = trio.open_memory_channel[Event](8)
+                runner = TaskRunner(
+                    nursery,
+                    send.send_nowait,
+                    lambda _job_id: state,
+                    NodeBlobs(stores[name], Others(stores, name), 1 << 20),
+                    {"native": executor},
+                    NoHeater(HeaterSettings(cores=1), 0),
+                    lambda: 0,
+                    disk_full=lambda reason: pytest.fail(reason),
+                    inline_output_bytes=1 << 14,
+                    inline_batch_bytes=1 << 16,
+                    checkpoints=root / "ckpt",
+                )
+                found.append(Node(name, runner, receive, root))
+            yield found
+            for executor in executors:
+                await executor.aclose()
+            nursery.cancel_scope.cancel()
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+async def test_a_native_task_goes_on_from_node_to_node_as_well() -> None:
+    job_id = sign_record(identity(9), RecordKind.SPEC, SHELL).id
+    async with shells(b"room", b"hall", b"attic") as (room, hall, attic):
+        run = Execute(1, job_id, 0, 1, 1)
+        for node, letters in ((room, b"a"), (hall, b"ab")):
+            node.runner.start(run)
+            node.runner.save(1)
+            with trio.fail_after(60):
+                saved = await node.events.receive()
+            assert isinstance(saved, ExecutionSaved) and saved.digest and node.checkpoint() == letters
+            run = Execute(1, job_id, 0, 1, run.epoch + 1, checkpoint=saved.digest, sources=(node.name,))
+        attic.runner.start(run)
+        with trio.fail_after(60):
+            ended = await attic.events.receive()
+    assert isinstance(ended, TaskFinished) and ended.exits == (0,)
+    assert msgspec.msgpack.decode(ended.outputs[0]) == [b"abc", {}]
 
 
 # -- the blob -----------------------------------------------------------------------------------------------

@@ -17,8 +17,10 @@ from hearthmesh.protocol.effects import (
     Reason,
     SaveExecution,
     Send,
+    SetTimer,
 )
 from hearthmesh.protocol.events import (
+    Drain,
     Event,
     ExecutionFailed,
     ExecutionSaved,
@@ -40,6 +42,7 @@ from hearthmesh.protocol.messages import (
     Superseded,
     TableRows,
 )
+from hearthmesh.protocol.moving import LEAVING_US
 from hearthmesh.protocol.records import (
     Cancellation,
     Grant,
@@ -539,3 +542,27 @@ def test_a_slow_room_lets_what_can_be_saved_go_to_one_that_wants_it(
         assert [
             effect.peer for effect in effects if isinstance(effect, Send) and isinstance(effect.message, HandOn)
         ] == [shop.peer.id]
+
+
+def test_who_leaves_hands_on_what_can_be_saved_and_stays_until_the_heir_has_had_time_to_fetch_it() -> None:
+    shop = Shop(slots=0)
+    spec = shop.cluster.signed_spec(shop.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND)
+    members = tuple(keeper.id for keeper in shop.keepers)
+    replicas = sign_record(shop.client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, members))
+    digest = HeatDigest(shop.peer.id, 1, 1, 400, 500, 1, 0, "room", 15_000)
+    raw = sign_record(shop.peer.identity, RecordKind.HEAT, digest).raw
+    shop.say(shop.peer, TableRows(0, False, (raw,), (), (), ()))
+    shop.tell(cold())
+    given = Granted(0, (shop.grant(0, 1, job_id=spec.id).raw,), (spec.raw, replicas.raw))
+    (first,) = [effect for effect in shop.say(shop.keepers[0], given) if isinstance(effect, Execute)]
+    assert SaveExecution(first.execution_id, LEAVING_US) in shop.tell(Drain())
+    assert not shop.worker.mesh.worker.drained
+    effects = shop.tell(ExecutionSaved(first.execution_id, bytes([1]) * 32, 1_000_000, b"pin"))
+    (handed,) = [each for each in effects if isinstance(each, Send) and isinstance(each.message, HandOn)]
+    assert handed.peer == shop.peer.id
+    (until,) = [each for each in effects if isinstance(each, SetTimer) and each.key == ("heirs", b"")]
+    # A megabyte takes a second there and as long again, and the heir looks around first.
+    assert until.at_us - shop.cluster.now_us == 4 * SECOND
+    assert not shop.worker.mesh.worker.drained
+    shop.tell(TimerFired(until.key))
+    assert shop.worker.mesh.worker.drained

@@ -200,9 +200,10 @@ class Ours(Mesh):
     def choose(self, node: int) -> int | None:
         """The better of two that have some of what goes first."""
         found = [self._victim(node, offer) for offer in self.pick(node, 2)]
-        if len(found) < 2:
-            return int.from_bytes(found[0].node, "big") if found else None
-        return int.from_bytes(better(*found, self._asks[node].appetite_us).node, "big")
+        if not found:
+            return None
+        chosen = better(found[0], found[-1], self._asks[node].appetite_us)
+        return int.from_bytes(chosen.node, "big")
 
     def _victim(self, node: int, offer: Offer) -> Victim:
         """All are as near; a program may have to come."""
