@@ -110,7 +110,7 @@ class ClientRunner:
     def cancel(self, execution_id: int) -> None:
         raise AssertionError("a client has no slots")
 
-    def save(self, execution_id: int) -> None:
+    def save(self, execution_id: int, patience_s: float) -> None:
         raise AssertionError("a client has no slots")
 
     def drop_checkpoint(self, job_id: bytes, index: int) -> None:
