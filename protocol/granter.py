@@ -446,7 +446,8 @@ class Granter:
         behind = self._lifelines.behind(lambda thief, steal: self.turns.urgency(thief, steal, now_us))
         waiting = (each for each in behind if not self._found_work(*each))
         for thief, parked in islice(waiting, SERVED_AT_ONCE):
-            if parked.expires_at_us <= now_us or not self._members.is_alive(thief):
+            barred = thief in self._ctx.convicted or not self._members.is_alive(thief)
+            if barred or parked.expires_at_us <= now_us:
                 self._lifelines.drop(thief)
                 continue
             news = self._lifelines.catch_up(parked, self.open_jobs)

@@ -33,10 +33,8 @@ def run_job(cluster: Cluster, client: SimNode, tasks: int, policy: str, **change
     """Submit, follow, and wait until all is accepted."""
     before = len(client.noted("job.accepted"))
     cluster.feed(client, SubmitJob(cluster.spec(tasks, verification=policy, **changes)))
-    cluster.run_until(
-        lambda: any(note["job_id"] in client.mesh.submitter.jobs for note in client.noted("job.submitted"))
-    )
-    job_id: bytes = client.noted("job.submitted")[-1]["job_id"]
+    job_id: bytes = client.noted("job.signed")[-1]["job_id"]
+    cluster.run_until(lambda: any(note["job_id"] == job_id for note in client.noted("job.submitted")))
     client.results.clear()
     cluster.feed(client, FollowJob(job_id, (), True))
     cluster.run_until(lambda: len(client.noted("job.accepted")) > before)
