@@ -15,7 +15,11 @@ Task = tuple[str, int]
 
 @dataclass(slots=True)
 class Leases:
-    """Told the lines in order. collisions: pairs of grants of one task and epoch by granters that could not talk."""
+    """Told the lines in order. collisions: pairs of grants of one task and epoch by granters that could not talk.
+
+    A line is written when a grant is made, and the grant leaves when it is on disk: who is killed in between has given
+    nothing, and its next life gives the same again. So what a later life contradicts counts if another node took it.
+    """
 
     report: Report
     collisions: int = 0
@@ -28,6 +32,8 @@ class Leases:
     _given: dict[tuple[str, int], dict[Task, tuple[int, Line]]] = field(default_factory=dict)
     _started: dict[tuple[str, int], dict[tuple[str, int, int], list[Line]]] = field(default_factory=dict)
     _runs: dict[tuple[tuple[str, int], int], Line] = field(default_factory=dict)
+    _left: dict[str, None] = field(default_factory=dict)
+    _doubtful: dict[tuple[str, str, str], tuple[str, Line, Line]] = field(default_factory=dict)
     _fault: Line | None = None
     _copies: list[Line] = field(default_factory=list)
     _rechecks: dict[str, list[Line]] = field(default_factory=dict)
@@ -73,15 +79,26 @@ class Leases:
         granted = self._granted.setdefault(line.node, {})
         for task in range(line["lo"], line["hi"]):
             before = granted.get((line["job"], task))
+            granted[line["job"], task] = line
             if before is not None and before["epoch"] >= line["epoch"]:
                 text = f"task {task} is granted under epoch {line['epoch']}, after {before['epoch']} by the same node"
-                self.report("epoch-back", text, before, line)
-                break
-            granted[line["job"], task] = line
+                self._contradict("epoch-back", text, before, line)
         self._check_holders(line)
 
+    def _contradict(self, check: str, text: str, before: Line, line: Line) -> None:
+        """Two grants say it once, of their first task."""
+        self._doubtful.setdefault((check, before["grant"], line["grant"]), (text, before, line))
+
     def end(self) -> None:
-        """Copies are run for the submitter alone. No order of lines says which of its words a grant rests on."""
+        """Whether a grant had left, and what copies were asked for, no order of lines says before."""
+        for (check, _, _), (text, before, line) in self._doubtful.items():
+            is_later_life = before.node == line.node and before.who != line.who
+            if before["grant"] in self._left or not is_later_life:
+                self.report(check, text, before, line)
+        self._check_copies()
+
+    def _check_copies(self) -> None:
+        """They are run for the submitter alone."""
         for grant in self._copies:
             tasks = self._jobs[grant["job"]]["tasks"]
             wanted: set[int] = set()
@@ -93,15 +110,16 @@ class Leases:
 
     def _check_holders(self, line: Line) -> None:
         for task in range(line["lo"], line["hi"]):
-            other = self._holders.setdefault((line["job"], task, line["epoch"]), line)
+            key = (line["job"], task, line["epoch"])
+            other = self._holders.get(key, line)
+            self._holders[key] = line
             if other["holder"] == line["holder"]:
                 continue
             if other.node != line.node and self._fault is not None:
                 self.collisions += 1
                 return
             text = f"task {task} has two leases under epoch {line['epoch']}, of different nodes"
-            self.report("two-leases", text, other, line)
-            return
+            self._contradict("two-leases", text, other, line)
 
     def _hand_on(self, line: Line) -> None:
         """Who hands on held it, in this life; and from now on may not start it."""
@@ -128,6 +146,8 @@ class Leases:
             self.report("lease-without-grant", "a lease is taken that nobody gave", line)
         elif _terms(grant) != _terms(line) or grant["holder"] != line.node or grant.node != line["granter"]:
             self.report("grant-differs", "a lease is taken on other terms than it was given", grant, line)
+        if line.node != line["granter"]:
+            self._left[line["grant"]] = None
         taken = self._taken.setdefault(line.who, {})
         if line["grant"] in taken:
             self.report("lease-twice", "one grant is taken twice in a life", taken[line["grant"]], line)

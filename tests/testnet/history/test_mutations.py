@@ -289,6 +289,20 @@ def test_a_violation_shows_the_lines_that_prove_it() -> None:
     assert all(f'"epoch": {1}' in line["text"] for line in violation.lines)
 
 
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_grant_counts_over_lives_where_it_left(taken: bool) -> None:
+    """Its line is written before it is on disk, and it leaves when it is: whoever is killed in between gave nothing."""
+    files = good()
+    for event in ("start", "result", "lease") if not taken else ():
+        for file in ("worker", "heir"):
+            for line in [line for line in files[file] if line["event"] == event]:
+                files[file].remove(line)
+    again = grant(SPARE, 2, 4, 1, HEIR)
+    added("first", 4, begin(REPLICA, "first"), again)(files)
+    found = {check for check in violated(files) if check in ("epoch-back", "two-leases")}
+    assert found == ({"epoch-back", "two-leases"} if taken else set())
+
+
 def test_granters_that_could_not_talk_may_collide_after_a_fault() -> None:
     """A replica that was cut off cannot know which epochs others gave; the results are candidates of one task."""
     files = good()
