@@ -140,6 +140,9 @@ class ProtocolConfig:
     # Batches on their way to one subscriber: 32 * 512 KiB of inline outputs at most.
     result_window: int = 32
     subscribers_max: int = 16
+    # What a submitter took of a job, and is on too few disks: for half a second, about `stored_delay_us` and a round
+    # trip, of 128 MiB/s. Above this nothing more is asked for.
+    custody_bytes_max: int = 64 * 1024 * 1024
     # -- verification ---------------------------------------------------------------------------------------
     # A copy that none of the first nodes in its order takes is offered to twice as many after this, and so on.
     recheck_step_us: int = 250 * MS

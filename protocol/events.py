@@ -199,6 +199,16 @@ class ResultsSpoiled(Struct, frozen=True):
     indices: tuple[int, ...]
 
 
+class GiveBack(Struct, frozen=True):
+    """Command: a batch that a note `job.wanted` asked for, as it was kept. header, columns: empty if it was not."""
+
+    job_id: bytes
+    batch_id: bytes
+    replica: bytes
+    header: bytes
+    columns: bytes
+
+
 class CancelJob(Struct, frozen=True):
     job_id: bytes
 
@@ -254,6 +264,7 @@ Event = (
     | UnfollowJob
     | ResultsTaken
     | ResultsSpoiled
+    | GiveBack
     | CancelJob
     | ListJobs
     | AskWhy

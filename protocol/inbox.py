@@ -48,6 +48,7 @@ from .messages import (
     Superseded,
     TableRows,
     TableSync,
+    Taken,
     Unsubscribe,
     Want,
     Why,
@@ -129,12 +130,14 @@ class Inbox:
                     roles.worker.on_granted(peer, message, now_us)
             case Stored():
                 roles.worker.on_stored(peer, message, now_us)
+                roles.submitter.on_stored(peer, message, now_us)
             case Refused():
                 roles.worker.on_refused(peer, message, now_us)
             case Superseded():
                 roles.worker.on_superseded(peer, message, now_us)
             case Declined():
                 roles.worker.on_declined(peer, message)
+                roles.submitter.on_declined(peer, message, now_us)
             case KeyShare():
                 roles.worker.on_key_share(peer, message, now_us)
             case KeyRefused():
@@ -175,6 +178,9 @@ class Inbox:
                 roles.replica.on_reconcile_ids(peer, message)
             case Want():
                 roles.replica.on_want(peer, message)
+                roles.submitter.on_want(peer, message, now_us)
+            case Taken():
+                roles.replica.on_taken(peer, message, now_us)
             case KeyWanted() | ShareGiven() | ShareWanted() | SharePart():
                 roles.replica.on_secret(peer, message, now_us)
             case _:

@@ -105,7 +105,7 @@ class WorkerTotals:
 
 @dataclass(slots=True)
 class JobState:
-    """See the module. Owned by one machine; not shared."""
+    """See the module. Owned by one machine; not shared. lacking: batches that are accepted, and not here."""
 
     spec_record: Record
     replica_record: Record | None = None
@@ -122,6 +122,7 @@ class JobState:
     batches: dict[bytes, BatchInfo] = field(default_factory=dict)
     cancellation: Record | None = None
     acceptances: dict[bytes, Record] = field(default_factory=dict)
+    lacking: dict[bytes, None] = field(default_factory=dict)
     ids: IdIndex = field(default_factory=IdIndex)
     candidate_tasks: int = 0
     failed_tasks: int = 0
@@ -363,6 +364,7 @@ class JobState:
             header.cost_micro(self.spec.price_limit_micro),
         )
         self.batches[record.id] = info
+        self.lacking.pop(record.id, None)
         if header.copy:
             self.copies.append(info)
         self.ids.add(record.id)
@@ -450,6 +452,8 @@ class JobState:
             if not part.lo < part.hi <= self.spec.tasks:
                 raise RejectedRecord("out-of-range")
         for part in acceptance.accepted:
+            if part.batch_id not in self.batches:
+                self.lacking[part.batch_id] = None
             for lo, hi, old in self.accepted.pieces(part.lo, part.hi):
                 chosen = part.batch_id if old is None else min(old, part.batch_id)
                 if chosen != old:

@@ -22,6 +22,7 @@ from .events import (
     ExecutionFailed,
     ExecutionSaved,
     FollowJob,
+    GiveBack,
     HeatReading,
     ListJobs,
     OutputsCompared,
@@ -192,6 +193,8 @@ class Mesh(Roles):
                 self.submitter.taken(event.job_id, event.batch_id, now_us)
             case ResultsSpoiled():
                 self.submitter.on_spoiled(event, now_us)
+            case GiveBack():
+                self.submitter.give_back(event, now_us)
             case CancelJob():
                 self.submitter.cancel(event.job_id)
             case ListJobs():

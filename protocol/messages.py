@@ -406,6 +406,16 @@ class JobStatus(MessageBase, frozen=True, tag=38):
     workers: Annotated[tuple[WorkerShare, ...], Meta(max_length=512)]
 
 
+class Taken(MessageBase, frozen=True, tag=39):
+    """The submitter took results from these batches, and signs for them once enough replicas have them on disk.
+
+    Answered by `Stored` for those that are, and by `Want` for those that the replica lacks.
+    """
+
+    job_id: JobId
+    batch_ids: Annotated[tuple[Bytes32, ...], Meta(max_length=256)]
+
+
 class Announce(MessageBase, frozen=True, tag=40):
     """Gossip: a job was submitted or cancelled. context: spec-independent digests and cancellations, signed."""
 
@@ -527,6 +537,7 @@ Message = (
     | Subscribe
     | Consumed
     | Unsubscribe
+    | Taken
     | FindJob
     | FoundJobs
     | JobStatus

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from .custody import Custody
 from .intervals import IntervalMap, IntervalSet
 from .jobs import JobState
-from .messages import JobStatus
+from .messages import Delivery, JobStatus
 from .records import AcceptedBatch
 from .verification.referee import Referee, Ruling
 
@@ -19,7 +20,8 @@ class OwnJob:
     referee: judges its results; None where the policy is none.  rulings: what it let pass, and is not given yet.
     verified: tasks whose result the consumer has taken, or does not want.  handed: those plus what it is being given.
     bound: by task, the batch that this client signs for, in whatever life.  unsigned: those that this life has not.
-    received: batches being given, and the parts meant.  pending: taken, but not yet in an acceptance.
+    received: batches being given, and the parts meant.  custody: taken, and not known to be on disks enough.
+    pending: on disks enough, but not yet in an acceptance.
     status: the source's last word.  moved_us: when results were last asked for, or came.  told_us: when acceptances
     were last told.  uncopied: replicas that are to get the submission a little later.  left: who is to be told, a
     little later, that its results are followed no more.  given: replicas that were sent their share of the key.
@@ -40,6 +42,7 @@ class OwnJob:
     verified: IntervalSet = field(default_factory=IntervalSet)
     handed: IntervalSet = field(default_factory=IntervalSet)
     received: dict[bytes, Ruling] = field(default_factory=dict)
+    custody: Custody = field(default_factory=Custody)
     consumed: list[bytes] = field(default_factory=list)
     bound: IntervalMap[bytes] = field(default_factory=IntervalMap)
     unsigned: IntervalSet = field(default_factory=IntervalSet)
@@ -59,6 +62,25 @@ class OwnJob:
             if other is None:
                 self.bound.assign(a, b, batch_id)
                 self.unsigned.add(a, b)
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that this life would sign for, if it knew that they are on disk."""
+        parts = [part for _, held in self.custody for part in held.tasks]
+        return sum(b - a for lo, hi in parts for a, b in self.unsigned.overlap(lo, hi))
+
+    @property
+    def taken(self) -> int:
+        """Tasks that this life signed for, or will."""
+        pending = sum(part.hi - part.lo for part in self.pending)
+        return self.state.accepted_tasks.total + pending + self.waiting
+
+    def hold(self, lo: int, hi: int, batch_id: bytes, delivery: Delivery) -> None:
+        """Keep what is bound in [lo, hi) and not signed for in this life. delivery: the batch with the id."""
+        for a, b in self.unsigned.overlap(lo, hi):
+            for c, d, bound in self.bound.pieces(a, b):
+                if bound is not None:
+                    self.custody.hold(bound, c, d, delivery if bound == batch_id else None)
 
     def sign(self, lo: int, hi: int) -> None:
         """Put into the next acceptance what is bound in [lo, hi) and not in an earlier one of this life."""

@@ -35,6 +35,7 @@ from .messages import (
     Submit,
     Submitted,
     Subscribe,
+    Taken,
     Unsubscribe,
     Want,
 )
@@ -57,6 +58,8 @@ from .upkeep import FORGOTTEN_ROW, Upkeep
 COLUMNS_ROW = 101
 CONTEXT_A_REPLY_MAX = 512
 STORED_A_MESSAGE_MAX = 256
+# To one node of one job, at one time.
+UNACKNOWLEDGED_MAX = 4096
 PENDING_MAX = 256
 REASON_CHARS_MAX = 256
 # Records after which there may be more to grant here.
@@ -67,7 +70,7 @@ _FREEING = (RecordKind.RELEASE, RecordKind.REPLICA_SET, RecordKind.RECHECK)
 class PendingJob:
     """A submission whose blobs are still coming. answers: (peer, request) to tell when they are here.
 
-    followers: who wants its results already.  share: as in `Submit`.
+    followers: who wants its results already.  taken: what its submitter took already.  share: as in `Submit`.
     """
 
     spec: Record
@@ -75,6 +78,7 @@ class PendingJob:
     answers: dict[bytes, int]
     share: bytes = b""
     followers: dict[bytes, Subscribe] = field(default_factory=dict)
+    taken: dict[bytes, None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ class Replica(Upkeep):
         self.keeps_jobs = True
         self._pending: dict[bytes, PendingJob] = {}
         self._pending_batches: dict[bytes, PendingBatch] = {}
-        self._unacknowledged: dict[tuple[bytes, bytes], list[bytes]] = {}
+        self._unacknowledged: dict[tuple[bytes, bytes], dict[bytes, None]] = {}
 
     def is_fetching(self, job_id: bytes) -> bool:
         """Whether a submission waits for its blobs."""
@@ -330,6 +334,7 @@ class Replica(Upkeep):
         self._after_freeing(kept, now_us)
         for peer, subscribe in pending.followers.items():
             self.on_subscribe(peer, subscribe, now_us)
+        self._want(kept.state.submitter, kept, list(pending.taken))
         if not any(pending.answers.values()):
             self._reconcile(kept, now_us)
 
@@ -467,18 +472,60 @@ class Replica(Upkeep):
             self._acknowledge_soon(node, job_id, header.id, now_us)
         kept.subscriptions.stored(header.id, message, is_copy=header.body.copy > 0)
         self._after_change(kept, now_us)
+        self._acknowledge_all(kept)
 
     def _acknowledge_soon(self, node: bytes, job_id: bytes, batch_id: bytes, now_us: int) -> None:
         if not self._unacknowledged:
             self._ctx.set_timer(("stored", b""), now_us + self._ctx.config.stored_delay_us)
-        self._unacknowledged.setdefault((node, job_id), []).append(batch_id)
+        waiting = self._unacknowledged.setdefault((node, job_id), {})
+        if len(waiting) < UNACKNOWLEDGED_MAX:
+            waiting[batch_id] = None
 
     def _acknowledge(self) -> None:
-        """Tell the workers what is on this disk; by now all of it was written in one go."""
+        """Tell the workers what is on this disk; by now all of it was written in one go. What is not, is wanted."""
         unacknowledged, self._unacknowledged = self._unacknowledged, {}
         for (node, job_id), batch_ids in unacknowledged.items():
-            for at in range(0, len(batch_ids), STORED_A_MESSAGE_MAX):
-                self._ctx.send(node, Stored(job_id, tuple(batch_ids[at : at + STORED_A_MESSAGE_MAX])))
+            kept = self.jobs.get(job_id)
+            if kept is not None:
+                self._say_stored(node, job_id, [each for each in batch_ids if each in kept.state.batches])
+                self._want(node, kept, list(batch_ids))
+            elif job_id in self._forgotten:
+                self._say_stored(node, job_id, list(batch_ids))
+
+    def _acknowledge_all(self, kept: KeptJob) -> None:
+        """Of a job that has all its results the submitter waits for nothing else."""
+        asked = self._unacknowledged.get((kept.state.submitter, kept.state.job_id))
+        if asked and kept.state.complete:
+            here = [batch_id for batch_id in asked if batch_id in kept.state.batches]
+            for batch_id in here:
+                del asked[batch_id]
+            self._say_stored(kept.state.submitter, kept.state.job_id, here)
+
+    def _say_stored(self, node: bytes, job_id: bytes, batch_ids: list[bytes]) -> None:
+        for at in range(0, len(batch_ids), STORED_A_MESSAGE_MAX):
+            self._ctx.send(node, Stored(job_id, tuple(batch_ids[at : at + STORED_A_MESSAGE_MAX])))
+
+    def _want(self, node: bytes, kept: KeptJob, batch_ids: list[bytes]) -> None:
+        """Ask the submitter for what it took and this node lacks; not for what is on its way."""
+        lacking = [each for each in batch_ids if each not in kept.state.batches]
+        wanted = [each for each in lacking if each not in self._pending_batches]
+        if wanted and not self.storage_failed:
+            self._ctx.send(node, Want(kept.state.job_id, tuple(wanted[:STORED_A_MESSAGE_MAX])))
+
+    def on_taken(self, peer: bytes, message: Taken, now_us: int) -> None:
+        """The submitter asks what is on this disk of what it took; it is told with the next acknowledgments.
+
+        If this node fetches the job's blobs just now, when it has them.
+        """
+        kept, pending = self.jobs.get(message.job_id), self._pending.get(message.job_id)
+        if kept is not None and peer == kept.state.submitter:
+            for batch_id in message.batch_ids:
+                self._acknowledge_soon(peer, message.job_id, batch_id, now_us)
+            self._acknowledge_all(kept)
+        elif pending is not None and peer == pending.spec.author:
+            pending.taken.update(dict.fromkeys(message.batch_ids[: UNACKNOWLEDGED_MAX - len(pending.taken)]))
+        elif message.job_id in self._forgotten:
+            self._say_stored(peer, message.job_id, list(message.batch_ids))
 
     # -- confidential jobs -------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ..crypto.certificates import Role
+from .accepting import Accepting
 from .batches import BatchError, check_batch
 from .context import Context
 from .effects import Publish, Reason, TimerKey
@@ -34,7 +35,6 @@ from .messages import (
 )
 from .own_job import OwnJob
 from .records import (
-    Acceptance,
     Cancellation,
     JobSpec,
     Record,
@@ -44,10 +44,8 @@ from .records import (
     sign_record,
 )
 from .secrecy.results import batch_key, open_batch
-from .submission import Submission
 from .tables import Tables
 from .verification.court import Court
-from .verification.deposition import ACCEPTED_A_RECORD_MAX
 from .verification.judging import Judging
 from .verification.referee import Exhibit, Ruling
 from .verification.trust import TrustBook
@@ -57,12 +55,11 @@ HAVE_RANGES_MAX = 4096
 FIND_PEERS_MAX = 64
 
 
-class Submitter(Submission):
+class Submitter(Accepting):
     """Sub-machine; `Mesh` routes to it."""
 
     def __init__(self, ctx: Context, members: Membership, tables: Tables, book: TrustBook, court: Court) -> None:
         super().__init__(ctx, members, tables, Judging(ctx, members, tables, book, court))
-        self._accept_armed = False
         self._watch_armed = False
         # The last question, and who has not answered it.
         self._asked_why: tuple[int, tuple[bytes, ...]] = (0, ())
@@ -89,6 +86,7 @@ class Submitter(Submission):
         for own in [self.jobs[job_id] for job_id in put_off if job_id in self.jobs]:
             uncopied, own.uncopied = own.uncopied, ()
             self._send_submit(own, uncopied)
+            self._ask(own, now_us)
             self._accept(own, now_us)
             left, own.left = own.left, None
             if left is not None and left != own.source:
@@ -242,13 +240,13 @@ class Submitter(Submission):
         self._notify_status(own, message, peer)
 
     def _notify_status(self, own: OwnJob, status: JobStatus, replica: bytes | None) -> None:
-        """Nobody but this client accepts, so what it has signed for counts, whether the replica has heard it or not.
+        """Nobody but this client accepts, so what it took counts, whether the replica has heard it or not.
 
         heard: of how many acceptances the replica has.
         """
-        accepted, heard = own.state.accepted_tasks.total, status.accepted
+        accepted, heard = own.taken, status.accepted
         if accepted > heard:
-            state = "accepted" if own.state.fully_accepted else status.state
+            state = "accepted" if accepted == own.state.spec.tasks else status.state
             status = replace(status, accepted=accepted, state=state)
         self._ctx.notify("job.status", job_id=own.state.job_id, status=status, replica=replica, heard=heard)
 
@@ -286,7 +284,7 @@ class Submitter(Submission):
                 self._follow_referee(own, now_us)
             return True
         parts = self._canonical_parts(own, header)
-        self._accept_again(own, header, now_us)
+        self._accept_again(own, header, message, now_us)
         if not parts:
             if header.id not in own.received and not (own.referee and header.id in own.referee.held):
                 self._consume(own, peer, header.id)
@@ -355,19 +353,21 @@ class Submitter(Submission):
         found = [(lo, hi) for lo, hi, key in pieces if key is not None and key.batch_id == header.id]
         return tuple(gap for lo, hi in found for gap in own.handed.gaps(lo, hi))
 
-    def _accept_again(self, own: OwnJob, header: Record, now_us: int) -> None:
+    def _accept_again(self, own: OwnJob, header: Record, message: Delivery, now_us: int) -> None:
         """What was taken in an earlier life, but came here because its acceptance never arrived at the replicas.
 
         It is signed for as it was then, whatever came here.
         """
-        own.sign(header.body.first, header.body.first + header.body.count)
-        if own.pending:
-            self._arm_accept(now_us)
+        own.hold(header.body.first, header.body.first + header.body.count, header.id, message)
+        self._ask_soon(own, now_us)
 
-    def _arm_accept(self, now_us: int) -> None:
-        if not self._accept_armed:
-            self._accept_armed = True
-            self._ctx.set_timer(("accept", b""), now_us + self._ctx.config.accept_interval_us)
+    def _ask_soon(self, own: OwnJob, now_us: int) -> None:
+        """At the end soon, else in company."""
+        if not own.custody:
+            return
+        if own.verified.total == own.state.spec.tasks:
+            self._do_later(own, now_us)
+        self._arm_accept(now_us)
 
     def taken(self, job_id: bytes, batch_id: bytes, now_us: int) -> None:
         """The consumer has kept the batch: accept it, and let the replica send more."""
@@ -377,21 +377,19 @@ class Submitter(Submission):
         given = own.received.pop(batch_id, None)
         if given is None:
             return
-        source = given.exhibit.source
         self._hand_over_ready(own)
+        delivery = Delivery(given.exhibit.header.raw, given.exhibit.columns)
         for lo, hi in given.parts:
             own.verified.add(lo, hi)
             own.bind(lo, hi, batch_id)
-            own.sign(lo, hi)
-        if source == own.source:
+            own.hold(lo, hi, batch_id, delivery)
+        if given.exhibit.source == own.source:
             own.consumed.append(batch_id)
         if len(own.consumed) >= self._ctx.config.result_window // 4:
+            self._ask(own, now_us)
             self._open_window(own)
-        if own.verified.total == own.state.spec.tasks:
-            self._do_later(own, now_us)
-        elif len(own.pending) >= 512:
-            self._accept(own, now_us)
-        else:
+        self._ask_soon(own, now_us)
+        if own.consumed:
             self._arm_accept(now_us)
 
     def on_spoiled(self, event: ResultsSpoiled, now_us: int) -> None:
@@ -409,32 +407,8 @@ class Submitter(Submission):
         own.referee.reopen(given, spoiled, now_us, self._ctx.wall_us(now_us) // 1_000_000)
         self._follow_referee(own, now_us)
 
-    def _open_window(self, own: OwnJob) -> None:
-        """Tell the source what was taken, so that it sends more."""
-        consumed, own.consumed = tuple(own.consumed), []
-        if consumed and own.source is not None:
-            self._ctx.send(own.source, Consumed(own.state.job_id, consumed))
-
     def _consume(self, own: OwnJob, peer: bytes, batch_id: bytes) -> None:
         self._ctx.send(peer, Consumed(own.state.job_id, (batch_id,)))
-
-    def _accept(self, own: OwnJob, now_us: int) -> None:
-        """Sign what was verified since the last time; tell all replicas."""
-        self._open_window(own)
-        while own.pending:
-            own.told_us = now_us
-            part, own.pending = own.pending[:ACCEPTED_A_RECORD_MAX], own.pending[ACCEPTED_A_RECORD_MAX:]
-            body = Acceptance(own.state.job_id, tuple(part))
-            record = sign_record(self._ctx.identity, RecordKind.ACCEPTANCE, body)
-            own.state.merge(record)
-            self._tell_replicas(own, record)
-        if own.state.fully_accepted:
-            self._ctx.notify("job.accepted", job_id=own.state.job_id)
-
-    def _tell_replicas(self, own: OwnJob, record: Record) -> None:
-        for node in own.state.replicas:
-            if not self._members.is_gone(node):
-                self._ctx.send(node, Records(own.state.job_id, (record.raw,)))
 
     def cancel(self, job_id: bytes) -> None:
         """Sign and spread the cancellation; ends in `Notify("job.cancelled")`."""
@@ -454,10 +428,7 @@ class Submitter(Submission):
             case "submit":
                 self._submission_timeout(key[1], now_us)
             case "accept":
-                self._accept_armed = False
-                for own in self.jobs.values():
-                    if own.pending:
-                        self._accept(own, now_us)
+                self._accept_all(now_us)
             case "watch":
                 self._watch(now_us)
             case "later":
@@ -501,13 +472,14 @@ class Submitter(Submission):
         if own.status is None:
             return
         # This life may have signed for few of them, so its own count says nothing of what the source lacks.
-        behind = own.status.accepted < own.state.accepted_tasks.total + own.unsigned.total
+        lost = own.unsigned.total - own.waiting
+        behind = own.status.accepted < own.state.accepted_tasks.total + lost
         if behind and now_us - own.told_us > patience_us:
             own.told_us = now_us
             for record in own.state.acceptances.values():
                 self._tell_replicas(own, record)
         starved = own.handed.total < own.status.done and not own.received
-        unaccepted = behind and own.unsigned.total > 0
+        unaccepted = behind and lost > 0
         if own.wants_results and (starved or unaccepted) and now_us - own.moved_us > patience_us:
             self._follow_other(own, now_us)
 
@@ -520,6 +492,7 @@ class Submitter(Submission):
                     words.append(own.state.cancellation.raw)
                 for part in in_messages(words):
                     self._ctx.send(peer, Records(job_id, part))
+                self._ask_one(own, peer, own.custody.lacked_by(peer, own.custody.keys()))
 
     def on_peer_gone(self, peer: bytes, now_us: int) -> None:
         for own in self.jobs.values():

@@ -59,6 +59,7 @@ class Upkeep(Granter):
                 self._level(kept, now_us)
             self._publish_digest(kept, now_us)
             self._reconcile(kept, now_us)
+            self._want_lacking(kept)
             self.shares.ask_for_share(kept)
             self._forget_if_due(kept, now_us)
         self._reconcile_cursor += RECONCILE_JOBS_A_TICK
@@ -103,6 +104,12 @@ class Upkeep(Granter):
             return
         kept.reconciled[peer] = fingerprint
         self._ctx.send(peer, Reconcile(kept.state.job_id, ranges))
+
+    def _want_lacking(self, kept: KeptJob) -> None:
+        """What was accepted was on a disk; where that was lost, its submitter may have it still."""
+        if kept.state.lacking and not self.storage_failed and self._members.is_alive(kept.state.submitter):
+            wanted = tuple(kept.state.lacking)[:RECORDS_A_MESSAGE_MAX]
+            self._ctx.send(kept.state.submitter, Want(kept.state.job_id, wanted))
 
     def fall_behind(self, now_us: int) -> None:
         """Nothing was kept, or heard, for a while: as after a restart, leases live a term more, and nothing is granted

@@ -36,14 +36,14 @@ async def fetch_results(job: Job, folder: ResultsFolder, *, follow: bool, on_sta
         await _fetch_missing(job, folder, follow=follow, on_status=on_status)
     # The acceptance of what an earlier run kept may have reached nobody; it stands, and is told again.
     if status.accepted < folder.done.total:
-        await job.confirm(folder.signed())
+        await job.confirm(folder.signed(), folder.batch)
 
 
 async def _fetch_missing(job: Job, folder: ResultsFolder, *, follow: bool, on_status: OnStatus) -> None:
     have = folder.have()
     received = sum(hi - lo for lo, hi in have)
     heard_s = trio.current_time()
-    async with aclosing(job.batches(have, folder.signed())) as items:
+    async with aclosing(job.batches(have, folder.signed(), folder.batch)) as items:
         async for item in items:
             now_s = trio.current_time()
             if isinstance(item, VerifiedBatch):

@@ -81,6 +81,16 @@ class ResultsFolder:
                 found.append((index, index + 1, batch_id))
         return found
 
+    def batch(self, batch_id: bytes) -> tuple[bytes, bytes] | None:
+        """Header and columns of a batch that a result here came in; None if they are not here."""
+        try:
+            header, columns = (
+                batch_path(self.root, batch_id.hex(), part).read_bytes() for part in ("header", "columns")
+            )
+        except OSError:
+            return None
+        return header, columns
+
     def add(self, taken: VerifiedBatch, results: Sequence[Result]) -> None:
         """Keep a batch's results: files first, then their lines, on disk when it returns. Raises UserError."""
         try:

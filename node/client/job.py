@@ -12,7 +12,7 @@ import trio
 
 from ...protocol.batches import Batch
 from ...protocol.effects import Notify
-from ...protocol.events import CancelJob, FollowJob, ResultsSpoiled, ResultsTaken, UnfollowJob
+from ...protocol.events import CancelJob, FollowJob, GiveBack, ResultsSpoiled, ResultsTaken, UnfollowJob
 from ...protocol.intervals import IntervalSet
 from ...protocol.messages import JobStatus
 from ...protocol.records import JobSpec, Record
@@ -31,6 +31,8 @@ CONFIRM_TIMEOUT_S = 3.0
 
 # Tasks [lo, hi) whose results came in the batch with this id.
 SignedPart = tuple[int, int, bytes]
+# Header and columns of a batch by its id, as they were kept; None if they were not.
+KeptBatches = Callable[[bytes], tuple[bytes, bytes] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,29 +109,37 @@ class Job:
         """Progress as it changes, until the job is done, accepted or cancelled."""
         return Watch(self._client, self)
 
-    def batches(self, have: Iterable[tuple[int, int]] = (), signed: Iterable[SignedPart] = ()) -> Batches:
+    def batches(
+        self,
+        have: Iterable[tuple[int, int]] = (),
+        signed: Iterable[SignedPart] = (),
+        kept: KeptBatches | None = None,
+    ) -> Batches:
         """Verified batches as they come, with progress between, until every task outside `have` is here.
 
         have: disjoint [lo, hi) ranges of tasks that are not wanted, as they were kept before.  signed: of what was
         kept in an earlier session, [lo, hi) and the batch's id: this client signs for that batch and for no other,
-        again if its acceptance reached nobody then.  A batch is accepted, by signature, when the next item is asked
-        for.  Leaving the loop early is fine. Raises JobFailed on cancellation, ClientError for ranges that are not
-        the job's.
+        again if its acceptance reached nobody then.  kept: gives back a batch of those, for replicas that lost it; it
+        is called in a thread.  When the next item is asked for a batch counts as taken; it is accepted, by signature,
+        once enough replicas have it on disk.  Leaving the loop early is fine. Raises JobFailed on cancellation,
+        ClientError for ranges that are not the job's.
         """
-        return Batches(self._client, self, tuple(have), tuple(signed))
+        return Batches(self._client, self, tuple(have), tuple(signed), kept)
 
     def results(self, have: Iterable[tuple[int, int]] = (), signed: Iterable[SignedPart] = ()) -> Results:
         """Each task's verified result once, as they come (not in order). As `batches` in all else."""
         return Results(self, self.batches(have, signed))
 
-    async def confirm(self, signed: Iterable[SignedPart], timeout_s: float = CONFIRM_TIMEOUT_S) -> bool:
+    async def confirm(
+        self, signed: Iterable[SignedPart], kept: KeptBatches | None = None, timeout_s: float = CONFIRM_TIMEOUT_S
+    ) -> bool:
         """Sign once more for what was kept in earlier sessions, as `batches` does; nothing is fetched.
 
         Returns whether a replica has heard of as many acceptances; False if not within the timeout. Raises ClientError.
         """
         parts = tuple(signed)
         wanted = sum(hi - lo for lo, hi, _ in parts)
-        follower = _Follower(self._client, self, ((0, self.spec.tasks),), parts, results=True)
+        follower = _Follower(self._client, self, ((0, self.spec.tasks),), parts, kept, results=True)
         try:
             with trio.move_on_after(timeout_s):
                 while True:
@@ -227,6 +237,7 @@ class _Follower:
         job: Job,
         have: tuple[tuple[int, int], ...],
         signed: tuple[SignedPart, ...],
+        kept: KeptBatches | None = None,
         *,
         results: bool,
         opened: Listener | None = None,
@@ -238,6 +249,7 @@ class _Follower:
         self._job = job
         self._have = have
         self._signed = signed
+        self._kept = kept
         self._results = results
         self._notes: Notes | None = None
         self._unlisten: Callable[[], None] | None = None
@@ -253,7 +265,15 @@ class _Follower:
         if note.name == "job.rejected":
             self.close()
             raise JobFailed(self._job.job_id, str(note.fields["reason"]))
+        if note.name == "job.wanted":
+            await self._give_back(note.fields["batch_ids"], note.fields["replica"])
         return note
+
+    async def _give_back(self, batch_ids: Iterable[bytes], replica: bytes) -> None:
+        for batch_id in batch_ids:
+            found = await trio.to_thread.run_sync(self._kept, batch_id) if self._kept is not None else None
+            header, columns = found or (b"", b"")
+            self._client.feed(GiveBack(self._job.job_id, batch_id, replica, header, columns))
 
     def close(self) -> None:
         """Stop the transfer. Safe to repeat."""
@@ -299,12 +319,13 @@ class Batches(AsyncIterator[VerifiedBatch | JobStatus]):
         job: Job,
         have: tuple[tuple[int, int], ...],
         signed: tuple[SignedPart, ...],
+        kept: KeptBatches | None = None,
         opened: Listener | None = None,
     ) -> None:
         """opened: of a job that is followed already."""
         self._client = client
         self._job = job
-        self._follower = _Follower(client, job, have, signed, results=True, opened=opened)
+        self._follower = _Follower(client, job, have, signed, kept, results=True, opened=opened)
         self._missing = job.spec.tasks - sum(hi - lo for lo, hi in have)
         # Who is cancelled while a large output is fetched gets the batch the next time.
         self._coming: VerifiedBatch | None = None

@@ -55,6 +55,8 @@ CONNECT_TIMEOUT_S = 15.0
 # Replicas are learned with the first exchange of tables; a small mesh may have fewer than wanted.
 REPLICAS_TIMEOUT_S = 1.5
 SUBMIT_TIMEOUT_S = 60.0
+# What replicas lack is asked for after 0.4 s, checked, written, and told of after as long.
+SETTLE_TIMEOUT_S = 3.0
 FIND_TIMEOUT_S = 5.0
 BLOB_QUOTA_BYTES = 64 << 30
 TRUSTED_MAX = 256
@@ -128,7 +130,7 @@ class Client:
                 try:
                     await client._reach_mesh(link_config)
                     yield client
-                    await client.flush()
+                    await client.settle()
                 finally:
                     nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
@@ -279,7 +281,7 @@ class Client:
             spec = await self._build(request, pin)
             job, listener = await self._submit_and_follow(spec)
             outputs: list[bytes] = [b""] * spec.tasks
-            async for result in Results(job, Batches(self, job, (), (), listener)):
+            async for result in Results(job, Batches(self, job, (), (), opened=listener)):
                 raise_for_exit(job, result)
                 outputs[result.index] = result.output
             return outputs
@@ -475,6 +477,19 @@ class Client:
                 self._store.unpin(digest, b"results")
         except (BlobsUnavailable, StorageError) as error:
             raise ClientError(str(error)) from error
+
+    async def settle(self) -> None:
+        """Sign for what was taken, when the replicas have it; whatever they do not have by then stays unsigned.
+
+        A later session signs for it, if it knows what was taken.
+        """
+        mesh = self._driver.mesh
+        self.feed(Settle())
+        with trio.move_on_after(SETTLE_TIMEOUT_S):
+            await self._driver.settled()
+            while mesh.connected and mesh.submitter.holds_unsigned():
+                await self._driver.changed()
+        await self.flush()
 
     async def flush(self) -> None:
         """Let what was sent leave, and what was put off."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...crypto.certificates import Role
 from ...protocol.effects import Notify
-from ...protocol.events import CancelJob, FollowJob, ListJobs, ResultsTaken, SubmitJob
+from ...protocol.events import CancelJob, FollowJob, GiveBack, ListJobs, ResultsTaken, SubmitJob
 from ...protocol.intervals import IntervalSet
 from ...protocol.records import JobSpec, RecordKind
 from .engine import MS, SECOND
@@ -28,9 +28,9 @@ SUBMIT_AGAIN_US = 2 * SECOND
 class Order:
     """A job of the customer's, and what it has of it: on its own disk, so that no crash takes it.
 
-    taken: by task, the batch that it came in.  wrong: tasks of which it was given something that is not the
-    result, and by whom.  caught: workers that it found wrong, and when.  outputs: of a real job, what its tasks put
-    out; None of a made-up one.  given: of a real job, what came for each task.
+    taken: by task, the batch that it came in.  batches: those, header and columns.  wrong: tasks of which it was
+    given something that is not the result, and by whom.  caught: workers that it found wrong, and when.  outputs: of a
+    real job, what its tasks put out; None of a made-up one.  given: of a real job, what came for each task.
     """
 
     plan: JobPlan
@@ -42,6 +42,7 @@ class Order:
     finished_us: int = 0
     cancelled: bool = False
     taken: dict[int, bytes] = field(default_factory=dict)
+    batches: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
     given: dict[int, bytes] = field(default_factory=dict)
     have: IntervalSet = field(default_factory=IntervalSet)
     wrong: dict[int, bytes] = field(default_factory=dict)
@@ -133,11 +134,19 @@ class Customer:
             self._world.engine.after(0, self._find, life, known)
         elif note.name == "job.results":
             self._take(life, known, fields)
+        elif note.name == "job.wanted":
+            self._give_back(life, known, fields["batch_ids"], fields["replica"])
         elif note.name == "result.disputed":
             known.caught.setdefault(fields["wrong"], self._world.engine.now_us)
 
+    def _give_back(self, life: Life, order: Order, batch_ids: Sequence[bytes], replica: bytes) -> None:
+        for batch_id in batch_ids:
+            header, columns = order.batches.get(batch_id, (b"", b""))
+            self._world.engine.after(TAKING_US, life.feed, GiveBack(order.job_id, batch_id, replica, header, columns))
+
     def _take(self, life: Life, order: Order, fields: dict[str, Any]) -> None:
         batch_id, batch = fields["header"].id, fields["batch"]
+        order.batches[batch_id] = fields["header"].raw, fields["columns"]
         for lo, hi in fields["parts"]:
             order.have.add(lo, hi)
             for index in range(lo, hi):

@@ -50,6 +50,7 @@ from ...protocol.events import (
     ExecutionFailed,
     ExecutionSaved,
     FollowJob,
+    GiveBack,
     HeatReading,
     ListJobs,
     PeerConnected,
@@ -109,6 +110,7 @@ _EVENT_KINDS: tuple[type[Any], ...] = (
     AddressesChanged,
     Settle,
     ExecutionSaved,
+    GiveBack,
 )
 EVENT_NUMBERS = {kind: number for number, kind in enumerate(_EVENT_KINDS)}
 DISK_SYNCED = len(EVENT_NUMBERS)

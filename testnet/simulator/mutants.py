@@ -14,6 +14,7 @@ from typing import Any
 from msgspec.structs import replace as replace_struct
 
 from ...protocol import granter, records, replica, submitter
+from ...protocol.accepting import Accepting
 from ...protocol.granting import Ledger
 from ...protocol.holder import Holder
 from ...protocol.jobs import JobState
@@ -108,6 +109,13 @@ def _settle_at_once(self: Outbox, peer: bytes, batch_ids: tuple[bytes, ...]) -> 
         owed = self._owed.get(batch_id)
         if owed is not None:
             self._settle(owed)
+
+
+def _sign_at_once(self: Accepting, own: Any, now_us: int) -> None:
+    for batch_id, held in own.custody:
+        for lo, hi in held.tasks:
+            own.sign(lo, hi)
+        own.custody.let_go(batch_id)
 
 
 def _whole_job(members: Any, tasks: int, me: bytes, is_alive: Any) -> list[tuple[int, int]]:
@@ -215,6 +223,12 @@ MUTANTS: tuple[Mutant, ...] = (
         ("kept-until-durable",),
         replace(_CALM, sync_us=30 * MS),
         lambda: [(Outbox, "on_stored", _settle_at_once)],
+    ),
+    Mutant(
+        "sign for what no disk has",
+        ("accepted-kept",),
+        replace(_CALM, sync_us=30 * MS),
+        lambda: [(Accepting, "_ask", _sign_at_once)],
     ),
     Mutant(
         "never let a lease expire",

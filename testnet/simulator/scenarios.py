@@ -144,6 +144,17 @@ SCENARIOS: tuple[Scenario, ...] = (
         replace(_STREET, nodes=24, preset="few rows", join_us=200 * MS, jobs=()),
     ),
     Scenario(
+        "result-with-the-client-alone",
+        "ours: a node hands a result on and is gone before any disk has it; what its client accepts, nobody can show",
+        replace(
+            _STREET,
+            seed=26,
+            nodes=3,
+            sync_us=30 * MS,
+            faults=tuple(Fault(FaultKind.KILL, SECOND * (1 + at), 500 * MS, (at % 3,)) for at in range(6)),
+        ),
+    ),
+    Scenario(
         "hoarded-leases",
         "ours: who takes tasks, renews them without end and never delivers holds up a job",
         replace(_STREET, liars=("hoarder",), bound_us=30 * SECOND),

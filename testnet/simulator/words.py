@@ -36,6 +36,7 @@ from ...protocol.messages import (
     Submitted,
     Subscribe,
     Superseded,
+    Taken,
     Unsubscribe,
     Want,
 )
@@ -79,7 +80,7 @@ class Words:
 
     def _plain_body(self, message: Message) -> str:
         match message:
-            case Stored():
+            case Stored() | Taken():
                 return f"{self.job(message.job_id)} {len(message.batch_ids)} batch"
             case Declined():
                 return f"{self.job(message.job_id)}: {message.reason}"

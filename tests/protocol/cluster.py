@@ -40,6 +40,7 @@ from hearthmesh.protocol.events import (
     BlobsFetched,
     Event,
     ExecutionSaved,
+    GiveBack,
     HeatReading,
     OutputsCompared,
     PeerConnected,
@@ -100,6 +101,7 @@ class SimNode:
     missed: list[Callable[[], None]] = field(default_factory=list)
     results: dict[int, bytes] = field(default_factory=dict)
     signed: list[tuple[int, int, bytes]] = field(default_factory=list)
+    batches: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
     opened: dict[bytes, str] = field(default_factory=dict)
 
     @property
@@ -299,6 +301,8 @@ class Cluster:
                 node.notes.append(effect)
                 if effect.name == "job.results":
                     self._take_results(node, effect.fields)
+                elif effect.name == "job.wanted":
+                    self._give_back(node, effect.fields)
             case Penalise():
                 node.penalties.append(effect)
             case _:
@@ -380,8 +384,15 @@ class Cluster:
             ),
         )
 
+    def _give_back(self, node: SimNode, fields: dict[str, Any]) -> None:
+        for batch_id in fields["batch_ids"]:
+            kept = node.batches.get(batch_id, (b"", b""))
+            event = GiveBack(fields["job_id"], batch_id, fields["replica"], *kept)
+            self.at(0, lambda event=event: self.feed(node, event))  # type: ignore[misc]
+
     def _take_results(self, node: SimNode, fields: dict[str, Any]) -> None:
         header, batch, opened = fields["header"], fields["batch"], fields["opened"]
+        node.batches[header.id] = header.raw, fields["columns"]
         marks = opened.marks if opened is not None else {}
         outputs = list(batch.outputs if opened is None else opened.outputs)
         for offset, mark in marks.items():

@@ -360,6 +360,22 @@ def replica_frozen() -> str:
 
 
 @story
+def given_back() -> str:
+    """Who made a result and who handed it on are gone before it is copied: its client gives it back, and signs then."""
+    cast = play(1, "worker", keepers=("k1", "k2", "k3"), hear=("Taken",))
+    stage = cast.stage
+    cast.submit()
+    stage.begin()
+    cast.follow()
+    cast.wait(lambda: len(cast.client.results) == 1)
+    stage.kill(cast.nodes["worker"])
+    stage.kill(_source(cast))
+    text = cast.finish()
+    assert "Want" in text and len(cast.executed) == 1
+    return text
+
+
+@story
 def disk_refilled() -> str:
     """A keeper comes back with an empty disk: asked to compare, it asks for the job, and gets all of it."""
     cast = play(6, "worker", keepers=("k1", "k2"), hear=("Reconcile",), ignore=("Stored",))

@@ -35,6 +35,7 @@ QUIET = (
     "TableRows",
     "JobStatus",
     "Consumed",
+    "Taken",
     "Renew",
     "Reconcile",
     "job.status",

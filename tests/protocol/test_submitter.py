@@ -152,8 +152,10 @@ def test_who_goes_at_once_leaves_nothing_untold() -> None:
     cluster.run_until(lambda: own.verified.total == 1)
     cluster.feed(client, Settle())
     assert len(told_of(cluster, " Submit")) == 3
+    assert len(told_of(cluster, " Taken")) == 3
+    assert not told_of(cluster, " Records")
+    cluster.run_until(lambda: bool(client.noted("job.accepted")))
     assert len(told_of(cluster, " Records")) == 3
-    assert client.noted("job.accepted")
 
 
 def test_who_asks_after_the_end_hears_that_all_is_accepted() -> None:
@@ -162,6 +164,7 @@ def test_who_asks_after_the_end_hears_that_all_is_accepted() -> None:
     ((job_id, own),) = client.mesh.submitter.jobs.items()
     cluster.run_until(lambda: own.verified.total == 1)
     cluster.feed(client, UnfollowJob(job_id))
+    cluster.run_until(lambda: bool(client.noted("job.accepted")))
     before = len(client.noted("job.status"))
     cluster.feed(client, FollowJob(job_id, (), False))
     cluster.run_until(lambda: len(client.noted("job.status")) > before)
@@ -292,10 +295,27 @@ def test_status_that_a_replica_sent_before_it_heard_of_the_acceptance_says_accep
     cluster.run_until(lambda: own.verified.total == 1)
     cluster.feed(client, Settle())
     done = client.noted("job.status")[-1]["status"]
+    cluster.run_until(lambda: own.state.fully_accepted)
     assert (done.state, done.accepted) == ("done", 0)
     cluster.feed(client, Received(own.state.replicas[1], done))
     told = client.noted("job.status")[-1]["status"]
     assert told == structs.replace(done, state="accepted", accepted=1)
+
+
+def test_who_asks_for_progress_right_after_the_last_result_hears_that_it_is_accepted() -> None:
+    """It was taken, and will be signed for as soon as it is on disk; and that is not put off by the question."""
+    cluster, client = village(3, task_us=1)
+    cluster.feed(client, SubmitJob(cluster.spec(1), follow=True))
+    ((job_id, own),) = client.mesh.submitter.jobs.items()
+    cluster.run_until(lambda: own.verified.total == 1)
+    cluster.feed(client, UnfollowJob(job_id))
+    before = len(client.noted("job.status"))
+    cluster.feed(client, FollowJob(job_id, (), False))
+    cluster.run_until(lambda: len(client.noted("job.status")) > before)
+    assert not own.state.fully_accepted
+    assert client.noted("job.status")[before]["status"].state == "accepted"
+    cluster.run(100 * MS)
+    assert own.state.fully_accepted
 
 
 def test_acceptances_that_died_with_the_replicas_are_told_again() -> None:

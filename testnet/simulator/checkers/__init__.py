@@ -10,7 +10,7 @@ from ....protocol.events import Received
 from ....protocol.messages import Message
 from .base import Checker
 from .disks import KeptUntilDurable, PersistFirst, Restores, SubmittedSurvives
-from .jobs import AcceptedOnce, Converged, Live, NoTaskLost, ProofValid
+from .jobs import AcceptedKept, AcceptedOnce, Converged, Live, NoTaskLost, ProofValid
 from .leases import (
     CancelledStays,
     EpochRises,
@@ -34,6 +34,7 @@ ALL: tuple[type[Checker], ...] = (
     KeptUntilDurable,
     Restores,
     AcceptedOnce,
+    AcceptedKept,
     ProofValid,
     ForgeriesKept,
     Converged,

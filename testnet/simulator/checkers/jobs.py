@@ -14,6 +14,7 @@ from ....protocol.granter import KeptJob
 from ....protocol.intervals import IntervalSet
 from ....protocol.messages import Message, Records
 from ....protocol.records import RecordKind, open_record
+from ....protocol.upkeep import FORGOTTEN_ROW
 from .base import Checker
 
 
@@ -123,6 +124,38 @@ class Converged(Checker):
                 problem = difference(self.world, job_id)
                 if problem:
                     self.fail(f"job {job_id.hex()[:12]}: {problem}")
+
+
+class AcceptedKept(Checker):
+    """Whoever signs for a batch signs for one that a disk has; in the end all who keep the job have it.
+
+    Where a disk was lost since, some other has it, or the one who signed gives it back.
+    """
+
+    name = "accepted-kept"
+    invariant = 1
+    says = (Records,)
+
+    def saying(self, life: Any, peer: bytes, message: Message) -> None:
+        if not isinstance(message, Records) or life.machine.slots or any(m.disk.wiped for m in self.world.nodes):
+            return
+        job_id = message.job_id
+        if any((job_id, FORGOTTEN_ROW, job_id) in machine.disk.rows for machine in self.world.nodes):
+            return
+        for raw in message.records:
+            record = open_record(raw, check_signature=False)
+            for part in record.body.accepted if record.kind is RecordKind.ACCEPTANCE else ():
+                row = (job_id, int(RecordKind.BATCH), part.batch_id)
+                if not any(row in machine.disk.rows for machine in self.world.nodes):
+                    self.fail(f"{life.machine} signs for tasks [{part.lo}, {part.hi}) of a batch that is on no disk")
+
+    def at_rest(self) -> None:
+        for job_id, order in self.world.orders.items():
+            for machine, kept in keepers(self.world, job_id) if order.durable_us else ():
+                accepted = dict.fromkeys(batch_id for _, _, batch_id in kept.state.accepted)
+                lacking = [batch_id for batch_id in accepted if batch_id not in kept.state.batches]
+                if lacking:
+                    self.fail(f"{machine} lacks {len(lacking)} of {len(accepted)} batches that are accepted")
 
 
 class Live(Checker):
