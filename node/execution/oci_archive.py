@@ -131,5 +131,5 @@ def _text(file: BinaryIO, members: dict[str, tuple[int, int]], name: str) -> byt
 def _parse(text: bytes, kind: type[T], what: str) -> T:
     try:
         return msgspec.json.decode(text, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ImageFault(f"{what} cannot be read: {error}") from error

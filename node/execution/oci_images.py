@@ -79,7 +79,7 @@ class ImageStore:
                 note = folder / _NOTE
                 image, size_bytes = msgspec.json.decode(note.read_bytes(), type=tuple[Image, int])
                 notes.append((note.stat().st_mtime_ns, image, folder, size_bytes))
-            except (OSError, msgspec.DecodeError):
+            except (OSError, ValueError, msgspec.MsgspecError):
                 remove_hostile(folder)
         for _, image, folder, size_bytes in sorted(notes, key=lambda each: each[0]):
             if image.digest in self._config.images and folder.name == _folder_name(image.digest):

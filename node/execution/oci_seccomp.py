@@ -25,7 +25,7 @@ def container_profile(path: Path = DEFAULT_PROFILE) -> bytes:
     try:
         default = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         return msgspec.json.encode(stricter(default))
-    except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, msgspec.MsgspecError, KeyError, TypeError) as error:
         raise SandboxUnavailable(f"{path} is not podman's filter (package containers-common)") from error
 
 

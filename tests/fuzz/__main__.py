@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.fuzz.targets import Target
 
 # The targets of targets.py, which is imported only where it is run: atheris has to see our code being imported.
-NAMES = ("codec", "files", "journal", "mesh", "mesh-bytes", "restore", "streams", "wasm")
+NAMES = ("archives", "codec", "files", "journal", "mesh", "mesh-bytes", "outputs", "restore", "streams", "wasm")
 
 # A target that holds more than this has no bound somewhere; a process begins at about 120 MB, atheris adds its own.
 RESIDENT_MB_MAX = 1_500

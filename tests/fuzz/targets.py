@@ -27,11 +27,15 @@ from hearthmesh.crypto.certificates import Certificate, CertificateError, Member
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.crypto.revocations import unpack_lists
 from hearthmesh.node.config import load_client_config, load_node_config
-from hearthmesh.node.execution.outcome import ExecutionError
+from hearthmesh.node.execution.native_archive import ArchiveFault, read_archive
+from hearthmesh.node.execution.oci_archive import ImageFault, read_image
+from hearthmesh.node.execution.oci_config import is_image_digest
+from hearthmesh.node.execution.outcome import ExecutionError, is_file_name
 from hearthmesh.node.execution.wasm_sections import read_shape
 from hearthmesh.node.execution.wasm_wire import Done, decode_from_worker, split, unpack_column
 from hearthmesh.node.jobfile import load_job_file
 from hearthmesh.node.meshfile import load_mesh_file
+from hearthmesh.node.python.guest.hearth_values import ValueRefused, pack, unpack
 from hearthmesh.node.storage.errors import StorageError
 from hearthmesh.node.storage.journal import Journal
 from hearthmesh.node.storage.records import Put, StoredRecord
@@ -49,7 +53,9 @@ from hearthmesh.protocol.codec import decode_message, encode_message
 from hearthmesh.protocol.events import PeerConnected, PeerLost, Received, Started, StoredRow, TimerFired
 from hearthmesh.protocol.mesh import Mesh
 from hearthmesh.protocol.records import RecordError, RecordKind, open_record, sign_record
+from hearthmesh.protocol.verification.comparators import parse_comparator
 from tests.fuzz.choices import Choices
+from tests.node.execution.images import Archive, layer
 from tests.node.transport.hosts import PEER, memory_channels
 from tests.protocol.cluster import MS, SimNode
 from tests.protocol.hostile import Liar
@@ -361,6 +367,56 @@ def files(data: bytes) -> None:
             load(path)
         except ConfigError as error:
             require("\n" not in str(error), "an error of two lines")
+
+
+# -- what tasks and submitters hand over -----------------------------------------------------------------------------
+
+
+def _archives() -> list[bytes]:
+    image = Archive([layer({"bin/tool": b"#!"})])
+    image.seal()
+    image.write(_folder / "image.tar")
+    return [(_folder / "image.tar").read_bytes(), layer({"a.txt": b"1", "b.png": b"2"})]
+
+
+@target(_archives)
+def archives(data: bytes) -> None:
+    """An image's archive, and the one in which a sandbox hands out its files."""
+    path = _folder / "any.tar"
+    path.write_bytes(data)
+    with suppress(ImageFault):
+        image = read_image(path)
+        require(is_image_digest(image.digest) and is_image_digest(image.config), "an image without a digest")
+    with suppress(ArchiveFault):
+        kept = read_archive(data, 1_000)
+        require(sum(map(len, kept.values())) <= 1_000 and all(map(is_file_name, kept)), "more than may be handed out")
+
+
+COMPARED = [
+    parse_comparator(how, parts=parts)
+    for how in ("pixels", "numeric(abs=1, rel.1=0.5)", "values(rel=0.5)")
+    for parts in (False, True)
+]
+
+
+def _outputs() -> list[bytes]:
+    values = [pack([1.5, {"x": (2.0, 1 + 2j)}]), pack([1.25, {"x": (2.5, 1 + 2j)}])]
+    packed = [msgspec.msgpack.encode([value, {"sums": b"1 2\n"}]) for value in values]
+    picture = b"P5 2 2 255\n" + bytes(4)
+    return [bytes([128]) + one + other for one, other in (values, packed, (b"1 2\n3", b"1 2.5\n3"), (picture, picture))]
+
+
+@target(_outputs)
+def outputs(data: bytes) -> None:
+    """Two outputs of a task, of any worker's making, before a comparator: told to be the same, or not."""
+    cut = 1 + len(data[1:]) * data[0] // 256 if data else 0
+    one, other = data[1:cut], data[cut:]
+    for comparator in COMPARED:
+        forth, back = comparator.same_output(one, other), comparator.same_output(other, one)
+        require(forth == back, f"{comparator.kind} has a side")
+    with suppress(ValueRefused):
+        value = unpack(one)
+        require(unpack(pack(value)) == value or b"\x7f" in one or b"\xff" in one, "a value that packing changes")
 
 
 # -- wasm --------------------------------------------------------------------------------------------------
