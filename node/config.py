@@ -405,7 +405,7 @@ class OciSettings:
     images: Annotated[
         tuple[str, ...],
         Key(
-            "The allow-list: digests of manifests, `sha256:` and 64 hex digits, as `podman images --digests` shows "
+            "The allow-list: digests of manifests, `sha256:` and 64 hex digits, as an archive's `index.json` has "
             "them. Never tags.",
             items=32,
             check=check_image_digest,

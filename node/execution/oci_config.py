@@ -12,7 +12,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
 def is_image_digest(text: str) -> bool:
-    """Whether it names an image by its manifest's digest, as `podman images --digests` shows it; tags name nothing."""
+    """Whether it names an image by its manifest's digest, as an archive's index has it; tags name nothing."""
     return _DIGEST.match(text) is not None
 
 
