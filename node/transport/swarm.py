@@ -44,6 +44,16 @@ DIAL_ADDRESSES_MAX = 8
 DIAL_TIMEOUT_S = 10.0  # for dials that py-libp2p's services ask for
 
 Observer = Callable[[SwarmConn], None]
+# What the other side or the network is the cause of: it went, was silent, or sent what cannot be read.
+_NOT_OURS = (
+    BaseLibp2pError,
+    OSError,
+    EOFError,
+    ValueError,
+    trio.TooSlowError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+)
 
 
 class GuardedConnection(SwarmConn):
@@ -83,13 +93,8 @@ class GuardedConnection(SwarmConn):
             handed_over = stream.get_protocol() in swarm.handed_over_protocols
         except Exception as error:
             # The boundary to every protocol handler, ours and py-libp2p's: a peer's bytes must not end the host.
-            ordinary = isinstance(error, BaseLibp2pError)  # the peer reset the stream or went
-            (log.debug if ordinary else log.warning)(
-                "stream.handler-failed",
-                peer=str(self.muxed_conn.peer_id),
-                protocol=str(stream.get_protocol()),
-                error=repr(error)[:200],
-            )
+            peer, protocol = str(self.muxed_conn.peer_id), str(stream.get_protocol())
+            _log_failure("stream.handler-failed", error, peer=peer, protocol=protocol)
         finally:
             self._handlers -= 1
             if not handed_over:
@@ -211,7 +216,7 @@ class GuardedSwarm(Swarm):
             await muxed.wait_closed()
         except Exception as error:
             # The boundary to strangers on the port: whatever they send ends their connection only.
-            log.debug("connection.refused", error=repr(error)[:200])
+            _log_failure("connection.refused", error, source=source)
         finally:
             self._inbound -= counted
             self._sources[source] -= 1
@@ -310,6 +315,7 @@ class GuardedSwarm(Swarm):
                 nursery.cancel_scope.cancel()
             except Exception as error:
                 # The boundary to whoever listens there; an address can be wrong in any way.
+                _log_failure("dial.failed", error, address=str(address))
                 reasons[str(address)] = str(error) or type(error).__name__
                 failed.set()
 
@@ -426,6 +432,11 @@ class GuardedSwarm(Swarm):
         """Without upstream's resource accounting."""
         if self.notifees:
             await self._notify("closed_stream", stream)
+
+
+def _log_failure(event: str, error: Exception, **fields: str) -> None:
+    """What the other side or the network does is for whoever looks closely; anything else is a bug, and is told."""
+    (log.debug if isinstance(error, _NOT_OURS) else log.warning)(event, error=repr(error)[:200], **fields)
 
 
 def connection_config(max_connections: int) -> ConnectionConfig:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
+import structlog
 import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
@@ -109,14 +110,35 @@ GARBAGE = {
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE.keys())
 async def test_garbage_on_the_port_ends_its_connection_only(garbage: bytes) -> None:
+    with structlog.testing.capture_logs() as logged:
+        async with running_host() as host, running_host() as friend:
+            async with await connect(host.addresses()[0]) as stream:
+                with trio.fail_after(60):
+                    with suppress(trio.BrokenResourceError):  # it may be reset before all is sent
+                        await stream.send_all(garbage)
+                        await stream.send_eof()
+                    await _end_of(stream)
+            await until(lambda: host.swarm.half_open_count == 0)
+            assert await answers(friend, await dial(friend, host))
+    assert not [line for line in logged if line["log_level"] != "debug"], "no stranger fills the log"
+
+
+async def test_a_bug_behind_the_port_is_told_and_ends_one_connection_only(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_host() as host, running_host() as friend:
-        async with await connect(host.addresses()[0]) as stream:
-            with trio.fail_after(60):
-                with suppress(trio.BrokenResourceError):  # it may be reset before all is sent
-                    await stream.send_all(garbage)
-                    await stream.send_eof()
+        upgrade = host.swarm._upgrade
+
+        async def broken(*_: object) -> None:
+            raise TypeError("a bug")
+
+        monkeypatch.setattr(host.swarm, "_upgrade", broken)
+        with structlog.testing.capture_logs() as logged, trio.fail_after(60):
+            async with await connect(host.addresses()[0]) as stream:
                 await _end_of(stream)
-        await until(lambda: host.swarm.half_open_count == 0)
+        told = [line for line in logged if line["event"] == "connection.refused"]
+        assert [(line["log_level"], line["error"], line["source"]) for line in told] == [
+            ("warning", "TypeError('a bug')", "127.0.0.1")
+        ]
+        monkeypatch.setattr(host.swarm, "_upgrade", upgrade)
         assert await answers(friend, await dial(friend, host))
 
 
