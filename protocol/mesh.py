@@ -6,10 +6,10 @@ disk before any later `Send` leaves. Nothing that a peer sends raises here: faul
 
 from __future__ import annotations
 
-from ..crypto.certificates import MembershipPolicy, Role
-from ..crypto.identity import Identity
-from .config import MINUTE, ProtocolConfig
-from .context import Randomness
+from functools import cached_property
+
+from ..crypto.certificates import Role
+from .config import MINUTE
 from .effects import Disconnect, Effect, TimerKey
 from .events import (
     AddressesChanged,
@@ -46,7 +46,7 @@ from .inbox import Inbox
 from .intervals import IntervalSet
 from .membership import Status
 from .messages import Leaving, Message, Revocations
-from .presence import NodeProfile, serves
+from .presence import serves
 from .roles import REVOCATION_ROW, Roles
 from .verification.court import CONVICTION_ROW
 from .verification.judging import TRUST_ROW
@@ -56,33 +56,13 @@ from .why import Explainer
 class Mesh(Roles):
     """See the module. Deterministic: the same events at the same times give the same effects."""
 
-    def __init__(
-        self,
-        identity: Identity,
-        config: ProtocolConfig,
-        rng: Randomness,
-        *,
-        policy: MembershipPolicy,
-        certificate: bytes,
-        profile: NodeProfile,
-        incarnation: int,
-        wall_offset_us: int,
-    ) -> None:
-        """incarnation: higher than in any earlier life of this identity, e.g. the start in unix microseconds."""
-        super().__init__(
-            identity,
-            config,
-            rng,
-            policy=policy,
-            certificate=certificate,
-            profile=profile,
-            incarnation=incarnation,
-            wall_offset_us=wall_offset_us,
-        )
-        self._inbox = Inbox(self)
-        self._left = False
-        self._handled_us = 0
-        self._reviewed_us = 0
+    _left = False
+    _handled_us = 0
+    _reviewed_us = 0
+
+    @cached_property
+    def _inbox(self) -> Inbox:
+        return Inbox(self)
 
     @property
     def explainer(self) -> Explainer:

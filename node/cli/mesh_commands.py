@@ -143,10 +143,7 @@ def invite(
 
     if not 0 < days <= DAYS_MAX:
         raise UserError(f"--days: {days:g}, more than 0 and at most {DAYS_MAX} are possible")
-    if name is not None and (new or len(who) != 1):
-        raise UserError("--name goes with a single peer id; with --new the arguments are the names")
-    if (client or bootstrap) and not new:
-        raise UserError("--client and --bootstrap say what --new writes; give --new and a name")
+    _check_invited(who, name, new=new, client=client, bootstrap=bootstrap or [])
     granted = parse_roles(roles if roles is not None else CLIENT_ROLES if client else NODE_ROLES)
     quota = Quota(max_tasks, round(max_gb * (1 << 30)), round(max_cpu_h * 3600))
     vouched = Vouched(owner, site, tuple(trust_class or ()))
@@ -154,13 +151,26 @@ def invite(
     place = AuthorityFolder(folder)
     signer = place.authority(authority, ask_passphrase)
     if new:
-        _check_bootstrap(bootstrap or [])
         made = [_admit_new(place, signer, n, granted, days, terms, client, bootstrap or [], out or Path()) for n in who]
     else:
         made = [_admit(place, signer, peer, name, granted, days, terms, out) for peer in who]
     if as_json:
         print_json({"invited": made})
-        return
+    else:
+        _tell_invited(made, new=new, client=client)
+
+
+def _check_invited(who: list[str], name: str | None, *, new: bool, client: bool, bootstrap: list[str]) -> None:
+    """Raises UserError for options that say nothing together."""
+    if name is not None and (new or len(who) != 1):
+        raise UserError("--name goes with a single peer id; with --new the arguments are the names")
+    if (client or bootstrap) and not new:
+        raise UserError("--client and --bootstrap say what --new writes; give --new and a name")
+    _check_bootstrap(bootstrap)
+
+
+def _tell_invited(made: list[dict[str, Any]], *, new: bool, client: bool) -> None:
+    """What was written, and what comes next."""
     for entry in made:
         say(f"{entry['name']}  {entry['peer_id']}  {', '.join(entry['roles'])}  until {entry['until'][:10]}")
         say(f"  {entry.get('folder', entry['certificate'])}")
