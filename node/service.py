@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import shutil
 import sys
 import time
-from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
 
 from ..crypto.certificates import Role
-from ..crypto.identity import node_id_from_text, peer_id_text
 from ..protocol.batches import BatchError, decode_columns
 from ..protocol.effects import Notify
 from ..protocol.events import AddressesChanged, Drain, StoredRow
@@ -25,7 +22,7 @@ from ..protocol.outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW, Outbox
 from ..protocol.presence import NodeProfile
 from ..protocol.records import RecordError, RecordKind, open_record, reopen_record
 from ..protocol.replica import COLUMNS_ROW
-from ..protocol.subscriptions import job_status
+from .answers import Answers, EventLog
 from .clock import set_offset, wall_us
 from .config import NodeConfig
 from .control import ControlServer
@@ -78,7 +75,6 @@ DRAIN_RUNNING_S = 5.0
 DRAIN_RESULTS_S = 3.0
 # For those who go on with what was begun here to fetch it.
 DRAIN_HEIRS_S = 3.0
-EVENTS_KEPT = 512
 PROVIDE_INTERVAL_S = 10.0
 SWITCH_INTERVAL_S = 0.0005
 CHECKPOINT_AGE_S = 7 * 86_400
@@ -103,7 +99,7 @@ class Node:
         self.loads = LoadMeter()
         self.heat = HeatCommands(self.heater, self.loads)
         self.heat.on_change = lambda: self._told.set()
-        self._told, self._turned = trio.Event(), trio.Event()
+        self._told, self.turned = trio.Event(), trio.Event()
         self.burner = Burner()
         self.wasm, self.native, self.oci = self._executors()
         self.usage = TaskUsage(self._task_pids)
@@ -131,8 +127,7 @@ class Node:
             self.meter,
         )
         self.blobs = NodeBlobs(self.store, self.links, BLOB_BYTES_MAX)
-        self._events: deque[tuple[int, float, Notify]] = deque(maxlen=EVENTS_KEPT)
-        self._event_count = 0
+        self.events = EventLog()
         self._drained = trio.Event()
         self._secret_folder, self._no_secrets = self._open_secret_folder()
         safe = self.heater.safe_writes()
@@ -256,7 +251,7 @@ class Node:
                     nursery.start_soon(self._bridge)
                 nursery.start_soon(self._provide_jobs)
                 nursery.start_soon(trio.to_thread.run_sync, remove_old_checkpoints, self.folder.checkpoints)
-                await nursery.start(ControlServer(self.folder.control_socket, self._handlers(stop)).run)
+                await nursery.start(ControlServer(self.folder.control_socket, Answers(self, stop).by_command()).run)
                 log.info("node.started", peer_id=self.membership.identity.peer_id, addresses=self.links.addresses)
                 task_status.started(self)
                 await stop.wait()
@@ -382,7 +377,7 @@ class Node:
             running = self.mesh.worker.running
             reading = self.heater.advance(monotonic_us(), used_us, self.burner.cpu_us(), running=running)
             self._burn()
-            turned, self._turned = self._turned, trio.Event()
+            turned, self.turned = self.turned, trio.Event()
             turned.set()
             if self.history is not None:
                 self.history.meter(self.heater.meter, monotonic_us())
@@ -434,139 +429,7 @@ class Node:
     def _observe(self, note: Notify) -> None:
         if note.name == "node.drained":
             self._drained.set()
-        self._event_count += 1
-        self._events.append((self._event_count, wall_us() / 1e6, note))
-
-    def _events_after(self, number: int) -> list[dict[str, Any]]:
-        return [
-            {"seq": seq, "at_s": at_s, "name": note.name} | {key: _shown(value) for key, value in note.fields.items()}
-            for seq, at_s, note in self._events
-            if seq > number
-        ]
-
-    def _handlers(self, stop: trio.Event) -> dict[str, Any]:
-        async def status(_: dict[str, Any]) -> dict[str, Any]:
-            return self.status()
-
-        async def block(request: dict[str, Any]) -> dict[str, Any]:
-            peers = request.get("peers")
-            others = bool(request.get("others", False))
-            self.links.block(None if peers is None else [node_id_from_text(p) for p in peers], others=others)
-            return {"blocked": peers}
-
-        async def halt(_: dict[str, Any]) -> dict[str, Any]:
-            stop.set()
-            return {"stopping": True}
-
-        async def events(request: dict[str, Any]) -> dict[str, Any]:
-            after = int(request.get("after", 0))
-            return {"events": self._events_after(after), "next": self._event_count}
-
-        async def heat(request: dict[str, Any]) -> dict[str, Any]:
-            answer = self.heat.run(request)
-            if request.get("what") == "status":
-                return answer
-            # What came of it, not what was before.
-            with trio.move_on_after(2 * CONTROL_INTERVAL_S):
-                await self._turned.wait()
-            return {"heat": self.heat.status()}
-
-        async def trust(request: dict[str, Any]) -> dict[str, Any]:
-            node = node_id_from_text(str(request["node"]))
-            raw = self.mesh.ctx.convicted.get(node)
-            return {"node": peer_id_text(node), "convicted": raw is not None, "proof": _proof(raw)}
-
-        async def clock(request: dict[str, Any]) -> dict[str, Any]:
-            self.set_clock(float(request["offset_s"]))
-            return {"clock_offset_s": request["offset_s"]}
-
-        async def why(request: dict[str, Any]) -> dict[str, Any]:
-            return self.why(str(request.get("job", "")), int(request.get("index", 0)))
-
-        async def kept(request: dict[str, Any]) -> dict[str, Any]:
-            return {"kept": self.kept(bytes.fromhex(str(request["job"])))}
-
-        served = {"status": status, "block": block, "stop": halt, "events": events, "kept": kept}
-        return {**served, "why": why, "trust": trust, "heat": heat, "clock": clock}
-
-    def why(self, job: str, index: int) -> dict[str, Any]:
-        """Why this node is idle, or why a task waits. job: the beginning of an id; empty for the node.
-
-        Raises ValueError for a job that is not known here.
-        """
-        explainer, now_us = self.mesh.explainer, monotonic_us()
-        if not job:
-            text = explainer.why_node(now_us)
-        else:
-            known = [job_id for job_id in explainer.jobs() if job_id.hex().startswith(job)]
-            if len(known) != 1:
-                raise ValueError(f"{len(known)} jobs that begin with {job[:64]} are known to this node")
-            _, text = explainer.why_task(known[0], index, now_us)
-        return {"name": self.mesh.profile.name, "why": text}
-
-    def kept(self, job_id: bytes) -> dict[str, Any] | None:
-        """What this node keeps of a job as its replica; None if nothing. Two that keep the same say the same of it."""
-        kept = self.mesh.replica.jobs.get(job_id)
-        if kept is None:
-            return None
-        count, fingerprint = kept.state.ids.fingerprint(b"", b"")
-        said = job_status(kept.state, kept.ledger, kept.elapsed_us(monotonic_us()))
-        return {
-            "epoch": kept.state.replica_epoch,
-            "replicas": [node.hex() for node in kept.state.replicas],
-            "records": count,
-            "fingerprint": fingerprint.hex(),
-            "tasks": said.tasks,
-            "done": said.done,
-            "accepted": said.accepted,
-            "workers": {
-                row.node.hex(): [row.done, row.cpu_us, row.energy_mj, row.useful_mj] for row in said.workers if row.done
-            },
-        }
-
-    def status(self) -> dict[str, Any]:
-        """What `hearth node status` and the testnet show."""
-        reading, meter, worker = self.heater.reading(), self.heater.meter, self.mesh.worker
-        heat = self.heat.status()
-        return {
-            "name": self.mesh.profile.name,
-            "peer_id": self.membership.identity.peer_id,
-            "pid": os.getpid(),
-            "addresses": list(self.links.addresses),
-            "sink": reading.sink,
-            "temperature_c": round(reading.temperature_c, 3),
-            "setpoint_c": heat.get("setpoint_c", self.config.heater.setpoint_c),
-            "heat": heat,
-            "deficit_w": round(reading.deficit_w, 1),
-            "slots": worker.slots,
-            "running": worker.running,
-            "queued_tasks": worker.unstarted,
-            "tasks_done": worker.tasks_done,
-            "results_owed": len(worker.outbox),
-            "jobs_kept": len(self.mesh.replica.jobs),
-            "steals": self.mesh.thief.steals,
-            "stolen_tasks": self.mesh.thief.granted,
-            "stolen_from": {peer_id_text(node): count for node, count in self.mesh.thief.stolen_from.items()},
-            "links": [
-                {"peer": peer_id_text(link.peer), "address": link.address, "relayed": link.relayed}
-                for link in self.links.peers()
-            ],
-            "meter": {
-                "work_j": meter.work_uj / 1e6,
-                "work_useful_j": meter.work_useful_uj / 1e6,
-                "useful_j": meter.useful_uj / 1e6,
-                "idle_j": meter.idle_uj / 1e6,
-                "paid_j": self.loads.paid_mj / 1e3,
-                "volunteer_j": self.loads.volunteer_mj / 1e3,
-                "burn_j": meter.burn_uj / 1e6,
-                "burn_useful_j": meter.burn_useful_uj / 1e6,
-            },
-            "limits": self.meter.shown(),
-            "draining": worker.draining,
-            "storage_failed": worker.storage_failed,
-            "uptime_s": round((monotonic_us() - self.started_us) / 1e6, 3),
-            "rss_bytes": _resident_bytes(),
-        }
+        self.events.add(note)
 
 
 async def run_node(
@@ -607,30 +470,3 @@ def remove_old_checkpoints(root: Path, now_s: float | None = None) -> int:
             shutil.rmtree(job, ignore_errors=True)
             removed += 1
     return removed
-
-
-def _proof(raw: bytes | None) -> dict[str, Any] | None:
-    """The accusation that convicted a node, for people; whoever wants to check it gets it by gossip."""
-    if raw is None:
-        return None
-    record = open_record(raw, check_signature=False)
-    return {"job": record.body.job_id.hex(), "index": record.body.index, "accuser": peer_id_text(record.author)}
-
-
-def _resident_bytes() -> int:
-    try:
-        with open("/proc/self/statm", "rb") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _shown(value: object) -> object:
-    """As JSON: ids in hex, messages left out."""
-    if isinstance(value, bytes):
-        return value.hex() if len(value) <= 32 else len(value)
-    if isinstance(value, tuple | list):
-        return [_shown(item) for item in value[:16]]
-    if isinstance(value, str | int | float | bool) or value is None:
-        return value
-    return type(value).__name__
