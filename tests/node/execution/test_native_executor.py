@@ -415,16 +415,25 @@ async def test_duty_holds_a_task_to_its_share(executor: NativeExecutor) -> None:
     assert 0.15 * min(1.0, whole) < held < 0.38
 
 
-async def test_a_duty_of_zero_pauses_and_does_not_count_against_the_wall_limit(executor: NativeExecutor) -> None:
+async def test_a_duty_of_zero_pauses_and_does_not_count_against_the_wall_limit(
+    executor: NativeExecutor, state: Path
+) -> None:
     executor.set_duty(0.0)
     outcomes: list[BatchOutcome] = []
+    limits = replace(LIMITS, wall_us=2_000_000)
 
     async def run() -> None:
-        outcomes.append(await executor.run(ask("echo done", limits=replace(LIMITS, wall_us=2_000_000))))
+        outcomes.append(await executor.run(ask("echo done", limits=limits)))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
-        await trio.sleep(2.5)  # longer than the limit
+        await trio.testing.wait_all_tasks_blocked()
+        # One that nobody holds, and that began later, runs into the same limit.
+        other = NativeExecutor(CONFIG, state)
+        try:
+            assert (await other.run(ask("sleep 600", limits=limits))).exits == [Exit.WALL]
+        finally:
+            await other.aclose()
         assert outcomes == []
         executor.set_duty(1.0)
     assert outcomes[0].exits == [0]
