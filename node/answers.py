@@ -15,7 +15,7 @@ from ..protocol.effects import Notify
 from ..protocol.records import open_record
 from ..protocol.subscriptions import job_status
 from .clock import wall_us
-from .driver import monotonic_us
+from .ports import monotonic_us
 
 if TYPE_CHECKING:
     from .service import Node

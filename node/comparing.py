@@ -15,12 +15,12 @@ import trio
 
 from ..protocol.effects import CompareOutputs, Execute
 from ..protocol.events import Event, OutputsCompared
-from .driver import BlobsUnavailable
 from .execution.outcome import BatchRequest, ExecutionError, Limits
 from .execution.pool import WasmPool
 from .execution.wasm_child import ChildConfig
 from .isolation.layers import detect
 from .isolation.worker_sandbox import WorkerFolders
+from .ports import BlobsUnavailable
 from .storage.errors import StorageError
 from .tasks import NodeBlobs
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
@@ -72,7 +71,9 @@ from .clock import wall_us
 from .fair_queue import FairQueue
 from .intake import Intake, IntakeLimits
 from .limits import LimitMeter
+from .penalties import Penalties
 from .pipeline import STORAGE_RETRY_S, Outgoing, OutgoingBatch, Pipeline, RecordStore
+from .ports import Blobs, BlobsUnavailable, Runner, Transport, monotonic_us
 from .storage import errors as storage_errors
 from .storage.records import Delete, Put, StoredRecord
 from .storage.records import Forget as ForgetWrite
@@ -89,77 +90,7 @@ EVENTS_A_TURN_MAX = 64
 BYTES_A_MESSAGE = 4096
 # Unhandled messages of one peer, of at most 4 MiB each and 300 B mostly, before it has to wait.
 MESSAGES_A_PEER_MAX = 64
-# A peer that broke this many rules within a minute is cut off for that long.
-PENALTIES_MAX = 20
-PENALTY_WINDOW_US = 60_000_000
-# Of one peer so often at most, or the log would be what it floods.
-PENALTY_LOG_US = 1_000_000
 WALL_CLOCK_CHECK_S = 5.0
-
-
-class Transport(Protocol):
-    """What the driver asks of the links."""
-
-    def send(self, peer: bytes, payloads: Sequence[bytes]) -> None: ...
-
-    def publish(self, payload: bytes) -> None: ...
-
-    def learn(self, peer: bytes, addresses: tuple[str, ...], relays: tuple[bytes, ...]) -> None: ...
-
-    def connect(self, peer: bytes) -> None: ...
-
-    def close(self, peer: bytes, reason: str) -> None: ...
-
-    def recheck(self) -> None: ...
-
-    def source_of(self, peer: bytes) -> str:
-        """The address without a port, or the relay, that a linked peer comes from; empty if it has no link."""
-
-    def note_fault(self, peer: bytes) -> None:
-        """The peer broke a rule: gossip thinks less of it too."""
-
-
-class Blobs(Protocol):
-    """Bringing blobs here, and keeping those that are needed."""
-
-    def hold(self, digests: Collection[bytes], pin: bytes) -> bool:
-        """Pin them if all are here; else False, and whatever is pinned stays so for `fetch`."""
-
-    async def fetch(
-        self, digests: Sequence[bytes], sources: Sequence[bytes], pin: bytes, sizes: Sequence[int] = ()
-    ) -> None: ...
-
-    def unpin(self, owner: bytes) -> None: ...
-
-    def has_room(self) -> bool: ...
-
-
-class Runner(Protocol):
-    """Runs executions; feeds `TaskFinished`, `ExecutionFailed` or `ExecutionSaved` when they end."""
-
-    def start(self, run: Execute) -> None: ...
-
-    def save(self, execution_id: int, patience_s: float) -> None: ...
-
-    def cancel(self, execution_id: int) -> None: ...
-
-    def drop_checkpoint(self, job_id: bytes, index: int) -> None:
-        """Nothing of a task that goes on elsewhere is to be left here."""
-
-    def compare(self, wanted: CompareOutputs) -> None:
-        """Feeds `OutputsCompared` in the end."""
-
-    def forget(self, job_id: bytes) -> None:
-        """Nothing of a confidential job is to be left here in the clear."""
-
-
-class BlobsUnavailable(Exception):
-    """A blob could not be brought here. The text is for the one who waits for it."""
-
-
-def monotonic_us() -> int:
-    """The clock of all machines and timers on this node."""
-    return time.monotonic_ns() // 1_000
 
 
 class Driver:
@@ -204,8 +135,7 @@ class Driver:
         self._leaving: dict[bytes, list[bytes]] = {}
         self._encoded: tuple[Message | None, bytes] = (None, b"")
         self._lacks_room = False
-        self._penalties: dict[bytes, deque[int]] = {}
-        self._banned_until: dict[bytes, int] = {}
+        self._penalties = Penalties()
         self._changed = trio.lowlevel.ParkingLot()
         self.observers: list[Callable[[Notify], None]] = []
         self.rejections: deque[tuple[bytes, str]] = deque(maxlen=64)
@@ -242,7 +172,7 @@ class Driver:
         return self._transport.source_of(peer) if self._transport is not None else ""
 
     def on_connected(self, peer: bytes, certificate: Certificate) -> None:
-        if self._banned_until.get(peer, 0) > monotonic_us():
+        if self._penalties.is_banned(peer, monotonic_us()):
             self._require_transport().close(peer, "banned for a minute after breaking rules")
             return
         self.feed(PeerConnected(peer, int(certificate.roles)))
@@ -252,7 +182,7 @@ class Driver:
 
     def on_messages(self, peer: bytes, payloads: Sequence[bytes]) -> None:
         for payload in payloads:
-            if peer in self._banned_until and self._banned_until[peer] > monotonic_us():
+            if self._penalties.is_banned(peer, monotonic_us()):
                 return
             message = self._decoded(peer, payload)
             signatures = signatures_in(message) if message is not None else 1
@@ -498,19 +428,10 @@ class Driver:
 
     def _penalise(self, peer: bytes, reason: Reason) -> None:
         """Count it; a repeat offender loses its link and is not let in for a while."""
-        now_us = monotonic_us()
-        times = self._penalties.setdefault(peer, deque(maxlen=PENALTIES_MAX))
-        if not times or now_us - times[-1] >= PENALTY_LOG_US:
-            log.warning("peer.penalised", peer=peer.hex()[:16], reason=str(reason))
-        times.append(now_us)
+        is_banned = self._penalties.add(peer, reason, monotonic_us())
         self._require_transport().note_fault(peer)
-        while len(self._penalties) > 1024:
-            del self._penalties[next(iter(self._penalties))]
-        if len(times) == PENALTIES_MAX and now_us - times[0] < PENALTY_WINDOW_US:
+        if is_banned:
             self.meter.hit(Limit.PENALTIES, peer)
-            self._banned_until[peer] = now_us + PENALTY_WINDOW_US
-            while len(self._banned_until) > 1024:
-                del self._banned_until[next(iter(self._banned_until))]
             self._require_transport().close(peer, f"broke rules too often, last: {reason}")
 
     def _fetch_or_hold(self, wanted: FetchBlobs) -> None:

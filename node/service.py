@@ -26,7 +26,7 @@ from .answers import Answers, EventLog
 from .clock import set_offset, wall_us
 from .config import NodeConfig
 from .control import ControlServer
-from .driver import LAZY_KINDS, Driver, monotonic_us
+from .driver import LAZY_KINDS, Driver
 from .execution.bubblewrap import kill_orphans
 from .execution.native import NativeExecutor
 from .execution.native_folders import sandbox_tag
@@ -49,6 +49,7 @@ from .isolation.worker_sandbox import WorkerFolders
 from .limits import LimitMeter
 from .machine_class import builds_of, machine_class
 from .membership_files import Membership, load_membership
+from .ports import monotonic_us
 from .secrecy.folder import SecretFolder, SecretFolderError
 from .secrecy.material import SecretMaterials
 from .secrecy.worker import Secrets

@@ -21,7 +21,6 @@ from ..protocol.outbox import output_pin
 from ..protocol.quota import declared_sizes
 from ..protocol.records import JobSpec
 from ..protocol.secrecy.results import BatchSealer
-from .driver import BlobsUnavailable
 from .execution.checkpoints import (
     CheckpointError,
     drop_foreign,
@@ -35,6 +34,7 @@ from .execution.checkpoints import (
 from .execution.outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, Executor, Exit, Limits
 from .heating.control.loads import LoadMeter, load_of
 from .heating.heater import Heater
+from .ports import BlobsUnavailable
 from .secrecy.checkpoints import open_checkpoints, seal_checkpoints
 from .secrecy.folder import SecretFolderError
 from .secrecy.material import Material, PlainMaterial, SecretMaterial

@@ -29,11 +29,12 @@ from ...protocol.verification.judging import TRUST_ROW
 from ..clock import wall_us
 from ..comparing import ClientRunner, Comparing
 from ..config import ClientConfig, load_client_config
-from ..driver import BlobsUnavailable, Driver, monotonic_us
+from ..driver import Driver
 from ..history import History
 from ..jobfile import JobFile
 from ..logs import configure_logs
 from ..membership_files import Membership, load_membership
+from ..ports import BlobsUnavailable, monotonic_us
 from ..storage.blobs import BlobStore
 from ..storage.errors import StorageError
 from ..storage.folder import StateFolder

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from ...node.driver import monotonic_us
 from ...node.history import VERSION
+from ...node.ports import monotonic_us
 
 
 class Diary:

@@ -15,7 +15,6 @@ import trio
 from paho.mqtt.enums import CallbackAPIVersion
 
 from hearthmesh.node.config import HeaterSettings, RoomSettings
-from hearthmesh.node.driver import monotonic_us
 from hearthmesh.node.heating.choose import hardware_of
 from hearthmesh.node.heating.commands import HeatCommands
 from hearthmesh.node.heating.control.power import PowerTable
@@ -27,6 +26,7 @@ from hearthmesh.node.heating.mqtt.bridge import BrokerAddress, MqttBridge
 from hearthmesh.node.heating.mqtt.homeassistant import Topics
 from hearthmesh.node.heating.observed import What
 from hearthmesh.node.heating.simulated import SimulatedHeater
+from hearthmesh.node.ports import monotonic_us
 from tests.node.heating.drivers.fake_linux import FakeLinux
 
 LIMIT = "constraint_0_power_limit_uw"
