@@ -24,12 +24,15 @@ from .simulation import second_of_year, sink_of, weather_of
 
 # Steps over which an execution's useful share can be told: 17 minutes at one a second.
 HISTORY_STEPS = 1024
+# Of the wall, where the sink's clock runs fast.
+HORIZON_LEAST_S = 10.0
 # How far over its band a sink seems to be that takes no heat.
 FULL_K = 1.0
 # What a sink wants within the horizon is worked out anew when it moved by so much, or after such a share of the
-# horizon: that of a tank in ten layers takes a tenth of a second, at each reading.
+# horizon, a second at least: that of a tank in ten layers takes a tenth of a second, at each reading.
 FORECAST_K = 0.05
 FORECAST_SHARE = 1 / 60
+FORECAST_LEAST_S = 1.0
 _SECOND_US = 1_000_000
 
 
@@ -40,6 +43,14 @@ class _Mark:
     at_us: int
     work_uj: int
     work_useful_uj: int
+
+
+def horizon_of(time_scale: float) -> float:
+    """Seconds of the wall that are foretold: a quarter of an hour of the sink's, but no less than a mesh needs to act.
+
+    Else a room's next 15 minutes would be days, in which all that get no work are as cold as can be.
+    """
+    return min(HORIZON_US / _SECOND_US, max(HORIZON_LEAST_S, HORIZON_US / _SECOND_US / time_scale))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,12 +233,12 @@ class SimulatedHeater:
         return self._history[0]
 
     def _foretold(self) -> Foretold:
-        """For the horizon of the wall."""
+        """For the horizon of the wall, which is shorter where the sink's clock runs faster."""
         settings, setpoint_c = self._settings, self.target_c
         known = self._forecast
         if known is not None and known.holds(setpoint_c, self.temperature_c, self._sink_s):
             return known.foretold
-        horizon_s = HORIZON_US / _SECOND_US
+        horizon_s = horizon_of(settings.time_scale)
         foretold = foretell(
             self.sink,
             self.weather,
@@ -238,6 +249,7 @@ class SimulatedHeater:
             horizon_s=horizon_s,
             time_scale=settings.time_scale,
         )
-        until_s = self._sink_s + horizon_s * settings.time_scale * FORECAST_SHARE
+        kept_s = min(horizon_s, max(FORECAST_LEAST_S, horizon_s * FORECAST_SHARE))
+        until_s = self._sink_s + kept_s * settings.time_scale
         self._forecast = _Forecast(setpoint_c, self.temperature_c, until_s, foretold)
         return foretold

@@ -1,7 +1,8 @@
 """Eight real heaters as processes, their rooms' time compressed: our stealing, and stealing that knows nothing of heat.
 
-One after the other, the same rooms and the same job. Watts are the CPU time that the tasks really got; the rooms' clock
-runs `time_scale` times faster, so a second's mean power counts for ten minutes.
+One after the other, the same rooms and the same jobs. Watts are the CPU time that the tasks really got; the rooms'
+clock runs `time_scale` times faster, so a second's mean power counts for ten minutes. All that the rooms want fits two
+cores, and what comes each second is less than that: who gets it matters, not who gets the processors.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any
 import trio
 
 from ...node.bench.modules import SPIN, module_path
-from ...node.client import Client, Job, JobRequest
-from ..demo_rooms import TIME_SCALE, demo_rooms
+from ...node.client import Client, JobRequest
+from ..demo_rooms import NODES_MAX, NODES_MIN, TIME_SCALE
 from ..errors import TestnetError
 from ..network import Testnet
 from ..rooms import RoomPlan
@@ -27,7 +28,14 @@ NAMES = {"heat": "by heat", "random": "at random"}
 POLL_S = 0.5
 PATIENCE_S = 3.0
 # Rounds of the spinning module that are some tenths of a second of a core.
-TASK_ROUNDS = 20_000_000
+TASK_ROUNDS = 30_000_000
+# A job comes so often, until this share of the time is over.
+JOB_EVERY_S = 1.0
+FEED_SHARE = 0.9
+# Kelvin from the setpoint at the begin, by turns: some rooms are cold, some nearly warm, some wait for the evening.
+START_K = (-3.0, -0.3, -1.0, 0.4, -2.0, -0.6, 0.2, -1.4)
+# What a busy core counts as: eight of these rooms want the time of one core or so.
+WATTS_PER_CORE = 3000.0
 _COLOURS = ("#b3321f", "#3f7fbf", "#2a9d8f", "#e0823d", "#6b3fa0", "#1b7f3b", "#8c6d1f", "#777777")
 
 Tell = Callable[[str], None]
@@ -95,9 +103,27 @@ class Street:
         }
 
 
+def street_of(nodes: int) -> dict[str, RoomPlan]:
+    """Rooms of 20 m², light construction, 12 W/K to the outside, as in the demo. Raises TestnetError."""
+    if not NODES_MIN <= nodes <= NODES_MAX:
+        raise TestnetError(f"-n {nodes}: {NODES_MIN} to {NODES_MAX} heaters are possible")
+    return {
+        f"room-{number + 1}": RoomPlan(
+            start_c=20.0 + START_K[number % len(START_K)],
+            setpoint_c=20.0,
+            outside_c=8.0,
+            loss_w_per_k=12.0,
+            capacity_j_per_k=2.2e6,
+            watts_per_core=WATTS_PER_CORE,
+            time_scale=TIME_SCALE,
+        )
+        for number in range(nodes)
+    }
+
+
 async def compare_streets(folder: Path, nodes: int, tasks: int, seconds: float, tell: Tell) -> list[Street]:
     """Raises TestnetError, ClientError; nothing runs any more in any case."""
-    plans = demo_rooms(nodes)
+    plans = street_of(nodes)
     found = []
     for way in WAYS:
         rooms = {name: replace(plan, stealing=way) for name, plan in plans.items()}
@@ -114,9 +140,7 @@ async def _play(folder: Path, way: str, plans: dict[str, RoomPlan], tasks: int, 
         await net.start(with_parent=True)
         tell(f"{NAMES[way]}: {len(plans)} heaters have found each other")
         async with Client.connect(net.client_config) as mesh:
-            inputs = [TASK_ROUNDS.to_bytes(4, "little")] * tasks
-            job = await mesh.submit(JobRequest(program=module_path(SPIN), name=f"heat-{way}", inputs=inputs))
-            done, finished_s = await _watch(net, job, rooms, tasks, seconds)
+            done, finished_s = await _watch(net, mesh, rooms, tasks, seconds)
         tell(f"{NAMES[way]}: {done} of {tasks} tasks in {seconds:g} s")
     finally:
         with trio.CancelScope(shield=True):
@@ -126,10 +150,30 @@ async def _play(folder: Path, way: str, plans: dict[str, RoomPlan], tasks: int, 
     return Street(way, rooms, done, tasks, seconds, finished_s, TIME_SCALE)
 
 
+async def _feed(mesh: Client, tasks: int, seconds: float) -> None:
+    """So many tasks in all, some each second."""
+    count = max(1, round(seconds * FEED_SHARE / JOB_EVERY_S))
+    began_s = trio.current_time()
+    for number in range(count):
+        share = tasks * (number + 1) // count - tasks * number // count
+        if share:
+            inputs = [TASK_ROUNDS.to_bytes(4, "little")] * share
+            await mesh.submit(JobRequest(program=module_path(SPIN), name=f"heat-{number}", inputs=inputs))
+        await trio.sleep_until(began_s + (number + 1) * JOB_EVERY_S)
+
+
 async def _watch(
-    net: Testnet, job: Job, rooms: dict[str, Room], tasks: int, seconds: float
+    net: Testnet, mesh: Client, rooms: dict[str, Room], tasks: int, seconds: float
 ) -> tuple[int, float | None]:
-    """(tasks done, when all were). The heaters are asked all at once, twice a second."""
+    """(tasks done, when all were). The heaters are asked all at once, twice a second, while work comes."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_feed, mesh, tasks, seconds)
+        found = await _observe(net, rooms, tasks, seconds)
+        nursery.cancel_scope.cancel()
+    return found
+
+
+async def _observe(net: Testnet, rooms: dict[str, Room], tasks: int, seconds: float) -> tuple[int, float | None]:
     began_s = trio.current_time()
     first: dict[str, tuple[float, float, int]] = {}
     done, finished_s = 0, None

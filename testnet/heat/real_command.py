@@ -23,7 +23,7 @@ _PAGE = """<!doctype html>
 
 def heat(
     nodes: Annotated[int, typer.Option("-n", min=5, max=16, help="Heaters, as in the demo's house.")] = 8,
-    tasks: Annotated[int, typer.Option("--tasks", min=1, max=100_000, help="Of the job.")] = 400,
+    tasks: Annotated[int, typer.Option("--tasks", min=1, max=100_000, help="Of all jobs.")] = 300,
     seconds: Annotated[float, typer.Option("--seconds", help="How long each street is watched.")] = 40.0,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Write the temperatures and who worked: .svg, .html or .png (Pillow).")

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from hearthmesh.node.config import HeaterSettings
 from hearthmesh.node.heating.foretell import HOURS_AHEAD, Losses, foretell, full_above_k
-from hearthmesh.node.heating.simulated import SimulatedHeater
+from hearthmesh.node.heating.simulated import SimulatedHeater, horizon_of
 from hearthmesh.node.heating.sinks.room import Room1R1C
 from hearthmesh.node.heating.sinks.sink import HeatSink
 from hearthmesh.node.heating.weather.conditions import Weather
+from hearthmesh.protocol.stealing.urgency import DISCOMFORT_MAX_MKH, discomfort_mkh
 
 H, C = 20.2, 4.62e6
 QUARTER_S = 900.0
@@ -88,3 +89,14 @@ def test_hours_that_nobody_saw_are_as_the_present_one() -> None:
     assert losses.ahead(3600.0 * 20, 40.0) == (40.0,) * 9 + (100.0,) + (40.0,) * 14
     # After a day without a note nothing is known any more.
     assert losses.ahead(3600.0 * 40, 40.0) == ()
+
+
+def test_a_room_on_a_fast_clock_foretells_its_own_next_minutes_not_days() -> None:
+    assert [horizon_of(scale) for scale in (0.5, 1.0, 60.0, 600.0)] == [900.0, 900.0, 15.0, 10.0]
+    urgent = []
+    for start_c in (17.0, 19.7, 20.4):
+        settings = HeaterSettings(kind="simulated", watts_per_core=1000.0, time_scale=600.0)
+        settings = replace(settings, room=replace(settings.room, start_c=start_c))
+        urgent.append(discomfort_mkh(SimulatedHeater(settings, 0).reading().discomfort_kh, "room"))
+    # With a quarter of an hour of the wall each of them would claim all that can be claimed.
+    assert DISCOMFORT_MAX_MKH > urgent[0] > 3 * urgent[1] > 0 and urgent[2] < urgent[1] / 3

@@ -11,7 +11,7 @@ import pytest
 from hearthmesh.node.config import HeaterSettings, RoomSettings
 from hearthmesh.node.heating.control.setpoint import Wish
 from hearthmesh.node.heating.local_time import LocalTime
-from hearthmesh.node.heating.simulated import SimulatedHeater
+from hearthmesh.node.heating.simulated import SimulatedHeater, horizon_of
 from hearthmesh.node.heating.simulation import model_of, second_of_year, weather_of
 from hearthmesh.node.heating.sink_settings import KINDS, ModelTable, TankTable, WeatherTable
 from hearthmesh.node.heating.weather.files import WeatherError
@@ -41,7 +41,10 @@ def test_every_kind_is_built_and_takes_heat_if_it_wants_any(kind: str) -> None:
     if kind == "data-centre":
         assert (first.slots, first.horizon_wh, first.deficit_w < 0) == (0, 0.0, True)
         return
-    assert (first.slots, first.horizon_wh) == (4, pytest.approx(100.0)) and first.useful
+    assert (first.slots, first.horizon_wh) == (
+        4,
+        pytest.approx(400.0 * horizon_of(settings.time_scale) / 3600),
+    ) and first.useful
     idle = SimulatedHeater(settings, now_us=0)
     for second in range(1, 61):
         idle.advance(second * SECOND_US, 0)
@@ -97,7 +100,7 @@ def test_weather_file_that_is_none_is_refused_before_anything_runs(tmp_path: Pat
 
 
 def test_a_new_setpoint_is_worked_out_at_once_and_the_same_one_not_again() -> None:
-    heater = SimulatedHeater(replace(heater_of_kind("room-1r1c"), setpoint_c=15.5), now_us=0)
+    heater = SimulatedHeater(replace(heater_of_kind("room-1r1c"), setpoint_c=15.01), now_us=0)
     before = heater.reading().horizon_wh
     forecast = heater._forecast
     assert heater.advance(SECOND_US // 10, 0).horizon_wh == before
