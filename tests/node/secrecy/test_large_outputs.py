@@ -87,7 +87,7 @@ async def given(mesh: Mesh, verification: str, *notes: Notify) -> list[tuple[int
     send, receive = open_notes()
     for note in notes:
         send.send_nowait(note)
-    batches, found = Batches(mesh, job, (), (), (receive, lambda: None)), []  # type: ignore[arg-type]
+    batches, found = Batches(mesh, job, (), (), opened=(receive, lambda: None)), []  # type: ignore[arg-type]
     async for item in batches:
         assert isinstance(item, VerifiedBatch)
         found += [(each.index, each.output, each.spoiled) for each in await job.unpack(item)]
