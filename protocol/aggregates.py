@@ -49,6 +49,19 @@ class _FarJob:
         return body
 
 
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Of a cell of that depth, by these rows."""
+
+    heats: list[Record]
+    jobs: list[Record]
+    depth: int
+    deficit_w: int
+    capacity_w: int
+    free_slots: int
+    work_us: int
+
+
 class Aggregates:
     """Bounded by contacts, and by `FAR_JOBS_MAX`."""
 
@@ -61,6 +74,7 @@ class Aggregates:
         self._jobs: dict[bytes, _FarJob] = {}
         self._asked_us: dict[bytes, int] = {}
         self._budgets: dict[bytes, Budget] = {}
+        self._summed: _Sums | None = None
 
     # -- questions ---------------------------------------------------------------------------------------
 
@@ -106,20 +120,39 @@ class Aggregates:
         self._budgets.pop(peer, None)
 
     def _digest(self, request: int, now_us: int) -> CellDigest:
-        cell = self._members.cell
-        heats = [record.body for record in self._tables.rows(RecordKind.HEAT) if cell.holds(record.author)]
-        jobs = self._best_jobs(now_us)
-        near = self._near_jobs()
+        sums = self._sums()
         return CellDigest(
             request=request,
-            depth=cell.depth,
+            depth=sums.depth,
             nodes=self._members.cell_nodes,
-            deficit_w=min(UINT_MAX, sum(max(0, heat.deficit_w) for heat in heats)),
-            capacity_w=min(UINT_MAX, sum(heat.capacity_w for heat in heats)),
-            free_slots=sum(heat.free_slots for heat in heats),
-            work_us=min(UINT_MAX, sum(self._work_us(record.body) for record in near)),
-            jobs=jobs,
+            deficit_w=sums.deficit_w,
+            capacity_w=sums.capacity_w,
+            free_slots=sums.free_slots,
+            work_us=sums.work_us,
+            jobs=self._best_jobs(now_us),
         )
+
+    def _sums(self) -> _Sums:
+        """Over the cell. The tables give the same lists until a row changes."""
+        heats, jobs, cell = (
+            self._tables.rows(RecordKind.HEAT),
+            self._tables.rows(RecordKind.JOB_DIGEST),
+            self._members.cell,
+        )
+        known = self._summed
+        if known is not None and known.heats is heats and known.jobs is jobs and known.depth == cell.depth:
+            return known
+        here = [record.body for record in heats if cell.holds(record.author)]
+        self._summed = _Sums(
+            heats,
+            jobs,
+            cell.depth,
+            deficit_w=min(UINT_MAX, sum(max(0, heat.deficit_w) for heat in here)),
+            capacity_w=min(UINT_MAX, sum(heat.capacity_w for heat in here)),
+            free_slots=sum(heat.free_slots for heat in here),
+            work_us=min(UINT_MAX, sum(self._work_us(record.body) for record in self._near_jobs())),
+        )
+        return self._summed
 
     def _near_jobs(self) -> list[Record]:
         holds = self._members.cell.holds
@@ -127,6 +160,8 @@ class Aggregates:
 
     def _best_jobs(self, now_us: int) -> tuple[FarJob, ...]:
         """Of this cell and of others, those with the most work."""
+        if not self._jobs and not self._tables.rows(RecordKind.JOB_DIGEST):
+            return ()
         ttl_us = self._ctx.config.digest_ttl_us
         found = [(job.body, job.record.raw, now_us - job.made_us) for job in self._jobs.values()]
         for record, age_us in self._tables.aged(RecordKind.JOB_DIGEST, now_us):

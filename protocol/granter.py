@@ -443,6 +443,8 @@ class Granter:
 
         To some at once; each is held against the jobs that are news to it. Who waits becomes more urgent.
         """
+        if not self.open_jobs:
+            return
         behind = self._lifelines.behind(lambda thief, steal: self.turns.urgency(thief, steal, now_us))
         waiting = (each for each in behind if not self._found_work(*each))
         for thief, parked in islice(waiting, SERVED_AT_ONCE):

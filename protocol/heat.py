@@ -29,6 +29,8 @@ class HeatBoard:
         self._sequence = 0
         self._published: HeatDigest | None = None
         self._published_at_us = 0
+        # What the last digest was made of.
+        self._basis: tuple[HeatReading, int, int, bool, int] | None = None
         self.reading: HeatReading | None = None
         # As of the reading.
         self.longest_us = FOREVER_US
@@ -67,6 +69,9 @@ class HeatBoard:
         reading = self.reading
         if reading is None:
             return
+        basis = (reading, free_slots, queue_us, self.draining, self.speed_permille)
+        if basis == self._basis and now_us - self._published_at_us < self._ctx.config.heat_repeat_us:
+            return
         digest = HeatDigest(
             node=self._ctx.node_id,
             incarnation=self._incarnation,
@@ -89,7 +94,7 @@ class HeatBoard:
             return
         self._sequence += 1
         urgent = self._published is None or self._crosses_zero(digest, self._published)
-        self._published, self._published_at_us = digest, now_us
+        self._published, self._published_at_us, self._basis = digest, now_us, basis
         record = sign_record(self._ctx.identity, RecordKind.HEAT, digest)
         self._tables.publish(record, now_us, urgent=urgent)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from heapq import nsmallest
+from heapq import heapify, heappop, nsmallest
 
 from ..crypto.certificates import Role
 from .budget import Budget
@@ -186,13 +186,15 @@ class Seeker:
 
     def _nearest(self, place: int, count: int) -> list[Record]:
         """Living members with a record, closest first, this node itself apart."""
-        me = self._ctx.node_id
-        rows = [
-            record
-            for record in self._tables.rows(RecordKind.MEMBER)
-            if record.author != me and self._members.is_alive(record.author)
-        ]
-        return nsmallest(count, rows, key=lambda record: place_of(record.author) ^ place)
+        me, rows = self._ctx.node_id, self._tables.rows(RecordKind.MEMBER)
+        by_distance = [(place_of(record.author) ^ place, at) for at, record in enumerate(rows)]
+        heapify(by_distance)
+        found: list[Record] = []
+        while by_distance and len(found) < count:
+            record = rows[heappop(by_distance)[1]]
+            if record.author != me and self._members.is_alive(record.author):
+                found.append(record)
+        return found
 
     # -- messages ----------------------------------------------------------------------------------------
 

@@ -60,6 +60,8 @@ class Thief:
         self._idle_rounds = 0
         # Until when it waits for news; None if it does not.
         self._waits_until_us: int | None = None
+        # Changes of the tables as of its last look around; -1 if that found somebody with work.
+        self._seen = -1
         self.steals = 0
         self.granted = 0
         self.stolen_from: dict[bytes, int] = {}
@@ -96,10 +98,20 @@ class Thief:
         if self._waits_until_us is None:
             rounds = self._idle_rounds = min(rounds + 1, IDLE_BACKOFF_MAX)
         until_us = now_us + self._ctx.config.steal_idle_us * rounds
-        if not self._sees_work(now_us):
+        sees_work = self._sees_work(now_us)
+        self._seen = -1 if sees_work else self._tables.changes
+        if not sees_work:
             until_us = max(until_us, min(self._lifelines.values(), default=0))
         if self._waits_until_us is None or until_us < self._waits_until_us:
             self._wait_until(until_us)
+
+    def need_not_look(self) -> bool:
+        """Whether to `want` now would do nothing, whatever is wanted: a steal is on its way; or it waits, nobody had
+        work when it looked, and nobody has said anything since.
+        """
+        return self._outstanding is not None or (
+            self._waits_until_us is not None and self._seen == self._tables.changes
+        )
 
     def _wait_until(self, at_us: int) -> None:
         self._waits_until_us = at_us
@@ -235,6 +247,7 @@ class Thief:
 
     def on_granted(self, peer: bytes, request: int, taken: int, now_us: int) -> None:
         self._lifelines.pop(peer, None)
+        self._seen = -1
         if self._outstanding is not None and request == self._outstanding[0]:
             self._outstanding = None
             self._ctx.cancel_timer(("steal", b""))
@@ -256,6 +269,7 @@ class Thief:
             self._count_refusal(peer, now_us)
         else:
             self._lifelines.pop(peer, None)
+            self._seen = -1
             self._full_until[peer] = now_us + self._ctx.config.lifeline_ttl_us
             while len(self._full_until) > self._ctx.config.members_max:
                 del self._full_until[next(iter(self._full_until))]
@@ -268,6 +282,7 @@ class Thief:
 
     def on_news(self) -> None:
         """A job appeared: whoever waited looks again at once."""
+        self._seen = -1
         self._refusals = 0
         self._refused_until.clear()
 
@@ -288,6 +303,7 @@ class Thief:
 
     def on_peer_gone(self, peer: bytes) -> None:
         """Its lifeline is gone with it, and it will not answer."""
+        self._seen = -1
         self._lifelines.pop(peer, None)
         if self._outstanding is not None and self._outstanding[1] == peer:
             self._outstanding = None

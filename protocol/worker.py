@@ -194,7 +194,7 @@ class Worker(Mover):
             return
         target_us = self.slots * self._ctx.config.queue_target_us
         queued_us = self.queue_us()
-        if queued_us > self.slots * self._ctx.config.queue_low_us:
+        if queued_us > self.slots * self._ctx.config.queue_low_us or self._thief.need_not_look():
             return
         appetite_us = min(target_us - queued_us, self._heat.appetite_us(queued_us))
         if appetite_us <= 0:

@@ -56,6 +56,9 @@ class Zones:
         self._due_us = 0
         self._content = 0
         self._depth = 0
+        self._looks_us = 0
+        # When each mate was last asked.
+        self._asked_us: dict[bytes, int] = {}
         self._mates: dict[bytes, int] = {}
         self._pushed: dict[bytes, bytes] = {}
         self._requests: dict[int, bytes] = {}
@@ -92,12 +95,13 @@ class Zones:
         if depth != self._depth:
             # Who was a neighbour may be one no more.
             self._depth, self._content = depth, 0
+            self._asked_us.clear()
             self._due_us = min(self._due_us, now_us + interval_us)
         several = depth > 0 or self._tables.depths.deepest > 0
         if self._zone and several and now_us >= self._due_us:
             self._content += 1
             slowness = min(rest_factor, 1 << max(0, min(self._content, 16) - CONTENT_LOOKS))
-            self._due_us = now_us + slowness * interval_us
+            self._due_us, self._looks_us = now_us + slowness * interval_us, now_us
             self._seeker.find_place(b"zone", place_of_zone(self._zone), self._ask)
         self._tell_heat()
 
@@ -106,11 +110,19 @@ class Zones:
         self._pushed.pop(peer, None)
 
     def _ask(self, closest: list[bytes]) -> None:
-        """The keepers of this zone, and the mates themselves: they are to know this node too."""
+        """The keepers of this zone, and the mates themselves: they are to know this node too, for as long as they keep
+        it.
+        """
         own = self._tables.get(RecordKind.MEMBER, self._ctx.node_id)
         if own is None:
             return
-        for node in dict.fromkeys((*closest[:KEEPERS], *self._mates)):
+        again_us = (
+            self._looks_us - KEPT_INTERVALS * self._ctx.config.rest_factor * self._ctx.config.cell_interval_us // 2
+        )
+        self._asked_us = {node: at_us for node, at_us in self._asked_us.items() if node in self._mates}
+        mates = [node for node in self._mates if self._asked_us.get(node, again_us) <= again_us]
+        self._asked_us.update(dict.fromkeys(mates, self._looks_us))
+        for node in dict.fromkeys((*closest[:KEEPERS], *mates)):
             request = self._ctx.next_request()
             self._requests[request] = node
             self._ctx.send(node, FindZone(request, own.raw))
@@ -145,7 +157,8 @@ class Zones:
         if node not in self._mates:
             self._content = 0
         self._mates[node] = now_us
-        self._members.watch(self._members.circle.watched | {node: None}, now_us)
+        if node not in self._members.circle.watched:
+            self._members.watch(self._members.circle.watched | {node: None}, now_us)
         # Now that it is kept in mind its row is wanted.
         self._tables.merge(record.raw, peer, now_us)
         self._members.learn(node, body.incarnation, now_us)
