@@ -138,6 +138,7 @@ class Plan:
 SLOW = replace(
     PRESETS["wan"],
     lease_us=300 * SECOND,
+    stall_us=150 * SECOND,
     lease_sweep_us=10 * SECOND,
     probe_interval_us=20 * SECOND,
     probe_timeout_us=5 * SECOND,
@@ -146,9 +147,12 @@ SLOW = replace(
     sync_interval_us=30 * SECOND,
     digest_ttl_us=1800 * SECOND,
     heat_refresh_us=600 * SECOND,
+    heat_repeat_us=7_200 * SECOND,
+    heat_ttl_us=21_600 * SECOND,
+    cell_interval_us=300 * SECOND,
     reconcile_interval_us=60 * SECOND,
     steal_idle_us=30 * SECOND,
-    lifeline_ttl_us=600 * SECOND,
+    lifeline_ttl_us=3_600 * SECOND,
 )
 # Bounds that a handful of machines reaches: a table too small for its cell, as nothing but a fault makes it; and cells
 # of a few nodes, with all other bounds by the formulas of the real ones.
