@@ -69,6 +69,14 @@ def test_small_change_waits_for_the_refresh_and_a_smaller_one_for_the_repetition
     assert board.told(LOCAL.heat_refresh_us + LOCAL.heat_repeat_us)
 
 
+def test_same_reading_is_told_again_after_the_repetition_and_another_at_once() -> None:
+    board = Board()
+    board.told(0)
+    assert not board.told(LOCAL.heat_repeat_us - 1)
+    assert board.told(LOCAL.heat_repeat_us)
+    assert board.told(LOCAL.heat_repeat_us + 1, deficit_w=-5.0)
+
+
 def test_slots_that_are_free_no_more_wait_for_the_refresh() -> None:
     board = Board()
     board.told(0)

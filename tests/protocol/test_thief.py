@@ -188,6 +188,25 @@ def test_who_waited_for_news_looks_around_again_soon_while_there_is_work_that_su
     assert idle_timers(den) == [SECOND + LOCAL.steal_idle_us]
 
 
+def test_who_waits_need_not_look_until_somebody_says_something_or_a_lifeline_is_lost() -> None:
+    den = Den()
+    den.member(A.node_id)
+    for _ in range(2):
+        den.want()
+        assert den.thief.need_not_look()
+        den.thief.on_peer_gone(A.node_id)
+        assert not den.thief.need_not_look()
+    den.want()
+    # Work of another cell is in no row.
+    den.thief.on_news()
+    assert not den.thief.need_not_look()
+    den.want()
+    den.digest(A.node_id, 50, runtime="native")
+    assert not den.thief.need_not_look()
+    den.want()
+    assert not den.thief.need_not_look(), "there is work, if none for it: it may suit what it wants next"
+
+
 def idle_timers(den: Den) -> list[int]:
     return [e.at_us for e in den.bench.effects() if isinstance(e, SetTimer) and e.key[0] == "steal-idle"]
 
