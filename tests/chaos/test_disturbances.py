@@ -17,8 +17,9 @@ from hearthmesh.testnet.chaos.run import run_one
 from hearthmesh.testnet.chaos.scene import Settings
 from tests.testnet.leftovers import processes_of
 
-# Kills of several at once are not among them: a result may be the client's alone afterwards (docs/bugs-found.md).
 QUICK = (
+    "kill-two-replicas",
+    "kill-all",
     "disk-full",
     "database-truncated",
     "blob-flipped",
