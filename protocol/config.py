@@ -73,7 +73,7 @@ class ProtocolConfig:
     heat_ttl_us: int = 15 * MINUTE
     # -- stealing -----------------------------------------------------------------------------------------
     # Work that one execution should take; long enough to amortise ~3 ms of messages, short enough to spread.
-    batch_target_us: int = 500 * MS
+    batch_target_us: int = 750 * MS
     batch_tasks_max: int = 1024
     # Near the end batches shrink, but not below what a message costs many times over.
     batch_floor_us: int = 20 * MS

@@ -370,6 +370,7 @@ class Granter:
                 in_units_of(state.task_us, steal.speed_permille),
                 steal.slots,
                 config,
+                kept.ledger.fair_share(thief),
             )
             ranges = kept.ledger.pick(sections, count, GRANT_RANGES_MAX)
         if not ranges:
@@ -385,7 +386,7 @@ class Granter:
             self._unechoed.setdefault(state.job_id, []).append(record.id)
         if sum(map(len, self._unechoed.values())) > UNECHOED_MAX:
             self._echo_grants()
-        left = kept.ledger.free_in(sections)
+        left = kept.ledger.left_for_each()
         granted = Granted(steal.request, tuple(raws), self.context_for(thief, kept.state), left)
         self._ctx.send(thief, granted)
         self._publish_digest(kept, now_us)

@@ -27,6 +27,8 @@ class LiveLease(NamedTuple):
 
 # Who hands on says for how long; no preset comes near this.
 LEASE_US_MAX = 10 * MINUTE
+# 0.1 us each, at every steal.
+LEASES_COUNTED_MAX = 1024
 
 
 class TaskState(IntEnum):
@@ -227,6 +229,23 @@ class Ledger:
             held[lease.holder] = held.get(lease.holder, 0) + hi - lo
         return held
 
+    def fair_share(self, holder: bytes) -> int:
+        """Tasks that bring a holder to an equal part of all that is unfinished.
+
+        Who asks first near the end would else be busy after the others have nothing left. Where there are too many
+        leases to be counted at each steal, all of them.
+        """
+        if len(self.live) > LEASES_COUNTED_MAX:
+            return self.state.spec.tasks
+        held = self.leased_by()
+        own = held.setdefault(holder, 0)
+        return max(0, -(-(self.free.total + sum(held.values())) // len(held)) - own)
+
+    def left_for_each(self) -> int:
+        """Of the free tasks of all sections an equal part for each of the job's holders; all, if they are too many."""
+        holders = len(self.leased_by()) if len(self.live) <= LEASES_COUNTED_MAX else 1
+        return -(-self.free.total // max(1, holders))
+
     def free_in(self, sections: Sequence[tuple[int, int]]) -> int:
         return sum(b - a for lo, hi in sections for a, b in self.free.overlap(lo, hi))
 
@@ -243,11 +262,19 @@ class Ledger:
         return picked
 
 
-def steal_half(free_tasks: int, appetite_us: int, task_us: int, slots: int, config: ProtocolConfig) -> int:
+def steal_half(
+    free_tasks: int,
+    appetite_us: int,
+    task_us: int,
+    slots: int,
+    config: ProtocolConfig,
+    fair_share: int | None = None,
+) -> int:
     """Tasks to give: half of what is free, or what is worth a message if that is more; at most what the thief can burn.
 
-    task_us: CPU of one task, 0 if unknown (then `batch_tasks_first` tasks a slot).  Returns 0 only if there is nothing
-    to give or the thief can burn nothing.
+    task_us: CPU of one task, 0 if unknown (then `batch_tasks_first` tasks a slot).  fair_share: a bound, or one task a
+    slot if that is more; see `Ledger.fair_share`.  Returns 0 only if there is nothing to give or the thief can burn
+    nothing.
     """
     if free_tasks <= 0 or slots <= 0:
         return 0
@@ -257,4 +284,6 @@ def steal_half(free_tasks: int, appetite_us: int, task_us: int, slots: int, conf
     else:
         hungry_for = max(slots, appetite_us // task_us)
         share = max(share, min(free_tasks, slots * config.batch_target_us // (2 * task_us)))
+    if fair_share is not None:
+        share = min(share, max(slots, fair_share))
     return max(1, min(share, hungry_for, config.grant_tasks_max))

@@ -159,6 +159,8 @@ class HeatBoard:
     def coldest(self, exclude: bytes = b"", *, busy: bool = False) -> list[HeatDigest]:
         """Peers that want heat and have a free slot, the most urgent first, then by share of their capacity.
 
+        None that was found lying.
+
         busy: also those whose slots all run.
         """
         wanting = [
@@ -168,6 +170,7 @@ class HeatBoard:
             and (busy or digest.free_slots > 0)
             and not digest.draining
             and digest.node != exclude
+            and digest.node not in self._ctx.convicted
         ]
         return sorted(wanting, key=lambda d: (-urgency_mkh(d.discomfort_mkh, 0), -_share_permille(d), d.node))
 

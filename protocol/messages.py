@@ -199,7 +199,8 @@ class Granted(MessageBase, frozen=True, tag=11):
     """Tasks for the recipient, an answer to its steal or (request 0) pushed along its lifeline.
 
     grants: signed.  context: the specs and replica sets of jobs that this peer was not told of before.
-    left: tasks that the granter could still give of these jobs; a hint of how soon the work ends.
+    left: of the job's free tasks an equal part for each who holds some, as far as the granter knows; a hint of how
+    soon the work ends.
     """
 
     request: RequestId

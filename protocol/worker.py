@@ -171,14 +171,16 @@ class Worker(Mover):
         self._ctx.emit(run)
 
     def _batch_size(self, lease: HeldLease) -> int:
-        """About `batch_target_us` of work; smaller near the end, so that all slots end together."""
+        """About `batch_target_us` of work, in equal parts of the lease; smaller near the end, so that all slots end
+        together."""
         config = self._ctx.config
         if self._views[lease.body.job_id].spec.checkpoint_us:
             return 1  # so that it can be moved alone
         task_us = self.task_us(lease.body.job_id)
         if not task_us:
             return config.batch_tasks_first
-        full = min(config.batch_tasks_max, config.batch_target_us // task_us)
+        full = max(1, min(config.batch_tasks_max, config.batch_target_us // task_us))
+        full = -(-lease.unstarted // -(-lease.unstarted // full))
         share = -(-(self.unstarted + lease.left) // (2 * max(1, self.slots)))
         worthwhile = config.batch_floor_us // task_us
         return max(1, worthwhile, min(full, share))

@@ -183,7 +183,7 @@ async def _our_round(plan: ComparisonPlan, folder: Path) -> SystemRound:
         await run_tiny(mesh, client, WARM_TASKS)
         tiny = await run_tiny(mesh, client, plan.tiny_tasks)
         singles_ms = [await run_single(client) for _ in range(plan.singles)]
-        long = await run_long(client, folder, plan.long_tasks)
+        long = await run_long(mesh, client, folder, plan.long_tasks)
     cpu_us = sum(tiny.cpu_us.values())
     return SystemRound(tiny.tasks_per_s, 0.0, cpu_us, singles_ms, long.efficiency, tiny.others_cores)
 

@@ -163,7 +163,7 @@ async def _measure_tasks(plan: Plan, names: Sequence[str], folder: Path, report:
                 tiny.append(await run_tiny(mesh, client, plan.tiny_tasks))
                 progress(f"tiny: round {of}: {tiny[-1].tasks_per_s:,.0f} tasks/s")
             if "efficiency" in names:
-                long.append(await run_long(client, folder, plan.long_tasks))
+                long.append(await run_long(mesh, client, folder, plan.long_tasks))
                 progress(f"efficiency: round {of}: {long[-1].efficiency:.3f}")
     if tiny:
         _add_tiny(report, tiny)
@@ -212,6 +212,7 @@ def _add_long(report: Report, rounds: Sequence[LongRound], bare: Sequence[LongRo
         "task_cpu_ms_alone": rounded(median(one.alone_us for one in rounds) / 1e3),
         "against_alone": rounded(median(one.against_alone for one in rounds)),
         "others_cores": rounded(median(one.others_cores for one in rounds)),
+        "cpu_s": {name: rounded(median(one.cpu_s[name] for one in rounds)) for name in rounds[0].cpu_s},
         "without_mesh": {
             "rounds": len(bare),
             "efficiency": rounded(median(one.efficiency for one in bare)),

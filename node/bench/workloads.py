@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median
 
@@ -65,6 +65,7 @@ class LongRound:
 
     efficiency: the CPU time that the tasks got, of what the cores could have given while the job took.  against_alone:
     what they would have needed alone, of the same; tasks on two cores at once slow each other, without any mesh.
+    cpu_s: of each process, by its name, in seconds; empty without a mesh.
     """
 
     seconds: float
@@ -73,6 +74,7 @@ class LongRound:
     tasks: int
     cores: int
     others_cores: float
+    cpu_s: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def efficiency(self) -> float:
@@ -127,7 +129,7 @@ async def run_single(client: Client) -> float:
     return took_ms
 
 
-async def run_long(client: Client, folder: Path, tasks: int = LONG_TASKS) -> LongRound:
+async def run_long(mesh: BenchMesh, client: Client, folder: Path, tasks: int = LONG_TASKS) -> LongRound:
     """`tasks` of 50 ms, whose length alone is measured just before and just after. Raises UserError, ClientError."""
     rounds = await rounds_for(LONG_TASK_US, folder)
     before_us = await alone_us(rounds, folder)
@@ -140,14 +142,14 @@ async def run_long(client: Client, folder: Path, tasks: int = LONG_TASKS) -> Lon
         verification=POLICY,
     )
     spent_us, done = 0, 0
-    before, machine_us = read_usage(os.getpid()), machine_cpu_us()
+    before, machine_us = _usages(mesh), machine_cpu_us()
     began_s = time.perf_counter()
     job = await client.submit(request)
     async for result in job.results():
         spent_us += result.cpu_us
         done += result.ok
     seconds = time.perf_counter() - began_s
-    after, machine_us = read_usage(os.getpid()), machine_cpu_us() - machine_us
+    after, machine_us = _usages(mesh), machine_cpu_us() - machine_us
     if done != tasks:
         raise UserError(f"{tasks - done} of {tasks} long tasks failed; report it", code=1)
     after_us = await alone_us(rounds, folder)
@@ -157,7 +159,8 @@ async def run_long(client: Client, folder: Path, tasks: int = LONG_TASKS) -> Lon
         spent_us=spent_us / tasks,
         tasks=tasks,
         cores=len(WORKERS),
-        others_cores=others_cores(before, after, machine_us, seconds),
+        others_cores=others_cores(before[CLIENT], after[CLIENT], machine_us, seconds),
+        cpu_s=_cpu_s(before, after),
     )
 
 
@@ -240,13 +243,17 @@ def _usages(mesh: BenchMesh) -> dict[str, Usage]:
 
 
 def _cpu_us_per_task(before: Mapping[str, Usage], after: Mapping[str, Usage], tasks: int) -> dict[str, float]:
-    shares: dict[str, float] = {}
+    return {name: spent_s * 1e6 / tasks for name, spent_s in _cpu_s(before, after).items()}
+
+
+def _cpu_s(before: Mapping[str, Usage], after: Mapping[str, Usage]) -> dict[str, float]:
+    spent_s: dict[str, float] = {}
     for name, usage in after.items():
         own_us, children_us = usage.cpu_since(before[name])
-        shares[name] = own_us / tasks
+        spent_s[name] = own_us / 1e6
         if name in WORKERS:
-            shares[f"{name} sandbox"] = children_us / tasks
-    return shares
+            spent_s[f"{name} sandbox"] = children_us / 1e6
+    return spent_s
 
 
 def others_cores(before: Usage, after: Usage, machine_us: int, seconds: float) -> float:

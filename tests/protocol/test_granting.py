@@ -55,3 +55,8 @@ def test_half_of_one_task_is_the_task() -> None:
 def test_the_last_few_tasks_go_in_one_grant() -> None:
     assert steal_half(4, 10**9, LAN.batch_target_us // 10, 1, LAN) == 4
     assert steal_half(40, 10**9, LAN.batch_target_us // 10, 1, LAN) == 20
+
+
+def test_nobody_is_given_more_than_an_equal_part_of_what_is_unfinished() -> None:
+    assert steal_half(40, 10**9, LAN.batch_target_us // 10, 1, LAN, 6) == 6
+    assert steal_half(40, 10**9, LAN.batch_target_us // 10, 4, LAN, 0) == 4

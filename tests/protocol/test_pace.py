@@ -63,13 +63,14 @@ def test_who_delivers_nothing_is_late_after_the_patience_and_not_before() -> Non
 
 
 def test_each_overrun_doubles_the_patience_up_to_the_jobs_own_limit() -> None:
-    found = pace(estimate_us=100 * MS, wall_us=3 * SECOND)
+    batch_us = LOCAL.batch_target_us
+    found = pace(estimate_us=100 * MS, wall_us=6 * batch_us)
     seen, now_us = [], 0
     for _ in range(5):
         seen.append((found.patience_us - LEASE_US) // SLOWER)
         found.began(HOLDER, now_us)
         now_us = sweep_until_overrun(found, now_us)
-    assert seen == [500 * MS, 1000 * MS, 2000 * MS, 3000 * MS, 3000 * MS]
+    assert seen == [batch_us, 2 * batch_us, 4 * batch_us, 6 * batch_us, 6 * batch_us]
 
 
 def test_a_delivery_lets_a_late_holder_in_again_and_time_does() -> None:
@@ -209,7 +210,7 @@ def test_a_laptop_that_slept_finishes_what_nobody_took_over(away_us: int) -> Non
 
 def test_a_late_result_counts_and_lets_its_worker_in_again() -> None:
     cluster, keepers, (slow,), client = uneven(100 * MS, 1)
-    cluster.slower[slow.id] = 600
+    cluster.slower[slow.id] = 200
     cluster.feed(client, SubmitJob(cluster.spec(9, estimate_us=100 * MS)))
     cluster.run_until(lambda: overruns(keepers) > 0, within_us=60 * SECOND)
     assert slow.executed == []

@@ -183,6 +183,14 @@ def test_a_liar_is_convicted_by_every_node_for_itself_and_gets_nothing_any_more(
     assert len(liar.executed) == ran and right(client.results)
 
 
+def test_nobody_hands_work_on_to_a_convicted_node() -> None:
+    _, workers, _ = village(3)
+    heat = workers[0].mesh.heat
+    assert [digest.node for digest in heat.coldest()] == sorted(worker.id for worker in workers[1:])
+    workers[0].mesh.ctx.convicted[workers[1].id] = b""
+    assert [digest.node for digest in heat.coldest()] == [workers[2].id]
+
+
 def test_a_conviction_survives_a_restart_and_is_told_to_whoever_comes() -> None:
     cluster, workers, client = village()
     workers[0].lies = True
