@@ -11,8 +11,7 @@ demo: $(STAMP)
 
 # Tests that start no node take both cores; those with real processes run one after another, since their nodes do.
 PURE := tests/crypto tests/protocol tests/testnet/heat tests/testnet/history tests/testnet/simulator \
-	tests/node/heating/control tests/node/heating/sinks tests/node/heating/test_simulation.py \
-	tests/node/execution/test_oci_executor.py
+	tests/node/heating/control tests/node/heating/sinks tests/node/heating/test_simulation.py
 test: $(STAMP)
 	@failed=0; \
 	"$(BIN)/python" -m pytest -q -n 2 $(PURE) || failed=1; \

@@ -155,6 +155,17 @@ async def test_a_checkpoint_goes_when_the_task_that_writes_it_has_ended(tmp_path
     assert isinstance(saved, ExecutionSaved) and saved.digest and list((room.root / "ckpt").iterdir()) == []
 
 
+async def test_a_checkpoint_goes_although_the_node_ends_at_once(tmp_path: Path) -> None:
+    async with nodes(tmp_path, b"room") as (room,):
+        folder = room.root / "ckpt" / STATE.job_id.hex() / "0"
+        folder.mkdir(parents=True)
+        async with trio.open_nursery() as nursery:
+            room.runner._nursery = nursery
+            room.runner.drop_checkpoint(STATE.job_id, 0)
+            nursery.cancel_scope.cancel()
+    assert list(folder.parent.parent.iterdir()) == []
+
+
 async def test_who_cannot_wait_for_the_next_checkpoint_takes_the_last(tmp_path: Path) -> None:
     async with nodes(tmp_path, b"room") as (room,):
         room.runner.start(Execute(1, STATE.job_id, 0, 1, 1))
