@@ -55,9 +55,10 @@ class Result:
         if self.abi == "function" or not self.output:
             return self.output, {}
         try:
-            return _files.decode(self.output)
+            stdout, files = _files.decode(self.output)
         except ValueError:  # msgspec's own errors, and UnicodeDecodeError for a name that is not text
             return self.output, {}
+        return (self.output, {}) if "" in files else (stdout, files)
 
     def proof(self) -> TaskProof:
         """Shows this one result to anybody, without the others of its batch."""

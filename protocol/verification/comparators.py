@@ -177,6 +177,8 @@ def _parts(output: bytes) -> dict[str, bytes] | None:
     value = _unpacked(output)
     if not isinstance(value, list) or len(value) != 2 or not isinstance(value[1], dict):
         return None
+    if "" in value[1]:  # it would stand for the stdout, and say what another's says
+        return None
     named = {"": value[0], **value[1]}
     if not all(isinstance(name, str) and isinstance(part, bytes) for name, part in named.items()):
         return None

@@ -115,6 +115,12 @@ def test_an_output_that_names_a_file_by_no_text_is_kept_in_one_piece(tmp_path: P
     assert (tmp_path / "0" / "output").read_bytes() == packed
 
 
+def test_an_envelope_with_a_nameless_file_is_not_taken_apart() -> None:
+    packed = msgspec.msgpack.encode([b"EVIL", {"": b"honest", "sums": b"2"}])
+    _, (result,) = batch([packed], abi="command")
+    assert (result.stdout, result.files) == (packed, {})
+
+
 def test_a_stopped_program_leaves_no_output(tmp_path: Path) -> None:
     folder = ResultsFolder(tmp_path, JOB, spec(1, "command"))
     folder.add(*batch([b""], abi="command", exits=[-3], stderr=b"hearth: wall time"))

@@ -132,6 +132,14 @@ def test_each_part_of_a_commands_output_is_compared_by_itself() -> None:
     assert same("exact", near[0], near[0], parts=True) and not same("exact", *near, parts=True)
 
 
+@pytest.mark.parametrize("how", ["pixels", "numeric(rel=1e-6)", "values(rel=1e-6)"])
+def test_no_file_stands_for_the_stdout(how: str) -> None:
+    honest, liar = output(b"1.0\n", sums=b"2"), output(b"9.9\n", **{"": b"1.0\n"}, sums=b"2")
+    assert not same(how, honest, liar, parts=True) and not same(how, liar, honest, parts=True)
+    no_bytes = msgspec.msgpack.encode(["1.0\n", {"sums": b"2"}])
+    assert not same(how, honest, no_bytes, parts=True)
+
+
 @given(st.binary(max_size=60), st.binary(max_size=60))
 def test_bytes_that_are_no_commands_output_are_the_same_only_to_the_byte(a: bytes, b: bytes) -> None:
     for how in ("numeric(abs=9)", "values(abs=9)", "pixels"):
