@@ -1,12 +1,15 @@
 """Reads what an OCI archive says of its image, before podman unpacks it: the manifest, and the configuration.
 
 An archive is a stranger's: a tar file that holds `index.json` and `blobs/sha256/…`. Read is as much as tells which
-image it is, by bounded reads; layers are podman's business, which checks each against its digest.
+image it is, by bounded reads; layers are podman's business, which checks each against its digest. Podman reads the
+archive once more, with a reader that cleans paths and lets later members replace earlier ones; so that both read the
+same, whatever a plain archive does not have is a fault.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -25,6 +28,10 @@ _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 _REGULAR = (b"0", b"\0")
+_FOLDER = b"5"
+_FILES = re.compile(r"oci-layout|index\.json|blobs/sha256/[0-9a-f]{64}")
+_FOLDERS = ("blobs/", "blobs/sha256/")
+_PREFIX_AT = 345  # where a header has the first part of a long path: read by some formats, passed over by others
 
 T = TypeVar("T")
 
@@ -92,7 +99,7 @@ def read_image(path: Path) -> Image:
 
 
 def _members(file: BinaryIO) -> dict[str, tuple[int, int]]:
-    """Name → (start, size) of the regular files. A name twice would be read differently by others: it is a fault."""
+    """Name → (start, size) of the regular files. Raises ArchiveFault where another reader might find other ones."""
     members: dict[str, tuple[int, int]] = {}
     position = 0
     for _ in range(MAX_MEMBERS):
@@ -101,12 +108,28 @@ def _members(file: BinaryIO) -> dict[str, tuple[int, int]]:
         if len(header) < BLOCK_BYTES or header == bytes(BLOCK_BYTES):
             return members
         size_bytes, name = member_size(header), member_path(header)
+        if not _is_expected(header, name, size_bytes):
+            raise ArchiveFault(f"{name[:80]!r} has no place in one")
         if header[156:157] in _REGULAR:
             if name in members:
                 raise ArchiveFault(f"{name[:80]!r} twice")
             members[name] = (position + BLOCK_BYTES, size_bytes)
         position += BLOCK_BYTES + -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
     raise ArchiveFault(f"more than {MAX_MEMBERS} files")
+
+
+def _is_expected(header: bytes, name: str, size_bytes: int) -> bool:
+    """Whether each reader of tar takes the member for the same: a file or folder of the layout, under its plain name.
+
+    Not so with links, headers that rename the next member, folders that claim content (which podman reads as more
+    members), and an archive that begins as compressed ones do.
+    """
+    if header[_PREFIX_AT]:
+        return False
+    kind = header[156:157]
+    if kind in _REGULAR:
+        return _FILES.fullmatch(name) is not None
+    return kind == _FOLDER and name in _FOLDERS and size_bytes == 0
 
 
 def _blob(file: BinaryIO, members: dict[str, tuple[int, int]], digest: str) -> bytes:

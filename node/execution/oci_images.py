@@ -31,7 +31,7 @@ LOAD_WALL_US = 900_000_000
 LOAD_MEMORY_BYTES = 1 << 30
 LOOK_S = 0.5
 MAX_FILES = 1_000_000
-_NOTE = "image.json"
+_NOTE = "kept.json"  # `image.json` was that of versions that read archives less strictly
 _ROOTFS = "rootfs"
 _LOADING = "loading-"
 

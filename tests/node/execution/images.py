@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,6 +79,72 @@ def programs(*names: str) -> dict[str, bytes]:
 def shell_image(*names: str, **more: Sequence[str]) -> Archive:
     """An image of a shell and a few programs."""
     return Archive([layer(programs("sh", *names))], **more)  # type: ignore[arg-type]
+
+
+def hide_another_image(path: Path, archive: Archive, other: bytes, hide: Callable[[bytes], bytes]) -> None:
+    """Append to what `archive` wrote an index of an image with the same configuration and another layer.
+    hide: makes, of the index, members that some readers take for `index.json`."""
+    manifest = json.loads(archive.blobs[str(archive.manifests[0]["digest"]).removeprefix("sha256:")])
+    behind = Archive()
+    manifest["layers"] = [behind.put(other, LAYER)]
+    manifests = [behind.put(json.dumps(manifest).encode(), MANIFEST)]
+    blobs = b"".join(member(f"blobs/sha256/{digest}", content) for digest, content in behind.blobs.items())
+    hidden = hide(json.dumps({"schemaVersion": 2, "manifests": manifests}).encode())
+    with path.open("r+b") as file:
+        with tarfile.open(fileobj=file, mode="a") as written:
+            end = written.offset
+        file.seek(end)
+        file.write(blobs + hidden + bytes(20 * 512))
+        file.truncate()
+
+
+def member(name: str, content: bytes, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """Header and content of one member, and its padding."""
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.size, entry.mode = kind, len(content), 0o644
+    header = bytearray(entry.tobuf(tarfile.USTAR_FORMAT))
+    padding = bytes(-len(content) % 512)
+    return _signed(header) + content + padding
+
+
+def _signed(header: bytearray) -> bytes:
+    """With the sum that a reader checks."""
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+def _in_a_folder(index: bytes) -> bytes:
+    """A folder has no content: who goes by its header's size passes over the member, who knows that finds it."""
+    inner = member("index.json", index)
+    folder = bytearray(member("blobs/", b"", tarfile.DIRTYPE)[:512])
+    folder[:100] = b"blobs/".ljust(100, b"\0")
+    folder[124:136] = b"%011o\0" % len(inner)
+    return _signed(folder) + inner
+
+
+HIDINGS: dict[str, Callable[[bytes], bytes]] = {
+    "path to be cleaned": lambda index: member("blobs/../index.json", index),
+    "slash at the end": lambda index: member("index.json/", index),
+    "two slashes": lambda index: member(".//index.json", index),
+    "in a folder's content": _in_a_folder,
+    "renamed by GNU": lambda index: (
+        member("././@LongLink", b"index.json\0", b"L") + member(f"blobs/sha256/{'0' * 64}", index)
+    ),
+    "renamed by PAX": lambda index: (
+        member("x", b"19 path=index.json\n", b"x") + member(f"blobs/sha256/{'0' * 64}", index)
+    ),
+    "by a symbolic link": lambda index: (
+        _link("index.json", hashlib.sha256(index).hexdigest())
+        + member(f"blobs/sha256/{hashlib.sha256(index).hexdigest()}", index)
+    ),
+}
+
+
+def _link(name: str, digest: str) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname = tarfile.SYMTYPE, f"blobs/sha256/{digest}"
+    return entry.tobuf(tarfile.USTAR_FORMAT)
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes, owner: int = 0, mode: int = 0o644) -> None:

@@ -95,6 +95,24 @@ def test_a_name_twice_is_refused_since_podman_would_read_the_other(tmp_path: Pat
         read_image(tmp_path / "both.tar")
 
 
+@pytest.mark.parametrize("kind", ["gzip", "first part of a path"])
+def test_an_archive_that_podman_would_read_otherwise_is_refused(tmp_path: Path, kind: str) -> None:
+    archive = made()
+    archive.seal()
+    archive.write(tmp_path / "image.tar")
+    content = bytearray((tmp_path / "image.tar").read_bytes())
+    if kind == "gzip":
+        content[:2] = b"\x1f\x8b"
+    else:
+        at = content.index(b"blobs/sha256/")
+        digest = content[at + 13 : at + 77]
+        content[at : at + 100] = digest.ljust(100, b"\0")
+        content[at + 345 : at + 357] = b"blobs/sha256"
+    (tmp_path / "image.tar").write_bytes(content)
+    with pytest.raises(ImageFault, match="has no place in one"):
+        read_image(tmp_path / "image.tar")
+
+
 @given(st.binary(max_size=3_000))
 def test_any_bytes_are_an_image_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.tar"

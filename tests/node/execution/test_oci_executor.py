@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ import trio.testing
 
 from hearthmesh.node.execution import seccomp
 from hearthmesh.node.execution.oci import OciExecutor
+from hearthmesh.node.execution.oci_archive import Image
 from hearthmesh.node.execution.oci_config import OciRuntimeConfig
 from hearthmesh.node.execution.outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, Exit, Limits
-from tests.node.execution.images import Archive, layer, programs, shell_image
+from tests.node.execution.images import HIDINGS, Archive, hide_another_image, layer, programs, shell_image
 from tests.node.execution.test_native_executor import living, until
 
 LIMITS = Limits(
@@ -470,7 +471,7 @@ async def test_a_killed_node_takes_its_containers_along(
     kept = sorted(path.name for path in (state / "node").iterdir())
     assert kept == ["images", "podman"]
     [image] = (state / "node" / "images").iterdir()
-    assert sorted(path.name for path in image.iterdir()) == ["image.json", "rootfs"]
+    assert sorted(path.name for path in image.iterdir()) == ["kept.json", "rootfs"]
 
 
 # -- images --------------------------------------------------------------------------------------------------
@@ -577,6 +578,37 @@ async def test_a_changed_layer_is_refused_and_leaves_nothing(state: Path, tmp_pa
         await executor.run(ask.sh("true", entry=digest, program=tmp_path / "changed.tar"))
     assert not caught.value.is_ours
     assert list((state / "images").iterdir()) == []
+    await executor.aclose()
+
+
+@pytest.mark.parametrize("hide", HIDINGS.values(), ids=HIDINGS)
+async def test_an_image_behind_an_allowed_ones_name_never_runs_and_is_not_kept(
+    state: Path, tmp_path: Path, ask: Ask, hide: Callable[[bytes], bytes]
+) -> None:
+    """The digest in the archive is the allowed one; podman alone would find the other index, and its layers."""
+    allowed = Archive([layer({**programs("sh"), "who": b"the allowed one\n"})])
+    digest = allowed.seal()
+    allowed.write(tmp_path / "image.tar")
+    other = layer({**programs("sh"), "who": b"another\n"})
+    hide_another_image(tmp_path / "image.tar", allowed, other, hide)
+    executor = await opened((digest,), state)
+    request = ask.sh("read x </who; echo $x", entry=digest, program=tmp_path / "image.tar")
+    with pytest.raises(ExecutionError, match="no OCI archive") as caught:
+        await executor.run(request)
+    assert not caught.value.is_ours
+    assert list((state / "images").iterdir()) == []
+    await executor.aclose()
+
+
+async def test_what_an_earlier_version_kept_is_loaded_anew(state: Path, archive: tuple[Path, str]) -> None:
+    """It read archives less strictly, and may have been given another image."""
+    earlier = state / "images" / archive[1].removeprefix("sha256:")
+    earlier.mkdir(parents=True)
+    note = (Image(archive[1], archive[1], (), ("/bin/sh",)), 4096)
+    (earlier / "image.json").write_bytes(msgspec.json.encode(note))
+    executor = await opened((archive[1],), state)
+    assert executor.images is not None and not executor.images.kept()
+    assert not earlier.exists()
     await executor.aclose()
 
 

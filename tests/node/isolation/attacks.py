@@ -100,6 +100,7 @@ ATTACKS: dict[str, tuple[Try | None, Try | None]] = {
         None,
     ),
     "an image that is not what it is called": (None, None),
+    "an image behind an allowed one's name": (None, None),
     "flood of output": (
         _wasm("output limit", "wasm_command", f"{_COMMAND}[stdout flood]"),
         _native("output limit", f"{_FLOOD}[yes]"),
@@ -205,6 +206,9 @@ _IN_CONTAINERS: dict[str, Try] = {
     "endless recursion": _oci("memory limit", "test_endless_recursion_ends_the_task"),
     "an image that is not what it is called": _oci(
         "digests of all parts", "test_a_changed_layer_is_refused_and_leaves_nothing"
+    ),
+    "an image behind an allowed one's name": _oci(
+        "plain archives only", "test_an_image_behind_an_allowed_ones_name_never_runs_and_is_not_kept"
     ),
     "flood of output": _oci("output limit", f"{_FLOOD}[yes]"),
     "flood of stderr": _oci("64 MiB in all", f"{_FLOOD}[yes >&2]"),
