@@ -127,7 +127,9 @@ class _Modbus:
             try:
                 from .drivers.modbus import ModbusDevice
             except ImportError as error:
-                problem = f"modbus needs a library that is not installed ({error.name}): pip install hearthmesh[modbus]"
+                problem = (
+                    f"modbus needs a library that is not installed ({error.name}): pip install '.[modbus]' in the clone"
+                )
                 raise DriverError(problem) from error
             self._device = ModbusDevice(self._settings.host, self._settings.port, self._settings.unit)
         return self._device

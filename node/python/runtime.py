@@ -53,7 +53,7 @@ def _path(folder: Path) -> Path:
     try:
         version = importlib.metadata.version("componentize-py")
     except importlib.metadata.PackageNotFoundError as error:
-        raise RuntimeUnavailable("Python jobs need componentize-py: pip install hearthmesh[python]") from error
+        raise RuntimeUnavailable("Python jobs need componentize-py: run `make python-runtime` in its clone") from error
     recipe = hashlib.sha256(version.encode())
     for name in _FILES:
         recipe.update((GUEST / name).read_bytes())

@@ -66,7 +66,7 @@ def heat(
     published rule; and, for a few rooms and a day, the optimum with everything known beforehand.
     Without options: 1,000 rooms, three weeks and a year, all loads and workloads. That takes hours; --quick minutes.
     With a --log a comparison that was interrupted goes on where it was; what comes from it is in no plot.
-    --json: an object a season, load, workload and policy. Needs pip install hearthmesh[compare].
+    --json: an object a season, load, workload and policy. Needs pip install '.[compare]' in the clone.
 
     \b
     Examples:
@@ -79,7 +79,7 @@ def heat(
         from .case_log import CaseLog
         from .compare import compare
     except ModuleNotFoundError as error:
-        raise UserError(f"this needs {error.name}: pip install hearthmesh[compare]") from error
+        raise UserError(f"this needs {error.name}: pip install '.[compare]' in the clone") from error
     cases = chosen(season, load, policy, workload, rooms, days, seed, climate, step, quick)
     if report is not None and not report.parent.is_dir():
         raise UserError(f"--report {report}: no such folder")
@@ -232,7 +232,7 @@ def _write(groups: Sequence[Group], cases: Sequence[Case], path: Path) -> None:
     try:
         from .report import write_report
     except ModuleNotFoundError as error:
-        raise UserError(f"--report needs {error.name}: pip install hearthmesh[compare]") from error
+        raise UserError(f"--report needs {error.name}: pip install '.[compare]' in the clone") from error
     try:
         write_report(groups, cases, path)
     except OSError as error:

@@ -64,7 +64,7 @@ def heat(
                 )
                 plot.write_text(f"{head}<body>{drawing.svg()}</body></html>\n", encoding="utf-8")
         except ModuleNotFoundError as error:
-            raise UserError(f"--plot {plot} needs {error.name}: pip install hearthmesh[compare]") from error
+            raise UserError(f"--plot {plot} needs {error.name}: pip install '.[compare]' in the clone") from error
         except OSError as error:
             raise UserError(f"--plot {plot}: {error.strerror}", JOB_FAILED) from error
     rows = [street.row() for street in streets]

@@ -212,7 +212,7 @@ def sinks(
 ) -> None:
     """A winter week of each kind of heat sink under an ideal heater; with --bench, how fast many are stepped.
 
-    Needs NumPy: pip install hearthmesh[heat].  --json: one object a kind.
+    Needs NumPy: pip install '.[heat]' in the clone.  --json: one object a kind.
 
     \b
     Examples:
@@ -224,7 +224,7 @@ def sinks(
         from .sink_page import COLUMNS, svg, table_rows
         from .sink_week import all_kinds, steps_per_cpu_s, week_of
     except ModuleNotFoundError as error:
-        raise UserError(f"this needs {error.name}: pip install hearthmesh[heat]") from error
+        raise UserError(f"this needs {error.name}: pip install '.[heat]' in the clone") from error
     from ...node.heating.weather.generator import CLIMATES
 
     for each in kind or ():

@@ -31,7 +31,9 @@ async def run_bridge(
     try:
         from .bridge import BrokerAddress, MqttBridge
     except ImportError as error:
-        problem = f"heater.mqtt needs a library that is not installed ({error.name}): pip install hearthmesh[mqtt]"
+        problem = (
+            f"heater.mqtt needs a library that is not installed ({error.name}): pip install '.[mqtt]' in the clone"
+        )
         raise DriverError(problem) from error
     mqtt = settings.mqtt
     plan = setpoint_plan(settings)
