@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from types import FrameType
 
-from .cli.app import run
+INTERRUPTED = 130
 
 
 def main() -> None:
+    """The imports take some tenths of a second: Ctrl-C ends those without a word."""
+    asked = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if asked:
+        signal.signal(signal.SIGINT, _end_at_once)
+    from .cli.app import run
+
+    if asked:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))
+
+
+def _end_at_once(_signal: int, _frame: FrameType | None) -> None:
+    # An exception could be raised inside a weak reference's callback, which prints it; nothing is open yet.
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -83,3 +83,24 @@ def test_a_group_without_a_command_shows_its_help(hearth: Hearth, group: str) ->
     ran = hearth(*group.split())
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("Usage: hearth") and "Commands:" in ran.err
+
+
+_INTERRUPTED_WHILE_IMPORTING = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "hearthmesh.node.cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+from hearthmesh.node.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_while_it_still_imports_ends_without_a_word() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED_WHILE_IMPORTING, "--version"], capture_output=True, text=True, timeout=60
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "")
