@@ -242,6 +242,12 @@ def tries(attack: str) -> tuple[Try | None, Try | None, Try | None]:
     return wasm, native, contained
 
 
+def _short(test: str) -> str:
+    """A test's id without its folders; a slash in its parameters is none."""
+    path, _, function = test.partition("::")
+    return f"{path.rpartition('/')[2]}::{function}"
+
+
 def table() -> str:
     lines = [
         "| attack | wasm: what holds | native: what holds | oci: what holds | tested by |",
@@ -250,7 +256,7 @@ def table() -> str:
     for attack in ATTACKS:
         found = tries(attack)
         held = " | ".join(one.held_by if one is not None else "–" for one in found)
-        tests = dict.fromkeys(f"`{one.test.rpartition('/')[2]}`" for one in found if one is not None)
+        tests = dict.fromkeys(f"`{_short(one.test)}`" for one in found if one is not None)
         lines.append(f"| {attack} | {held} | {'<br>'.join(tests)} |")
     return "\n".join(lines) + "\n"
 

@@ -25,3 +25,8 @@ def test_the_page_has_the_tests_table() -> None:
 def test_every_attempt_of_the_doctor_is_in_the_table() -> None:
     named = {one.case for one in TRIES}
     assert [attempt for attempt in ATTEMPTS if attempt not in named] == []
+
+
+def test_a_slash_in_a_tests_parameters_is_kept() -> None:
+    found = re.findall(r"`([^`|]+)`(?=<br>| \|)", page())
+    assert "test_wasm_command.py::test_an_attack_gets_its_code_and_the_next_task_runs[writing to /in]" in found
