@@ -181,6 +181,8 @@ class Scene:
             case "replica.replaced":
                 dead, successor = self.name_of(event["dead"]), self.name_of(event["successor"])
                 self.tell(at_s, f"{successor} takes {dead}'s place in keeping the job")
+                if dead in self.rooms:
+                    self.rooms[dead].keeps_job = False
             case "worker.handed-on":
                 self.tell(at_s, f"{name} is warm enough and hands unstarted tasks on to {self.name_of(event['heir'])}")
 
@@ -260,5 +262,5 @@ class Scene:
         return dict(sorted(named.items(), key=lambda item: -item[1]))
 
     def keepers(self) -> list[str]:
-        """Rooms whose heater keeps the job's state, as far as they said before they fell silent."""
+        """Rooms whose heater keeps the job's state, as it said last, and whose place nobody has taken since."""
         return [name for name, room in self.rooms.items() if room.keeps_job]

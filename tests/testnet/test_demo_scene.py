@@ -185,3 +185,13 @@ def test_rooms_are_taken_from_the_house_then_guest_rooms_are_added() -> None:
 def test_too_few_or_too_many_heaters_are_refused(nodes: int) -> None:
     with pytest.raises(TestnetError, match="5 to 16"):
         demo_rooms(nodes)
+
+
+def test_a_room_that_was_replaced_no_longer_keeps_the_job() -> None:
+    seen = scene()
+    for name in ("attic", "hall"):
+        seen.take_status(name, status(jobs_kept=1), 1.0)
+    seen.rooms["attic"].condition = Condition.KILLED
+    seen.take_event("hall", {"name": "replica.replaced", "dead": hexed("attic"), "successor": hexed("bath")}, 2.0)
+    seen.take_status("bath", status(jobs_kept=1), 3.0)
+    assert sorted(seen.keepers()) == ["bath", "hall"]
