@@ -193,19 +193,30 @@ class Accepting(Submission):
             return
         held.lacking[replica] = None
         living = self._living(own)
-        if held.on_disk or len(living) < min(self._ctx.config.durable_replicas, len(own.state.replicas)):
+        if held.disks(own.state.replicas) or len(living) < min(
+            self._ctx.config.durable_replicas, len(own.state.replicas)
+        ):
             return
         if all(node in held.lacking for node in living):
             self._rebind(own, batch_id, held)
 
     def _rebind(self, own: OwnJob, batch_id: bytes, held: Held) -> None:
-        """Where another result is known; else the question comes again."""
+        """To another result that is known; else, or where a referee has to pass it first, to the next that comes.
+
+        What this client knew of the lost one is forgotten: it would stay canonical here, before every rerun.
+        """
+        own.state.forget(batch_id)
         for lo, hi in list(held.tasks):
             for a, b, key in own.state.canonical.pieces(lo, hi):
-                if key is not None and key.batch_id != batch_id:
-                    own.bound.assign(a, b, key.batch_id)
-                    held.tasks.discard(a, b)
-                    own.custody.hold(key.batch_id, a, b, None)
-        if not held.tasks:
-            own.custody.let_go(batch_id)
-            self._ctx.notify("job.batch-lost", job_id=own.state.job_id, batch_id=batch_id)
+                if key is not None and own.referee is None:
+                    self._bind_anew(own, a, b, key.batch_id, None)
+                    continue
+                for c, d in own.lost.gaps(a, b):
+                    own.lost.add(c, d)
+                    own.handed.discard(c, d)
+                    if own.referee is not None:
+                        own.referee.judge_again(c, d)
+
+    def _bind_anew(self, own: OwnJob, lo: int, hi: int, batch_id: bytes, delivery: Delivery | None) -> None:
+        for lost in own.bind_anew(lo, hi, batch_id, delivery):
+            self._ctx.notify("job.batch-lost", job_id=own.state.job_id, batch_id=lost)

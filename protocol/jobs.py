@@ -377,6 +377,30 @@ class JobState:
         self._drop_unused_marks()
         return True
 
+    def forget(self, batch_id: bytes) -> None:
+        """A client's own look at a batch that nobody has any more: canonical is the next that it knows, if any.
+
+        If it turns up again it is merged again.
+        """
+        info = self.batches.pop(batch_id, None)
+        if info is None:
+            return
+        self.ids.discard(batch_id)
+        self.copies = [copy for copy in self.copies if copy.batch_id != batch_id]
+        self.candidate_tasks -= info.count
+        done = self._done_of(info.first)
+        done.discard(info.first, info.first + info.count)
+        for known in self.batches.values():
+            if lane_of(known.first, self.spec.tasks) == lane_of(info.first, self.spec.tasks):
+                done.add(known.first, known.first + known.count)
+        lo, hi = tasks_of(info.first, info.first + info.count, self.spec.tasks)
+        for a, b, old in self.canonical.pieces(lo, hi):
+            if old is not None and old.batch_id == batch_id:
+                self._count(info, a - b)
+                self.canonical.remove(a, b)
+                for c, d, chosen in self.accepted.pieces(a, b):
+                    self._offer_known(c, d, chosen)
+
     def _done_of(self, number: int) -> IntervalSet:
         """Numbers of the same kind that have a result: first copies, or the others."""
         return self.done if number < self.spec.tasks else self.copies_done
@@ -416,6 +440,9 @@ class JobState:
             if old is not None:
                 self._count(self.batches[old.batch_id], a - b)
         self.canonical.remove(lo, hi)
+        self._offer_known(lo, hi, chosen)
+
+    def _offer_known(self, lo: int, hi: int, chosen: bytes | None) -> None:
         for known in self.batches.values():
             a, b = tasks_of(known.first, known.first + known.count, self.spec.tasks)
             if max(a, lo) < min(b, hi):

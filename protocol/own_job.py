@@ -20,6 +20,7 @@ class OwnJob:
     referee: judges its results; None where the policy is none.  rulings: what it let pass, and is not given yet.
     verified: tasks whose result the consumer has taken, or does not want.  handed: those plus what it is being given.
     bound: by task, the batch that this client signs for, in whatever life.  unsigned: those that this life has not.
+    lost: tasks that the consumer has from a batch that nobody has any more, until another result of them passes.
     received: batches being given, and the parts meant.  custody: taken, and not known to be on disks enough.
     pending: on disks enough, but not yet in an acceptance.
     status: the source's last word.  moved_us: when results were last asked for, or came.  told_us: when acceptances
@@ -45,6 +46,7 @@ class OwnJob:
     custody: Custody = field(default_factory=Custody)
     consumed: list[bytes] = field(default_factory=list)
     bound: IntervalMap[bytes] = field(default_factory=IntervalMap)
+    lost: IntervalSet = field(default_factory=IntervalSet)
     unsigned: IntervalSet = field(default_factory=IntervalSet)
     pending: list[AcceptedBatch] = field(default_factory=list)
     suspects: dict[bytes, None] = field(default_factory=dict)
@@ -62,6 +64,21 @@ class OwnJob:
             if other is None:
                 self.bound.assign(a, b, batch_id)
                 self.unsigned.add(a, b)
+
+    def bind_anew(self, lo: int, hi: int, batch_id: bytes, delivery: Delivery | None) -> list[bytes]:
+        """Sign for this batch in [lo, hi) instead of lost ones. Returns those of which nothing is held any more."""
+        emptied = []
+        for a, b, before in self.bound.pieces(lo, hi):
+            self.bound.assign(a, b, batch_id)
+            held = self.custody.get(before) if before is not None and before != batch_id else None
+            if held is not None and before is not None:
+                held.tasks.discard(a, b)
+                if not held.tasks:
+                    self.custody.let_go(before)
+                    emptied.append(before)
+            self.custody.hold(batch_id, a, b, delivery)
+        self.lost.discard(lo, hi)
+        return emptied
 
     @property
     def waiting(self) -> int:

@@ -132,7 +132,7 @@ class Submitter(Accepting):
                 self._notify_status(own, own.status, own.source)
             return
         own.following, own.wants_results, own.listeners = True, results, own.listeners + 1
-        own.verified, own.handed = have.copy(), have.copy()
+        own.verified, own.handed, own.lost = have.copy(), have.copy(), IntervalSet()
         for lo, hi, batch_id in signed:
             own.bind(lo, hi, batch_id)
         own.received.clear()
@@ -299,7 +299,18 @@ class Submitter(Accepting):
         return True
 
     def _hand_over(self, own: OwnJob, ruling: Ruling) -> None:
+        """To the consumer; but what it has, from a batch that is lost, is only signed for anew."""
         exhibit = ruling.exhibit
+        again = [part for lo, hi in ruling.parts for part in own.lost.overlap(lo, hi)]
+        if again:
+            delivery = Delivery(exhibit.header.raw, exhibit.columns)
+            rest = tuple(gap for lo, hi in ruling.parts for gap in own.lost.gaps(lo, hi))
+            ruling = Ruling(exhibit, rest, ruling.evidence)
+            for lo, hi in again:
+                self._bind_anew(own, lo, hi, exhibit.header.id, delivery)
+            if not ruling.parts:
+                self._consume(own, exhibit.source, exhibit.header.id)
+                return
         own.received[exhibit.header.id] = ruling
         self._ctx.notify(
             "job.results",

@@ -216,6 +216,10 @@ class Referee:
         self._ask(tasks, now_us)
         self._finish(now_us, now_s)
 
+    def judge_again(self, lo: int, hi: int) -> None:
+        """Of tasks [lo, hi) the results that were let pass are lost: others are to come."""
+        self._ruled.discard(lo, hi)
+
     def _close_ready(self, indices: Iterable[int], now_s: int) -> None:
         """Close those of the cases whose votes come to a verdict."""
         for index in indices:

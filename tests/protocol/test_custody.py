@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from hearthmesh.crypto.certificates import Role
+from hearthmesh.crypto.certificates import Certificate, Role
+from hearthmesh.crypto.revocations import revoke
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.custody import Custody
 from hearthmesh.protocol.events import FollowJob, GiveBack, ListJobs, Received, SubmitJob
-from hearthmesh.protocol.messages import Consumed, Delivery, Message, Records, Stored, Taken, Want
+from hearthmesh.protocol.messages import Consumed, Delivery, Message, Records, Revocations, Stored, Taken, Want
 from hearthmesh.protocol.records import Acceptance, AcceptedBatch, RecordKind, sign_record
 from tests.protocol.cluster import MS, SECOND, Cluster, SimNode, cold, output_of
 
@@ -23,9 +24,9 @@ def street(**changes: object) -> tuple[Cluster, list[SimNode], SimNode]:
     return cluster, keepers, client
 
 
-def one_task(cluster: Cluster, client: SimNode, worker: SimNode) -> bytes:
+def one_task(cluster: Cluster, client: SimNode, worker: SimNode, **changes: str) -> bytes:
     """A job of one task whose result the client has, and who made it and who handed it on are gone for good."""
-    cluster.feed(client, SubmitJob(cluster.spec(1)))
+    cluster.feed(client, SubmitJob(cluster.spec(1, **changes)))
     cluster.run_until(lambda: bool(client.noted("job.submitted")))
     job_id: bytes = client.noted("job.submitted")[0]["job_id"]
     cluster.feed(client, FollowJob(job_id, (), True))
@@ -129,6 +130,56 @@ def test_a_batch_that_nobody_has_any_more_is_not_waited_for(damage: str) -> None
     for found in accepted(cluster, job_id):
         assert len(found) == 1 and found != [batch_id]
     assert not any(node.penalties for node in cluster.nodes.values())
+
+
+def revoked_while_held(policy: str) -> tuple[Cluster, SimNode, bytes]:
+    """The client alone has the result, and its worker is admitted no more: nobody can be given it."""
+    cluster, _, client = street()
+    cluster.run(2 * SECOND)
+    worker = cluster.add("worker", Role.WORKER, cold())
+    job_id = one_task(cluster, client, worker, verification=policy)
+    serial = Certificate.from_bytes(worker.mesh.ctx.certificate).serial
+    revoked = Revocations(revoke(cluster.authority, cluster.mesh_definition, (serial,)).to_bytes())
+    for node in list(cluster.nodes.values()):
+        if node.alive:
+            cluster.feed(node, Received(node.id, revoked))
+    cluster.run(20 * SECOND)
+    assert client.mesh.submitter.jobs[job_id].waiting == 1
+    return cluster, client, job_id
+
+
+def test_in_the_life_that_took_it_a_lost_batch_makes_room_for_the_rerun() -> None:
+    cluster, client, job_id = revoked_while_held("none")
+    ((_, _, lost),) = client.signed
+    cluster.add("other", Role.WORKER, cold())
+    cluster.run_until(lambda: bool(client.noted("job.accepted")))
+    cluster.run(5 * SECOND)
+    assert client.noted("job.batch-lost") == [{"job_id": job_id, "batch_id": lost}]
+    found = accepted(cluster, job_id)
+    assert len(found) == 2 and found[0] == found[1] != [lost]
+    own = client.mesh.submitter.jobs[job_id]
+    assert not len(own.custody) and not own.lost and client.results == {0: output_of(0)}
+    cluster.log.clear()
+    cluster.run(60 * SECOND)
+    assert told(cluster, client, Taken) == 0
+    assert not any(node.penalties for node in cluster.nodes.values())
+
+
+def test_a_rerun_of_a_lost_batch_is_signed_for_only_if_the_referee_lets_it_pass() -> None:
+    cluster, client, job_id = revoked_while_held("adaptive")
+    own = client.mesh.submitter.jobs[job_id]
+    liar, *honest = [cluster.add(name, Role.WORKER) for name in ("liar", "one", "two")]
+    liar.lies = True
+    cluster.run(5 * SECOND)
+    for node in (liar, *honest):
+        cluster.feed(node, cold())
+        cluster.run(SECOND)
+    cluster.run_until(lambda: bool(client.noted("job.accepted")))
+    cluster.run(5 * SECOND)
+    assert liar.executed
+    ((_, _, batch_id),) = own.state.accepted
+    assert own.state.batches[batch_id].worker in [node.id for node in honest]
+    assert client.results == {0: output_of(0)}
 
 
 def village() -> tuple[Cluster, SimNode, bytes]:

@@ -159,6 +159,25 @@ def test_state_keeps_no_record_that_nothing_needs(records: list[Record]) -> None
         assert not state.done.overlap(lo, hi)
 
 
+@given(st.lists(st.tuples(ranges, st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=8), ranges, st.data())
+def test_who_forgets_a_batch_is_as_if_it_had_never_come(parts: list[Any], taken: tuple[int, int], data: Any) -> None:
+    batches = [batch(lo, hi, epoch, WORKERS[epoch - 1], root) for (lo, hi), epoch, root in parts]
+    lost, other = (data.draw(st.sampled_from(batches)) for _ in range(2))
+    acceptance = Acceptance(SPEC.id, (AcceptedBatch(other.id, *taken),))
+    records = [sign_record(SUBMITTER, RecordKind.ACCEPTANCE, acceptance), *batches]
+    state, without = merge_all(fresh(), records), fresh()
+    merge_all(without, [record for record in records if record.id != lost.id])
+    state.forget(lost.id)
+    state.forget(lost.id)
+
+    def done(each: JobState) -> dict[bytes, int]:
+        return {worker: total.done for worker, total in each.totals.items() if total.done}
+
+    assert view(state) == view(without) and done(state) == done(without)
+    state.merge(lost)
+    assert view(state) == view(merge_all(without, [lost]))
+
+
 def rejection(state: JobState, record: Record) -> str:
     with pytest.raises(RejectedRecord) as caught:
         state.merge(record)
