@@ -20,7 +20,7 @@ import trio
 from .bubblewrap import Tools, last_line
 from .native_duty import Pace
 from .native_folders import FolderError, SandboxFolders, free_bytes, remove_hostile
-from .native_sandbox import Bounds, Ending, run_sandboxed
+from .native_sandbox import Bounds, Ending, SandboxFailed, run_sandboxed
 from .oci_archive import Image, ImageFault, read_image
 from .oci_config import OciRuntimeConfig
 from .oci_enclosure import Enclosure, Loading
@@ -184,8 +184,8 @@ class ImageStore:
         return size_bytes
 
     async def _run(self, surroundings: Loading, bounds: Bounds, store: Path) -> tuple[Ending | None, str]:
-        """The ending, or why it was stopped before: for want of room."""
-        ending, stopped = None, ""
+        """The ending, or why it was stopped before: for want of room. Raises SandboxFailed."""
+        ending, stopped, failure = None, "", None
         async with trio.open_nursery() as nursery:
 
             async def watch() -> None:
@@ -196,17 +196,26 @@ class ImageStore:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
-            ending = await run_sandboxed(self._tools, surroundings, b"", bounds, self._pace)
-            stopped = stopped or await self._want_of_room(store)
+            try:
+                ending = await run_sandboxed(self._tools, surroundings, b"", bounds, self._pace)
+                stopped = stopped or await self._want_of_room(store)
+            except SandboxFailed as error:  # a nursery would wrap it
+                failure = error
             nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
         return ending, stopped
 
     async def _want_of_room(self, store: Path) -> str:
         """Why an image that is being unpacked cannot have what it takes; "" if it can."""
-        size_bytes, files = await trio.to_thread.run_sync(_measure, store)
+        try:
+            size_bytes, files = await trio.to_thread.run_sync(_measure, store)
+            left_bytes = free_bytes(store)
+        except OSError as error:
+            return f"its disk: {error.strerror}"
         if files > MAX_FILES:
             return f"more than {MAX_FILES} files"
-        if free_bytes(store) < self._config.disk_reserve_bytes:
+        if left_bytes < self._config.disk_reserve_bytes:
             return "the node's disk is full"
         if size_bytes > self._config.quota_bytes:
             return f"it needs more than the {self._config.quota_bytes} bytes for images"

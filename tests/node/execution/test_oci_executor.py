@@ -2,6 +2,7 @@
 
 Images are made of this machine's programs (`images.py`): nothing is fetched."""
 
+import errno
 import os
 import shutil
 import signal
@@ -18,7 +19,8 @@ import pytest
 import trio
 import trio.testing
 
-from hearthmesh.node.execution import seccomp
+from hearthmesh.node.execution import oci_images, seccomp
+from hearthmesh.node.execution.native_folders import free_bytes
 from hearthmesh.node.execution.oci import OciExecutor
 from hearthmesh.node.execution.oci_archive import Image
 from hearthmesh.node.execution.oci_config import OciRuntimeConfig
@@ -550,6 +552,38 @@ async def expect_no_image(executor: OciExecutor, request: BatchRequest) -> None:
 async def test_an_image_beyond_the_quota_is_another_nodes(state: Path, archive: tuple[Path, str], ask: Ask) -> None:
     executor = await opened((archive[1],), state, quota_bytes=1 << 20)
     with pytest.raises(ExecutionError, match="needs more than the 1048576 bytes for images") as caught:
+        await executor.run(ask.sh("true"))
+    assert caught.value.is_ours
+    assert list((state / "images").iterdir()) == []
+    await executor.aclose()
+
+
+async def test_a_load_that_does_not_start_is_this_nodes_fault_and_the_node_goes_on(
+    state: Path, archive: tuple[Path, str], ask: Ask
+) -> None:
+    executor = await opened((archive[1],), state)
+    assert executor.images is not None
+    tools = executor.images._tools
+    executor.images._tools = replace(tools, bwrap="/bin/false")
+    with pytest.raises(ExecutionError, match="the sandbox did not start") as caught:
+        await executor.run(ask.sh("true"))
+    assert caught.value.is_ours
+    executor.images._tools = tools
+    assert (await result(executor, ask.sh("echo fine")))[:2] == (0, "fine\n")
+    await executor.aclose()
+
+
+async def test_a_disk_that_fails_while_an_image_loads_is_this_nodes_fault(
+    state: Path, archive: tuple[Path, str], ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(folder: Path) -> int:
+        if folder.name == "store":
+            raise OSError(errno.EIO, "Input/output error")
+        return free_bytes(folder)
+
+    executor = await opened((archive[1],), state)
+    monkeypatch.setattr(oci_images, "free_bytes", failing)
+    with pytest.raises(ExecutionError, match="could not be loaded: its disk: Input/output error") as caught:
         await executor.run(ask.sh("true"))
     assert caught.value.is_ours
     assert list((state / "images").iterdir()) == []
