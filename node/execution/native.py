@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import trio
+
 from .bubblewrap import SandboxUnavailable, Tools, kill_orphans
 from .native_batch import NativeTask, SandboxedBatch
 from .native_config import NativeCommand, NativeRuntimeConfig
@@ -50,6 +52,7 @@ class NativeExecutor(SandboxedExecutor):
     async def _probe(self) -> tuple[Tools, SandboxFolders]:
         tools, folders = Tools.find(), SandboxFolders(self._state, self._uid_base)
         kill_orphans(folders.tag)
+        await trio.to_thread.run_sync(folders.clear)
         true = NativeCommand(Path(Tools.locate("true")))
         request = BatchRequest(bytes(32), "native", "command", Path(), b"", 0, 1, bytes(32), limits=PROBE_LIMITS)
         outcome = await self._batch(request, true, tools, folders, slot=0).run()

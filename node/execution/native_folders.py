@@ -18,6 +18,7 @@ from pathlib import Path
 
 MAX_CHECKPOINT_ENTRIES = 1_000
 MAX_CHECKPOINT_DEPTH = 8
+_COPIES = "files-"
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -55,6 +56,11 @@ class SandboxFolders:
             raise FolderError(f"{home} is not a folder that only this user can write")
         home.chmod(0o711)
         return home
+
+    def clear(self) -> None:
+        """Remove the copies that an earlier process of this node left when it was killed. Blocks."""
+        for copies in self.home.glob(f"{_COPIES}*"):
+            shutil.rmtree(copies, ignore_errors=True)
 
     def stage(self, files: Mapping[str, Path], uid: int | None, private: Path | None = None) -> StagedFiles:
         """Make the job's files readable for `uid`. Copies those that are not; blocks meanwhile.
@@ -128,7 +134,7 @@ class StagedFiles:
 
     def _copy(self, name: str, path: Path, uid: int) -> Path:
         if self._copies is None:
-            self._copies = Path(tempfile.mkdtemp(prefix="files-", dir=self._home))
+            self._copies = Path(tempfile.mkdtemp(prefix=_COPIES, dir=self._home))
             os.chown(self._copies, -1, uid)
             self._copies.chmod(0o750)
         copy = self._copies / name

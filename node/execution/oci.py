@@ -108,6 +108,7 @@ class OciExecutor(SandboxedExecutor):
         find_podman()
         tools, folders = Tools.find(), SandboxFolders(self._state, self._uid_base)
         kill_orphans(folders.tag)
+        await trio.to_thread.run_sync(folders.clear)
         settings = folders.home / "podman"
         enclosure = self._enclosure = Enclosure(settings, self._config.nice, self._uid_base, folders.tag)
         images = ImageStore(self._config, tools, folders, enclosure, self._pace)

@@ -2,7 +2,7 @@
 
 Podman unpacks an archive once, as the user that containers run as; what is kept then is the image's files and a note
 about it. While an image is loaded, podman has a whole copy for each layer, and some more: that alone is bounded by
-the quota too, so the disk holds at most twice as much.
+the quota too, so the disk holds at most twice as much, and a copy of the archive where podman's user cannot read it.
 """
 
 from __future__ import annotations
@@ -157,6 +157,7 @@ class ImageStore:
     async def _unpack(self, request: BatchRequest, image: Image, folder: Path) -> int:
         """The image's files are in the folder's `rootfs`. Returns what they take on the disk. Raises as `using`."""
         uid = self._enclosure.uid
+        self._check_disk(request.program)
         folder.chmod(0o711)
         store = folder / "store"
         for path in (store, store / "tmp"):
@@ -182,6 +183,11 @@ class ImageStore:
         size_bytes, _ = await trio.to_thread.run_sync(_measure, store / _ROOTFS)
         await self._make_room(size_bytes)
         return size_bytes
+
+    def _check_disk(self, archive: Path) -> None:
+        """Before the archive may be copied for podman's user. Raises ExecutionError, OSError."""
+        if free_bytes(self._root) - archive.stat().st_size < self._config.disk_reserve_bytes:
+            raise unavailable("the image could not be loaded: the node's disk is full")
 
     async def _run(self, surroundings: Loading, bounds: Bounds, store: Path) -> tuple[Ending | None, str]:
         """The ending, or why it was stopped before: for want of room. Raises SandboxFailed."""

@@ -558,6 +558,31 @@ async def test_an_image_beyond_the_quota_is_another_nodes(state: Path, archive: 
     await executor.aclose()
 
 
+async def test_what_a_node_that_was_killed_while_loading_had_copied_is_removed(
+    state: Path, archive: tuple[Path, str]
+) -> None:
+    left = state / "files-left"
+    left.mkdir(mode=0o750)
+    (left / "image.tar").write_bytes(b"a copy")
+    executor = await opened((archive[1],), state)
+    assert not left.exists()
+    await executor.aclose()
+
+
+async def test_an_archive_is_not_copied_into_the_disks_reserve(
+    state: Path, archive: tuple[Path, str], ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size_bytes = archive[0].stat().st_size
+    executor = await opened((archive[1],), state, disk_reserve_bytes=1 << 20)
+    monkeypatch.setattr(oci_images, "free_bytes", lambda _: (1 << 20) + size_bytes - 1)
+    monkeypatch.setattr(executor.images, "_folders", None)  # nobody gets so far as to copy
+    with pytest.raises(ExecutionError, match="could not be loaded: the node's disk is full") as caught:
+        await executor.run(ask.sh("true"))
+    assert caught.value.is_ours
+    assert list((state / "images").iterdir()) == []
+    await executor.aclose()
+
+
 async def test_a_load_that_does_not_start_is_this_nodes_fault_and_the_node_goes_on(
     state: Path, archive: tuple[Path, str], ask: Ask
 ) -> None:
