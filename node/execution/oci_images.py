@@ -7,10 +7,11 @@ the quota too, so the disk holds at most twice as much, and a copy of the archiv
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,8 @@ MAX_FILES = 1_000_000
 _NOTE = "kept.json"  # `image.json` was that of versions that read archives less strictly
 _ROOTFS = "rootfs"
 _LOADING = "loading-"
+_GONE = (errno.ENOENT, errno.ENOTDIR)
+_CLOSED = (errno.EACCES, errno.ENAMETOOLONG)
 
 
 @dataclass(slots=True)
@@ -218,6 +221,8 @@ class ImageStore:
             size_bytes, files = await trio.to_thread.run_sync(_measure, store)
             left_bytes = free_bytes(store)
         except OSError as error:
+            if error.errno in _CLOSED:
+                return "it has folders that the node cannot look into"
             return f"its disk: {error.strerror}"
         if files > MAX_FILES:
             return f"more than {MAX_FILES} files"
@@ -257,18 +262,25 @@ def _folder_name(digest: str) -> str:
 
 
 def _measure(folder: Path) -> tuple[int, int]:
-    """(bytes on disk, entries) of a folder that is being written to; what cannot be looked into counts nothing."""
+    """(bytes on disk, entries) of a folder that is being written to: what went meanwhile counts nothing.
+    Raises OSError: EACCES or ENAMETOOLONG where something cannot be looked into."""
     size_bytes = entries = 0
     stack = [folder]
     while stack:
-        try:
-            with os.scandir(stack.pop()) as found:
-                for entry in found:
-                    with suppress(OSError):  # it went meanwhile
-                        size_bytes += entry.stat(follow_symlinks=False).st_blocks * 512
-                        entries += 1
-                        if entry.is_dir(follow_symlinks=False):
-                            stack.append(Path(entry.path))
-        except OSError:
-            continue
+        with _passing_over_what_went(), os.scandir(stack.pop()) as found:
+            for entry in found:
+                with _passing_over_what_went():
+                    size_bytes += entry.stat(follow_symlinks=False).st_blocks * 512
+                    entries += 1
+                    if entry.is_dir(follow_symlinks=False):
+                        stack.append(Path(entry.path))
     return size_bytes, entries
+
+
+@contextmanager
+def _passing_over_what_went() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise

@@ -3,11 +3,13 @@
 Images are made of this machine's programs (`images.py`): nothing is fetched."""
 
 import errno
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -581,6 +583,38 @@ async def test_an_archive_is_not_copied_into_the_disks_reserve(
     assert caught.value.is_ours
     assert list((state / "images").iterdir()) == []
     await executor.aclose()
+
+
+async def test_an_image_nested_deeper_than_a_path_is_refused_since_it_cannot_be_measured(
+    state: Path, tmp_path: Path, ask: Ask
+) -> None:
+    """Podman takes 4,053 bytes of path within the image; from the root of the disk it is too long to look into."""
+    inner = "/".join(["a" * 120] * 33) + f"/{'b' * 60}"
+    made = Archive([layer(programs("sh")), deep_layer(inner, b"x" * (1 << 20))])
+    digest = made.seal()
+    made.write(tmp_path / "image.tar")
+    executor = await opened((digest,), state)
+    with pytest.raises(ExecutionError, match="it has folders that the node cannot look into") as caught:
+        await executor.run(ask.sh("true", entry=digest, program=tmp_path / "image.tar"))
+    assert caught.value.is_ours
+    assert list((state / "images").iterdir()) == []
+    await executor.aclose()
+
+
+def deep_layer(path: str, content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        entry = tarfile.TarInfo(path)
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look into every folder")
+def test_a_folder_that_is_closed_to_the_node_is_not_taken_for_empty(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    with pytest.raises(PermissionError):
+        oci_images._measure(tmp_path)
 
 
 async def test_a_load_that_does_not_start_is_this_nodes_fault_and_the_node_goes_on(
