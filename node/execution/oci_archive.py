@@ -22,6 +22,8 @@ from .oci_config import is_image_digest
 MAX_MEMBERS = 4_096
 MAX_TEXT_BYTES = 4 << 20
 MAX_COMMAND_WORDS = 1_024
+MAX_COMMAND_BYTES = 128 << 10  # as long as Linux lets one word be
+WORD_OVERHEAD_BYTES = 16  # its pointer, its end, and podman's option before it
 _INDEX = "index.json"
 _MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -93,9 +95,20 @@ def read_image(path: Path) -> Image:
     process = about.config or _Process()
     command = (*(process.entrypoint or ()), *(process.command or ()))
     environment = tuple(process.environment or ())
-    if len(command) + len(environment) > MAX_COMMAND_WORDS or any("\0" in word for word in (*command, *environment)):
-        raise ImageFault("a configuration with too long a command or environment")
+    _check_words(command, environment)
     return Image(named.digest, manifest.config.digest, environment, command)
+
+
+def _check_words(command: tuple[str, ...], environment: tuple[str, ...]) -> None:
+    """Raises ImageFault for what no node could hand to a program."""
+    words = (*command, *environment)
+    size_bytes = sum(len(word.encode()) + WORD_OVERHEAD_BYTES for word in words)
+    if len(words) > MAX_COMMAND_WORDS or size_bytes > MAX_COMMAND_BYTES or any("\0" in word for word in words):
+        raise ImageFault("a configuration with too long a command or environment")
+    for pair in environment:
+        name, is_assigned, _ = pair.partition("=")
+        if is_assigned and not name.strip():
+            raise ImageFault(f"a configuration with a variable without a name: {pair[:80]!r}")
 
 
 def _members(file: BinaryIO) -> dict[str, tuple[int, int]]:

@@ -82,6 +82,26 @@ def test_what_is_odd_is_refused_in_one_line(tmp_path: Path, change: object, word
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("command", "environment", "words"),
+    [
+        pytest.param(("/bin/tool",), ("=x",), "a variable without a name: '=x'", id="no name"),
+        pytest.param(("/bin/tool",), ("A=1", " =x"), "a variable without a name: ' =x'", id="a blank name"),
+        pytest.param(("/bin/tool", "x" * (128 << 10)), (), "too long a command or environment", id="a long word"),
+        pytest.param(("/bin/tool",), ("A=" + "é" * (64 << 10),), "too long a command", id="a long word of bytes"),
+        pytest.param(("/bin/tool",), ["A=" + "x" * 1_000] * 200, "too long a command", id="much environment"),
+    ],
+)
+def test_what_no_node_could_hand_to_a_program_is_the_images_fault(
+    tmp_path: Path, command: tuple[str, ...], environment: tuple[str, ...], words: str
+) -> None:
+    archive = Archive([layer(FILES)], command=command, environment=environment)
+    archive.seal()
+    archive.write(tmp_path / "image.tar")
+    with pytest.raises(ImageFault, match=words):
+        read_image(tmp_path / "image.tar")
+
+
 def test_a_name_twice_is_refused_since_podman_would_read_the_other(tmp_path: Path) -> None:
     archive = made()
     archive.seal()
