@@ -291,7 +291,7 @@ class Inbox:
                 roles.tables.merge(raw, peer, now_us)
             elif record.kind is RecordKind.JOB_DIGEST:
                 if roles.aggregates.take(raw, 0, peer, now_us):
-                    roles.thief.on_news()
+                    roles.thief.on_news(record.author)
                     roles.worker.pump(now_us)
             elif record.kind is RecordKind.CANCELLATION:
                 self._on_records(peer, Records(record.body.job_id, (raw,)), now_us)

@@ -107,7 +107,7 @@ class Roles:
 
     def _on_reached(self, node: bytes, now_us: int) -> None:
         """Where a far replica is, that has work."""
-        self.thief.on_news()
+        self.thief.on_news(node)
         self.worker.pump(now_us)
 
     def _admits_row(self, record: Record, now_us: int) -> bool:
@@ -128,7 +128,7 @@ class Roles:
         elif record.kind is RecordKind.JOB_DIGEST:
             self.replica.on_digest(record.body)
             if record.body.free_tasks:
-                self.thief.on_news()
+                self.thief.on_news(record.author)
                 self.worker.pump(now_us)
         elif record.body.queue_us > 2 * self.ctx.config.batch_target_us:
             self.thief.on_sight(now_us)

@@ -6,6 +6,7 @@ lost reply costs `steal_timeout_us`, nothing more.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -55,6 +56,8 @@ class Thief:
         self._outstanding: tuple[int, bytes] | None = None
         self._lifelines: dict[bytes, int] = {}
         self._refused_until: dict[bytes, int] = {}
+        # Who refused since the last grant, and has told of no work since.
+        self._vain: dict[bytes, None] = {}
         self._full_until: dict[bytes, int] = {}
         self._refusals = 0
         self._idle_rounds = 0
@@ -129,28 +132,37 @@ class Thief:
             self._wait_until(soon_us)
 
     def _choose(self, hunger: Steal, now_us: int) -> bytes | None:
-        """Power of two choices among those that seem to have some of what goes first."""
-        victims = self._victims(hunger, now_us) or self._far_victims(hunger, now_us)
+        """Power of two choices among those that seem to have some of what goes first.
+
+        Who has refused may go on refusing for as long as there is something left, whatever the reason: it is asked
+        again when nobody else is left to ask, of this cell or another.
+        """
+        near = self._victims(hunger, now_us)
+        victims = _first_of(near, without=self._vain)
+        if not victims:
+            far = self._far_victims(hunger, now_us)
+            victims = _first_of(far, without=self._vain) or _first_of(near) or _first_of(far)
         if not victims:
             return None
         first = victims[self._ctx.rng.randrange(len(victims))]
         second = victims[self._ctx.rng.randrange(len(victims))]
         return better(first, second, hunger.appetite_us).node
 
-    def _victims(self, hunger: Steal, now_us: int) -> list[Victim]:
-        """Of this cell. What a worker has in its queue went first where it took it: it counts among the best."""
+    def _victims(self, hunger: Steal, now_us: int) -> list[list[Victim]]:
+        """Of this cell, the group first that has what goes first. What a worker has in its queue went first where it
+        took it: it counts among the best.
+        """
         groups = by_standing([each for each in self._open_jobs() if _runs(hunger, each)], work_of_digest)
         queues = [Victim(heat.node, heat.queue_us, self._members.rtt_us(heat.node)) for heat in self._heat.queueing()]
+        found: list[list[Victim]] = []
         for digests in groups or [[]]:
             known = {victim.node: victim for victim in queues}
             for digest in digests:
                 victim = self._victim(hunger, digest)
                 last = known.get(victim.node)
                 known[victim.node] = victim if last is None else _both(last, victim)
-            found = [known[node] for node in sorted(known) if self._may_ask(node, now_us)]
-            if found:
-                return found
-        return []
+            found.append([known[node] for node in sorted(known) if self._may_ask(node, now_us)])
+        return found
 
     def _victim(self, hunger: Steal, digest: JobDigest) -> Victim:
         """One that keeps a job."""
@@ -197,7 +209,7 @@ class Thief:
             self._jobs = [each.body for each in rows if not each.body.finished and each.body.free_tasks]
         return self._jobs
 
-    def _far_victims(self, hunger: Steal, now_us: int) -> list[Victim]:
+    def _far_victims(self, hunger: Steal, now_us: int) -> list[list[Victim]]:
         """Replicas of other cells, when this one has nothing: each with a chance that goes with its free tasks, so
         that not the whole mesh comes. Where one is that is no member is asked first."""
         if self.far is None:
@@ -214,8 +226,7 @@ class Thief:
                 found.append(digest)
             else:
                 self.far.reach(digest.replica)
-        best = by_standing(found, work_of_digest)
-        return [self._victim(hunger, digest) for digest in best[0]] if best else []
+        return [[self._victim(hunger, digest) for digest in group] for group in by_standing(found, work_of_digest)]
 
     def _register_lifelines(self, hunger: Steal, now_us: int) -> None:
         """Park at replicas of this cell, some of which the next job will have; this node counts too."""
@@ -258,6 +269,7 @@ class Thief:
                 del self.stolen_from[next(iter(self.stolen_from))]
             self._refusals = 0
             self._idle_rounds = 0
+            self._vain.clear()
         else:
             self._count_refusal(peer, now_us)
 
@@ -279,12 +291,16 @@ class Thief:
         self._refused_until[peer] = now_us + REFUSED_US
         while len(self._refused_until) > self._ctx.config.members_max:
             del self._refused_until[next(iter(self._refused_until))]
+        self._vain[peer] = None
+        while len(self._vain) > self._ctx.config.members_max:
+            del self._vain[next(iter(self._vain))]
 
-    def on_news(self) -> None:
-        """A job appeared: whoever waited looks again at once."""
+    def on_news(self, peer: bytes = b"") -> None:
+        """There is work, some of it at this peer if one is named: whoever waited looks again at once."""
         self._seen = -1
         self._refusals = 0
         self._refused_until.clear()
+        self._vain.pop(peer, None)
 
     def on_timer(self, key: TimerKey, now_us: int) -> bool:
         match key[0]:
@@ -328,3 +344,12 @@ def _runs(hunger: Steal, digest: JobDigest) -> bool:
 def _both(one: Victim, other: Victim) -> Victim:
     """What a peer has of several jobs."""
     return Victim(one.node, one.work_us + other.work_us, min(one.way_us, other.way_us))
+
+
+def _first_of(groups: list[list[Victim]], without: Container[bytes] = ()) -> list[Victim]:
+    """Those of the first group in which there is any, some nodes apart."""
+    for group in groups:
+        found = [victim for victim in group if victim.node not in without]
+        if found:
+            return found
+    return []

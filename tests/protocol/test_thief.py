@@ -107,6 +107,29 @@ def test_what_goes_first_is_asked_for_however_much_there_is_elsewhere() -> None:
     assert [who for who, _ in den.want(idle=False)] == [B.node_id]
 
 
+def test_who_keeps_what_goes_first_and_always_refuses_does_not_starve_a_thief_while_others_have_work() -> None:
+    den = Den()
+    den.digest(A.node_id, 3, priority=7)
+    den.digest(B.node_id, 9_000)
+    ((victim, steal),) = den.want()
+    assert victim == A.node_id
+    den.refuse(victim, steal, 0)
+    # Long after, and without news from that one, it is the other's turn, until that one refuses too.
+    later_us = 100 * REFUSED_US
+    ((victim, steal),) = den.want(later_us)
+    assert victim == B.node_id
+    den.refuse(victim, steal, later_us)
+    ((victim, steal),) = den.want(2 * later_us, idle=False)
+    assert victim == A.node_id
+    den.refuse(victim, steal, 2 * later_us)
+    # News of a keeper are news of that keeper's; a grant makes all equal.
+    den.thief.on_news(B.node_id)
+    ((victim, steal),) = den.want(3 * later_us)
+    assert victim == B.node_id
+    den.thief.on_granted(victim, steal.request, 1, 3 * later_us)
+    assert [who for who, _ in den.want(3 * later_us)] == [A.node_id]
+
+
 def test_of_two_with_enough_the_one_is_asked_whose_blobs_are_here() -> None:
     robbed: Counter[bytes] = Counter()
     den = Den()
