@@ -98,6 +98,10 @@ class HeatBoard:
         record = sign_record(self._ctx.identity, RecordKind.HEAT, digest)
         self._tables.publish(record, now_us, urgent=urgent)
 
+    def tell_anew(self) -> None:
+        """Peers have forgotten what this node said: the next `publish` says it again, whatever it is."""
+        self._published = self._basis = None
+
     def _is_news(self, digest: HeatDigest, now_us: int) -> bool:
         last = self._published
         if last is None:

@@ -272,6 +272,9 @@ class Mesh(Roles):
         if refuted != self.incarnation:
             self.incarnation = refuted
             self._publish_member(now_us)
+            # Whoever believed it dead has buried the digest as well, and takes only a later one.
+            self.heat.tell_anew()
+            self.worker.publish_heat(now_us)
         if not self.members.has_news:
             return
         came = False

@@ -21,6 +21,22 @@ def at_rest(count: int = 6) -> Cluster:
     return cluster
 
 
+def test_node_that_was_falsely_called_dead_tells_its_heat_again_at_once() -> None:
+    cluster = Cluster()
+    nodes = [cluster.add(f"n{number}", heat=cold(), zone="z") for number in range(4)]
+    cluster.run(90 * SECOND)
+    lost, others = nodes[0], nodes[1:]
+    assert all(len(node.mesh.zone_mates()) == 3 for node in others)
+    cluster.disconnect(lost, reset=False)
+    cluster.run_until(lambda: all(node.mesh.members.is_gone(lost.id) for node in others))
+    cluster.cut_off.clear()
+    for node in others:
+        cluster.connect(lost, node)
+    cluster.run_until(lambda: all(node.mesh.members.is_alive(lost.id) for node in others))
+    cluster.run(cluster.config.sync_interval_us)
+    assert all(len(node.mesh.zone_mates()) == 3 for node in others)
+
+
 def kinds(cluster: Cluster) -> Counter[str]:
     """Of messages since the log was cleared."""
     return Counter(line.rsplit(" ", 1)[1] for line in cluster.log)
