@@ -6,14 +6,23 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 
 from .circle import Circle
+from .config import ProtocolConfig
 from .context import Context
 from .effects import Connect, Disconnect
 from .liveness import Member, choose_view
 
-# Links that nobody used for so long may go when there are too many; sooner when there are twice as many.
-IDLE_LINK_US = 40_000_000
+# Links that nobody used for so long may go when there are twice as many as are kept.
 IDLE_LINK_SHORT_US = 5_000_000
 LINKS_CLOSED_AT_ONCE = 16
+
+
+def idle_link_us(config: ProtocolConfig) -> int:
+    """Links that nobody used for so long may go when there are too many.
+
+    Twice as long as a node at rest takes to probe all of its view: else each probe would dial anew, for ever, those
+    that were probed last longest ago, and they would ask who hung up whether it lives.
+    """
+    return 2 * config.rest_factor * config.probe_interval_us * config.active_view_max
 
 
 class View:
@@ -92,7 +101,7 @@ class View:
         surplus = len(self._connected) - self._ctx.config.links_kept
         if surplus <= 0:
             return
-        idle_us = IDLE_LINK_SHORT_US if surplus > self._ctx.config.links_kept else IDLE_LINK_US
+        idle_us = IDLE_LINK_SHORT_US if surplus > self._ctx.config.links_kept else idle_link_us(self._ctx.config)
         needed = dict.fromkeys(self.nodes)
         idle = [
             member

@@ -21,7 +21,7 @@ from hearthmesh.protocol.liveness import (
 from hearthmesh.protocol.membership import INCARNATION_MAX, INCARNATION_SLACK, Membership
 from hearthmesh.protocol.messages import Ack, IndirectAck, Leaving, MemberState, Ping, PingRequest
 from hearthmesh.protocol.rumours import RUMOURS_PER_MESSAGE, Rumours
-from hearthmesh.protocol.view import IDLE_LINK_US
+from hearthmesh.protocol.view import idle_link_us
 from tests.docs_diagrams import documented_diagram, render_table
 from tests.protocol.arena import KEEPALIVE_MOST_US, Arena, Node, arena_of, context, identity
 
@@ -643,6 +643,13 @@ def test_members_of_a_deep_cell_are_its_nodes_contacts_watched_and_linked_ones()
     assert members.unknown() == [] and all(node in members.view for node in (*contacts, watched))
 
 
+def test_link_on_which_a_node_at_rest_is_probed_is_never_idle() -> None:
+    """Else it is closed, missed, dialled anew and closed again."""
+    for config in PRESETS.values():
+        a_round_us = config.rest_factor * config.probe_interval_us * config.active_view_max
+        assert idle_link_us(config) >= 2 * a_round_us
+
+
 def test_links_that_nobody_uses_are_closed_when_there_are_too_many() -> None:
     config = replace(LAN, links_kept=4, active_view_max=2)
     peers = tuple(identity(number).node_id for number in range(2, 9))
@@ -655,6 +662,9 @@ def test_links_that_nobody_uses_are_closed_when_there_are_too_many() -> None:
     spare = [peer for peer in peers if peer not in view][:2]
     for peer in spare:
         members.heard(peer, 40 * SECOND)
-    members.on_timer(("probe", b""), 3 * SECOND + IDLE_LINK_US)
+    idle_us = idle_link_us(config)
+    members.on_timer(("probe", b""), 3 * SECOND + idle_us - 1)
+    assert not [effect for effect in effects(members) if isinstance(effect, Disconnect)]
+    members.on_timer(("probe", b""), 20 * SECOND + idle_us)
     closed = [effect.peer for effect in effects(members) if isinstance(effect, Disconnect)]
     assert len(closed) == 3 and not set(closed) & {*spare, *view}
