@@ -244,12 +244,16 @@ class ImageStore:
                 await trio.to_thread.run_sync(remove_hostile, oldest.folder)
 
     def _keep(self, image: Image, folder: Path, final: Path, size_bytes: int) -> None:
-        """Blocks. Raises OSError."""
+        """The note says that all of the image is there, so all of it is on the disk before. Blocks. Raises OSError."""
         remove_hostile(final)
         kept = folder / "kept"
         kept.mkdir(mode=0o711)
         os.rename(folder / "store" / _ROOTFS, kept / _ROOTFS)
-        (kept / _NOTE).write_bytes(msgspec.json.encode((image, size_bytes)))
+        os.sync()
+        with (kept / _NOTE).open("wb") as note:
+            note.write(msgspec.json.encode((image, size_bytes)))
+            note.flush()
+            os.fsync(note.fileno())
         os.rename(kept, final)
 
     def _next_use(self) -> int:

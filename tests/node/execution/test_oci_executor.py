@@ -12,6 +12,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -536,13 +537,17 @@ async def test_a_kept_image_runs_while_another_is_loaded(
     executor = await opened((archive[1], endless), state)
     await executor.run(ask.sh("exit 0"))
     os.mkfifo(tmp_path / "endless.tar")
-    async with trio.open_nursery() as nursery:
-        loading = ask.sh("exit 0", entry=endless, program=tmp_path / "endless.tar")
-        nursery.start_soon(expect_no_image, executor, loading)
-        await trio.testing.wait_all_tasks_blocked()
-        with trio.fail_after(PATIENCE_S):
-            assert (await result(executor, ask.sh("echo meanwhile")))[:2] == (0, "meanwhile\n")
-        os.close(os.open(tmp_path / "endless.tar", os.O_WRONLY))  # which ends it, as no image
+    with ExitStack() as writers:
+        async with trio.open_nursery() as nursery:
+            loading = ask.sh("exit 0", entry=endless, program=tmp_path / "endless.tar")
+            nursery.start_soon(expect_no_image, executor, loading)
+            await trio.testing.wait_all_tasks_blocked()
+            try:
+                with trio.fail_after(PATIENCE_S):
+                    assert (await result(executor, ask.sh("echo meanwhile")))[:2] == (0, "meanwhile\n")
+            finally:  # the load ends, as no image: a thread that waits for a writer cannot be cancelled
+                writer = os.open(tmp_path / "endless.tar", os.O_RDWR | os.O_NONBLOCK)
+                writers.callback(os.close, writer)
     await executor.aclose()
 
 
@@ -615,6 +620,35 @@ def test_a_folder_that_is_closed_to_the_node_is_not_taken_for_empty(tmp_path: Pa
     (tmp_path / "closed").mkdir(mode=0)
     with pytest.raises(PermissionError):
         oci_images._measure(tmp_path)
+
+
+async def test_an_image_is_on_the_disk_before_it_is_called_complete(
+    state: Path, archive: tuple[Path, str], ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut a note must not stand beside files that are empty."""
+    steps: list[tuple[str, list[str]]] = []
+    sync, fsync, rename = os.sync, os.fsync, os.rename
+
+    def syncing() -> None:
+        sync()
+        steps.append(("sync", sorted(path.name for path in state.glob("images/*/kept/*"))))
+
+    def fsyncing(fd: int) -> None:
+        steps.append(("fsync", [Path(os.readlink(f"/proc/self/fd/{fd}")).name]))
+        fsync(fd)
+
+    def renaming(source: Path | str, target: Path | str, **folders: int) -> None:
+        if not folders:  # which are of a removal
+            steps.append(("rename", [Path(target).name]))
+        rename(source, target, **folders)
+
+    executor = await opened((archive[1],), state)
+    for name, wrapped in (("sync", syncing), ("fsync", fsyncing), ("rename", renaming)):
+        monkeypatch.setattr(os, name, wrapped)
+    await executor.run(ask.sh("true"))
+    name = archive[1].removeprefix("sha256:")
+    assert steps == [("rename", ["rootfs"]), ("sync", ["rootfs"]), ("fsync", ["kept.json"]), ("rename", [name])]
+    await executor.aclose()
 
 
 async def test_a_load_that_does_not_start_is_this_nodes_fault_and_the_node_goes_on(
