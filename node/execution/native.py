@@ -11,12 +11,12 @@ from pathlib import Path
 
 import trio
 
-from .bubblewrap import SandboxUnavailable, Tools, kill_orphans
+from .bubblewrap import Tools, kill_orphans
 from .native_batch import NativeTask, SandboxedBatch
 from .native_config import NativeCommand, NativeRuntimeConfig
 from .native_folders import SandboxFolders
-from .outcome import BatchOutcome, BatchRequest, Exit
-from .sandboxed import PROBE_LIMITS, SandboxedExecutor, unavailable
+from .outcome import BatchOutcome, BatchRequest
+from .sandboxed import PROBE_LIMITS, SandboxedExecutor, check_probe, unavailable
 
 
 class NativeExecutor(SandboxedExecutor):
@@ -56,8 +56,7 @@ class NativeExecutor(SandboxedExecutor):
         true = NativeCommand(Path(Tools.locate("true")))
         request = BatchRequest(bytes(32), "native", "command", Path(), b"", 0, 1, bytes(32), limits=PROBE_LIMITS)
         outcome = await self._batch(request, true, tools, folders, slot=0).run()
-        if outcome.exits != [Exit.SUCCESS]:
-            raise SandboxUnavailable(f"a sandboxed `true` ended with {outcome.exits[0]}")
+        check_probe("a sandboxed `true`", outcome)
         return tools, folders
 
     async def _run_batch(self, request: BatchRequest, tools: Tools, folders: SandboxFolders, slot: int) -> BatchOutcome:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import trio
 
-from .bubblewrap import SandboxUnavailable, Tools, kill_orphans, last_line
+from .bubblewrap import Tools, kill_orphans, last_line
 from .native_batch import SandboxedBatch, TaskFolders, interpret, process_limits
-from .native_folders import SandboxFolders
+from .native_folders import FolderError, SandboxFolders
 from .native_sandbox import Ending, SandboxFailed
 from .oci_config import OciRuntimeConfig
 from .oci_enclosure import (
@@ -29,7 +29,7 @@ from .oci_enclosure import (
 )
 from .oci_images import ImageStore
 from .outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, Exit
-from .sandboxed import PROBE_LIMITS, SandboxedExecutor, unavailable
+from .sandboxed import PROBE_LIMITS, SandboxedExecutor, check_probe, unavailable
 
 # Podman's words for a program that is not in the image, or no program.
 _NO_PROGRAM = (126, 127)
@@ -116,16 +116,14 @@ class OciExecutor(SandboxedExecutor):
             await trio.to_thread.run_sync(write_settings, settings)
             await trio.to_thread.run_sync(images.open)
         except OSError as error:
-            raise SandboxUnavailable(f"{folders.home}: {error.strerror}") from error
+            raise FolderError(f"{folders.home}: {error.strerror}") from error
         request = BatchRequest(
             *(bytes(32), "oci", "command", Path(), b"", 0, 1, bytes(32)),
             arguments=(Tools.locate("true"),),
             limits=PROBE_LIMITS,
         )
         outcome = await self._batch(request, self._trial(), tools, folders).run()
-        if outcome.exits != [Exit.SUCCESS]:
-            why = outcome.stderrs.get(0, b"no message").decode("utf-8", "replace").strip().replace("\n", "; ")
-            raise SandboxUnavailable(f"`true` in a container ended with {outcome.exits[0]}: {why}")
+        check_probe("`true` in a container", outcome)
         self._images = images
         return tools, folders
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,9 +14,10 @@ from .bubblewrap import SandboxUnavailable, Tools
 from .native_duty import Pace
 from .native_folders import FolderError, SandboxFolders
 from .native_sandbox import SandboxFailed
-from .outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, Limits
+from .outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, Exit, Limits
 from .seccomp import UnsupportedMachine
 
+RETRY_S = 60.0
 PROBE_LIMITS = Limits(memory_bytes=64 << 20, wall_us=10_000_000, scratch_bytes=0)
 
 
@@ -35,6 +37,7 @@ class SandboxedExecutor(ABC):
         self._pace = Pace()
         self._ready: tuple[Tools, SandboxFolders] | None = None
         self._unavailable = ""
+        self._probe_at = -math.inf  # by trio's clock
         self._probing = trio.Lock()
         self._slots = list(range(slots))
         self._slot_free = trio.Semaphore(slots)
@@ -57,14 +60,17 @@ class SandboxedExecutor(ABC):
     async def available(self) -> tuple[bool, str]:
         """Whether this machine can run such tasks, and one line that says why not ("" if it can).
 
-        The first call tries a sandbox; later ones answer from memory.
+        The first call tries a sandbox; later ones answer from memory. What a busy machine or a full disk may have
+        caused is tried again after RETRY_S.
         """
         async with self._probing:
-            if self._ready is None and not self._unavailable:
+            if self._ready is None and trio.current_time() >= self._probe_at:
                 try:
-                    self._ready = await self._probe()
-                except (SandboxUnavailable, SandboxFailed, UnsupportedMachine, FolderError) as error:
-                    self._unavailable = str(error)
+                    self._ready, self._unavailable = await self._probe(), ""
+                except (SandboxUnavailable, UnsupportedMachine) as error:
+                    self._unavailable, self._probe_at = str(error), math.inf
+                except (SandboxFailed, FolderError) as error:
+                    self._unavailable, self._probe_at = str(error), trio.current_time() + RETRY_S
         return not self._unavailable, self._unavailable
 
     def set_duty(self, fraction: float) -> None:
@@ -135,6 +141,19 @@ class SandboxedExecutor(ABC):
                 yield slot
             finally:
                 self._slots.append(slot)
+
+
+def check_probe(what: str, outcome: BatchOutcome) -> None:
+    """what: the program that was tried. Raises SandboxFailed where it had no time or was killed, SandboxUnavailable
+    where it failed."""
+    code = outcome.exits[0]
+    if code == Exit.SUCCESS:
+        return
+    why = outcome.stderrs.get(0, b"no message").decode("utf-8", "replace").strip().replace("\n", "; ")
+    message = f"{what} ended with {code}: {why}"
+    if code in (Exit.WALL, Exit.KILLED):
+        raise SandboxFailed(message)
+    raise SandboxUnavailable(message)
 
 
 def unavailable(detail: str) -> ExecutionError:

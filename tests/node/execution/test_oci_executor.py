@@ -22,7 +22,7 @@ import pytest
 import trio
 import trio.testing
 
-from hearthmesh.node.execution import oci_images, seccomp
+from hearthmesh.node.execution import native_sandbox, oci, oci_images, sandboxed, seccomp
 from hearthmesh.node.execution.native_folders import free_bytes
 from hearthmesh.node.execution.oci import OciExecutor
 from hearthmesh.node.execution.oci_archive import Image
@@ -648,6 +648,27 @@ async def test_an_image_is_on_the_disk_before_it_is_called_complete(
     await executor.run(ask.sh("true"))
     name = archive[1].removeprefix("sha256:")
     assert steps == [("rename", ["rootfs"]), ("sync", ["rootfs"]), ("fsync", ["kept.json"]), ("rename", [name])]
+    await executor.aclose()
+
+
+@pytest.mark.parametrize("slow", ["the sandbox's start", "the container"])
+async def test_what_a_busy_machine_was_too_slow_for_is_tried_again(
+    state: Path, archive: tuple[Path, str], slow: str
+) -> None:
+    await (await opened((archive[1],), state)).aclose()  # which skips where containers do not run at all
+    executor = OciExecutor(OciRuntimeConfig(images=(archive[1],), uid=USER), state)
+    with pytest.MonkeyPatch.context() as busy:
+        if slow == "the container":
+            busy.setattr(oci, "PROBE_LIMITS", replace(sandboxed.PROBE_LIMITS, wall_us=1))
+        else:
+            busy.setattr(native_sandbox, "START_TIMEOUT_S", 0.0)
+        is_available, reason = await executor.available()
+        assert not is_available and reason
+    assert await executor.available() == (False, reason)  # from memory, for a minute
+    with pytest.MonkeyPatch.context() as later:
+        now = trio.current_time()
+        later.setattr(trio, "current_time", lambda: now + sandboxed.RETRY_S)
+        assert await executor.available() == (True, "")
     await executor.aclose()
 
 
