@@ -44,7 +44,7 @@ from .heating.heater import Heater
 from .heating.mqtt.start import run_bridge
 from .heating.unheeding import unheeding
 from .history import History
-from .isolation.layers import detect, lacking, layers
+from .isolation.layers import STRANGERS, Layer, detect, lacking, layers
 from .isolation.worker_sandbox import WorkerFolders
 from .limits import LimitMeter
 from .machine_class import builds_of, machine_class
@@ -173,22 +173,16 @@ class Node:
             )
             kill_orphans(children.tag)
             wasm = WasmPool(children, execution.max_children or slots, execution.idle_s)
+        wanted = [name for name in STRANGERS if getattr(self.config, name).enabled]
+        found = layers(wanted) if wanted else ()
         native = None
-        if self.config.native.enabled and not self._refuses("native"):
+        if "native" in wanted and not _refuses(found, "native"):
             native_config = self.config.native.runtime_config(slots, execution.nice)
             native = NativeExecutor(native_config, self.folder.root / "native")
         oci = None
-        if self.config.oci.enabled and not self._refuses("oci"):
+        if "oci" in wanted and not _refuses(found, "oci"):
             oci = OciExecutor(self.config.oci.runtime_config(slots, execution.nice), self.folder.root / "oci")
         return wasm, native, oci
-
-    def _refuses(self, runtime: str) -> bool:
-        """Whether a layer is missing without which no stranger's program runs here; the log says which."""
-        missing = lacking(layers(), runtime)
-        for layer in missing:
-            event = f"{runtime}.refused"
-            log.error(event, layer=layer.name, reason=layer.detail, mend=layer.mend, see="hearth doctor")
-        return bool(missing)
 
     @property
     def _running_executors(self) -> dict[str, WasmPool | NativeExecutor | OciExecutor]:
@@ -471,3 +465,12 @@ def remove_old_checkpoints(root: Path, now_s: float | None = None) -> int:
             shutil.rmtree(job, ignore_errors=True)
             removed += 1
     return removed
+
+
+def _refuses(found: tuple[Layer, ...], runtime: str) -> bool:
+    """Whether a layer is missing without which no stranger's program runs here; the log says which."""
+    missing = lacking(found, runtime)
+    for layer in missing:
+        event = f"{runtime}.refused"
+        log.error(event, layer=layer.name, reason=layer.detail, mend=layer.mend, see="hearth doctor")
+    return bool(missing)

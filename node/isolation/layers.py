@@ -9,7 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from .worker_sandbox import Confinement, WorkerFolders, worker_argv
 TRIAL_TIMEOUT_S = 20.0
 _PR_GET_SECCOMP = 21
 # Runtimes of programs that nothing holds but these layers.
-_STRANGERS = ("native", "oci")
+STRANGERS = ("native", "oci")
 _NAMESPACE_SWITCHES = (
     ("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
     ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
@@ -46,9 +46,13 @@ class Layer:
     needed_by: tuple[str, ...] = ()
 
 
-def layers() -> tuple[Layer, ...]:
-    """Looks, and tries: starts a few short processes, which takes a few hundred milliseconds."""
-    return tuple(look() for look in _LOOKS)
+def layers(runtimes: Collection[str] = STRANGERS) -> tuple[Layer, ...]:
+    """Looks, and tries: starts a few short processes, which takes a few hundred milliseconds, and up to a minute
+    where a container of "oci" does not start.
+
+    runtimes: whose layers are looked for. Those of "oci" alone are tried for that one only.
+    """
+    return tuple(look() for look in _LOOKS if look is not _podman or "oci" in runtimes)
 
 
 def lacking(found: tuple[Layer, ...], runtime: str) -> tuple[Layer, ...]:
@@ -75,7 +79,7 @@ def detect() -> Confinement:
 
 
 def _bubblewrap() -> Layer:
-    needed = _STRANGERS
+    needed = STRANGERS
     try:
         tools = Tools.find()
     except SandboxUnavailable as error:
@@ -85,7 +89,7 @@ def _bubblewrap() -> Layer:
 
 
 def _user_namespaces() -> Layer:
-    needed = _STRANGERS
+    needed = STRANGERS
     bwrap = _program("bwrap")
     for path, off, mend in _NAMESPACE_SWITCHES:
         if _read(path) == off and os.geteuid() != 0:
@@ -110,7 +114,7 @@ def _user_namespaces() -> Layer:
 
 
 def _seccomp() -> Layer:
-    needed = _STRANGERS
+    needed = STRANGERS
     try:
         filter_program()
     except UnsupportedMachine as error:
@@ -132,8 +136,8 @@ def _limits() -> Layer:
     kinds = ("AS", "DATA", "FSIZE", "NPROC", "NOFILE", "CPU", "CORE")
     absent = [kind for kind in kinds if not hasattr(resource, f"RLIMIT_{kind}")]
     if absent:
-        return Layer("resource limits", False, f"without {', '.join(absent)}", "a node on Linux", _STRANGERS)
-    return Layer("resource limits", True, "memory, files, processes, CPU time", needed_by=_STRANGERS)
+        return Layer("resource limits", False, f"without {', '.join(absent)}", "a node on Linux", STRANGERS)
+    return Layer("resource limits", True, "memory, files, processes, CPU time", needed_by=STRANGERS)
 
 
 def _control_groups() -> Layer:
@@ -158,12 +162,12 @@ def _podman() -> Layer:
 
 def _unprivileged() -> Layer:
     if os.geteuid() != 0:
-        return Layer("unprivileged user", True, f"the node is user {os.geteuid()}", needed_by=_STRANGERS)
+        return Layer("unprivileged user", True, f"the node is user {os.geteuid()}", needed_by=STRANGERS)
     if _program("setpriv") is None:
         mend = f"run the node as a user of its own, or {_install('util-linux')}"
-        return Layer("unprivileged user", False, "the node is root and there is no setpriv", mend, _STRANGERS)
+        return Layer("unprivileged user", False, "the node is root and there is no setpriv", mend, STRANGERS)
     detail = "the node is root: native tasks become another user; a user of its own for the node is better"
-    return Layer("unprivileged user", True, detail, needed_by=_STRANGERS)
+    return Layer("unprivileged user", True, detail, needed_by=STRANGERS)
 
 
 _LOOKS: tuple[Callable[[], Layer], ...] = (

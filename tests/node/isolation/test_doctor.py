@@ -65,6 +65,14 @@ def test_the_exit_code_says_what_was_found(
     assert [test["held"] for test in report["self_tests"]] == [test.held for test in tests]
 
 
+def test_no_container_is_tried_for_native_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    monkeypatch.setattr(looking, "try_container", lambda: tried.append("container") or "")
+    monkeypatch.setattr(looking, "_program", lambda name: f"/usr/bin/{name}")
+    assert "podman" not in [layer.name for layer in layers(("native",))] and not tried
+    assert "podman" in [layer.name for layer in layers(("oci",))] and tried == ["container"]
+
+
 def test_people_are_told_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     diagnose(monkeypatch, NO_BUBBLEWRAP, BROKEN, UNTRIED)
     assert capsys.readouterr().out.splitlines() == [
