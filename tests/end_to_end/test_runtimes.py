@@ -203,9 +203,9 @@ async def test_a_node_with_a_full_disk_says_so_and_loses_nothing(tmp_path: Path)
                     outputs = await client.map(HASH, inputs)
                 assert outputs == [hashlib.sha256(item).digest() for item in inputs]
                 with trio.fail_after(WITHIN_S):
-                    while not poor.status()["storage_failed"]:
+                    while not poor.mesh.worker.storage_failed:
                         await client.submit(JobRequest(program=HASH, inputs=[os.urandom(9)]))
                 filler.unlink()
                 with trio.fail_after(WITHIN_S):
-                    while poor.status()["storage_failed"]:
+                    while poor.mesh.worker.storage_failed:
                         await trio.sleep(0.1)
