@@ -263,6 +263,7 @@ class Inbox:
     def _on_records(self, peer: bytes, message: Records, now_us: int) -> None:
         roles = self._roles
         roles.replica.on_records(peer, message, now_us)
+        roles.submitter.on_records(message, now_us)
         if roles.worker.view(message.job_id) is None:
             return
         for raw in message.records:

@@ -19,7 +19,8 @@ class OwnJob:
 
     referee: judges its results; None where the policy is none.  rulings: what it let pass, and is not given yet.
     verified: tasks whose result the consumer has taken, or does not want.  handed: those plus what it is being given.
-    bound: by task, the batch that this client signs for, in whatever life.  unsigned: those that this life has not.
+    bound: by task, the batch that this client signs for, in whatever life.  unsigned: those of which no acceptance is
+    known here.
     lost: tasks that the consumer has from a batch that nobody has any more, until another result of them passes.
     received: batches being given, and the parts meant.  custody: taken, and not known to be on disks enough.
     pending: on disks enough, but not yet in an acceptance.
@@ -63,7 +64,22 @@ class OwnJob:
         for a, b, other in self.bound.pieces(lo, hi):
             if other is None:
                 self.bound.assign(a, b, batch_id)
-                self.unsigned.add(a, b)
+                for c, d, accepted in self.state.accepted.pieces(a, b):
+                    if accepted != batch_id:
+                        self.unsigned.add(c, d)
+
+    def learn_accepted(self, parts: tuple[AcceptedBatch, ...]) -> None:
+        """An earlier life signed for these: what is bound to the same batches is not signed for again."""
+        for part in parts:
+            for a, b, bound in self.bound.pieces(part.lo, part.hi):
+                if bound == part.batch_id:
+                    self.unsigned.discard(a, b)
+
+    def is_held(self, batch_id: bytes) -> bool:
+        """Whether the consumer, or the referee, has a part of it that is not settled."""
+        if batch_id in self.received or any(ruling.exhibit.header.id == batch_id for ruling in self.rulings):
+            return True
+        return self.referee is not None and batch_id in self.referee.held
 
     def bind_anew(self, lo: int, hi: int, batch_id: bytes, delivery: Delivery | None) -> list[bytes]:
         """Sign for this batch in [lo, hi) instead of lost ones. Returns those of which nothing is held any more."""
@@ -88,9 +104,9 @@ class OwnJob:
 
     @property
     def taken(self) -> int:
-        """Tasks that this life signed for, or will."""
+        """Tasks that this client signed for, as far as this life knows, or will."""
         pending = sum(part.hi - part.lo for part in self.pending)
-        return self.state.accepted_tasks.total + pending + self.waiting
+        return min(self.state.spec.tasks, self.state.accepted_tasks.total + pending + self.waiting)
 
     def hold(self, lo: int, hi: int, batch_id: bytes, delivery: Delivery) -> None:
         """Keep what is bound in [lo, hi) and not signed for in this life. delivery: the batch with the id."""

@@ -14,7 +14,9 @@ from .context import Context
 from .effects import FetchBlobs, Persist, Reason, TimerKey, UnpinBlobs
 from .events import StoredRow
 from .granter import JOBS_A_REPLY_MAX, KeptJob
+from .granter import parts as in_messages
 from .granting import Ledger
+from .intervals import IntervalSet
 from .jobs import JobState, RejectedRecord
 from .limits import Limit
 from .membership import Membership
@@ -552,6 +554,8 @@ class Replica(Upkeep):
             else:
                 self._ctx.send(peer, Rejected(0, message.job_id, Reason.UNKNOWN_JOB))
             return
+        if message.results and peer == kept.state.submitter:
+            self._tell_accepted(kept, message)
         if not kept.subscriptions.subscribe(peer, message):
             self._ctx.limit(Limit.FOLLOWERS, peer)
             self._ctx.send(peer, Rejected(0, message.job_id, "too many followers of this job here"))
@@ -560,6 +564,18 @@ class Replica(Upkeep):
             # Who wants results hears of progress with them, and in any case at the next sweep.
             kept.subscriptions.report_to(peer, kept.ledger, kept.elapsed_us(now_us), now_us)
         self._arm_sweep(kept, now_us)
+
+    def _tell_accepted(self, kept: KeptJob, message: Subscribe) -> None:
+        """Before results are sent: which of them count. A client that comes back without its state would judge anew
+        what it has signed for, and copies of that are run no more."""
+        have = IntervalSet(*((part.lo, part.hi) for part in message.have))
+        lacked = [
+            record.raw
+            for record in kept.state.acceptances.values()
+            if any(have.gaps(part.lo, part.hi) for part in record.body.accepted)
+        ]
+        for part in in_messages(lacked):
+            self._ctx.send(kept.state.submitter, Records(kept.state.job_id, part))
 
     def on_consumed(self, peer: bytes, message: Consumed) -> None:
         kept = self.jobs.get(message.job_id)

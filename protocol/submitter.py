@@ -275,6 +275,7 @@ class Submitter(Accepting):
         if own.state.spec.secrecy is not None:
             opened = open_batch(header, batch, batch_key(self._ctx.identity, header))
         exhibit = Exhibit(header, batch, message.columns, peer, opened)
+        self._pass_accepted(own, exhibit, now_us)
         if body.copy:
             if own.referee is not None:
                 own.referee.hear_copy(exhibit, now_us, self._ctx.wall_us(now_us) // 1_000_000)
@@ -286,7 +287,7 @@ class Submitter(Accepting):
         parts = self._canonical_parts(own, header)
         self._accept_again(own, header, message, now_us)
         if not parts:
-            if header.id not in own.received and not (own.referee and header.id in own.referee.held):
+            if not own.is_held(header.id):
                 self._consume(own, peer, header.id)
             return True
         for lo, hi in parts:
@@ -297,6 +298,59 @@ class Submitter(Accepting):
             own.referee.take(exhibit, parts, now_us, self._ctx.wall_us(now_us) // 1_000_000)
             self._follow_referee(own, now_us)
         return True
+
+    def on_records(self, message: Records, now_us: int) -> None:
+        """What this client accepted in an earlier life; its signature counts, whoever tells."""
+        own = self.jobs.get(message.job_id)
+        if own is None:
+            return
+        news = False
+        for raw in message.records:
+            try:
+                known = open_record(raw, check_signature=False)
+                if known.kind is not RecordKind.ACCEPTANCE or known.id in own.state.ids:
+                    continue
+                record = open_record(raw)
+                own.state.merge(record)
+            except (RecordError, RejectedRecord):
+                continue
+            own.learn_accepted(record.body.accepted)
+            news = True
+        if news and own.following and own.referee is not None and (own.referee.held or own.referee.cases):
+            # It came behind results that are judged already: begin anew, knowing better.
+            self._judge_anew(own)
+            self._follow_other(own, now_us)
+
+    def _judge_anew(self, own: OwnJob) -> None:
+        """Forget what is held back; what the consumer has, or is being given, stays."""
+        own.handed = own.verified.copy()
+        for ruling in own.received.values():
+            for lo, hi in ruling.parts:
+                own.handed.add(lo, hi)
+        own.rulings.clear()
+        own.referee = self._judging.referee(own.state)
+
+    def _pass_accepted(self, own: OwnJob, exhibit: Exhibit, now_us: int) -> None:
+        """Hand over the results that this client accepted from the batch in an earlier life.
+
+        A copy that was accepted comes with all copies first, and again in its turn; then its evidence is here.
+        """
+        header, referee = exhibit.header, own.referee
+        lo, hi = header.body.first, header.body.first + header.body.count
+        chosen = [(a, b) for a, b, batch_id in own.state.accepted.pieces(lo, hi) if batch_id == header.id]
+        if not chosen or (header.body.copy and referee is not None and not referee.knows_copy(exhibit)):
+            return
+        parts = tuple(gap for a, b in chosen for gap in own.handed.gaps(a, b))
+        for a, b in parts:
+            own.handed.add(a, b)
+        if parts and referee is not None:
+            referee.pass_accepted(exhibit, parts)
+            self._follow_referee(own, now_us)
+        elif parts:
+            self._hand_over(own, Ruling(exhibit, parts, ()))
+        elif header.body.copy and not own.is_held(header.id):
+            # In its turn it takes a place in the window, as a first result does.
+            self._consume(own, exhibit.source, header.id)
 
     def _hand_over(self, own: OwnJob, ruling: Ruling) -> None:
         """To the consumer; but what it has, from a batch that is lost, is only signed for anew."""

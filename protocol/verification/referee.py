@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from ..batches import Batch
 from ..context import Randomness
-from ..intervals import IntervalSet
+from ..intervals import IntervalMap, IntervalSet
 from ..jobs import JobState, RejectedRecord
 from ..records import Recheck, Record, RecordError, RecordKind, open_record
 from ..secrecy.results import OpenedBatch
@@ -143,6 +143,7 @@ class Referee:
     asked: dict[Pair, None] = field(default_factory=dict)
     comparing: int = 0
     _copies: dict[bytes, Exhibit] = field(default_factory=dict)
+    _witnesses: IntervalMap[tuple[Exhibit, ...]] = field(default_factory=IntervalMap)
     _trials: dict[bytes, int] = field(default_factory=dict)
     _judged: int = 0
     _ruled: IntervalSet = field(default_factory=IntervalSet)
@@ -172,7 +173,10 @@ class Referee:
         copy, lo = exhibit.header.body.copy, exhibit.batch.first
         hi = lo + len(exhibit.batch)
         for index in range(lo, hi):
-            if index in self.state.accepted_tasks or index in self._ruled:
+            if index in self._ruled:
+                continue
+            if index in self.state.accepted_tasks:
+                self._witnesses.update(index, index + 1, lambda known: (*(known or ()), exhibit))
                 continue
             if index not in self.cases:
                 # Of an earlier life of this submitter: its first result is still to come.
@@ -184,6 +188,27 @@ class Referee:
             self._add_vote(index, exhibit.vote(index), now_s)
         self._ask(range(lo, hi), now_us)
         self._finish(now_us, now_s)
+
+    def knows_copy(self, exhibit: Exhibit) -> bool:
+        """Whether it was heard before, of tasks that are accepted."""
+        lo, batch_id = exhibit.batch.first, exhibit.header.id
+        pieces = self._witnesses.pieces(lo, lo + len(exhibit.batch))
+        heard = (other for _, _, known in pieces for other in known or ())
+        return batch_id in self.unproven or any(other.header.id == batch_id for other in heard)
+
+    def pass_accepted(self, exhibit: Exhibit, parts: tuple[tuple[int, int], ...]) -> None:
+        """Results that the submitter accepted from the batch in an earlier life: they were judged then.
+
+        Copies that were heard of before go along as evidence.
+        """
+        evidence: dict[bytes, Exhibit] = {}
+        for lo, hi in parts:
+            for _, _, known in self._witnesses.pieces(lo, hi):
+                evidence.update((other.header.id, other) for other in known or ())
+            self._witnesses.remove(lo, hi)
+            self._ruled.add(lo, hi)
+        evidence.pop(exhibit.header.id, None)
+        self.rulings.append(Ruling(exhibit, parts, tuple(evidence.values())))
 
     def reopen(self, ruling: Ruling, indices: Iterable[int], now_us: int, now_s: int) -> None:
         """Of a ruling, these tasks' results turned out not to be what their worker signed for: judge them anew.

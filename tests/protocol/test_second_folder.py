@@ -1,0 +1,110 @@
+"""Results of an accepted job, for a client that comes back without what it had: in another folder, another life."""
+
+from __future__ import annotations
+
+import pytest
+
+from hearthmesh.protocol.events import FollowJob, Received
+from hearthmesh.protocol.messages import Message, Records
+from hearthmesh.protocol.records import RecordKind, open_record
+from tests.protocol.cluster import SECOND, Cluster, SimNode
+from tests.protocol.test_verification import right, run_job, village
+
+
+def forget(client: SimNode) -> None:
+    """Its folder and what it remembers are gone; its key is not."""
+    client.results.clear()
+    client.signed.clear()
+    client.notes.clear()
+    client.rows.clear()
+
+
+def witnessed(client: SimNode) -> set[int]:
+    """Tasks whose result came with another batch that has them too, to show to others."""
+    found: set[int] = set()
+    for note in client.noted("job.results"):
+        spans = [range(raw.body.first, raw.body.first + raw.body.count) for raw, _ in note["evidence"]]
+        found.update(index for lo, hi in note["parts"] for index in range(lo, hi) if any(index in s for s in spans))
+    return found
+
+
+def asks_rechecks(cluster: Cluster, client: SimNode) -> list[Message]:
+    """From now on: what the client sends to have tasks run again."""
+    asked: list[Message] = []
+
+    def watch(sender: SimNode, _: SimNode, message: Message) -> bool:
+        if sender is client and isinstance(message, Records):
+            kinds = [open_record(raw).kind for raw in message.records]
+            asked.extend(message for kind in kinds if kind is RecordKind.RECHECK)
+        return False
+
+    cluster.blocked = watch
+    return asked
+
+
+def come_back(cluster: Cluster, client: SimNode, job_id: bytes) -> None:
+    """A new life that knows nothing of the job, and follows it."""
+    cluster.restart(client)
+    cluster.run(SECOND)
+    cluster.feed(client, FollowJob(job_id, (), True))
+    cluster.run_until(lambda: job_id in client.mesh.submitter.jobs)
+    cluster.run(SECOND)
+    cluster.feed(client, FollowJob(job_id, (), True))
+
+
+@pytest.mark.parametrize("policy", ["adaptive", "quorum(2)", "none"])
+def test_accepted_results_come_again_and_are_not_judged_again(policy: str) -> None:
+    cluster, workers, client = village()
+    job_id = run_job(cluster, client, 240, policy)
+    cluster.run(10 * SECOND)
+    cluster.kill(client)
+    forget(client)
+    ran = sum(len(worker.executed) for worker in workers)
+    asked = asks_rechecks(cluster, client)
+    come_back(cluster, client, job_id)
+    cluster.run_until(lambda: len(client.results) == 240, within_us=30 * SECOND)
+    cluster.run(10 * SECOND)
+    assert right(client.results) and not asked
+    if policy == "quorum(2)":
+        assert witnessed(client) == set(range(240))
+    assert sum(len(worker.executed) for worker in workers) == ran
+    assert client.noted("job.status")[-1]["status"].accepted == 240
+
+
+def test_a_copy_that_won_against_a_liar_comes_again() -> None:
+    cluster, workers, client = village()
+    workers[0].lies = True
+    job_id = run_job(cluster, client, 240, "quorum(2)")
+    cluster.run(10 * SECOND)
+    cluster.kill(client)
+    forget(client)
+    asked = asks_rechecks(cluster, client)
+    come_back(cluster, client, job_id)
+    cluster.run_until(lambda: len(client.results) == 240, within_us=30 * SECOND)
+    assert right(client.results) and not asked and witnessed(client) == set(range(240))
+
+
+def test_results_that_come_before_the_word_that_they_are_accepted_are_let_go_by_it() -> None:
+    cluster, _, client = village()
+    job_id = run_job(cluster, client, 240, "adaptive")
+    cluster.run(10 * SECOND)
+    cluster.kill(client)
+    forget(client)
+    held: list[tuple[SimNode, Message]] = []
+
+    def late(sender: SimNode, receiver: SimNode, message: Message) -> bool:
+        """The replicas' words of acceptance are kept back."""
+        if receiver is client and isinstance(message, Records):
+            held.append((sender, message))
+            return True
+        return False
+
+    cluster.blocked = late
+    come_back(cluster, client, job_id)
+    cluster.run_until(lambda: any(own.referee and own.referee.held for own in client.mesh.submitter.jobs.values()))
+    cluster.blocked = lambda *_: False
+    assert len(client.results) < 240
+    for sender, message in held:
+        cluster.feed(client, Received(sender.id, message))
+    cluster.run_until(lambda: len(client.results) == 240, within_us=30 * SECOND)
+    assert right(client.results)
