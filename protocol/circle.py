@@ -49,7 +49,7 @@ class Circle:
         by_level: dict[int, list[Member]] = {}
         for member in members:
             level = self.cell.level(member.node)
-            if level < self.cell.depth and member.here and member.probed:
+            if level < self.cell.depth and member.here and member.serves:
                 by_level.setdefault(level, []).append(member)
         chosen: dict[bytes, int] = {}
         for level, found in by_level.items():

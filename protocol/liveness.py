@@ -84,7 +84,8 @@ class Member:
     view.
     told_us: when it was last told of a doubt.  accusers: of the suspicion, in the order in which they came.
     shortest: the evidence is strong, so the suspicion lasts `suspicion_min_us`.
-    misses: how often it was sought in vain.  rtt_us: to it and back, smoothed; 0 if nobody measured.
+    serves: its record names a role in which it does something for others.  watched: it concerns this node, see
+    `Circle.watched`.  misses: how often it was sought in vain.  rtt_us: to it and back, smoothed; 0 if nobody measured.
     """
 
     node: bytes
@@ -92,7 +93,8 @@ class Member:
     shared_place: bytes
     own_place: bytes
     status: Status = Status.ALIVE
-    probed: bool = False
+    serves: bool = False
+    watched: bool = False
     heard_us: int = 0
     changed_us: int = 0
     told_us: int = LONG_AGO_US
@@ -102,6 +104,11 @@ class Member:
     misses: int = 0
     rtt_us: int = 0
     accusers: dict[bytes, None] = field(default_factory=dict)
+
+    @property
+    def probed(self) -> bool:
+        """Whether it matters here that it lives: a keeper with a full disk serves nobody, and still has its seat."""
+        return self.serves or self.watched
 
     @property
     def here(self) -> bool:

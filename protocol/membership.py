@@ -96,16 +96,16 @@ class Membership(Roster):
 
     # -- evidence -----------------------------------------------------------------------------------------
 
-    def learn(self, node: bytes, incarnation: int, now_us: int, probed: bool = True) -> None:
+    def learn(self, node: bytes, incarnation: int, now_us: int, serves: bool = True) -> None:
         """A verified record by the node about itself.
 
-        probed: False for clients, which come and go unwatched.
+        serves: False for clients, which come and go unwatched unless they concern this node.
         """
         if node == self._ctx.node_id:
             return
         member = self._members.get(node)
         if member is None:
-            if not (node in self._connected or self.circle.welcomes(node, probed)):
+            if not (node in self._connected or self.circle.welcomes(node, serves)):
                 return
             member = self._admit(node, incarnation, now_us)
             if member is None:
@@ -116,8 +116,8 @@ class Membership(Roster):
             self._change(member, Finding.ANSWERED, now_us)
         if not member.here:
             return
-        if probed != member.probed:
-            member.probed = probed
+        if serves != member.serves:
+            member.serves = serves
             self._view.stale = True
         if self._running and len(self._view.nodes) < self._ctx.config.active_view_max:
             self._view.refresh()
@@ -129,14 +129,18 @@ class Membership(Roster):
         if wanted.keys() == self.circle.watched.keys():
             return
         for node in [node for node in self.circle.watched if node not in wanted]:
-            if self._members[node].status is Status.UNKNOWN:
-                self._forget(self._members[node])
+            member = self._members[node]
+            member.watched = False
+            if member.status is Status.UNKNOWN:
+                self._forget(member)
         self.circle.watched = {}
         for node in wanted:
             # First, since visitors make room only for those that are.
             self.circle.watched[node] = None
             if node not in self._members and self._admit(node, 0, now_us, Status.UNKNOWN) is None:
                 del self.circle.watched[node]
+                continue
+            self._members[node].watched = True
         self._view.stale = True
         self._view.refresh()
 

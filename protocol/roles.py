@@ -122,8 +122,7 @@ class Roles:
         if record.kind is RecordKind.MEMBER:
             member: MemberRecord = record.body
             self.ctx.emit(LearnAddress(member.node, member.addresses, member.relays))
-            probed = serves(Role(member.roles))
-            self.members.learn(member.node, member.incarnation, now_us, probed=probed)
+            self.members.learn(member.node, member.incarnation, now_us, serves=serves(Role(member.roles)))
             self.replica.on_member(now_us)
         elif record.kind is RecordKind.JOB_DIGEST:
             self.replica.on_digest(record.body)
@@ -147,9 +146,9 @@ class Roles:
         known = {node: (0, serves(roles)) for node, roles in self.connected.items()}
         for record in self.tables.rows(RecordKind.MEMBER):
             known[record.author] = record.body.incarnation, serves(Role(record.body.roles))
-        for node, (incarnation, probed) in known.items():
+        for node, (incarnation, useful) in known.items():
             if self.cell.holds(node) and self.members.status(node) is None:
-                self.members.learn(node, incarnation, now_us, probed=probed)
+                self.members.learn(node, incarnation, now_us, serves=useful)
 
     # -- revocations ---------------------------------------------------------------------------------------
 

@@ -57,16 +57,17 @@ class View:
             return
         self.stale = False
         self.choices += 1
-        serving = [member for member in self._members.values() if member.probed and member.here]
+        here = [member for member in self._members.values() if member.here]
+        serving = [member for member in here if member.serves]
         self._circle.choose_contacts(serving, self._connected)
         mates = [member for member in serving if self._circle.cell.holds(member.node)]
         self.live_count = 1 + len(mates)
-        here = sha256(self._ctx.node_id).digest()
-        chosen = choose_view(mates, here, self._ctx.config.active_view_max)
+        place = sha256(self._ctx.node_id).digest()
+        chosen = choose_view(mates, place, self._ctx.config.active_view_max)
         before = dict.fromkeys(self.nodes)
         view = dict.fromkeys(member.node for member in chosen)
         view.update(dict.fromkeys(self._circle.contacts))
-        view.update(dict.fromkeys(member.node for member in serving if member.node in self._circle.watched))
+        view.update(dict.fromkeys(member.node for member in here if member.watched))
         self.nodes = sorted(view)
         holds = self._circle.cell.holds
         self._near = [node for node in self.nodes if holds(node)]

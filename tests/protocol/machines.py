@@ -32,7 +32,7 @@ class Bench:
         self.ctx: Context = context(1, config)
         self.members = Membership(self.ctx, 1)
         for peer in peers:
-            self.members.learn(peer, 1, 0, probed=True)
+            self.members.learn(peer, 1, 0, serves=True)
             self.members.connected(peer, 0)
         self.ctx.take_effects()
 

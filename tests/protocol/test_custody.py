@@ -8,7 +8,7 @@ from hearthmesh.crypto.certificates import Certificate, Role
 from hearthmesh.crypto.revocations import revoke
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.custody import Custody
-from hearthmesh.protocol.events import FollowJob, GiveBack, ListJobs, Received, SubmitJob
+from hearthmesh.protocol.events import FollowJob, GiveBack, ListJobs, Received, StorageFailed, SubmitJob
 from hearthmesh.protocol.messages import Consumed, Delivery, Message, Records, Revocations, Stored, Taken, Want
 from hearthmesh.protocol.records import Acceptance, AcceptedBatch, RecordKind, sign_record
 from tests.protocol.cluster import MS, SECOND, Cluster, SimNode, cold, output_of
@@ -36,6 +36,20 @@ def one_task(cluster: Cluster, client: SimNode, worker: SimNode, **changes: str)
     cluster.kill(worker)
     cluster.kill(cluster.nodes[source])
     return job_id
+
+
+def test_keeper_whose_disk_was_full_when_it_was_killed_is_declared_dead() -> None:
+    """It had a seat, and its clients and successors wait for its end, though it said that it served nobody."""
+    cluster, keepers, client = street()
+    cluster.run(2 * SECOND)
+    cluster.feed(client, SubmitJob(cluster.spec(1)))
+    cluster.run_until(lambda: all(keeper.mesh.replica.jobs for keeper in keepers))
+    cluster.feed(client, FollowJob(client.noted("job.submitted")[0]["job_id"], (), True))
+    cluster.feed(keepers[0], StorageFailed("disk full"))
+    cluster.run(2 * SECOND)
+    cluster.kill(keepers[0])
+    others = [*keepers[1:], client]
+    cluster.run_until(lambda: all(node.mesh.members.is_gone(keepers[0].id) for node in others))
 
 
 def living(cluster: Cluster, job_id: bytes) -> list[SimNode]:

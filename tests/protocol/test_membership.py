@@ -285,7 +285,7 @@ def test_dead_member_returns_with_a_higher_incarnation_only() -> None:
 
 def test_clients_are_not_probed_and_their_links_may_break() -> None:
     members = alone(peers=())
-    members.learn(BOB, 7, 0, probed=False)
+    members.learn(BOB, 7, 0, serves=False)
     members.connected(BOB, 0)
     members.on_timer(("probe", b""), SECOND)
     members.lost(BOB, True, 2 * SECOND)
@@ -294,6 +294,23 @@ def test_clients_are_not_probed_and_their_links_may_break() -> None:
     members.on_timer(("probe", b""), LAN.dead_memory_us + 10 * SECOND)
     assert members.take_changes() == [(BOB, Status.LEFT)]
     assert members.status(BOB) is None
+
+
+def test_who_concerns_this_node_is_probed_whatever_it_says_of_its_roles() -> None:
+    members = alone(peers=())
+    members.learn(BOB, 7, 0, serves=False)
+    members.connected(BOB, 0)
+    members.watch({BOB: None}, 0)
+    members.learn(BOB, 7, 0, serves=False)
+    assert members.view == [BOB] and members.circle.contacts == []
+    members.on_timer(("probe", b""), 10 * SECOND)
+    assert pinged(members) == [BOB]
+    members.lost(BOB, True, 11 * SECOND)
+    assert members.status(BOB) is Status.SUSPECT
+    members.on_timer(("suspicion", BOB), 11 * SECOND + LAN.suspicion_min_us)
+    assert members.status(BOB) is Status.DEAD
+    members.watch({}, 20 * SECOND)
+    assert members.view == []
 
 
 def test_helper_says_no_before_its_asker_gives_up() -> None:
