@@ -84,13 +84,14 @@ class Accepting(Submission):
             self._accept_in_time(own, now_us)
 
     def _sign_kept(self, own: OwnJob, batch_id: bytes, held: Held) -> None:
-        """Sign for it if it is on disks enough: as many as asked for, or all that are left. Those hand it on.
+        """Sign for it if it is on disks enough of living replicas: as many as asked for, or all that are left.
 
-        It is let go of once as many as asked for have it; of what is signed for, also where there is no room.
+        Those hand it on; a dead one's disk may never be seen again. It is let go of once as many as asked for have
+        it; of what is signed for, also where there is no room.
         """
-        replicas, living = own.state.replicas, self._living(own)
-        enough = min(self._ctx.config.durable_replicas, len(replicas))
-        disks = held.disks(replicas)
+        living = self._living(own)
+        enough = min(self._ctx.config.durable_replicas, len(own.state.replicas))
+        disks = held.disks(living)
         if disks and disks >= min(enough, len(living)):
             for lo, hi in held.tasks:
                 own.sign(lo, hi)

@@ -239,6 +239,37 @@ def test_where_one_replica_is_left_its_disk_is_enough_and_the_client_keeps_what_
     assert len(accepted(cluster, job_id)) == 3
 
 
+@pytest.mark.parametrize("custody_bytes_max", [LOCAL.custody_bytes_max, 0])
+def test_the_word_of_a_replica_that_died_is_not_signed_for(custody_bytes_max: int) -> None:
+    """The source's disk alone has it, and dies; a second dies too, and the last was never given the batch."""
+    cluster, keepers, client = street(custody_bytes_max=custody_bytes_max)
+    cluster.run(2 * SECOND)
+    cluster.add("worker", Role.WORKER, cold())
+    cluster.feed(client, SubmitJob(cluster.spec(1)))
+    cluster.run_until(lambda: bool(client.noted("job.submitted")))
+    (job_id,) = client.mesh.submitter.jobs
+    cluster.feed(client, FollowJob(job_id, (), True))
+    own = client.mesh.submitter.jobs[job_id]
+    source, second, last = sorted(keepers, key=lambda node: node.id != own.source)
+    cluster.blocked = lambda _a, b, message: isinstance(message, Delivery) and b in (second, last)
+    cluster.run_until(lambda: len(own.custody) == 1)
+    ((batch_id, held),) = own.custody
+    cluster.run_until(lambda: len(held.on_disk) == 1)
+    cluster.kill(source)
+    cluster.kill(second)
+    cluster.run(30 * SECOND)
+    assert client.mesh.members.is_gone(source.id) and client.mesh.members.is_gone(second.id)
+    assert not own.state.acceptances and own.custody.get(batch_id) is held
+    cluster.kill(last)
+    cluster.run(30 * SECOND)
+    assert not own.state.acceptances and own.custody.get(batch_id) is held
+    cluster.blocked = lambda _a, _b, _message: False
+    cluster.restart(last)
+    cluster.run_until(lambda: own.state.fully_accepted)
+    cluster.run(SECOND)
+    assert accepted(cluster, job_id) == [[batch_id]]
+
+
 def test_a_replica_that_lost_what_was_accepted_has_it_from_the_submitter() -> None:
     """Both disks that had it are lost later; it was signed for, and whoever signed still has it in its folder."""
     cluster, client, job_id = village()
