@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ..crypto.certificates import Role
 from .batches import BatchError, check_batch
-from .custody import Held
+from .custody import GIVEN_BACK_MAX, Held
 from .effects import Reason
 from .events import GiveBack
 from .messages import Consumed, Declined, Delivery, Records, Stored, Taken, Want
@@ -21,8 +21,6 @@ from .submission import Submission
 from .verification.deposition import ACCEPTED_A_RECORD_MAX
 
 TAKEN_A_MESSAGE_MAX = 256
-# Given back for one question; the replica asks again for the rest.
-GIVEN_BACK_MAX = 32
 # Why a replica does not take just now what it may take later.
 _PASSING = (Reason.DISK_FULL, Reason.TOO_MANY, Reason.UNKNOWN_JOB)
 
@@ -121,7 +119,7 @@ class Accepting(Submission):
             self._ctx.notify("job.accepted", job_id=own.state.job_id)
 
     def _open_window(self, own: OwnJob) -> None:
-        """Tell the source what was taken, so that it sends more; not while too much is held that is on no disk."""
+        """Tell the source what was taken, so that it sends more; not while too much is held, on too few disks."""
         if own.custody.column_bytes > self._ctx.config.custody_bytes_max:
             return
         consumed, own.consumed = tuple(own.consumed), []

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from .intervals import IntervalSet
 from .messages import Delivery
 
+# Given back for one question; the replica asks again for the rest.
+GIVEN_BACK_MAX = 32
 NEVER_US = -(1 << 60)
 
 

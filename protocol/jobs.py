@@ -536,6 +536,16 @@ class JobState:
         """An epoch above every mark in [lo, hi)."""
         return 1 + max((mark.epoch for _, _, mark in self.leases.pieces(lo, hi) if mark), default=0)
 
+    def next_lacking(self, count: int) -> tuple[bytes, ...]:
+        """At most so many of the batches that are accepted and not here: all of them in turn.
+
+        One that no task is accepted from any more, since a lower one was named too, is lacked no more.
+        """
+        named = {batch_id: None for _, _, batch_id in self.accepted}
+        left = [batch_id for batch_id in self.lacking if batch_id in named]
+        self.lacking = dict.fromkeys(left[count:] + left[:count])
+        return tuple(left[:count])
+
     def canonical_batches(self, have: IntervalSet) -> list[bytes]:
         """Batches that are canonical for a task outside `have`, in order of their first such task."""
         found: dict[bytes, None] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .context import Context
+from .custody import GIVEN_BACK_MAX
 from .effects import Forget, Persist, SendBatch, UnpinBlobs
 from .granter import RECORDS_A_MESSAGE_MAX, Granter, KeptJob
 from .membership import Membership
@@ -108,8 +109,9 @@ class Upkeep(Granter):
     def _want_lacking(self, kept: KeptJob) -> None:
         """What was accepted was on a disk; where that was lost, its submitter may have it still."""
         if kept.state.lacking and not self.storage_failed and self._members.is_alive(kept.state.submitter):
-            wanted = tuple(kept.state.lacking)[:RECORDS_A_MESSAGE_MAX]
-            self._ctx.send(kept.state.submitter, Want(kept.state.job_id, wanted))
+            wanted = kept.state.next_lacking(GIVEN_BACK_MAX)
+            if wanted:
+                self._ctx.send(kept.state.submitter, Want(kept.state.job_id, wanted))
 
     def fall_behind(self, now_us: int) -> None:
         """Nothing was kept, or heard, for a while: as after a restart, leases live a term more, and nothing is granted

@@ -289,6 +289,30 @@ def test_a_replica_that_lost_what_was_accepted_has_it_from_the_submitter() -> No
     assert all(not node.mesh.replica.jobs[job_id].state.lacking for node in living(cluster, job_id))
 
 
+def test_batches_that_nobody_can_give_do_not_hide_one_that_the_submitter_has() -> None:
+    """More of them than are given back for one question, though no task is accepted from them any more."""
+    cluster, client, job_id = village()
+    cluster.blocked = lambda _a, _b, _message: False
+    own = client.mesh.submitter.jobs[job_id]
+    cluster.run_until(lambda: own.state.fully_accepted)
+    for number in range(8):  # before the good one is there
+        never = [bytes([255, 255, number, other]) + bytes(28) for other in range(40)]
+        body = Acceptance(job_id, tuple(AcceptedBatch(batch_id, 0, 1) for batch_id in never))
+        record = sign_record(client.identity, RecordKind.ACCEPTANCE, body)
+        for node in living(cluster, job_id):
+            cluster.feed(node, Received(client.id, Records(job_id, (record.raw,))))
+    cluster.run(SECOND)
+    for node in living(cluster, job_id):
+        cluster.kill(node)
+        for key in [key for key in node.rows if key[1] == RecordKind.BATCH]:
+            del node.rows[key]
+    for node in list(cluster.nodes.values()):
+        if not node.alive:
+            cluster.restart(node)
+    cluster.run(60 * SECOND)
+    assert len(accepted(cluster, job_id)) == 3
+
+
 def told(cluster: Cluster, client: SimNode, kind: type[Message]) -> int:
     return sum(line.startswith(f"{client.name}>") and line.endswith(f" {kind.__name__}") for line in cluster.log)
 

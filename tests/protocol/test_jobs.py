@@ -159,6 +159,34 @@ def test_state_keeps_no_record_that_nothing_needs(records: list[Record]) -> None
         assert not state.done.overlap(lo, hi)
 
 
+def accepts(state: JobState, batch_ids: list[bytes]) -> None:
+    """Each for a task of its own, from 0 on."""
+    parts = tuple(AcceptedBatch(batch_id, index, index + 1) for index, batch_id in enumerate(batch_ids))
+    state.merge(sign_record(SUBMITTER, RecordKind.ACCEPTANCE, Acceptance(SPEC.id, parts)))
+
+
+def test_all_that_is_lacking_has_its_turn() -> None:
+    state, lost = fresh(), [bytes([1 + number]) * 32 for number in range(20)]
+    accepts(state, lost)
+    assert [state.next_lacking(8) for _ in range(3)] == [
+        tuple(lost[:8]),
+        tuple(lost[8:16]),
+        tuple(lost[16:] + lost[:4]),
+    ]
+    assert len(state.lacking) == 20
+    assert fresh().next_lacking(8) == ()
+
+
+def test_what_no_task_is_accepted_from_any_more_is_lacking_no_more() -> None:
+    state = fresh()
+    higher, lower = ([bytes([first + number]) * 32 for number in range(3)] for first in (10, 1))
+    accepts(state, higher)
+    accepts(state, lower[:2])
+    assert state.next_lacking(8) == (higher[2], *lower[:2]) and len(state.lacking) == 3
+    accepts(state, higher[1:])
+    assert state.next_lacking(8) == (higher[2], *lower[:2])
+
+
 @given(st.lists(st.tuples(ranges, st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=8), ranges, st.data())
 def test_who_forgets_a_batch_is_as_if_it_had_never_come(parts: list[Any], taken: tuple[int, int], data: Any) -> None:
     batches = [batch(lo, hi, epoch, WORKERS[epoch - 1], root) for (lo, hi), epoch, root in parts]
