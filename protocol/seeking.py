@@ -74,6 +74,8 @@ class Seeker:
         self._around_us = 0
         # Looks around in a row at which all was as it should be.
         self._content = 0
+        # As of the last tick: the depth of the cell, its living nodes, and the contacts.
+        self._seen: tuple[int, int, list[bytes]] = (0, 0, [])
         self._reached: dict[bytes, None] = {}
         self.on_reached: Callable[[bytes, int], None] = lambda _node, _now_us: None
 
@@ -111,10 +113,19 @@ class Seeker:
                 self._begin(node, place_of(node), node)
         while len(self._due_us) > self._ctx.config.members_max:
             del self._due_us[next(iter(self._due_us))]
+        self._notice_losses(now_us)
         if (self._members.cell.depth or self._tables.depths.deepest) and now_us >= self._around_us:
             self._look_around(now_us)
         for key in list(self._searches):
             self._go_on(key, now_us)
+
+    def _notice_losses(self, now_us: int) -> None:
+        """Another cell, or somebody fewer to know: it is not content any more, and looks around within an interval."""
+        depth, nodes, contacts = self._seen
+        self._seen = now = (self._members.cell.depth, sum(self._members.halves), self._members.circle.contacts)
+        if now[0] != depth or now[1] < nodes or not set(contacts) <= set(now[2]):
+            self._content = 0
+            self._around_us = min(self._around_us, now_us + self._ctx.config.cell_interval_us)
 
     def _look_around(self, now_us: int) -> None:
         """For neighbours while there are few, else for contacts, a level at a time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -186,6 +186,36 @@ def test_record_of_a_stranger_that_is_forged_or_not_admitted_is_not_followed(for
     assert home.reached == [] and not home.seeker.can_reach(node)
     penalties = [each for each in home.ctx.take_effects() if isinstance(each, Penalise)]
     assert penalties == ([Penalise(peer, Reason.WRONG_AUTHOR)] if forged else [])
+
+
+@pytest.mark.parametrize("loss", ["neighbour", "contact", "depth"])
+def test_who_was_content_looks_around_within_an_interval_after_a_loss(loss: str) -> None:
+    home = Home(depth=1)
+    home.meet(*ALL)
+    config = replace(LAN, cell_merge=1, contacts_a_level=1)
+    home.ctx.config = home.members.circle._config = config
+    for now_s in range(3, 1000):
+        home.seeker.tick(now_s * SECOND)
+    # It has just looked around.
+    while not home.questions():
+        now_s += 1
+        home.seeker.tick(now_s * SECOND)
+    for _ in range(ASKED_MAX):
+        now_s += 1
+        home.seeker.tick(now_s * SECOND)
+        home.ctx.take_effects()
+    if loss == "depth":
+        home.members.cell.depth = 0
+    else:
+        contacts = home.members.circle.contacts
+        mates = [node for node in home.members.alive() if home.members.cell.holds(node)]
+        gone = contacts[0] if loss == "contact" else mates[0]
+        home.members.on_message(gone, Leaving(1), now_s * SECOND)
+        home.members.on_timer(("probe", b""), now_s * SECOND)
+        home.ctx.take_effects()
+    lost_us, due_us = now_s * SECOND, home.seeker._around_us
+    home.seeker.tick(lost_us + SECOND)
+    assert home.seeker._around_us <= lost_us + SECOND + config.cell_interval_us < due_us
 
 
 def test_silent_ones_are_passed_over_and_a_search_ends_within_its_bound() -> None:
