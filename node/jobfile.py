@@ -19,7 +19,7 @@ from ..protocol.verification.comparators import parse_comparator
 from ..protocol.verification.policy import parse_policy
 from .execution.oci_archive import ImageFault, read_image
 from .settings.checks import check_command_name, check_printable
-from .settings.read import read_settings
+from .settings.read import read_settings, what_is_wrong
 from .settings.schema import Conflict, Key
 from .toml import Document, read_toml
 
@@ -374,7 +374,7 @@ def _check_image(document: Document, job: JobFile, archive: Path) -> None:
 def _check_module(document: Document, key: str, name: str, module: Path, most_bytes: int = MODULE_BYTES_MAX) -> None:
     if not module.is_file():
         hint = "paths are relative to the job file"
-        raise document.error((key,), f"no such file {name}", hint)
+        raise document.error((key,), what_is_wrong(name, module, "file"), hint)
     try:
         with module.open("rb") as file:
             head, size_bytes = file.read(8), os.fstat(file.fileno()).st_size

@@ -81,9 +81,15 @@ class Submission:
         if not workers or any(row.can_run(spec) for row in workers):
             return ""
         if spec.runtime != "wasm" and not any(spec.command in row.commands for row in workers):
-            offered = sorted({command for row in workers for command in row.commands})
-            what = "image" if spec.runtime == "oci" else "command"
-            return f'no node of {len(workers)} allows the {what} "{spec.command}"; allowed are: {offered or "none"}'
+            is_image = spec.runtime == "oci"
+            allowed = sorted(
+                {each for row in workers for each in row.commands if each.startswith("sha256:") is is_image}
+            )
+            what = "image" if is_image else "command"
+            return (
+                f'no node of {len(workers)} allows the {what} "{spec.command}"; '
+                f"allowed are: {', '.join(allowed) or 'none'}"
+            )
         if spec.secrecy is not None and not any(spec.secrecy.clears(row.node, row.certificate) for row in workers):
             return f"no node of {len(workers)} has the owner, classes and record that the job asks for"
         most = max(row.memory_bytes for row in workers)

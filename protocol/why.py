@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..crypto.certificates import Role
+from ..crypto.identity import peer_id_text
 from .budget import Budget
 from .granter import KeptJob
 from .granting import controlled_sections
@@ -12,10 +13,12 @@ from .reasons import Decision
 from .records import MemberRecord, RecordKind
 from .roles import Roles
 from .stealing.appetite import is_steady
+from .words import counted
 
 # Questions of one peer that are answered: a burst, then so many an interval.
 ANSWERS_BURST = 32
 ANSWERS_AN_INTERVAL = 8
+ID_END_CHARS = 8
 
 
 class Explainer:
@@ -52,13 +55,15 @@ class Explainer:
         """Why this node runs nothing, or that it does."""
         roles, worker = self._roles, self._roles.worker
         if worker.draining:
-            return f"it is leaving: {worker.running} executions end, {len(worker.outbox)} results are to be handed over"
+            ending, owed = counted(worker.running, "execution"), counted(len(worker.outbox), "result")
+            return f"it is leaving: still running {ending}, still to hand over {owed}"
         if worker.storage_failed:
             return f"it takes no work: {worker.storage_failed}"
         if worker.running:
             jobs = dict.fromkeys(job_id for job_id in worker.running_jobs())
             named = ", ".join(_job(job_id) for job_id in list(jobs)[:3])
-            return f"it is not idle: {worker.running} executions run on {worker.slots} slots, of job {named}"
+            running, slots = counted(worker.running, "execution"), counted(worker.slots, "slot")
+            return f"it is not idle: {running} on {slots}, of job {named}"
         reading = roles.heat.reading
         if reading is None:
             return "it runs no tasks for others: no heater of it has said yet what it wants"
@@ -69,7 +74,7 @@ class Explainer:
         refusal = roles.ctx.reasons.last_refusal()
         if refusal is not None and refusal.peer != seeking.peer:
             sentence += f"; {self._told(refusal, now_us)}"
-        lifelines = roles.thief.lifelines(now_us)
+        lifelines = [node for node in roles.thief.lifelines(now_us) if node != roles.ctx.node_id]
         if lifelines:
             at = ", ".join(self._name(node) for node in lifelines)
             sentence += f"; it waits to be given work by {at}"
@@ -105,24 +110,27 @@ class Explainer:
     def _elsewhere(self, job_id: bytes, index: int) -> tuple[bool, str]:
         roles = self._roles
         if roles.replica.is_fetching(job_id):
-            return True, "it waits for the job's program and inputs: this node fetches them"
+            return True, f"it waits for the job's program and inputs: {self._me()} fetches them"
         if roles.worker.holds(job_id, index):
-            return True, "it is in this node's queue, or runs here"
-        return False, "this node does not keep the job"
+            return True, f"it is in the queue of {self._me()}, or runs there"
+        return False, f"{self._me()} does not keep the job"
 
     def _free(self, kept: KeptJob, index: int, now_us: int) -> tuple[bool, str]:
         roles, state = self._roles, kept.state
         if roles.replica.storage_failed:
-            return False, f"this node cannot give it: {roles.replica.storage_failed}"
+            return False, f"{self._me()} cannot give it: {roles.replica.storage_failed}"
         if not kept.level:
-            return True, "it is free, but this node was away, and first hears from the others what was done meanwhile"
+            return (
+                True,
+                f"it is free, but {self._me()} was away, and first hears from the others what was done meanwhile",
+            )
         if not roles.replica.gives(kept, index):
             owner = self._controller(state, index)
             return False, f"it is free, and {self._name(owner)} gives it" if owner else "it is free"
         denied = roles.ctx.reasons.denied.get(state.job_id)
         if denied is not None:
             return True, f"it is free: {self._told(denied, now_us)}{self._takers(state)}"
-        return True, f"it is free, and nobody that could run it has asked for work here{self._takers(state)}"
+        return True, f"it is free, and nobody that could run it has asked {self._me()} for work{self._takers(state)}"
 
     def _controller(self, state: JobState, index: int) -> bytes:
         """The living replica in whose section the task is."""
@@ -147,21 +155,28 @@ class Explainer:
         wanting = [digest for digest in roles.heat.peers() if digest.node in able and digest.free_slots > 0]
         kind = {"native": "command", "oci": "image"}.get(state.spec.runtime)
         need = f"the {kind} {state.spec.command}" if kind else "WebAssembly"
-        return f"; {len(able)} nodes known here run {need} with its memory, {len(wanting)} of them have a free slot"
+        runs = "runs" if len(able) == 1 else "run"
+        free = f"{len(wanting)} with a free slot"
+        return f"; {counted(len(able), 'node')} known there {runs} {need} with its memory, {free}"
 
     # -- words -----------------------------------------------------------------------------------------------
 
     def _told(self, decision: Decision, now_us: int) -> str:
-        sentence = decision.what.replace("{peer}", self._name(decision.peer))
+        sentence = decision.what
+        if decision.peer:
+            sentence = sentence.replace("{peer}", self._name(decision.peer))
         if decision.detail:
             sentence += f', because "{decision.detail}"'
         return f"{sentence} ({max(0, now_us - decision.at_us) / 1e6:.1f} s ago)"
 
     def _name(self, node: bytes) -> str:
-        if node == self._roles.ctx.node_id:
-            return "this node"
+        """As people know it; else the end of its peer id, which commands take as well."""
         row = self._roles.tables.get(RecordKind.MEMBER, node)
-        return row.body.name if row is not None and row.body.name else node.hex()[:12]
+        return row.body.name if row is not None and row.body.name else peer_id_text(node)[-ID_END_CHARS:]
+
+    def _me(self) -> str:
+        """This node; who reads the sentence is elsewhere."""
+        return self._name(self._roles.ctx.node_id)
 
 
 def _job(job_id: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -94,7 +94,8 @@ class Report:
 
 @asynccontextmanager
 async def working_folder(parent: Path) -> AsyncIterator[Path]:
-    """A folder for one run, removed at its end. Raises UserError."""
+    """A folder for one run, removed at its end, and so is its parent if it was made for it. Raises UserError."""
+    is_new = not parent.exists()
     folder = parent / f"run-{os.getpid()}"
     try:
         folder.mkdir(parents=True)
@@ -104,6 +105,9 @@ async def working_folder(parent: Path) -> AsyncIterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # what a comparison installed stays
+                parent.rmdir()
 
 
 async def run_suite(plan: Plan, names: Iterable[str], folder: Path, progress: Progress) -> Report:

@@ -162,7 +162,9 @@ def verify(
 
 
 def trust(
-    node: Annotated[str, typer.Argument(help="Peer id, or for a client a part of one.", show_default=False)],
+    node: Annotated[
+        str, typer.Argument(help="Peer id, or for a client a name or a part of the id.", show_default=False)
+    ],
     client: ClientPath = None,
     config: Annotated[
         Path | None, typer.Option("--node", help="Ask this running node, by its settings.", show_default=False)
@@ -175,6 +177,7 @@ def trust(
 
     \b
     Examples:
+      hearth trust kitchen
       hearth trust 12D3KooWQdErqYDsLkW4G8D5Cs1xCUnp5xZ5LCnFJNJEtYuoS7ff
       hearth trust YuoS7ff --json
       hearth trust 12D3KooW… --node kitchen/node.toml

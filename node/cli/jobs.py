@@ -13,6 +13,7 @@ import trio
 
 from ...crypto.identity import peer_id_text
 from ...protocol.messages import JobStatus
+from ...protocol.words import counted
 from ..client import Client, ClientError, Job, JobFailed, JobRequest
 from ..client.job import VerifiedBatch
 from ..clock import wall_us
@@ -24,6 +25,7 @@ from .authority import file_name
 from .errors import BAD_INPUT, JOB_FAILED, SUCCESS, UserError
 from .fetching import fetch_results, peek
 from .ledger import Ledger, Submitted
+from .names import Names
 from .output import connecting, print_json, print_table, printable, say
 from .prices import describe_price, price_of
 from .program_check import check_program
@@ -38,9 +40,15 @@ JOBS_AT_ONCE = 16
 class Session:
     """A connected client with what this machine remembers."""
 
-    def __init__(self, mesh: Client, ledger: Ledger) -> None:
+    def __init__(self, mesh: Client, ledger: Ledger, names: Names) -> None:
         self.mesh = mesh
         self.ledger = ledger
+        self._names = names
+
+    def members(self) -> list[dict[str, Any]]:
+        """The nodes of the mesh, and names of those that were in it."""
+        there = self.mesh.members()
+        return there + self._names.absent(there)
 
     async def job(self, prefix: str) -> Job:
         return await self.mesh.job(prefix)
@@ -67,7 +75,10 @@ async def _connected(config: ClientConfig, ledger: Ledger) -> AsyncIterator[Sess
     async with AsyncExitStack() as stack:
         with connecting(len(config.client.bootstrap), mdns=config.client.mdns):
             mesh = await stack.enter_async_context(Client.connect(config))
-        yield Session(mesh, ledger)
+        names = Names(config.client.state)
+        names.learn(mesh.members())
+        yield Session(mesh, ledger, names)
+        names.learn(mesh.members())
 
 
 async def submit(file: Path, again: bool, follow: bool, folder: Path | None, client: Path | None, as_json: bool) -> int:
@@ -84,10 +95,11 @@ async def submit(file: Path, again: bool, follow: bool, folder: Path | None, cli
         except JobFailed as error:
             raise UserError(f"{file}: not taken: {error.reason}", BAD_INPUT) from error
         where = folder if folder is not None else job_file.results.folder
+        known = await _known(job) if ledger.find(job.id) is not None else ""
         ledger.add(Submitted(job.id, job.spec.name, str(where.absolute()) if where is not None else ""))
         price, most = price_of(job.spec)
         if not as_json:
-            say(f"{job.spec.name}  {job.spec.tasks} tasks  {job.id}{_mark(job)}")
+            say(f"{job.spec.name}  {counted(job.spec.tasks, 'task')}  {job.id}{_mark(job)}")
             if price:
                 say(describe_price(job.spec))
         elif not follow:
@@ -96,8 +108,18 @@ async def submit(file: Path, again: bool, follow: bool, folder: Path | None, cli
         if follow:
             return await _fetch(session, job, await session.results_folder(job, folder), True, as_json)
     if not as_json:
-        say("submitted: it is kept by the mesh now. hearth watch --last, hearth results --last")
+        said = known or "submitted: it is kept by the mesh now"
+        say(f"{said}. hearth watch --last, hearth results --last")
     return SUCCESS
+
+
+async def _known(job: Job) -> str:
+    """What became of a job that was submitted before."""
+    status = (await _statuses([job])).get(job.job_id)
+    if status is None:
+        return "already known; --again makes a new one"
+    failed = f", {status.failed} failed" if status.failed else ""
+    return f"already known: {status.state}, {status.done} of {status.tasks} done{failed}; --again makes a new one"
 
 
 async def status(prefix: str | None, last: bool, client: Path | None, as_json: bool) -> int:
@@ -105,7 +127,7 @@ async def status(prefix: str | None, last: bool, client: Path | None, as_json: b
     wanted = ledger.resolve(prefix, last)
     async with _connected(config, ledger) as session:
         job = await session.job(wanted)
-        shown = describe_status(await job.status(), job.spec.name, session.mesh.members())
+        shown = describe_status(await job.status(), job.spec.name, session.members())
         shown["confidential"] = job.is_confidential
     if as_json:
         print_json(shown)
@@ -126,7 +148,7 @@ async def watch(prefix: str | None, last: bool, client: Path | None, as_json: bo
             async with aclosing(job.watch()) as statuses:
                 async for status in statuses:
                     rate = rates.update(trio.current_time(), status)
-                    shown = describe_status(status, job.spec.name, session.mesh.members(), rate)
+                    shown = describe_status(status, job.spec.name, session.members(), rate)
                     (print_json if as_json else show)(shown)
     if shown is None:
         raise ClientError(f"job {job.id[:16]}: no replica of it answers; hearth peers shows who is there")
@@ -151,7 +173,7 @@ async def _fetch(session: Session, job: Job, folder: ResultsFolder, follow: bool
         def on_status(status: JobStatus) -> None:
             rate = rates.update(trio.current_time(), status)
             if not as_json:
-                show(describe_status(status, job.spec.name, session.mesh.members(), rate))
+                show(describe_status(status, job.spec.name, session.members(), rate))
 
         await fetch_results(job, folder, follow=follow, on_status=on_status)
         await trio.to_thread.run_sync(folder.add_proofs, *job.proofs(folder.signed()))
@@ -174,11 +196,11 @@ async def _fetch(session: Session, job: Job, folder: ResultsFolder, follow: bool
         )
     else:
         opened = ", opened here" if job.is_confidential else ""
-        say(f"{here} of {job.spec.tasks} results, verified{opened}, in {folder.root}")
+        say(f"{here} of {counted(job.spec.tasks, 'result')}, verified{opened}, in {folder.root}")
     if failed and not as_json:
         say(
-            f"{len(failed)} tasks failed, the first is {failed[0]} with exit code {folder.failed[failed[0]]}; "
-            f"hearth logs {job.id[:8]} --task {failed[0]}"
+            f"{counted(len(failed), 'task')} failed, the first is {failed[0]} "
+            f"with exit code {folder.failed[failed[0]]}; hearth logs {job.id[:8]} --task {failed[0]}"
         )
     return JOB_FAILED if failed else SUCCESS
 
@@ -256,7 +278,7 @@ async def list_jobs(client: Path | None, as_json: bool) -> int:
         )
         for row in rows
     ]
-    columns = ("job", "name", "state", ">done", ">tasks", ">failed", "")
+    columns = ("job", "name", "state", ">done", ">tasks", ">failed", "secrecy")
     print_table(columns, cells, empty="the mesh knows no job of yours")
     return SUCCESS
 

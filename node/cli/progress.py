@@ -123,7 +123,7 @@ def worker_rows(shown: dict[str, Any]) -> list[tuple[Any, ...]]:
     ]
 
 
-WORKER_COLUMNS = ("node", ">done", ">leased", ">CPU s", ">energy", ">°C", "")
+WORKER_COLUMNS = ("node", ">done", ">leased", ">CPU s", ">energy", ">°C", "state")
 
 
 @contextmanager

@@ -59,6 +59,8 @@ class ResultsFolder:
         self._programs = spec.abi != "function"
         self._spec = spec
         self._journal = root / "results.jsonl"
+        if root.exists() and not root.is_dir():
+            raise UserError(f"{root}: is a file, and results go to a folder; name another with --folder")
         try:
             (root / "proofs").mkdir(parents=True, exist_ok=True)
             self._claim(spec)

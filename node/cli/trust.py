@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from ..config import load_client_config
 from ..control import ask
 from ..storage.folder import StateFolder
 from .errors import SUCCESS, UserError
+from .names import Names
 from .output import print_json, say
 from .session import client_path
 
-# Of a peer id; all begin alike.
+# Of a peer id.
 PART_CHARS_MIN = 6
 
 
@@ -30,7 +32,7 @@ def trust(node: str, client: Path | None, as_json: bool) -> int:
         if kind == TRUST_ROW:
             book.restore(body)
     now_s = wall_s()
-    wanted = _resolve(node, {row.node for row in book})
+    wanted = _resolve(node, {row.node for row in book}, Names(config.client.state).known())
     rows = [_explain(row, now_s) for row in book if row.node == wanted]
     if as_json:
         print_json({"node": peer_id_text(wanted), "runtimes": rows})
@@ -63,15 +65,23 @@ async def node_trust(node: str, control: Path, as_json: bool) -> int:
     return SUCCESS
 
 
-def _resolve(text: str, known: set[bytes]) -> bytes:
-    """A whole peer id, or a part of one that was heard of. Raises UserError."""
+def _resolve(text: str, known: set[bytes], names: Mapping[str, str]) -> bytes:
+    """A name of `names`, by peer id, a whole peer id, or a part of one that was heard of. Raises UserError."""
+    named = [peer for peer, name in names.items() if name == text]
+    if len(named) == 1:
+        text = named[0]
     try:
         return node_id_from_text(text)
     except ValueError:
         matching = sorted(node for node in known if text in peer_id_text(node)) if len(text) >= PART_CHARS_MIN else []
     if len(matching) != 1:
-        what = f"{len(matching)} known nodes have it in their id" if matching else "no node that was compared here"
-        raise UserError(f'"{text}": {what}; give a peer id as hearth peers shows it, or {PART_CHARS_MIN} characters')
+        what = (
+            f"{len(matching)} known nodes have it in their id" if matching else "no node that was met or compared here"
+        )
+        raise UserError(
+            f'"{text}": {what}; give a name or peer id as hearth peers shows it, or at least {PART_CHARS_MIN} '
+            "characters of the id from anywhere in it"
+        )
     return matching[0]
 
 

@@ -59,7 +59,8 @@ class WorkerReceipt:
 
 @dataclass(slots=True)
 class Report:
-    """What was found. compared: tasks of which another worker's result says the same."""
+    """What was found. compared: tasks of which another worker's result says the same.
+    failed: results that are exit codes other than 0, which may be proved like any."""
 
     job: str = ""
     name: str = ""
@@ -69,6 +70,7 @@ class Report:
     confidential: bool = False
     tasks: int = 0
     results: int = 0
+    failed: int = 0
     accepted: int = 0
     compared: int = 0
     receipts: dict[str, WorkerReceipt] = field(default_factory=dict)
@@ -303,6 +305,7 @@ class _Check:
                 self._fault("results.jsonl", f"task {index}: the job has {self._spec.tasks} tasks")
                 continue
             self._report.results += 1
+            self._report.failed += line.get("exit") != 0
             exhibit = self._exhibits.get(str(line.get("batch")))
             if exhibit is None:
                 self._fault("results.jsonl", f"task {index}: its batch {line.get('batch')} has no good proof")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from ...protocol.words import counted
 from .errors import JOB_FAILED, SUCCESS
 from .output import energy, note, print_json, print_table, say
 from .verify_folder import verify_folder
@@ -26,7 +27,7 @@ def verify(folder: Path, as_json: bool) -> int:
     say(f"{report.name}  {report.job}{'  confidential' if report.confidential else ''}")
     say(f"mesh {report.mesh or 'unknown'}, submitted by {report.submitter or 'nobody'}, policy {report.policy or '-'}")
     say(
-        f"{report.results} of {report.tasks} results, {report.accepted} accepted, "
+        f"{report.results} of {counted(report.tasks, 'result')}, {report.accepted} accepted, {report.failed} failed, "
         f"{report.compared} found by more than one worker"
     )
     rows = [
@@ -38,5 +39,5 @@ def verify(folder: Path, as_json: bool) -> int:
     if cost:
         say(f"to pay for heat that nobody wanted: {cost / 1e6:.6g}")
     if not report.ok:
-        note(f"{len(report.faults)} faults: these results do not prove themselves")
+        note(f"{counted(len(report.faults), 'fault')}: these results do not prove themselves")
     return code

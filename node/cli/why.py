@@ -16,6 +16,7 @@ from ..control import ask
 from ..logs import configure_logs
 from ..storage.folder import StateFolder
 from .errors import SUCCESS, UserError
+from .names import Names
 from .output import connecting, print_json, printable, say
 from .session import client_path
 
@@ -58,7 +59,9 @@ async def why(what: str, client: Path | None, as_json: bool) -> int:
         with connecting(len(config.client.bootstrap), mdns=config.client.mdns):
             mesh = await stack.enter_async_context(Client.connect(config))
         if task is None:
-            node, name = _resolve(what, mesh.members())
+            names = Names(config.client.state)
+            names.learn(mesh.members())
+            node, name = _resolve(what, mesh.members(), names)
             answer = {"about": name, "by": name, "why": await mesh.why_idle(node)}
         else:
             job = await mesh.job(task.job)
@@ -68,14 +71,22 @@ async def why(what: str, client: Path | None, as_json: bool) -> int:
     return SUCCESS
 
 
-def _resolve(text: str, members: list[dict[str, Any]]) -> tuple[bytes, str]:
+def _resolve(text: str, members: list[dict[str, Any]], names: Names) -> tuple[bytes, str]:
     """A node by its name, its peer id or a part of that. Raises UserError."""
-    named = [member for member in members if text in (member["name"], member["peer_id"])]
-    found = named or [member for member in members if len(text) >= 6 and text in member["peer_id"]]
+    found = _matching(text, members)
+    if not found and (gone := _matching(text, names.absent(members))):
+        raise UserError(
+            f"{gone[0]['name']}: was in the mesh and is not now, so it cannot say; hearth peers lists who is"
+        )
     if len(found) != 1:
         what = f"{len(found)} nodes are called so" if found else "no node of that name or peer id is known"
         raise UserError(f'"{text}": {what}; hearth peers lists them, and a task is JOB:NUMBER')
     return node_id_from_text(found[0]["peer_id"]), found[0]["name"] or found[0]["peer_id"]
+
+
+def _matching(text: str, members: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    named = [member for member in members if text in (member["name"], member["peer_id"])]
+    return named or [member for member in members if len(text) >= 6 and text in member["peer_id"]]
 
 
 def _show(answer: dict[str, Any], as_json: bool) -> None:

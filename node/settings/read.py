@@ -148,8 +148,17 @@ def _path(document: Document, path: KeyPath, text: str, key: Key) -> Path:
         raise document.error(path, f"cannot be used: {error}") from error
     if not found:
         where = f"paths are relative to the folder of {document.path.name}"
-        raise document.error(path, f"no such {key.exists} {text}", where)
+        raise document.error(path, what_is_wrong(text, place, key.exists), where)
     return place
+
+
+def what_is_wrong(text: str, place: Path, kind: str) -> str:
+    """With a path that leads to no file or folder. text: as it was written.  kind: "file" or "folder"."""
+    if not text:
+        return f"is empty, and has to name a {kind}"
+    if place.exists():
+        return f"{text} is no {'regular file' if kind == 'file' else kind}"
+    return f"no such {kind} {text}"
 
 
 def _bound_items(document: Document, path: KeyPath, count: int, key: Key) -> None:

@@ -149,7 +149,7 @@ def parse_comparator(text: str, *, parts: bool = False) -> Comparator:
     if found is None:
         raise ValueError(
             'expected "exact", "pixels", "numeric(abs=1e-9, rel=1e-6)", "values(rel=1e-9)" '
-            'or "wasm(<sha256 of the module>)"'
+            'or a WebAssembly module: "x.wasm" in a job file'
         )
     common: dict[str, float] = {}
     single: dict[int, dict[str, float]] = {}

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace as changed
 
 from hearthmesh.crypto.certificates import Role
+from hearthmesh.crypto.identity import peer_id_text
 from hearthmesh.protocol.effects import Send
 from hearthmesh.protocol.events import AskWhy, Drain, Received, StorageFailed, SubmitJob
 from hearthmesh.protocol.messages import Because, Granted, Steal, Why
@@ -56,7 +57,7 @@ def test_a_cold_room_without_work_says_where_it_waits() -> None:
 def test_a_room_that_works_is_not_idle() -> None:
     house = House(4, room=cold())
     house.cluster.run(SECOND // 10)
-    assert house.idle("room").startswith("it is not idle: 1 executions run on 1 slots, of job " + house.job.hex()[:12])
+    assert house.idle("room").startswith("it is not idle: 1 execution on 1 slot, of job " + house.job.hex()[:12])
 
 
 def test_a_room_too_full_for_the_tasks_in_reach_says_so() -> None:
@@ -97,7 +98,7 @@ def test_a_task_says_who_has_it_and_then_that_it_is_done() -> None:
     house = House(2, room=cold())
     house.cluster.run(SECOND // 10)
     assert house.waits(0).startswith("it is leased to room")
-    assert house.waits(0, at=house.workers["room"]) == "it is in this node's queue, or runs here"
+    assert house.waits(0, at=house.workers["room"]) == "it is in the queue of room, or runs there"
     house.cluster.run(6 * SECOND)
     assert house.waits(0).startswith("it does not wait: it is done")
     assert house.waits(7) == "there is no such task: the job has 2, numbered from 0"
@@ -109,14 +110,14 @@ def test_a_free_task_says_who_asked_last_and_why_it_got_none() -> None:
     hungry = Steal(7, SECOND, 1, 400, 1 << 40, (), False, longest_us=SECOND)
     house.keeper.mesh.handle(Received(house.workers["room"].id, hungry), house.cluster.now_us)
     assert house.waits(0).startswith(
-        'it is free: room asked and got none, because "too long for the sink" (0.0 s ago); 1 nodes known here run'
+        'it is free: room asked and got none, because "too long for the sink" (0.0 s ago); 1 node known there runs'
     )
     house.keeper.mesh.handle(
         Received(house.workers["room"].id, changed(hungry, longest_us=1 << 50)), house.cluster.now_us
     )
     assert house.waits(8) == (
-        "it is free, and nobody that could run it has asked for work here; "
-        "1 nodes known here run WebAssembly with its memory, 0 of them have a free slot"
+        "it is free, and nobody that could run it has asked keeper for work; "
+        "1 node known there runs WebAssembly with its memory, 0 with a free slot"
     )
 
 
@@ -143,3 +144,18 @@ def test_who_asks_too_often_gets_no_answer_for_a_while() -> None:
         question = Received(house.client.id, Why(request, b"", 0))
         told += [e for e in house.keeper.mesh.handle(question, house.cluster.now_us) if isinstance(e, Send)]
     assert len(told) == 32 and not any(isinstance(e.message, Granted) for e in told)
+
+
+def test_a_peer_without_a_name_is_called_by_the_end_of_its_id_and_oneself_by_name() -> None:
+    house = House(2, room=cold())
+    explainer = house.workers["room"].mesh.explainer
+    stranger = bytes(31) + b"\x01"
+    assert explainer._name(stranger) == peer_id_text(stranger)[-8:]
+    assert explainer._name(house.workers["room"].mesh.ctx.node_id) == "room"
+
+
+def test_nobody_waits_to_be_given_work_by_itself() -> None:
+    house = House(room=cold())
+    mesh = house.workers["room"].mesh
+    mesh.thief._lifelines[mesh.ctx.node_id] = house.cluster.now_us + SECOND
+    assert house.idle("room").endswith("it waits to be given work by keeper")

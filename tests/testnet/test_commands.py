@@ -169,6 +169,8 @@ def test_failed_tasks_are_told_with_their_standard_error(street: Street) -> None
     assert "unreachable" in street.run("logs", "--last", "--task", 1).stdout
     assert "the job's tasks are 0 to 1" in street.run("logs", "--last", "--task", 2, code=2).stderr
     assert street.run("status", "--last", code=1).stdout.startswith("trap ")
+    said = street.run("submit", job).stdout
+    assert "already known: " in said and ", 2 of 2 done, 2 failed; --again makes a new one" in said
 
 
 def test_a_cancelled_job_ends_what_waits_for_it(street: Street) -> None:

@@ -54,6 +54,8 @@ def write(tmp_path: Path) -> Write:
         ("tasks = 3\n[limits]\nmemory_mb = 100_000\n", "job.toml:4: limits.memory_mb: expected an integer from 1"),
         ("tasks = 10_000_001\n", "job.toml:2: tasks: expected an integer"),
         ('tasks = 3\n[files]\ninit = "gone.bin"\n', "job.toml:4: files.init: no such file gone.bin"),
+        ('tasks = 3\n[files]\ninit = "/dev/zero"\n', "job.toml:4: files.init: /dev/zero is no regular file"),
+        ('tasks = 3\ndeadline = "2020-01-31T18:00:00Z"\n', 'deadline: "2020-01-31T18:00:00Z" is past'),
         ("tasks = = 3\n", "job.toml:2: not TOML"),
     ],
 )
@@ -62,6 +64,11 @@ def test_a_wrong_job_file_is_named_with_file_line_and_key(
 ) -> None:
     write(text)
     assert hearth("submit", "job.toml").complaint.startswith(complaint)
+
+
+def test_a_comparator_that_is_none_is_told_of_modules_by_path(hearth: Hearth, client: Path, write: Write) -> None:
+    write('tasks = 3\ncomparator = "same"\n')
+    assert 'or a WebAssembly module: "x.wasm" in a job file' in hearth("submit", "job.toml").complaint
 
 
 def test_a_missing_job_file_or_module_is_named(hearth: Hearth, client: Path, write: Write) -> None:

@@ -201,3 +201,9 @@ def test_git_leaves_a_folder_of_results_alone(tmp_path: Path) -> None:
     (folder / ".gitignore").unlink()
     ResultsFolder(folder, JOB, spec(2)).add(*batch([b"one"], first=1))
     assert b"job-1234/0.out" in subprocess.run(status, check=True, capture_output=True).stdout
+
+
+def test_a_file_in_the_folders_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"")
+    with pytest.raises(UserError, match="out: is a file, and results go to a folder"):
+        ResultsFolder(tmp_path / "out", JOB, spec(1))

@@ -11,6 +11,7 @@ import pytest
 
 from hearthmesh.crypto.identity import peer_id_text
 from hearthmesh.node.cli.app import run
+from hearthmesh.node.cli.names import Names
 from hearthmesh.node.client.memory import ClientMemory, read_memory
 from hearthmesh.protocol.verification.judging import TRUST_ROW
 from hearthmesh.protocol.verification.trust import HALF_LIFE_S, Standing
@@ -80,3 +81,8 @@ def test_a_torn_end_of_the_memory_costs_one_row(tmp_path: Path) -> None:
     assert len(read_memory(path)) == 1
     path.write_bytes(b"\xff" * 50)
     assert read_memory(path) == {}
+
+
+def test_a_node_that_was_met_is_known_by_its_name(client: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Names(client.parent / "state").learn([{"name": "attic", "peer_id": peer_id_text(NODE)}])
+    assert shown(client, "attic", capsys)["node"] == peer_id_text(NODE)

@@ -134,7 +134,7 @@ def test_a_folder_proves_itself(root: Path, capsys: pytest.CaptureFixture[str]) 
     (receipt,) = report.receipts.values()
     assert (receipt.tasks, receipt.cpu_us, receipt.energy_mj, receipt.useful_mj) == (3, 15, 300, 150)
     assert run(["verify", str(root)]) == 0
-    assert "3 of 3 results, 3 accepted, 3 found by more than one worker" in capsys.readouterr().out
+    assert "3 of 3 results, 3 accepted, 1 failed, 3 found by more than one worker" in capsys.readouterr().out
 
 
 def edit_output(root: Path) -> None:
