@@ -64,7 +64,8 @@ def heat(
 
     The policies: ours, by what each node may know; random stealing; a central dispatcher that sees everything; Qarnot's
     published rule; and, for a few rooms and a day, the optimum with everything known beforehand.
-    Without options: 1,000 rooms, three weeks and a year, all loads and workloads. That takes hours; --quick minutes.
+    Without options: 1,000 rooms, three weeks and a year, all loads and workloads. That takes hours;
+    --quick takes some ten minutes of two cores.
     With a --log a comparison that was interrupted goes on where it was; what comes from it is in no plot.
     --json: an object a season, load, workload and policy. Needs pip install '.[compare]' in the clone.
 

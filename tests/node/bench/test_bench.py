@@ -117,3 +117,9 @@ def test_a_measurement_that_does_not_exist_is_refused_before_anything_starts(tmp
     with pytest.raises(UserError, match="--only speed: there is no such measurement; there are: tiny, single"):
         bench(only=["tiny,speed"], folder=tmp_path / "bench")
     assert not (tmp_path / "bench").exists()
+
+
+async def test_a_parent_that_was_made_for_a_run_goes_with_it(tmp_path: Path) -> None:
+    async with working_folder(tmp_path / "made"):
+        assert (tmp_path / "made").is_dir()
+    assert list(tmp_path.iterdir()) == []
