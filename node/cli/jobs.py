@@ -167,14 +167,19 @@ async def results(
 
 async def _fetch(session: Session, job: Job, folder: ResultsFolder, follow: bool, as_json: bool) -> int:
     rates = Rates()
-    before = folder.done.total
+    before, done = folder.done.total, 0
     with live_progress() as show:
 
-        def on_status(status: JobStatus) -> None:
+        def on_status(status: JobStatus, received: int) -> None:
+            nonlocal done
+            done = status.done
             rate = rates.update(trio.current_time(), status)
+            shown = describe_status(status, job.spec.name, session.members(), rate)
             if not as_json:
-                show(describe_status(status, job.spec.name, session.members(), rate))
+                show(shown | {"received": received})
 
+        # Before any result: a folder that is left half filled proves what it has.
+        await trio.to_thread.run_sync(folder.add_proofs, *job.proofs(folder.signed()))
         await fetch_results(job, folder, follow=follow, on_status=on_status)
         await trio.to_thread.run_sync(folder.add_proofs, *job.proofs(folder.signed()))
         module = await job.comparator_module()
@@ -189,6 +194,7 @@ async def _fetch(session: Session, job: Job, folder: ResultsFolder, follow: bool
                 "confidential": job.is_confidential,
                 "folder": str(folder.root.absolute()),
                 "tasks": job.spec.tasks,
+                "done": max(done, here),
                 "results": here,
                 "fetched": here - before,
                 "failed": {str(index): folder.failed[index] for index in failed},

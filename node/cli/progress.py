@@ -91,8 +91,10 @@ def describe_status(
 
 
 def summary(shown: dict[str, Any]) -> str:
-    """A status in one line."""
+    """A status in one line. received: of who fetches the results, how many are here."""
     parts = [f"{shown['state']}: {shown['done']} of {shown['tasks']} tasks"]
+    if "received" in shown:
+        parts.append(f"{shown['received']} of {shown['done']} results are here")
     if shown["failed"]:
         parts.append(f"{shown['failed']} failed")
     if shown["duplicates"]:

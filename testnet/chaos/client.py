@@ -46,7 +46,7 @@ async def _serve(config: Path, folder: Path, requests: Sequence[JobRequest]) -> 
     async def one(client: Client, number: int, wanted: JobRequest) -> None:
         job = await client.submit(wanted)
         kept = ResultsFolder(results_folder(folder, number), job.job_id, job.spec)
-        await fetch_results(job, kept, follow=True, on_status=lambda status: None)
+        await fetch_results(job, kept, follow=True, on_status=lambda status, received: None)
         while not await job.confirm(kept.signed(), kept.batch):
             # All replicas may be away; whoever comes back is told, as long as this process lives.
             pass

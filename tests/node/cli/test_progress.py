@@ -100,3 +100,9 @@ def test_units_are_what_a_person_would_say() -> None:
 @given(st.text())
 def test_names_of_others_never_steer_the_terminal(name: str) -> None:
     assert printable(name).isprintable()
+
+
+def test_who_fetches_is_told_how_many_results_are_here() -> None:
+    shown = describe_status(status(100, 10.0, "accepted"), "risk")
+    assert "results are here" not in summary(shown)
+    assert summary(shown | {"received": 67}).startswith("accepted: 100 of 100 tasks, 67 of 100 results are here")
