@@ -101,10 +101,11 @@ class ResultsFolder:
             if taken.opened is not None:
                 keys[taken.header.id] = taken.opened.key
             for header, columns in ((taken.header, taken.columns), *taken.evidence):
-                self._put(batch_path(self.root, header.id.hex(), "header"), header.raw, durable=True)
+                # The header last: where it is, its proof is whole.
                 self._put(batch_path(self.root, header.id.hex(), "columns"), columns, durable=True)
                 if keys.get(header.id):
                     self._put(batch_path(self.root, header.id.hex(), "key"), keys[header.id], durable=True)
+                self._put(batch_path(self.root, header.id.hex(), "header"), header.raw, durable=True)
             lines = [self._keep(result, batch) for result in results]
             with self._journal.open("ab") as journal:
                 journal.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
@@ -259,6 +260,15 @@ def read_lines(root: Path) -> tuple[dict[int, dict[str, Any]], list[int]]:
         else:
             lines[line["index"]] = line
     return lines, damaged
+
+
+def torn_line(root: Path) -> int:
+    """The number (from 1) of the journal's last line if its end was never written, else 0. Raises OSError."""
+    try:
+        content = (root / "results.jsonl").read_bytes()
+    except FileNotFoundError:
+        return 0
+    return len(content.splitlines()) if content and not content.endswith(b"\n") else 0
 
 
 def output_digest(root: Path, index: int, line: dict[str, Any], spec: JobSpec) -> tuple[str, str]:

@@ -31,7 +31,7 @@ from ..comparing import Comparing
 from ..execution.outcome import ExecutionError
 from .errors import UserError
 from .proof_files import DamagedRecords, comparator_path, mesh_path, read_records, records_path
-from .results_folder import output_digest, read_lines, stderr_of
+from .results_folder import output_digest, read_lines, stderr_of, torn_line
 
 # What is written beside results; anything else in the folder belongs to nobody.
 KEY_FILE_BYTES_MAX = 64
@@ -40,10 +40,11 @@ _OWN_FILES = ("job.json", "results.jsonl", "proofs")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """file: relative to the folder."""
+    """file: relative to the folder.  unfinished: what a run of `hearth results` that was interrupted leaves, too."""
 
     file: str
     reason: str
+    unfinished: bool = False
 
 
 @dataclass(slots=True)
@@ -79,6 +80,11 @@ class Report:
     @property
     def ok(self) -> bool:
         return not self.faults
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether `hearth results` would mend all that is wrong: nothing looks forged."""
+        return bool(self.faults) and all(fault.unfinished for fault in self.faults)
 
 
 def verify_folder(root: Path) -> Report:
@@ -132,8 +138,8 @@ class _Check:
         self._state: JobState | None = None
         self._mesh: MeshDefinition | None = None
 
-    def _fault(self, file: str, reason: str) -> None:
-        self._report.faults.append(Fault(file, reason))
+    def _fault(self, file: str, reason: str, *, unfinished: bool = False) -> None:
+        self._report.faults.append(Fault(file, reason, unfinished))
 
     def run(self) -> Report:
         claimed = self._claimed_job()
@@ -297,8 +303,9 @@ class _Check:
 
     def _check_results(self) -> None:
         lines, damaged = read_lines(self._root)
+        torn = torn_line(self._root)
         for number in damaged:
-            self._fault("results.jsonl", f"line {number} is no result")
+            self._fault("results.jsonl", f"line {number} is no result", unfinished=number == torn)
         counted: dict[str, int] = {}
         for index, line in sorted(lines.items()):
             if index >= self._spec.tasks:
@@ -349,7 +356,7 @@ class _Check:
         if accepted == exhibit.header.id:
             self._report.accepted += 1
         elif accepted is None:
-            self._fault("proofs/records", f"task {index}: the submitter has not accepted it")
+            self._fault("proofs/records", f"task {index}: the submitter has not accepted it", unfinished=True)
         else:
             self._fault("proofs/records", f"task {index}: the submitter accepted batch {accepted.hex()[:16]}")
 
@@ -379,11 +386,14 @@ class _Check:
         lines, _ = read_lines(self._root)
         width = len(str(self._spec.tasks - 1))
         wanted = {f"{index:0{width}d}" for index in lines}
+        places = {f"{index:0{width}d}" for index in range(self._spec.tasks)}
         for path in sorted(self._root.iterdir()):
             if path.name in _OWN_FILES or path.name.startswith("."):
                 continue
-            if path.name.removesuffix(".out").removesuffix(".err") not in wanted:
-                self._fault(path.name, "belongs to no result")
+            task = path.name.removesuffix(".out").removesuffix(".err")
+            if task not in wanted:
+                # Files come before their line.
+                self._fault(path.name, "belongs to no result", unfinished=task in places)
 
 
 def _differences(line: dict[str, Any], exhibit: Exhibit, offset: int) -> Iterator[str]:

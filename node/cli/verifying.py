@@ -14,11 +14,11 @@ FAULTS_SHOWN_MAX = 20
 
 
 def verify(folder: Path, as_json: bool) -> int:
-    """Exit code 0 if all is good, 1 if anything was forged, edited or is missing. Raises UserError."""
+    """Exit code 0 if all is good, 1 if anything is forged, edited, missing or not accepted. Raises UserError."""
     report = verify_folder(folder)
     code = SUCCESS if report.ok else JOB_FAILED
     if as_json:
-        print_json({"ok": report.ok, **asdict(report)})
+        print_json({"ok": report.ok, "incomplete": report.is_incomplete, **asdict(report)})
         return code
     for fault in report.faults[:FAULTS_SHOWN_MAX]:
         say(f"{fault.file}: {fault.reason}")
@@ -40,4 +40,8 @@ def verify(folder: Path, as_json: bool) -> int:
         say(f"to pay for heat that nobody wanted: {cost / 1e6:.6g}")
     if not report.ok:
         note(f"{counted(len(report.faults), 'fault')}: these results do not prove themselves")
+    if report.is_incomplete:
+        note(f"incomplete: {report.results} of {report.tasks} results are here; run hearth results again")
+    elif not report.ok:
+        note(f"{len(report.faults)} faults: these results do not prove themselves")
     return code

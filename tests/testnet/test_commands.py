@@ -152,6 +152,9 @@ def test_a_job_goes_from_submission_to_verified_files(street: Street) -> None:
     assert street.json("results", "--last", "--folder", "out put")["fetched"] == 0
     (out / "3" / "stdout").unlink()
     assert street.json("results", "--last", "--folder", "out put", "--no-follow")["fetched"] == 1
+    again = street.json("results", "--last", "--folder", "second")
+    assert (again["results"], again["fetched"], again["done"]) == (10, 10, 10)
+    assert street.json("verify", "second")["incomplete"] is False
     status = street.json("status", "--last")
     assert (status["state"], status["accepted"], status["tasks"]) == ("accepted", 10, 10)
     jobs = {row["job"]: row for row in street.json("jobs")["jobs"]}

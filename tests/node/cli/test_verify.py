@@ -292,3 +292,18 @@ def test_a_comparator_of_ones_own_is_run_again(tmp_path: Path) -> None:
     assert [fault.reason for fault in verify_folder(other).faults] == [
         "task 2: quorum(2) asks for 2 workers that agree, not so many do"
     ]
+
+
+def test_a_folder_that_was_left_half_filled_is_incomplete_and_not_forged(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files came without their line, a line without its end, results without their acceptance."""
+    drop_acceptance(root)
+    journal = root / "results.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]) + b'{"index": 2, "ex')
+    report = verify_folder(root)
+    assert report.is_incomplete and not report.ok
+    assert run(["verify", str(root)]) == 1
+    assert "incomplete: 2 of 3 results are here; run hearth results again" in capsys.readouterr().err
+    edit_output(root)
+    assert not verify_folder(root).is_incomplete
