@@ -38,10 +38,8 @@ def verify(folder: Path, as_json: bool) -> int:
     cost = sum(each.cost_micro for each in report.receipts.values())
     if cost:
         say(f"to pay for heat that nobody wanted: {cost / 1e6:.6g}")
-    if not report.ok:
-        note(f"{counted(len(report.faults), 'fault')}: these results do not prove themselves")
     if report.is_incomplete:
         note(f"incomplete: {report.results} of {report.tasks} results are here; run hearth results again")
     elif not report.ok:
-        note(f"{len(report.faults)} faults: these results do not prove themselves")
+        note(f"{counted(len(report.faults), 'fault')}: these results do not prove themselves")
     return code
