@@ -94,6 +94,8 @@ class Interrupt:
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Interrupt())
+# What runs in the background of a shell is started with it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from hearthmesh.node.__main__ import main
 main()
 """

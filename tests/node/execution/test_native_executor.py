@@ -428,8 +428,11 @@ async def test_a_duty_of_zero_pauses_and_does_not_count_against_the_wall_limit(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
         await trio.testing.wait_all_tasks_blocked()
-        # One that nobody holds, and that began later, runs into the same limit.
-        other = NativeExecutor(CONFIG, state)
+        # One that nobody holds, and that began later, runs into the same limit. A state folder of its own: whoever
+        # starts on the same one ends what it finds running there.
+        own = state / "other"
+        own.mkdir(mode=0o711)
+        other = NativeExecutor(CONFIG, own)
         try:
             assert (await other.run(ask("sleep 600", limits=limits))).exits == [Exit.WALL]
         finally:
