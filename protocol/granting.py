@@ -243,8 +243,9 @@ class Ledger:
 
     def left_for_each(self) -> int:
         """Of the free tasks of all sections an equal part for each of the job's holders; all, if they are too many."""
-        holders = len(self.leased_by()) if len(self.live) <= LEASES_COUNTED_MAX else 1
-        return -(-self.free.total // max(1, holders))
+        if len(self.live) > LEASES_COUNTED_MAX:
+            return self.free.total
+        return -(-self.free.total // max(1, len({lease.holder for _, _, lease in self.live})))
 
     def free_in(self, sections: Sequence[tuple[int, int]]) -> int:
         return sum(b - a for lo, hi in sections for a, b in self.free.overlap(lo, hi))

@@ -66,6 +66,17 @@ def accepted(cluster: Cluster, job_id: bytes) -> list[list[bytes]]:
     return found
 
 
+def lose_batches(cluster: Cluster, job_id: bytes) -> None:
+    """Everybody who keeps the job is killed, and starts again without the results; who was dead, too."""
+    for node in living(cluster, job_id):
+        cluster.kill(node)
+        for key in [key for key in node.rows if key[1] == RecordKind.BATCH]:
+            del node.rows[key]
+    for node in list(cluster.nodes.values()):
+        if not node.alive:
+            cluster.restart(node)
+
+
 def come_back(cluster: Cluster, client: SimNode, job_id: bytes) -> None:
     cluster.restart(client)
     cluster.run(SECOND)
@@ -277,13 +288,7 @@ def test_a_replica_that_lost_what_was_accepted_has_it_from_the_submitter() -> No
     own = client.mesh.submitter.jobs[job_id]
     cluster.run_until(lambda: own.state.fully_accepted)
     cluster.run(SECOND)
-    for node in living(cluster, job_id):
-        cluster.kill(node)
-        for key in [key for key in node.rows if key[1] == RecordKind.BATCH]:
-            del node.rows[key]
-    for node in list(cluster.nodes.values()):
-        if not node.alive:
-            cluster.restart(node)
+    lose_batches(cluster, job_id)
     cluster.run(10 * SECOND)
     assert len(accepted(cluster, job_id)) == 3
     assert all(not node.mesh.replica.jobs[job_id].state.lacking for node in living(cluster, job_id))
@@ -302,13 +307,7 @@ def test_batches_that_nobody_can_give_do_not_hide_one_that_the_submitter_has() -
         for node in living(cluster, job_id):
             cluster.feed(node, Received(client.id, Records(job_id, (record.raw,))))
     cluster.run(SECOND)
-    for node in living(cluster, job_id):
-        cluster.kill(node)
-        for key in [key for key in node.rows if key[1] == RecordKind.BATCH]:
-            del node.rows[key]
-    for node in list(cluster.nodes.values()):
-        if not node.alive:
-            cluster.restart(node)
+    lose_batches(cluster, job_id)
     cluster.run(60 * SECOND)
     assert len(accepted(cluster, job_id)) == 3
 

@@ -57,6 +57,7 @@ from hearthmesh.protocol.records import (
     open_record,
     sign_record,
 )
+from hearthmesh.protocol.stealing.appetite import FOREVER_US
 from tests.protocol.cluster import MS, SECOND, WARM, Cluster, SimNode, cold
 
 
@@ -75,6 +76,19 @@ class Shop:
         self.cluster.run(SECOND)
         if slots:
             self.tell(cold(slots))
+
+    def begin_what_can_be_saved(self, appetite_us: int = FOREVER_US) -> Execute:
+        """A long task with checkpoints runs here, and the peer is cold. appetite_us: the peer's."""
+        spec = self.cluster.signed_spec(self.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND)
+        members = tuple(keeper.id for keeper in self.keepers)
+        replicas = sign_record(self.client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, members))
+        digest = HeatDigest(self.peer.id, 1, 1, 400, 500, 1, 0, "room", 15_000, appetite_us=appetite_us)
+        raw = sign_record(self.peer.identity, RecordKind.HEAT, digest).raw
+        self.say(self.peer, TableRows(0, False, (raw,), (), (), ()))
+        self.tell(cold())
+        given = Granted(0, (self.grant(0, 1, job_id=spec.id).raw,), (spec.raw, replicas.raw))
+        (first,) = [effect for effect in self.say(self.keepers[0], given) if isinstance(effect, Execute)]
+        return first
 
     def tell(self, event: Event) -> list[Effect]:
         """Effects of an event at the worker; nobody else hears of them."""
@@ -514,15 +528,7 @@ def test_what_a_task_left_that_went_elsewhere_is_dropped_here_and_what_waits_her
 
 def test_a_task_that_was_to_move_stays_in_a_room_that_is_cold_again() -> None:
     shop = Shop(slots=0)
-    spec = shop.cluster.signed_spec(shop.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND)
-    members = tuple(keeper.id for keeper in shop.keepers)
-    replicas = sign_record(shop.client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, members))
-    digest = HeatDigest(shop.peer.id, 1, 1, 400, 500, 1, 0, "room", 15_000)
-    raw = sign_record(shop.peer.identity, RecordKind.HEAT, digest).raw
-    shop.say(shop.peer, TableRows(0, False, (raw,), (), (), ()))
-    shop.tell(cold())
-    given = Granted(0, (shop.grant(0, 1, job_id=spec.id).raw,), (spec.raw, replicas.raw))
-    (first,) = [effect for effect in shop.say(shop.keepers[0], given) if isinstance(effect, Execute)]
+    first = shop.begin_what_can_be_saved()
     assert SaveExecution(first.execution_id) in shop.tell(WARM)
     shop.tell(cold())
     assert runs(shop.tell(ExecutionSaved(first.execution_id, bytes(32), 1_000, b"pin"))) == [(0, 1)]
@@ -542,15 +548,7 @@ def test_a_slow_room_lets_what_can_be_saved_go_to_one_that_wants_it(
     here_w: float, appetite_us: int, moves: bool
 ) -> None:
     shop = Shop(slots=0)
-    spec = shop.cluster.signed_spec(shop.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND)
-    members = tuple(keeper.id for keeper in shop.keepers)
-    replicas = sign_record(shop.client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, members))
-    digest = HeatDigest(shop.peer.id, 1, 1, 400, 500, 1, 0, "room", 15_000, appetite_us=appetite_us)
-    raw = sign_record(shop.peer.identity, RecordKind.HEAT, digest).raw
-    shop.say(shop.peer, TableRows(0, False, (raw,), (), (), ()))
-    shop.tell(cold())
-    given = Granted(0, (shop.grant(0, 1, job_id=spec.id).raw,), (spec.raw, replicas.raw))
-    (first,) = [effect for effect in shop.say(shop.keepers[0], given) if isinstance(effect, Execute)]
+    first = shop.begin_what_can_be_saved(appetite_us=appetite_us)
     assert (SaveExecution(first.execution_id) in shop.tell(slow(here_w))) is moves
     if moves:
         effects = shop.tell(ExecutionSaved(first.execution_id, bytes([1]) * 32, 1_000, b"pin"))
@@ -561,15 +559,7 @@ def test_a_slow_room_lets_what_can_be_saved_go_to_one_that_wants_it(
 
 def test_who_leaves_hands_on_what_can_be_saved_and_stays_until_the_heir_has_had_time_to_fetch_it() -> None:
     shop = Shop(slots=0)
-    spec = shop.cluster.signed_spec(shop.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND)
-    members = tuple(keeper.id for keeper in shop.keepers)
-    replicas = sign_record(shop.client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, members))
-    digest = HeatDigest(shop.peer.id, 1, 1, 400, 500, 1, 0, "room", 15_000)
-    raw = sign_record(shop.peer.identity, RecordKind.HEAT, digest).raw
-    shop.say(shop.peer, TableRows(0, False, (raw,), (), (), ()))
-    shop.tell(cold())
-    given = Granted(0, (shop.grant(0, 1, job_id=spec.id).raw,), (spec.raw, replicas.raw))
-    (first,) = [effect for effect in shop.say(shop.keepers[0], given) if isinstance(effect, Execute)]
+    first = shop.begin_what_can_be_saved()
     assert SaveExecution(first.execution_id, LEAVING_US) in shop.tell(Drain())
     assert not shop.worker.mesh.worker.drained
     effects = shop.tell(ExecutionSaved(first.execution_id, bytes([1]) * 32, 1_000_000, b"pin"))
