@@ -77,7 +77,6 @@ fuzz: $(STAMP)
 	@"$(BIN)/uv" pip install -q --python "$(BIN)/python" --require-hashes --no-deps -r requirements-fuzz.lock \
 		|| echo "atheris cannot be installed here: inputs are changed blindly"
 	@"$(BIN)/python" -m tests.fuzz --minutes $(MINUTES)
-	@FUZZ_EXAMPLES=5 "$(BIN)/python" -m pytest -q tests/fuzz/test_machines.py
 
 # Python tasks on the real component: built once, about 20 s of processor, and compiled once, about as long. CI does too.
 python-runtime: $(STAMP)

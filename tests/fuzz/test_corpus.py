@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from tests.fuzz.__main__ import NAMES
+from tests.fuzz.__main__ import MACHINE_NAMES, NAMES
+from tests.fuzz.machines import MACHINES
 from tests.fuzz.mutate import changed
 from tests.fuzz.targets import TARGETS, found
 
@@ -25,7 +26,8 @@ async def test_target_withstands_its_seeds_and_changes_of_them(name: str) -> Non
 
 
 def test_the_command_names_every_target() -> None:
-    assert sorted(TARGETS) == list(NAMES)
+    assert sorted([*TARGETS, *MACHINES]) == list(NAMES)
+    assert sorted(MACHINES) == list(MACHINE_NAMES)
 
 
 @pytest.mark.parametrize(("name", "session"), found())
