@@ -17,17 +17,21 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import accumulate
 from typing import Any
 
 import msgspec
 
 from .verdict import Vote
 
-PIXEL_BYTES_MAX = 64 * 1024 * 1024
+# Four bytes for each pixel of 3840 x 2160. The slowest of PNG's filters takes up to some 0.3 s a MiB.
+PIXEL_BYTES_MAX = 32 * 1024 * 1024
 FIELDS_MAX = 1_000_000
 _TOLERANT = re.compile(r"(numeric|values)\(([^()]{1,200})\)")
 # Extensions of packed values that hold floats: a tuple, packed as a list is, and two doubles (docs/python.md).
 _TUPLE, _COMPLEX = 2, 3
+# How deep a packed value nests. Each extension within another is read anew, so this is what bounds that.
+DEPTH_MAX = 64
 _WASM = re.compile(r"wasm\(([0-9a-f]{64})\)")
 # What a module is asked: outputs no longer than this, so many pairs waiting, so many answers remembered.
 COMPARED_BYTES_MAX = 1 << 20
@@ -66,7 +70,8 @@ Pair = tuple[bytes, bytes]
 class Comparator:
     """kind: "exact", "pixels", "numeric", "values" or "wasm".  by_field: tolerances of single fields of a line, from 0.
 
-    parts: whether outputs are of commands, [stdout, files].  module: digest of the module.  answers: what it said.
+    parts: whether outputs are of commands, [stdout, files].  module: digest of the module.
+    answers: what came of pairs.
     questions: pairs that wait for it, with their outputs.
     """
 
@@ -93,24 +98,25 @@ class Comparator:
             return True
         if self.is_exact or a.output is None or b.output is None:
             return False
-        if self.module:
-            return self._asked(a.digest, a.output, b.digest, b.output)
-        return self.same_output(a.output, b.output)
+        if a.digest > b.digest:
+            a, b = b, a
+        assert a.output is not None and b.output is not None
+        pair = a.digest, b.digest
+        known = self.answers.get(pair)
+        if known is None:
+            known = self._asked(pair, a.output, b.output) if self.module else self.same_output(a.output, b.output)
+            self.learn(pair, known)
+        return known
 
-    def _asked(self, a: bytes, first: bytes, b: bytes, second: bytes) -> bool:
+    def _asked(self, pair: Pair, first: bytes, second: bytes) -> bool:
         if len(first) > COMPARED_BYTES_MAX or len(second) > COMPARED_BYTES_MAX:
             return False
-        if a > b:
-            a, first, b, second = b, second, a, first
-        known = self.answers.get((a, b))
-        if known is not None:
-            return known
         if len(self.questions) < QUESTIONS_MAX:
-            self.questions[a, b] = (first, second)
+            self.questions[pair] = (first, second)
         raise Undecided
 
     def learn(self, pair: Pair, same: bool) -> None:
-        """What the module said of a pair that was asked."""
+        """What came of a pair: a case is looked at again at each of its votes."""
         self.questions.pop(pair, None)
         self.answers[pair] = same
         while len(self.answers) > ANSWERS_MAX:
@@ -227,9 +233,9 @@ _NOTHING = object()
 
 def _alike(a: Any, b: Any, tolerance: Tolerance) -> bool:
     """Of one form, and each float within its tolerance. Without recursion: what is nested was a stranger's choice."""
-    pending = [(a, b)]
+    pending = [(a, b, 0)]
     while pending:
-        x, y = pending.pop()
+        x, y, depth = pending.pop()
         if type(x) is not type(y) or x is _NOTHING:
             return False
         if isinstance(x, float):
@@ -238,19 +244,18 @@ def _alike(a: Any, b: Any, tolerance: Tolerance) -> bool:
         elif isinstance(x, list):
             if len(x) != len(y):
                 return False
-            pending += zip(x, y, strict=True)
+            pending += ((one, other, depth) for one, other in zip(x, y, strict=True))
         elif isinstance(x, dict):
             if list(x) != list(y):  # in order, as they are packed
                 return False
-            pending += ((x[key], y[key]) for key in x)
+            pending += ((x[key], y[key], depth) for key in x)
         elif isinstance(x, msgspec.msgpack.Ext):
             if x.code != y.code:
                 return False
             if x.data != y.data:
-                inner = _floats_of(x), _floats_of(y)
-                if inner[0] is _NOTHING:
+                if depth == DEPTH_MAX:
                     return False
-                pending.append(inner)
+                pending.append((_floats_of(x), _floats_of(y), depth + 1))
         elif x != y:
             return False
     return True
@@ -281,7 +286,7 @@ def pixel_digest(image: bytes) -> bytes | None:
 
 
 def _netpbm_digest(image: bytes) -> bytes | None:
-    found = re.match(rb"(P[56])(?:\s+|\s*#[^\n]*\n\s*)+(\d{1,5})\s+(\d{1,5})\s+(\d{1,5})\s", image[:1024])
+    found = re.match(rb"(P[56])(?:\s|#[^\n]*\n)+(\d{1,5})\s+(\d{1,5})\s+(\d{1,5})\s", image[:1024])
     if found is None:
         return None
     kind, width, height, top = found[1], int(found[2]), int(found[3]), int(found[4])
@@ -334,33 +339,63 @@ def _png_digest(image: bytes) -> bytes | None:
 
 def _unfilter(rows: bytes, row_bytes: int, step: int) -> bytes | None:
     """PNG's five row filters undone. step: bytes of a pixel. None for a filter that there is not."""
-    above = bytearray(row_bytes)
+    above = bytes(row_bytes)
     done = bytearray()
     for at in range(0, len(rows), row_bytes + 1):
-        kind, row = rows[at], bytearray(rows[at + 1 : at + 1 + row_bytes])
-        if kind == 1:
-            for x in range(step, row_bytes):
-                row[x] = (row[x] + row[x - step]) & 255
-        elif kind == 2:
-            row = bytearray((x + y) & 255 for x, y in zip(row, above, strict=True))
-        elif kind == 3:
-            for x in range(row_bytes):
-                left = row[x - step] if x >= step else 0
-                row[x] = (row[x] + (left + above[x]) // 2) & 255
-        elif kind == 4:
-            for x in range(row_bytes):
-                left, corner = (row[x - step], above[x - step]) if x >= step else (0, 0)
-                row[x] = (row[x] + _paeth(left, above[x], corner)) & 255
-        elif kind:
+        kind, row = rows[at], rows[at + 1 : at + 1 + row_bytes]
+        if kind > 4:
             return None
-        done += row
-        above = row
+        above = _FILTERS[kind](row, above, step)
+        done += above
     return bytes(done)
 
 
-def _paeth(left: int, up: int, corner: int) -> int:
-    guess = left + up - corner
-    apart = abs(guess - left), abs(guess - up), abs(guess - corner)
-    if apart[0] <= apart[1] and apart[0] <= apart[2]:
-        return left
-    return up if apart[1] <= apart[2] else corner
+def _plain(row: bytes, above: bytes, step: int) -> bytes:
+    return row
+
+
+def _sub(row: bytes, above: bytes, step: int) -> bytes:
+    out = bytearray(row)
+    for channel in range(step):
+        out[channel::step] = bytes([value & 255 for value in accumulate(row[channel::step])])
+    return bytes(out)
+
+
+def _up(row: bytes, above: bytes, step: int) -> bytes:
+    return bytes([(x + y) & 255 for x, y in zip(row, above, strict=True)])
+
+
+def _average(row: bytes, above: bytes, step: int) -> bytes:
+    out = bytearray(row)
+    for channel in range(step):
+        left = 0
+        done = []
+        for x, up in zip(row[channel::step], above[channel::step], strict=True):
+            left = (x + ((left + up) >> 1)) & 255
+            done.append(left)
+        out[channel::step] = bytes(done)
+    return bytes(out)
+
+
+def _paeth(row: bytes, above: bytes, step: int) -> bytes:
+    """Adds to each byte the one of left, up and corner that is nearest to left + up - corner; in this order."""
+    out = bytearray(row)
+    for channel in range(step):
+        left = corner = 0
+        done = []
+        for x, up in zip(row[channel::step], above[channel::step], strict=True):
+            from_left, from_up = abs(up - corner), abs(left - corner)
+            from_corner = abs(left + up - corner - corner)
+            if from_left <= from_up and from_left <= from_corner:
+                left = (x + left) & 255
+            elif from_up <= from_corner:
+                left = (x + up) & 255
+            else:
+                left = (x + corner) & 255
+            done.append(left)
+            corner = up
+        out[channel::step] = bytes(done)
+    return bytes(out)
+
+
+_FILTERS = (_plain, _sub, _up, _average, _paeth)

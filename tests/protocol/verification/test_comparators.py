@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from hearthmesh.node.python.guest.hearth_values import pack
-from hearthmesh.protocol.verification.comparators import parse_comparator, pixel_digest
+from hearthmesh.protocol.verification.comparators import DEPTH_MAX, parse_comparator, pixel_digest
 from hearthmesh.protocol.verification.verdict import Vote
 
 
@@ -80,6 +80,20 @@ def test_a_picture_is_unfiltered_before_it_is_hashed() -> None:
 def test_netpbm_comments_do_not_count() -> None:
     assert same("pixels", b"P6 2 1 255\n" + b"abcdef", b"P6\n# by hand\n2 1\n255\n" + b"abcdef")
     assert not same("pixels", b"P6 2 1 255\nabcdef", b"P6 2 1 255\nabcdeg")
+
+
+def test_a_head_of_nothing_but_spaces_is_read_once_from_end_to_end() -> None:
+    """Not in each of the two to the power of nine hundred ways to take them."""
+    assert pixel_digest(b"P6" + b" " * 900 + b"x") is None
+    assert pixel_digest(b"P6" + b" \n" * 450 + b"2 1 255\nabcdef") == pixel_digest(b"P6 2 1 255\nabcdef")
+
+
+def test_a_pair_is_compared_once_however_often_its_case_is_looked_at() -> None:
+    comparator = parse_comparator("pixels")
+    one, other = png(picture("RGB")), png(picture("RGB"), "monday")
+    votes = [Vote(n, 1, b"%d" % n, b"%d" % n, 0, sha256(each).digest(), each) for n, each in enumerate((one, other))]
+    assert comparator.same(*votes) and comparator.same(*reversed(votes))
+    assert list(comparator.answers.values()) == [True]
 
 
 @given(st.binary(max_size=200))
@@ -177,6 +191,21 @@ def test_bytes_that_are_no_values_are_the_same_only_to_the_byte(a: bytes, b: byt
 
 
 def test_values_nested_deeper_than_anybody_packs_are_no_values() -> None:
+    def nested(value: float, depth: int) -> bytes:
+        """In tuples, each of which is an extension within another."""
+        layers, size = [b"\xcb" + struct.pack(">d", value)], 9
+        for _ in range(depth):
+            layers.append(b"\xc9" + struct.pack(">I", size + 3) + b"\x02\xdc\0\1")
+            size += 9
+        return b"".join(reversed(layers))
+
+    whole: object = 1.0
+    for _ in range(DEPTH_MAX):
+        whole = (whole,)
+    assert nested(1.0, DEPTH_MAX) == pack(whole) or same("values(abs=0)", nested(1.0, DEPTH_MAX), pack(whole))
+    assert same("values(abs=9)", nested(1.0, DEPTH_MAX), nested(2.0, DEPTH_MAX))
+    assert not same("values(abs=9)", nested(1.0, DEPTH_MAX + 1), nested(2.0, DEPTH_MAX + 1))
+    assert not same("values(abs=9)", nested(1.0, 100_000), nested(2.0, 100_000))
     deep, other = b"\x91" * 100_000 + b"\x01", b"\x91" * 100_000 + b"\x02"
     assert not same("values(abs=9)", deep, other)
     assert not same("values(abs=9)", output(deep), output(other), parts=True)
