@@ -16,7 +16,7 @@ import trio
 from ..crypto.certificates import Role
 from ..protocol.batches import BatchError, decode_columns
 from ..protocol.effects import Notify
-from ..protocol.events import AddressesChanged, Drain, StoredRow
+from ..protocol.events import AddressesChanged, CommandsChanged, Drain, StoredRow
 from ..protocol.mesh import Mesh
 from ..protocol.outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW, Outbox
 from ..protocol.presence import NodeProfile
@@ -33,6 +33,7 @@ from .execution.native_folders import sandbox_tag
 from .execution.oci import OciExecutor
 from .execution.outcome import Executor
 from .execution.pool import WasmPool
+from .execution.sandboxed import RETRY_S
 from .execution.wasm_child import ChildConfig
 from .heating.burner import Burner
 from .heating.choose import heater_of
@@ -44,7 +45,7 @@ from .heating.heater import Heater
 from .heating.mqtt.start import run_bridge
 from .heating.unheeding import unheeding
 from .history import History
-from .isolation.layers import STRANGERS, Layer, detect, lacking, layers
+from .isolation.layers import STRANGERS, Layer, detect, lacking, layers_around_programs
 from .isolation.worker_sandbox import WorkerFolders
 from .limits import LimitMeter
 from .machine_class import builds_of, machine_class
@@ -62,6 +63,8 @@ from .transport.links import LinkConfig, Links
 from .usage import TaskUsage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trio_typing import TaskStatus
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -174,7 +177,7 @@ class Node:
             kill_orphans(children.tag)
             wasm = WasmPool(children, execution.max_children or slots, execution.idle_s)
         wanted = [name for name in STRANGERS if getattr(self.config, name).enabled]
-        found = layers(wanted) if wanted else ()
+        found = layers_around_programs() if wanted else ()
         native = None
         if "native" in wanted and not _refuses(found, "native"):
             native_config = self.config.native.runtime_config(slots, execution.nice)
@@ -198,9 +201,7 @@ class Node:
         roles = certificate.roles
         if settings.roles:
             roles &= Role(sum(Role[name.upper()] for name in settings.roles))
-        commands = tuple(sorted(self.native.commands())) if self.native else ()
-        commands += tuple(sorted(self.config.oci.images)) if self.oci else ()
-        native = self.config.native.runtime_config(1, 0).commands
+        commands, machine, builds = self._offers(())
         return NodeProfile(
             name=settings.name or certificate.name,
             roles=roles,
@@ -210,9 +211,29 @@ class Node:
             memory_bytes=self.config.execution.memory_bytes,
             native_commands=commands,
             wasm=self.wasm is not None,
-            machine=machine_class() if commands else "",
-            builds=builds_of(commands, native),
+            machine=machine,
+            builds=builds,
         )
+
+    def _offers(self, images: Sequence[str]) -> tuple[tuple[str, ...], str, tuple[bytes, ...]]:
+        """Names, the machine's class and the builds, of the owner's commands and of these images."""
+        commands = (*(sorted(self.native.commands()) if self.native else ()), *sorted(images))
+        native = self.config.native.runtime_config(1, 0).commands
+        return commands, machine_class() if commands else "", builds_of(commands, native)
+
+    async def _offer_images(self) -> None:
+        """Once a container has started here: nothing else waits for podman, which may take a minute, or hang."""
+        assert self.oci is not None
+        told = ""
+        while True:
+            works, why = await self.oci.available()
+            if works:
+                self.driver.feed(CommandsChanged(*self._offers(self.config.oci.images)))
+                return
+            if why != told:
+                log.error("oci.refused", reason=why, see="hearth doctor")
+            told = why
+            await trio.sleep(RETRY_S)
 
     def _link_config(self) -> LinkConfig:
         settings, limits = self.config.node, self.config.limits
@@ -245,6 +266,8 @@ class Node:
                 if self.config.heater.mqtt.host and self.heater.thermostat is not None:
                     nursery.start_soon(self._bridge)
                 nursery.start_soon(self._provide_jobs)
+                if self.oci is not None:
+                    nursery.start_soon(self._offer_images)
                 nursery.start_soon(trio.to_thread.run_sync, remove_old_checkpoints, self.folder.checkpoints)
                 await nursery.start(ControlServer(self.folder.control_socket, Answers(self, stop).by_command()).run)
                 log.info("node.started", peer_id=self.membership.identity.peer_id, addresses=self.links.addresses)

@@ -243,6 +243,14 @@ class AddressesChanged(Struct, frozen=True):
     relays: tuple[bytes, ...]
 
 
+class CommandsChanged(Struct, frozen=True):
+    """What this node offers to run besides WebAssembly. See `NodeProfile`."""
+
+    commands: tuple[str, ...]
+    machine: str
+    builds: tuple[bytes, ...]
+
+
 Event = (
     Started
     | PeerConnected
@@ -271,4 +279,5 @@ Event = (
     | Settle
     | Drain
     | AddressesChanged
+    | CommandsChanged
 )

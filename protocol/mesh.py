@@ -17,6 +17,7 @@ from .events import (
     BlobsFailed,
     BlobsFetched,
     CancelJob,
+    CommandsChanged,
     Drain,
     Event,
     ExecutionFailed,
@@ -153,6 +154,9 @@ class Mesh(Roles):
                 self._on_started(event.rows, now_us)
             case AddressesChanged():
                 self.presence.addresses, self.presence.relays = event.addresses, event.relays
+                self._publish_member(now_us)
+            case CommandsChanged():
+                self._offer(event.commands, event.machine, event.builds)
                 self._publish_member(now_us)
             case StorageFailed() | StorageRecovered():
                 self._on_storage(event, now_us)

@@ -34,13 +34,14 @@ def serves(roles: Role) -> bool:
 class Presence:
     """The owner of this node's member record. Says nothing before `start`.
 
-    addresses, relays: where the transport listens.  keeps: whether this node can keep jobs for others now.
+    profile: what it says.  addresses, relays: where the transport listens.  keeps: whether this node can keep jobs for
+    others now.
     """
 
     def __init__(self, ctx: Context, tables: Tables, profile: NodeProfile) -> None:
         self._ctx = ctx
         self._tables = tables
-        self._profile = profile
+        self.profile = profile
         self._sequence = 0
         self._since_s = 0
         self.addresses: tuple[str, ...] = ()
@@ -54,7 +55,7 @@ class Presence:
         """As it is now."""
         if self._since_s == 0:
             return
-        profile = self._profile
+        profile = self.profile
         self._sequence += 1
         body = MemberRecord(
             node=self._ctx.node_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..crypto.certificates import CertificateError, MembershipPolicy, Role
 from ..crypto.identity import Identity
@@ -69,6 +69,11 @@ class Roles:
         self.thief.far = _FarWork(self.aggregates, self.seeker)
         self.tables.is_busy = lambda: self.busy
         self.connected: dict[bytes, Role] = {}
+
+    def _offer(self, commands: tuple[str, ...], machine: str, builds: tuple[bytes, ...]) -> None:
+        profile = replace(self.profile, native_commands=commands, machine=machine, builds=builds)
+        self.profile = self.presence.profile = profile
+        self.worker.native_commands = commands
 
     @property
     def busy(self) -> bool:

@@ -9,7 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -46,13 +46,15 @@ class Layer:
     needed_by: tuple[str, ...] = ()
 
 
-def layers(runtimes: Collection[str] = STRANGERS) -> tuple[Layer, ...]:
+def layers() -> tuple[Layer, ...]:
     """Looks, and tries: starts a few short processes, which takes a few hundred milliseconds, and up to a minute
-    where a container of "oci" does not start.
+    where a container does not start."""
+    return (*layers_around_programs(), _podman())
 
-    runtimes: whose layers are looked for. Those of "oci" alone are tried for that one only.
-    """
-    return tuple(look() for look in _LOOKS if look is not _podman or "oci" in runtimes)
+
+def layers_around_programs() -> tuple[Layer, ...]:
+    """As `layers`, without a container: what native tasks and the enclosure of containers need."""
+    return tuple(look() for look in _LOOKS)
 
 
 def lacking(found: tuple[Layer, ...], runtime: str) -> tuple[Layer, ...]:
@@ -178,7 +180,6 @@ _LOOKS: tuple[Callable[[], Layer], ...] = (
     _limits,
     _control_groups,
     _unprivileged,
-    _podman,
 )
 
 

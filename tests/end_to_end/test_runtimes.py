@@ -17,12 +17,15 @@ import trio
 from PIL import Image
 
 from hearthmesh.crypto.certificates import Role
+from hearthmesh.node import service
 from hearthmesh.node.client import Client, JobRequest
 from hearthmesh.node.client.errors import JobFailed
 from hearthmesh.node.config import NativeCommandSettings, NativeSettings, OciSettings
+from hearthmesh.node.execution import oci, sandboxed
 from hearthmesh.node.execution.native_folders import sandbox_tag
 from hearthmesh.node.isolation.container_trial import try_container
 from hearthmesh.node.jobfile import load_job_file
+from hearthmesh.node.service import Node
 from hearthmesh.protocol.records import RecordKind
 from tests.end_to_end.inside import inside, until_linked
 from tests.node.execution.images import shell_image
@@ -85,6 +88,8 @@ async def test_containers_of_an_allowed_image_run_on_two_nodes_and_agree(tmp_pat
     async with inside(tmp_path) as mesh:
         nodes = [await mesh.start(name, oci=allowed) for name in ("one", "two")]
         await until_linked(nodes[1], 1)
+        for node in nodes:
+            await until_offered(node, digest)
         async with Client.connect(mesh.client()) as client:
             request = JobRequest(
                 program=tmp_path / "image.tar",
@@ -112,6 +117,33 @@ async def test_containers_of_an_allowed_image_run_on_two_nodes_and_agree(tmp_pat
             shutil.rmtree(Path("/var/tmp") / sandbox_tag(node.folder.root / "oci"), ignore_errors=True)
             record = next(row.body for row in node.mesh.tables.rows(RecordKind.MEMBER) if row.body.commands)
             assert record.commands == (digest,) and record.builds == (bytes.fromhex(digest[7:23]),)
+
+
+async def until_offered(node: Node, digest: str) -> None:
+    with trio.fail_after(WITHIN_S):
+        while digest not in node.mesh.profile.native_commands:
+            await node.driver.changed()
+
+
+async def test_a_node_is_there_while_podman_is_not_and_offers_images_once_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why = try_container()
+    if why:
+        pytest.skip(f"no container starts here: {why}")
+    digest = f"sha256:{'ab' * 32}"
+    monkeypatch.setattr(service, "RETRY_S", 0.1)
+    monkeypatch.setattr(sandboxed, "RETRY_S", 0.1)
+    async with inside(tmp_path) as mesh:
+        with pytest.MonkeyPatch.context() as hanging:
+            hanging.setattr(oci, "PROBE_LIMITS", dataclasses.replace(sandboxed.PROBE_LIMITS, wall_us=1))
+            node = await mesh.start("only", oci=OciSettings(enabled=True, images=(digest,)))
+            async with Client.connect(mesh.client()) as client:
+                job = await client.submit(JobRequest(program=HELLO, abi="command", tasks=2))
+                assert all([result.ok async for result in job.results()])
+            assert not node.mesh.profile.native_commands
+        await until_offered(node, digest)
+        shutil.rmtree(Path("/var/tmp") / sandbox_tag(node.folder.root / "oci"), ignore_errors=True)
 
 
 async def test_an_image_that_no_owner_allows_is_refused_at_once(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hearthmesh.node.cli.app import run
 from hearthmesh.node.execution import bubblewrap
 from hearthmesh.node.isolation import layers as looking
 from hearthmesh.node.isolation import selftest
-from hearthmesh.node.isolation.layers import Layer, detect, lacking, layers
+from hearthmesh.node.isolation.layers import Layer, detect, lacking, layers, layers_around_programs
 from hearthmesh.node.isolation.selftest import Attempt, SelfTest
 
 THERE = (Layer("bubblewrap", True, "0.8.0", needed_by=("native",)), Layer("Landlock", True, "ABI 7"))
@@ -65,12 +65,12 @@ def test_the_exit_code_says_what_was_found(
     assert [test["held"] for test in report["self_tests"]] == [test.held for test in tests]
 
 
-def test_no_container_is_tried_for_native_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_container_is_tried_as_a_node_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
     monkeypatch.setattr(looking, "try_container", lambda: tried.append("container") or "")
     monkeypatch.setattr(looking, "_program", lambda name: f"/usr/bin/{name}")
-    assert "podman" not in [layer.name for layer in layers(("native",))] and not tried
-    assert "podman" in [layer.name for layer in layers(("oci",))] and tried == ["container"]
+    assert "podman" not in [layer.name for layer in layers_around_programs()] and not tried
+    assert "podman" in [layer.name for layer in layers()] and tried == ["container"]
 
 
 def test_people_are_told_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
