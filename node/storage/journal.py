@@ -19,7 +19,7 @@ from .files import sync_folder
 from .journal_writer import CommitRequest, CompactRequest, JournalWriter
 from .lock import FileLock
 from .records import StoredHeader, StoredRecord, Write, checked_size_bytes
-from .schema import PAGE_BYTES, Damaged, as_storage_error, connect, prepare
+from .schema import NO_TEXT, PAGE_BYTES, Damaged, as_storage_error, connect, prepare
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -212,6 +212,8 @@ def _typed_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise as_storage_error(error, path, 0) from error
+    except UnicodeDecodeError as error:
+        raise StorageFailed(path, NO_TEXT) from error
 
 
 def _run_soon(token: trio.lowlevel.TrioToken, function: Callable[[*Ts], object], *args: *Ts) -> None:

@@ -30,6 +30,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
+# SQLite names what it cannot read in its errors, and Python cannot tell them then.
+NO_TEXT = "a name in it is no text"
+
 _FULL_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 _DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -78,6 +81,8 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         if is_damage(error):
             raise Damaged(str(error)) from error
         raise
+    except UnicodeDecodeError as error:
+        raise Damaged(NO_TEXT) from error
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
@@ -120,7 +125,8 @@ def _check_records(connection: sqlite3.Connection) -> None:
         raise Damaged(f"record {orphan[0]} belongs to no job")
     flipped = connection.execute(
         "SELECT records.id FROM records JOIN jobs ON jobs.id = records.job"
-        " WHERE checksum != record_checksum(job_id, kind, key, body) LIMIT 1"
+        " WHERE CASE WHEN typeof(job_id) = 'blob' AND typeof(key) = 'blob' AND typeof(body) = 'blob'"
+        " AND typeof(kind) = 'integer' THEN checksum != record_checksum(job_id, kind, key, body) ELSE 1 END LIMIT 1"
     ).fetchone()
     if flipped is not None:
         raise Damaged(f"record {flipped[0]} fails its checksum")

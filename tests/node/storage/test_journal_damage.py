@@ -57,6 +57,19 @@ def break_the_free_list(path: Path) -> None:
     overwrite(path, 36, (5).to_bytes(4, "big"))
 
 
+def give_a_table_a_name_that_is_no_text(path: Path) -> None:
+    """SQLite's complaint has the name in it, and Python cannot make words of that."""
+    at = path.read_bytes().index(b"jobsjobs")
+    overwrite(path, at, b"\x8fobsjobs\x02CREATE")
+
+
+def make_text_of_a_key(path: Path) -> None:
+    """One bit of a row's header; SQLite finds nothing wrong with it."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("UPDATE records SET key = CAST(key AS TEXT) WHERE id = 7")
+    connection.close()
+
+
 def cut_in_half(path: Path) -> None:
     with open(path, "r+b") as file:
         file.truncate(path.stat().st_size // 2 // 4096 * 4096)
@@ -80,6 +93,8 @@ def lose_beside_its_log(path: Path) -> None:
         break_a_page,
         break_the_index,
         break_the_free_list,
+        give_a_table_a_name_that_is_no_text,
+        make_text_of_a_key,
         cut_in_half,
         empty_beside_its_log,
         lose_beside_its_log,
