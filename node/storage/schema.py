@@ -78,7 +78,8 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
             _migrate(connection, number)
         _check_records(connection)
     except sqlite3.DatabaseError as error:
-        if is_damage(error):
+        # An error in what we ask, and not in how it went: these are not the tables that this version has.
+        if is_damage(error) or _code(error) == sqlite3.SQLITE_ERROR:
             raise Damaged(str(error)) from error
         raise
     except UnicodeDecodeError as error:

@@ -63,6 +63,11 @@ def give_a_table_a_name_that_is_no_text(path: Path) -> None:
     overwrite(path, at, b"\x8fobsjobs\x02CREATE")
 
 
+def rename_a_column(path: Path) -> None:
+    """Where it is declared, so that SQLite finds nothing wrong."""
+    overwrite(path, path.read_bytes().index(b"job_id BLOB"), b"job_ie")
+
+
 def make_text_of_a_key(path: Path) -> None:
     """One bit of a row's header; SQLite finds nothing wrong with it."""
     connection = sqlite3.connect(path, isolation_level=None)
@@ -94,6 +99,7 @@ def lose_beside_its_log(path: Path) -> None:
         break_the_index,
         break_the_free_list,
         give_a_table_a_name_that_is_no_text,
+        rename_a_column,
         make_text_of_a_key,
         cut_in_half,
         empty_beside_its_log,
