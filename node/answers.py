@@ -12,9 +12,10 @@ import trio
 
 from ..crypto.identity import node_id_from_text, peer_id_text
 from ..protocol.effects import Notify
-from ..protocol.records import open_record
+from ..protocol.records import RecordKind, open_record
 from ..protocol.subscriptions import job_status
 from .clock import wall_us
+from .naming import find_node
 from .ports import monotonic_us
 
 if TYPE_CHECKING:
@@ -84,8 +85,10 @@ class Answers:
             return {"heat": node.heat.status()}
 
         async def trust(request: dict[str, Any]) -> dict[str, Any]:
-            asked = node_id_from_text(str(request["node"]))
-            raw = node.mesh.ctx.convicted.get(asked)
+            convicted = node.mesh.ctx.convicted
+            names = {row.body.node: row.body.name for row in node.mesh.tables.rows(RecordKind.MEMBER)}
+            asked = find_node(str(request["node"]), names, convicted)
+            raw = convicted.get(asked)
             return {"node": peer_id_text(asked), "convicted": raw is not None, "proof": _proof(raw)}
 
         async def clock(request: dict[str, Any]) -> dict[str, Any]:

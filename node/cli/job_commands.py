@@ -180,7 +180,7 @@ def trust(
       hearth trust kitchen
       hearth trust 12D3KooWQdErqYDsLkW4G8D5Cs1xCUnp5xZ5LCnFJNJEtYuoS7ff
       hearth trust YuoS7ff --json
-      hearth trust 12D3KooW… --node kitchen/node.toml
+      hearth trust bath --node kitchen/node.toml
     """
     from . import trust as trusting
 

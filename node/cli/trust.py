@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,12 @@ from ..client.memory import read_memory
 from ..clock import wall_s
 from ..config import load_client_config
 from ..control import ask
+from ..naming import find_node
 from ..storage.folder import StateFolder
 from .errors import SUCCESS, UserError
 from .names import Names
 from .output import print_json, say
 from .session import client_path
-
-# Of a peer id.
-PART_CHARS_MIN = 6
 
 
 def trust(node: str, client: Path | None, as_json: bool) -> int:
@@ -32,7 +31,7 @@ def trust(node: str, client: Path | None, as_json: bool) -> int:
         if kind == TRUST_ROW:
             book.restore(body)
     now_s = wall_s()
-    wanted = _resolve(node, {row.node for row in book}, Names(config.client.state).known())
+    wanted = _find(node, Names(config.client.state).known(), {row.node for row in book})
     rows = [_explain(row, now_s) for row in book if row.node == wanted]
     if as_json:
         print_json({"node": peer_id_text(wanted), "runtimes": rows})
@@ -47,11 +46,7 @@ def trust(node: str, client: Path | None, as_json: bool) -> int:
 
 async def node_trust(node: str, control: Path, as_json: bool) -> int:
     """What a running node holds against another. Raises UserError, ControlError."""
-    try:
-        wanted = node_id_from_text(node)
-    except ValueError as error:
-        raise UserError(f'"{node}": {error}; a node is asked by whole peer ids') from error
-    answer = await ask(control, {"do": "trust", "node": peer_id_text(wanted)})
+    answer = await ask(control, {"do": "trust", "node": node})
     if as_json:
         print_json(answer)
     elif answer["convicted"]:
@@ -65,24 +60,16 @@ async def node_trust(node: str, control: Path, as_json: bool) -> int:
     return SUCCESS
 
 
-def _resolve(text: str, known: set[bytes], names: Mapping[str, str]) -> bytes:
-    """A name of `names`, by peer id, a whole peer id, or a part of one that was heard of. Raises UserError."""
-    named = [peer for peer, name in names.items() if name == text]
-    if len(named) == 1:
-        text = named[0]
+def _find(text: str, names: Mapping[str, str], known: set[bytes]) -> bytes:
+    """names: by peer id. Raises UserError."""
+    met = {}
+    for peer, name in names.items():
+        with suppress(ValueError):
+            met[node_id_from_text(peer)] = name
     try:
-        return node_id_from_text(text)
-    except ValueError:
-        matching = sorted(node for node in known if text in peer_id_text(node)) if len(text) >= PART_CHARS_MIN else []
-    if len(matching) != 1:
-        what = (
-            f"{len(matching)} known nodes have it in their id" if matching else "no node that was met or compared here"
-        )
-        raise UserError(
-            f'"{text}": {what}; give a name or peer id as hearth peers shows it, or at least {PART_CHARS_MIN} '
-            "characters of the id from anywhere in it"
-        )
-    return matching[0]
+        return find_node(text, met, known)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _explain(row: Standing, now_s: int) -> dict[str, Any]:
