@@ -1,15 +1,20 @@
-"""Reads what an OCI archive says of its image, before podman unpacks it: the manifest, and the configuration.
+"""Reads what an OCI archive says of its image, before podman unpacks it: manifest, configuration, and its layers.
 
-An archive is a stranger's: a tar file that holds `index.json` and `blobs/sha256/…`. Read is as much as tells which
-image it is, by bounded reads; layers are podman's business, which checks each against its digest. Podman reads the
-archive once more, with a reader that cleans paths and lets later members replace earlier ones; so that both read the
-same, whatever a plain archive does not have is a fault.
+An archive is a stranger's: a tar file that holds `index.json` and `blobs/sha256/…`. `read_image` reads as much as tells
+which image it is. Podman checks each layer, as it is packed, against its digest in the manifest; what it holds once
+unpacked is said in the configuration, and podman does not look: `check_layers` does. Podman reads the archive once
+more, with a reader that cleans paths and lets later members replace earlier ones; so that both read the same, whatever
+a plain archive does not have is a fault.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import re
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -33,6 +38,12 @@ _REGULAR = (b"0", b"\0")
 _FOLDER = b"5"
 _FILES = re.compile(r"oci-layout|index\.json|blobs/sha256/[0-9a-f]{64}")
 _FOLDERS = ("blobs/", "blobs/sha256/")
+# What `docker save`, and skopeo's and podman's docker-archive, have besides, or in place of it.
+_DOCKERS = re.compile(r"manifest\.json|repositories|[0-9a-f]{64}(\.tar|\.json|/|/layer\.tar|/VERSION|/json)")
+_REPACK = "a docker-archive; repack it: skopeo copy docker-archive:IMAGE.tar oci-archive:NEW.tar"
+# A layer may be packed with gzip, or not at all.
+_OTHER_PACKINGS = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+PIECE_BYTES = 1 << 20
 _PREFIX_AT = 345  # where a header has the first part of a long path: read by some formats, passed over by others
 
 T = TypeVar("T")
@@ -73,30 +84,112 @@ class _Process(msgspec.Struct):
     command: list[str] | None = msgspec.field(name="Cmd", default=None)
 
 
+class _Layers(msgspec.Struct):
+    unpacked: list[str] = msgspec.field(name="diff_ids")
+
+
 class _Configuration(msgspec.Struct):
+    rootfs: _Layers
     config: _Process | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    members: dict[str, tuple[int, int]]
+    digest: str
+    manifest: _Manifest
+    about: _Configuration
 
 
 def read_image(path: Path) -> Image:
     """What the archive's one image is. Reads the file's index; call it from a thread. Raises ImageFault, OSError."""
     with path.open("rb") as file:
-        try:
-            members = _members(file)
-        except ArchiveFault as fault:
-            raise ImageFault(f"no OCI archive: {fault}") from fault
-        index = _parse(_text(file, members, _INDEX), _Index, _INDEX)
-        if len(index.manifests) != 1:
-            raise ImageFault(f"an archive of {len(index.manifests)} images; one is needed")
-        named = index.manifests[0]
-        if named.media_type not in _MANIFESTS:
-            raise ImageFault(f"{named.media_type[:80]!r} is no image's manifest: archive it for one platform")
-        manifest = _parse(_blob(file, members, named.digest), _Manifest, "the manifest")
-        about = _parse(_blob(file, members, manifest.config.digest), _Configuration, "the configuration")
-    process = about.config or _Process()
+        contents = _contents(file)
+    process = contents.about.config or _Process()
     command = (*(process.entrypoint or ()), *(process.command or ()))
     environment = tuple(process.environment or ())
     _check_words(command, environment)
-    return Image(named.digest, manifest.config.digest, environment, command)
+    return Image(contents.digest, contents.manifest.config.digest, environment, command)
+
+
+def check_layers(path: Path, look: Callable[[int], object]) -> None:
+    """That each layer, unpacked, is what the configuration says. Reads all of the file, so call it from a thread.
+    look: called with how many bytes were unpacked, at least each megabyte; what it raises ends it.
+
+    Raises ImageFault, OSError.
+    """
+    with path.open("rb") as file:
+        contents = _contents(file)
+        packed, unpacked = contents.manifest.layers, contents.about.rootfs.unpacked
+        if len(packed) != len(unpacked):
+            raise ImageFault(f"{len(packed)} layers, and the configuration knows {len(unpacked)}")
+        total_bytes = 0
+        for number, (layer, digest) in enumerate(zip(packed, unpacked, strict=True)):
+            start, size_bytes = _find(contents.members, _blob_name(layer.digest))
+            found = hashlib.sha256()
+            for piece in _unpacked(file, start, size_bytes, number):
+                total_bytes += len(piece)
+                look(total_bytes)
+                found.update(piece)
+            if f"sha256:{found.hexdigest()}" != digest:
+                raise ImageFault(f"layer {number} holds something else than the configuration says: not {digest[:19]}…")
+
+
+def _unpacked(file: BinaryIO, start: int, size_bytes: int, number: int) -> Iterator[bytes]:
+    """As podman unpacks it: by how it begins, whatever its media type says."""
+    file.seek(start)
+    head = file.read(min(size_bytes, 8))
+    for magic, name in _OTHER_PACKINGS.items():
+        if head.startswith(magic):
+            raise ImageFault(
+                f"layer {number} is packed with {name}; pack it anew: "
+                "skopeo copy --dest-compress --dest-compress-format gzip oci-archive:IMAGE.tar oci-archive:NEW.tar"
+            )
+    part = _Part(file, start, size_bytes)
+    if not head.startswith(b"\x1f\x8b"):
+        while piece := part.read(PIECE_BYTES):
+            yield piece
+        return
+    try:
+        with gzip.GzipFile(fileobj=part) as unpacking:
+            while piece := unpacking.read(PIECE_BYTES):
+                yield piece
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ImageFault(f"layer {number} cannot be unpacked: {error}") from error
+
+
+class _Part(io.RawIOBase):
+    """A stretch of a file, as a file."""
+
+    def __init__(self, file: BinaryIO, start: int, size_bytes: int) -> None:
+        self._file, self._at, self._end = file, start, start + size_bytes
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size_bytes: int = -1) -> bytes:
+        left_bytes = self._end - self._at
+        self._file.seek(self._at)
+        piece = self._file.read(left_bytes if size_bytes < 0 else min(size_bytes, left_bytes))
+        self._at += len(piece)
+        return piece
+
+
+def _contents(file: BinaryIO) -> _Contents:
+    """Raises ImageFault."""
+    try:
+        members = _members(file)
+    except ArchiveFault as fault:
+        raise ImageFault(f"no OCI archive: {fault}") from fault
+    index = _parse(_text(file, members, _INDEX), _Index, _INDEX)
+    if len(index.manifests) != 1:
+        raise ImageFault(f"an archive of {len(index.manifests)} images; one is needed")
+    named = index.manifests[0]
+    if named.media_type not in _MANIFESTS:
+        raise ImageFault(f"{named.media_type[:80]!r} is no image's manifest: archive it for one platform")
+    manifest = _parse(_blob(file, members, named.digest), _Manifest, "the manifest")
+    about = _parse(_blob(file, members, manifest.config.digest), _Configuration, "the configuration")
+    return _Contents(members, named.digest, manifest, about)
 
 
 def _check_words(command: tuple[str, ...], environment: tuple[str, ...]) -> None:
@@ -121,6 +214,8 @@ def _members(file: BinaryIO) -> dict[str, tuple[int, int]]:
         if len(header) < BLOCK_BYTES or header == bytes(BLOCK_BYTES):
             return members
         size_bytes, name = member_size(header), member_path(header)
+        if _DOCKERS.fullmatch(name):
+            raise ArchiveFault(_REPACK)
         if not _is_expected(header, name, size_bytes):
             raise ArchiveFault(f"{name[:80]!r} has no place in one")
         if header[156:157] in _REGULAR:
@@ -146,22 +241,30 @@ def _is_expected(header: bytes, name: str, size_bytes: int) -> bool:
 
 
 def _blob(file: BinaryIO, members: dict[str, tuple[int, int]], digest: str) -> bytes:
-    if not is_image_digest(digest):
-        raise ImageFault(f"{digest[:80]!r} is no sha256 digest")
-    text = _text(file, members, f"blobs/sha256/{digest.removeprefix('sha256:')}")
+    text = _text(file, members, _blob_name(digest))
     if hashlib.sha256(text).hexdigest() != digest.removeprefix("sha256:"):
         raise ImageFault(f"a blob that is not {digest[:19]}…")
     return text
 
 
 def _text(file: BinaryIO, members: dict[str, tuple[int, int]], name: str) -> bytes:
-    if name not in members:
-        raise ImageFault(f"no OCI archive: it has no {name[:80]}")
-    start, size_bytes = members[name]
+    start, size_bytes = _find(members, name)
     if size_bytes > MAX_TEXT_BYTES:
         raise ImageFault(f"{name[:80]} is longer than {MAX_TEXT_BYTES} bytes")
     file.seek(start)
     return file.read(size_bytes)
+
+
+def _blob_name(digest: str) -> str:
+    if not is_image_digest(digest):
+        raise ImageFault(f"{digest[:80]!r} is no sha256 digest")
+    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+
+
+def _find(members: dict[str, tuple[int, int]], name: str) -> tuple[int, int]:
+    if name not in members:
+        raise ImageFault(f"no OCI archive: it has no {name[:80]}")
+    return members[name]
 
 
 def _parse(text: bytes, kind: type[T], what: str) -> T:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar, TypeVarTuple
 
 import msgspec
 import trio
@@ -22,7 +23,7 @@ from .bubblewrap import Tools, last_line
 from .native_duty import Pace
 from .native_folders import FolderError, SandboxFolders, free_bytes, remove_hostile
 from .native_sandbox import Bounds, Ending, SandboxFailed, run_sandboxed
-from .oci_archive import Image, ImageFault, read_image
+from .oci_archive import Image, ImageFault, check_layers, read_image
 from .oci_config import OciRuntimeConfig
 from .oci_enclosure import Enclosure, Loading
 from .outcome import BatchRequest, ExecutionError, ExecutionFault
@@ -37,6 +38,9 @@ _ROOTFS = "rootfs"
 _LOADING = "loading-"
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 _CLOSED = (errno.EACCES, errno.ENAMETOOLONG)
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 @dataclass(slots=True)
@@ -146,16 +150,27 @@ class ImageStore:
 
     async def _read(self, request: BatchRequest) -> Image:
         """Raises ExecutionError."""
+        image = await self._in_thread(read_image, request.program)
+        if image.digest != request.entry:
+            detail = f"the archive holds {image.digest}, and the job names {request.entry}"
+            raise ExecutionError(ExecutionFault.INVALID_MODULE, detail)
+        await self._in_thread(check_layers, request.program, self._look)
+        return image
+
+    def _look(self, unpacked_bytes: int) -> None:
+        """In the thread that unpacks layers to check them. Raises ExecutionError, trio.Cancelled."""
+        trio.from_thread.check_cancelled()
+        if unpacked_bytes > self._config.quota_bytes:
+            raise unavailable(f"the image needs more than the {self._config.quota_bytes} bytes for images")
+
+    async def _in_thread(self, read: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """What is read of an archive. Raises ExecutionError."""
         try:
-            image = await trio.to_thread.run_sync(read_image, request.program)
+            return await trio.to_thread.run_sync(read, *arguments)
         except ImageFault as fault:
             raise ExecutionError(ExecutionFault.INVALID_MODULE, str(fault)) from fault
         except OSError as error:
             raise unavailable(f"the image's archive cannot be read: {error.strerror}") from error
-        if image.digest != request.entry:
-            detail = f"the archive holds {image.digest}, and the job names {request.entry}"
-            raise ExecutionError(ExecutionFault.INVALID_MODULE, detail)
-        return image
 
     async def _unpack(self, request: BatchRequest, image: Image, folder: Path) -> int:
         """The image's files are in the folder's `rootfs`. Returns what they take on the disk. Raises as `using`."""

@@ -7,6 +7,7 @@ order, which is what replays a finding.
 from __future__ import annotations
 
 import atexit
+import gzip
 import json
 import shutil
 import sqlite3
@@ -28,7 +29,7 @@ from hearthmesh.crypto.identity import Identity
 from hearthmesh.crypto.revocations import unpack_lists
 from hearthmesh.node.config import load_client_config, load_node_config
 from hearthmesh.node.execution.native_archive import ArchiveFault, read_archive
-from hearthmesh.node.execution.oci_archive import ImageFault, read_image
+from hearthmesh.node.execution.oci_archive import ImageFault, check_layers, read_image
 from hearthmesh.node.execution.oci_config import is_image_digest
 from hearthmesh.node.execution.outcome import ExecutionError, is_file_name
 from hearthmesh.node.execution.wasm_sections import read_shape
@@ -380,7 +381,11 @@ def _archives() -> list[bytes]:
     image = Archive([layer({"bin/tool": b"#!"})])
     image.seal()
     image.write(_folder / "image.tar")
-    return [(_folder / "image.tar").read_bytes(), layer({"a.txt": b"1", "b.png": b"2"})]
+    packed = Archive([layer({"bin/tool": b"#!"})], pack=gzip.compress)
+    packed.seal()
+    packed.write(_folder / "packed.tar")
+    both = [(_folder / name).read_bytes() for name in ("image.tar", "packed.tar")]
+    return [*both, layer({"a.txt": b"1", "b.png": b"2"})]
 
 
 @target(_archives)
@@ -391,6 +396,7 @@ def archives(data: bytes) -> None:
     with suppress(ImageFault):
         image = read_image(path)
         require(is_image_digest(image.digest) and is_image_digest(image.config), "an image without a digest")
+        check_layers(path, lambda unpacked: require(unpacked < 64 << 20, "a layer that unpacks without end"))
     with suppress(ArchiveFault):
         kept = read_archive(data, 1_000)
         require(sum(map(len, kept.values())) <= 1_000 and all(map(is_file_name, kept)), "more than may be handed out")

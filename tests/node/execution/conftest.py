@@ -16,6 +16,9 @@ from hearthmesh.node.execution.pool import WasmPool
 from hearthmesh.node.execution.wasm_child import ChildConfig
 from hearthmesh.node.isolation.layers import detect
 from hearthmesh.node.isolation.worker_sandbox import WorkerFolders
+from tests.node.execution.containers import archive, ask, executor, shared_state, state
+
+__all__ = ["archive", "ask", "executor", "shared_state", "state"]  # fixtures
 
 MODULES = Path(__file__).parents[2] / "wasm"
 LIMITS = Limits(memory_bytes=16 << 20, wall_us=20_000_000, output_bytes=1 << 20, scratch_bytes=4 << 20)

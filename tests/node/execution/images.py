@@ -19,13 +19,18 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 @dataclass(slots=True)
 class Archive:
-    """An archive in the making. `write` gives the image's digest; what a test changes before is as wrong as it says."""
+    """An archive in the making. `seal` gives the image's digest; what a test changes before is as wrong as it says.
+
+    pack: how layers are packed.  unpacked: their digests as the configuration has them; None for what they are.
+    """
 
     layers: list[bytes] = field(default_factory=list)
     command: Sequence[str] = ("/bin/sh",)
     environment: Sequence[str] = ("COLOUR=red",)
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: list[dict[str, object]] = field(default_factory=list)
+    pack: Callable[[bytes], bytes] = bytes
+    unpacked: Sequence[str] | None = None
 
     def put(self, content: bytes, kind: str) -> dict[str, object]:
         digest = hashlib.sha256(content).hexdigest()
@@ -34,12 +39,13 @@ class Archive:
 
     def seal(self) -> str:
         """Make the manifest. Returns its digest."""
-        layers = [self.put(layer, LAYER) for layer in self.layers]
+        layers = [self.put(self.pack(layer), LAYER) for layer in self.layers]
+        unpacked = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in self.layers]
         about = {
             "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine),
             "os": "linux",
             "config": {"Env": list(self.environment), "Cmd": list(self.command)},
-            "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]},
+            "rootfs": {"type": "layers", "diff_ids": unpacked if self.unpacked is None else self.unpacked},
         }
         config = self.put(json.dumps(about).encode(), CONFIG)
         manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}

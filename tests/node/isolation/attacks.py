@@ -47,6 +47,10 @@ def _oci(held_by: str, name: str) -> Try:
     return Try(held_by, f"{_EXECUTION}/test_oci_executor.py::{name}")
 
 
+def _image(held_by: str, name: str) -> Try:
+    return Try(held_by, f"{_EXECUTION}/test_oci_images.py::{name}")
+
+
 def _escaped(held_by: str, attempt: str) -> Try:
     return Try(held_by, f"{_ISOLATION}/test_attempts.py::test_a_guest_that_left_wasmtime_is_refused[{attempt}]")
 
@@ -204,10 +208,10 @@ _IN_CONTAINERS: dict[str, Try] = {
     "memory bomb": _oci("RLIMIT_DATA", "test_one_allocation_above_the_limit_fails"),
     "memory in many processes": _oci("metered", "test_memory_that_grows_in_many_processes_ends_the_task"),
     "endless recursion": _oci("memory limit", "test_endless_recursion_ends_the_task"),
-    "an image that is not what it is called": _oci(
+    "an image that is not what it is called": _image(
         "digests of all parts", "test_a_changed_layer_is_refused_and_leaves_nothing"
     ),
-    "an image behind an allowed one's name": _oci(
+    "an image behind an allowed one's name": _image(
         "plain archives only", "test_an_image_behind_an_allowed_ones_name_never_runs_and_is_not_kept"
     ),
     "flood of output": _oci("output limit", f"{_FLOOD}[yes]"),
