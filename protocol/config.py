@@ -58,6 +58,9 @@ class ProtocolConfig:
     members_max: int = 512
     # Links above this are closed when nobody needs them: the view, contacts, and as many again that others keep.
     links_kept: int = 128
+    # Above this the one that was silent longest goes as soon as another comes, so that whoever has a lease to renew
+    # finds room, however many hold some: 3/4 of the 256 that the transport lets in.
+    links_most: int = 192
     # HyParView: log10(n) + 1 active; we keep more because links also carry steals.
     active_view_max: int = 16
     # -- tables (heat and job digests, member records) ------------------------------------------------------

@@ -16,7 +16,7 @@ from functools import partial
 
 from .cells import Cell, Depths
 from .context import Context
-from .effects import Connect, TimerKey
+from .effects import Connect, Disconnect, TimerKey
 from .liveness import (
     LONG_AGO_US,
     TRANSITIONS,
@@ -39,6 +39,8 @@ ALARMS = 3
 DEAD_EVERY = 8
 # So many probes in a row at which all was quiet make a node rest.
 QUIET_PROBES = 2
+# Who has spoken since was not silent when its link ended, but closed it: the transport waits longer.
+SPOKE_US = 2_000_000
 # One that is sought in vain so often, over the longest suspicion at least, is given up.
 MISSES_MAX = 3
 # One in so many members may be there because it is watched.
@@ -171,6 +173,11 @@ class Membership(Roster):
         if peer not in self._members:
             self._admit(peer, 0, now_us)
         self.heard(peer, now_us)
+        silent = self._view.longest_silent(now_us)
+        if silent is not None:
+            # With a word, by which it knows that nobody is silent here.
+            self._ctx.send(silent, Ack(0, self.incarnation, ()))
+            self._ctx.emit(Disconnect(silent, "room for others"))
 
     def lost(self, peer: bytes, reset: bool, now_us: int) -> None:
         """The link ended.
@@ -185,7 +192,8 @@ class Membership(Roster):
         if member is None or not member.probed or not self._running:
             return
         if not reset:
-            if member.status is Status.ALIVE and peer in self._view.nodes:
+            silent = now_us - member.heard_us >= SPOKE_US
+            if silent and member.status is Status.ALIVE and peer in self._view.nodes:
                 self._probes.start(peer, now_us)
             return
         if member.status is Status.ALIVE:

@@ -14,6 +14,8 @@ from .liveness import Member, choose_view
 # Links that nobody used for so long may go when there are twice as many as are kept.
 IDLE_LINK_SHORT_US = 5_000_000
 LINKS_CLOSED_AT_ONCE = 16
+# Who has made a link, or spoken over it, has this long to say the next thing before it may have to make room.
+FRESH_LINK_US = 1_000_000
 
 
 def idle_link_us(config: ProtocolConfig) -> int:
@@ -103,12 +105,22 @@ class View:
         if surplus <= 0:
             return
         idle_us = IDLE_LINK_SHORT_US if surplus > self._ctx.config.links_kept else idle_link_us(self._ctx.config)
+        idle = self._idle(idle_us, now_us)
+        for member in idle[: min(surplus, LINKS_CLOSED_AT_ONCE)]:
+            self._ctx.emit(Disconnect(member.node, "no use for this link"))
+
+    def longest_silent(self, now_us: int) -> bytes | None:
+        """Whose link makes room for another one, if there are more than `links_most`."""
+        if len(self._connected) <= self._ctx.config.links_most:
+            return None
+        return next((member.node for member in self._idle(FRESH_LINK_US, now_us)), None)
+
+    def _idle(self, idle_us: int, now_us: int) -> list[Member]:
+        """Whose link this node has no need of and nobody used for so long, the longest first."""
         needed = dict.fromkeys(self.nodes)
         idle = [
             member
             for member in (self._members[peer] for peer in self._connected if peer in self._members)
             if member.node not in needed and now_us - member.heard_us >= idle_us
         ]
-        idle.sort(key=lambda member: (member.heard_us, member.node))
-        for member in idle[: min(surplus, LINKS_CLOSED_AT_ONCE)]:
-            self._ctx.emit(Disconnect(member.node, "no use for this link"))
+        return sorted(idle, key=lambda member: (member.heard_us, member.node))

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 CODEC_EVERY = 64
 GOSSIP_DEGREE = 6
 GOSSIP_SEEN_MAX = 4096
-# As the transport of real nodes allows.
-LINKS_MAX = 512
+# As the transport of real nodes allows: 512, of which 128 are kept.
+LINKS_A_KEPT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,7 @@ class Network:
         self.weather = FAIR
         self.cuts: list[Cut] = []
         self.traffic = Traffic()
+        self._links_max = LINKS_A_KEPT * world.config.links_kept
         self._gossip = count(1)
         self._sent = 0
 
@@ -241,7 +242,7 @@ class Network:
         if not life.runs or life.machine.frozen:
             life.dialling.pop(target.index, None)
             return
-        full = len(life.links) >= LINKS_MAX or len(other.links) >= LINKS_MAX
+        full = len(life.links) >= self._links_max or len(other.links) >= self._links_max
         if not reached or full or not (self._admits(life, target) and self._admits(other, life.machine)):
             self._not_dialled(life, target)
             return
@@ -303,8 +304,13 @@ class Network:
             return
         side = link.side(life)
         link.open[side] = False
-        delay_us = self._keepalive_us() if silently else link.latency_us
-        self._engine.after(delay_us, self._end, link, 1 - side, reset and not silently)
+        if silently or reset:
+            delay_us = self._keepalive_us() if silently else link.latency_us
+            self._engine.after(delay_us, self._end, link, 1 - side, reset and not silently)
+        else:
+            # The goodbye goes after what was sent.
+            at_us = max(link.last_us[side], self._engine.now_us + link.latency_us)
+            self._engine.at(at_us, self._end, link, 1 - side, False)
 
     def _end(self, link: Link, side: int, reset: bool) -> None:
         if not link.open[side]:

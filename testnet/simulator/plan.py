@@ -169,7 +169,15 @@ SMALL_CELL = replace(
     active_view_max=4,
     links_kept=24,
 )
-SIMULATED_PRESETS = {**PRESETS, "slow": SLOW, "few rows": FEW_ROWS, "small cell": SMALL_CELL}
+# Fewer links than there are nodes to a job.
+FEW_LINKS = replace(PRESETS["lan"], links_kept=8, links_most=12, active_view_max=4)
+SIMULATED_PRESETS = {
+    **PRESETS,
+    "slow": SLOW,
+    "few rows": FEW_ROWS,
+    "small cell": SMALL_CELL,
+    "few links": FEW_LINKS,
+}
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .engine import MS, SECOND
+from .long_plan import long_plan
 from .plan import Fault, FaultKind, JobPlan, Plan
 from .run import play
 
@@ -142,6 +143,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         "mesh-beyond-the-tables",
         "ours: with more rows than a table holds, honest nodes send each other too many and are penalised for it",
         replace(_STREET, nodes=24, preset="few rows", join_us=200 * MS, jobs=()),
+    ),
+    Scenario(
+        "more-holders-than-links",
+        "ours: who was given tasks by a worker finds no link to any replica, and its leases run out while it works",
+        replace(
+            long_plan(2, nodes=60, hours=0.002, jobs=1, preset="few links"),
+            join_us=500 * MS,
+        ),
     ),
     Scenario(
         "result-with-the-client-alone",

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hearthmesh.node.transport.link_api import LinkConfig
 from hearthmesh.protocol.cells import DEPTH_MAX, PLACE_BITS, Cell, Depths, place_of, shared_bits
 from hearthmesh.protocol.config import LAN, PRESETS, ProtocolConfig
 
@@ -157,3 +158,4 @@ def test_bounds_of_each_preset_follow_from_the_size_of_a_cell(name: str) -> None
     assert config.members_max >= 2 * config.cell_split + config.contacts_a_level * DEPTH_MAX
     assert config.table_entries_max >= 4 * config.members_max
     assert config.links_kept >= 2 * (config.active_view_max + config.contacts_a_level * 10)
+    assert config.links_kept < config.links_most < LinkConfig().max_inbound_connections

@@ -18,12 +18,12 @@ from hearthmesh.protocol.liveness import (
     choose_view,
     suspicion_timeout_us,
 )
-from hearthmesh.protocol.membership import INCARNATION_MAX, INCARNATION_SLACK, Membership
+from hearthmesh.protocol.membership import INCARNATION_MAX, INCARNATION_SLACK, SPOKE_US, Membership
 from hearthmesh.protocol.messages import Ack, IndirectAck, Leaving, MemberState, Ping, PingRequest
 from hearthmesh.protocol.rumours import RUMOURS_PER_MESSAGE, Rumours
-from hearthmesh.protocol.view import idle_link_us
+from hearthmesh.protocol.view import FRESH_LINK_US, idle_link_us
 from tests.docs_diagrams import documented_diagram, render_table
-from tests.protocol.arena import KEEPALIVE_MOST_US, Arena, Node, arena_of, context, identity
+from tests.protocol.arena import KEEPALIVE_LEAST_US, KEEPALIVE_MOST_US, Arena, Node, arena_of, context, identity
 
 ALICE, BOB, CAROL, DAVE = (identity(number).node_id for number in (1, 2, 3, 4))
 
@@ -240,8 +240,16 @@ def test_reset_link_suspects_at_once_and_asks_directly_and_through_others() -> N
 
 def test_link_that_ended_is_no_reason_for_suspicion_but_for_a_question() -> None:
     members = alone()
-    members.lost(BOB, False, 1_000)
+    members.lost(BOB, False, SPOKE_US)
     assert pinged(members) == [BOB] and members.take_changes() == []
+
+
+def test_who_has_just_spoken_was_not_silent_when_its_link_ended_and_is_not_asked() -> None:
+    members = alone()
+    members.heard(BOB, 5 * SECOND)
+    members.lost(BOB, False, 5 * SECOND + SPOKE_US - 1)
+    assert effects(members) == [] and members.take_changes() == []
+    assert SPOKE_US < KEEPALIVE_LEAST_US
 
 
 def test_link_that_could_not_be_made_is_no_reason_to_ask_again() -> None:
@@ -685,3 +693,23 @@ def test_links_that_nobody_uses_are_closed_when_there_are_too_many() -> None:
     members.on_timer(("probe", b""), 20 * SECOND + idle_us)
     closed = [effect.peer for effect in effects(members) if isinstance(effect, Disconnect)]
     assert len(closed) == 3 and not set(closed) & {*spare, *view}
+
+
+def test_for_one_link_more_than_there_may_be_the_one_that_was_silent_longest_makes_room_with_a_word() -> None:
+    config = replace(LAN, links_kept=4, links_most=6, active_view_max=2)
+    peers = tuple(identity(number).node_id for number in range(2, 10))
+    *linked, last, newcomer = peers
+    members = alone(config, tuple(linked))
+    members.on_timer(("probe", b""), SECOND)
+    spare = [peer for peer in linked if peer not in members.view]
+    for at_us, peer in enumerate(linked, 2 * SECOND):
+        members.heard(peer, at_us)
+    effects(members)
+    members.learn(last, 7, 3 * SECOND)
+    members.connected(last, 3 * SECOND)
+    assert last not in members.view
+    # Nobody has had its time yet, but for the first one.
+    assert effects(members) == [Send(spare[0], Ack(0, 5, ())), Disconnect(spare[0], "room for others")]
+    members.lost(spare[0], False, 3 * SECOND)
+    members.connected(newcomer, 3 * SECOND + FRESH_LINK_US)
+    assert [effect.peer for effect in effects(members) if isinstance(effect, Disconnect)] == [spare[1]]
