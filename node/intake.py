@@ -63,10 +63,11 @@ class Intake:
         source: str,
         names: tuple[Limit, Limit],
     ) -> None:
-        for budget, amount, name in zip(account, (size_bytes, signatures), names, strict=True):
-            was_even = budget.overdrawn_us(now_us) == 0
-            if amount and budget.charge(amount, now_us) and was_even:
-                self._meter.hit(name, peer, source)
+        of_bytes, of_signatures = account
+        if of_bytes.charge(size_bytes, now_us):
+            self._meter.hit(names[0], peer, source)
+        if signatures and of_signatures.charge(signatures, now_us):
+            self._meter.hit(names[1], peer, source)
 
     def overdrawn_us(self, peer: bytes, now_us: int) -> int:
         """For how long nothing more may be read from the peer; 0 if it may."""

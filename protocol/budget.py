@@ -18,24 +18,33 @@ class Budget:
 
     def spend(self, amount: int, now_us: int) -> bool:
         """False, and nothing spent, if there is less than `amount`."""
-        passed_us = max(0, now_us - self._updated_us)
-        self._updated_us = now_us
-        self._spare = min(self._burst * self._interval_us, self._spare + passed_us * self._refill)
+        self._fill(now_us)
         if amount * self._interval_us > self._spare:
             return False
         self._spare -= amount * self._interval_us
         return True
 
-    def charge(self, amount: int, now_us: int) -> int:
-        """Spend it, there or not; returns for how long the budget is overdrawn from now on, 0 if it is not.
+    def charge(self, amount: int, now_us: int) -> bool:
+        """Spend it, there or not. True if it is this that overdraws the budget.
 
         For what has come already, and is only known to have been too much once it is counted.
         """
-        self.spend(0, now_us)
+        self._fill(now_us)
+        was_even = self._spare >= 0
         self._spare -= amount * self._interval_us
-        return self.overdrawn_us(now_us)
+        return was_even and self._spare < 0
 
     def overdrawn_us(self, now_us: int) -> int:
         """Microseconds until there is something again."""
-        self.spend(0, now_us)
+        if self._spare >= 0:
+            return 0
+        self._fill(now_us)
         return -(self._spare // self._refill) if self._spare < 0 else 0
+
+    def _fill(self, now_us: int) -> None:
+        passed_us = now_us - self._updated_us
+        if passed_us:
+            self._updated_us = now_us
+            if passed_us > 0:
+                full, spare = self._burst * self._interval_us, self._spare + passed_us * self._refill
+                self._spare = spare if spare < full else full

@@ -36,6 +36,7 @@ TARGETS: Mapping[str, Target] = {
     "cpu_idle_percent": Target("node at rest, 8 peers, of a core", "%", 1, False),
     "million_task_job_mb": Target("a job of a million tasks, on a replica", "MB", 64, False),
     "blob_mb_per_s": Target("blobs between two nodes", "MB/s", 150, True),
+    "budgets_cpu_ratio": Target("accounts of peers: CPU of a tiny task, with by without", "", 1.05, False),
 }
 
 
@@ -59,9 +60,12 @@ def print_report(report: Report) -> None:
                 )
             )
     print_table(("measured", ">value", "", ">rounds", ">aim", "met"), rows, empty="nothing was measured")
-    _warn_of_others([report.details.get(part, {}).get("others_cores", 0.0) for part in ("tiny", "efficiency")])
+    _warn_of_others(
+        [report.details.get(part, {}).get("others_cores", 0.0) for part in ("tiny", "efficiency", "budgets")]
+    )
     _print_tiny(report.details.get("tiny"))
     _print_million(report.details.get("million"))
+    _print_budgets(report.details.get("budgets"))
     _print_parts(report.details)
     say("")
     say(", ".join(f"{name} {value}" for name, value in report.machine.items()))
@@ -99,6 +103,17 @@ def _print_million(million: Mapping[str, Any] | None) -> None:
         grown = max(million["done_mb"].values())
         say("")
         say(f"the job of a million tasks, after {million['done_tasks']:,} were done: {grown:.1f} MB on a replica")
+
+
+def _print_budgets(budgets: Mapping[str, Any] | None) -> None:
+    if budgets is not None:
+        cpu_us, rate, message_us = (budgets[key] for key in ("nodes_cpu_us_per_task", "tasks_per_s", "message_us"))
+        say("")
+        say(
+            f"accounts of peers: a tiny task takes the nodes {cpu_us['with']:g} us of CPU with and "
+            f"{cpu_us['without']:g} without ({rate['with']:,g} and {rate['without']:,g} tasks/s), "
+            f"a message {message_us['with']:g} us and {message_us['without']:g}"
+        )
 
 
 def _print_parts(details: Mapping[str, Any]) -> None:

@@ -45,14 +45,18 @@ EVERY_ROLE = Role.WORKER | Role.SUBMITTER | Role.REPLICA | Role.RELAY
 class BenchNode:
     """One process. It dies with this one, however this one ends."""
 
-    def __init__(self, name: str, folder: Path, peer_id: str, config: Path, profile: Path | None) -> None:
+    def __init__(
+        self, name: str, folder: Path, peer_id: str, config: Path, profile: Path | None, unmetered: bool
+    ) -> None:
         self.name = name
         self.state = StateFolder(folder)
         self.peer_id = peer_id
         self.log = config.with_suffix(".log")
         self.profile = profile
         package = __package__.removesuffix(".bench")
-        program = [package] if profile is None else [f"{__package__}.profiled", os.fspath(profile)]
+        program = [f"{__package__}.unmetered"] if unmetered else [package]
+        if profile is not None:
+            program = [f"{__package__}.profiled", os.fspath(profile)]
         arguments = ["node", "--config", os.fspath(config), "--with-parent", str(os.getpid())]
         with self.log.open("ab") as log:
             # Not trio.open_process: its thread would end one day, and the parent-death signal is tied to that thread.
@@ -110,13 +114,14 @@ class BenchMesh:
         self._bootstrap: tuple[str, ...] = ()
         save_mesh_file(folder / "mesh.toml", self._mesh)
 
-    async def start(self, parts: Mapping[str, Role], *, profile: str | None = None) -> None:
+    async def start(self, parts: Mapping[str, Role], *, profile: str | None = None, unmetered: bool = False) -> None:
         """Start nodes, by name and roles; returns when each is linked with all. profile: who runs under cProfile.
+        unmetered: whether they keep no account of their peers.
 
         Raises UserError.
         """
         for name, roles in parts.items():
-            self.nodes[name] = self._spawn(name, roles, profiled=name == profile)
+            self.nodes[name] = self._spawn(name, roles, profiled=name == profile, unmetered=unmetered)
             if not self._bootstrap:
                 status = await self._wait(self.nodes[name], links=0)
                 self._bootstrap = tuple(_with_peer(address, status["peer_id"]) for address in status["addresses"])
@@ -137,7 +142,7 @@ class BenchMesh:
     def usages(self) -> dict[str, Usage]:
         return {name: node.usage() for name, node in self.nodes.items()}
 
-    def _spawn(self, name: str, roles: Role, *, profiled: bool) -> BenchNode:
+    def _spawn(self, name: str, roles: Role, *, profiled: bool, unmetered: bool) -> BenchNode:
         state, peer_id = self._member(name, roles)
         config = NodeConfig(
             mesh=MeshPaths(definition=self.folder / "mesh.toml"),
@@ -154,7 +159,8 @@ class BenchMesh:
         )
         path = self.folder / f"{name}.toml"
         write_settings(path, config)
-        return BenchNode(name, state, peer_id, path, self.folder / f"{name}.profile" if profiled else None)
+        profile = self.folder / f"{name}.profile" if profiled else None
+        return BenchNode(name, state, peer_id, path, profile, unmetered)
 
     def _member(self, name: str, roles: Role) -> tuple[Path, str]:
         folder = StateFolder(self.folder / name)
@@ -188,7 +194,12 @@ class BenchMesh:
 
 @asynccontextmanager
 async def running(
-    folder: Path, parts: Mapping[str, Role], *, preset: str = "lan", profile: str | None = None
+    folder: Path,
+    parts: Mapping[str, Role],
+    *,
+    preset: str = "lan",
+    profile: str | None = None,
+    unmetered: bool = False,
 ) -> AsyncIterator[BenchMesh]:
     """A mesh for the length of a block; its processes and files are gone afterwards. Raises UserError, OSError.
 
@@ -199,7 +210,7 @@ async def running(
     mesh = None
     try:
         mesh = BenchMesh(place.absolute(), preset)
-        await mesh.start(parts, profile=profile)
+        await mesh.start(parts, profile=profile, unmetered=unmetered)
         yield mesh
     finally:
         with trio.CancelScope(shield=True):

@@ -15,6 +15,7 @@ import trio
 
 from ..cli.errors import UserError
 from .blobs import measure_blob_mb_per_s
+from .budgets import measure_budgets, nodes_cpu_us
 from .execution import measure_execution
 from .machine import describe_machine, describe_versions
 from .profiled import cpu_profile, hot_spots
@@ -24,7 +25,7 @@ from .storage import bench_storage
 from .street import running
 from .workloads import CLIENT, PARTS, LongRound, TinyRound, run_bare, run_long, run_single, run_tiny, warm_up
 
-NAMES = ("tiny", "single", "efficiency", "idle", "million", "blobs", "parts")
+NAMES = ("tiny", "single", "efficiency", "idle", "million", "blobs", "budgets", "parts")
 Progress = Callable[[str], None]
 
 
@@ -122,6 +123,8 @@ async def run_suite(plan: Plan, names: Iterable[str], folder: Path, progress: Pr
         await _measure_million(plan, folder, report, progress)
     if "blobs" in wanted:
         await _measure_blobs(plan, report, progress)
+    if "budgets" in wanted:
+        await _measure_budgets(plan, folder, report, progress)
     if "parts" in wanted:
         await _measure_parts(plan, folder, report, progress)
     return report
@@ -259,6 +262,25 @@ async def _measure_blobs(plan: Plan, report: Report, progress: Progress) -> None
         progress(f"blobs: round {number + 1} of {plan.blob_rounds}: {rates[-1]:.0f} MB/s")
     report.add("blob_mb_per_s", Rounds(tuple(rates)))
     report.details["blobs"] = {"blob_bytes": plan.blob_bytes, "transfers": 2 * plan.blob_rounds}
+
+
+async def _measure_budgets(plan: Plan, folder: Path, report: Report, progress: Progress) -> None:
+    budgets = await measure_budgets(folder, plan.rounds, plan.tiny_tasks, progress)
+    report.add("budgets_cpu_ratio", Rounds(budgets.ratios()))
+    report.details["budgets"] = {
+        "tasks": plan.tiny_tasks,
+        "rounds": plan.rounds,
+        "nodes_cpu_us_per_task": {
+            "with": rounded(median(map(nodes_cpu_us, budgets.with_))),
+            "without": rounded(median(map(nodes_cpu_us, budgets.without))),
+        },
+        "tasks_per_s": {
+            "with": rounded(median(one.tasks_per_s for one in budgets.with_)),
+            "without": rounded(median(one.tasks_per_s for one in budgets.without)),
+        },
+        "message_us": dict(zip(("with", "without"), map(rounded, budgets.message_us), strict=True)),
+        "others_cores": rounded(median(one.others_cores for one in (*budgets.with_, *budgets.without))),
+    }
 
 
 async def _measure_parts(plan: Plan, folder: Path, report: Report, progress: Progress) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from hearthmesh.node.cli.errors import UserError
 SMALL = replace(QUICK, rounds=1, tiny_tasks=200, singles=3, long_tasks=4)
 KEYS = (
     "tiny_tasks_per_s, single_ms_p50, single_ms_p99, efficiency_50ms, "
-    "rss_idle_mb, cpu_idle_percent, million_task_job_mb, blob_mb_per_s"
+    "rss_idle_mb, cpu_idle_percent, million_task_job_mb, blob_mb_per_s, budgets_cpu_ratio"
 )
 
 
@@ -41,6 +43,38 @@ async def test_a_small_run_measures_tasks_and_leaves_nothing(
     print_report(report)
     shown = capsys.readouterr().out
     assert "tiny tasks, 2 workers, 3 replicas" in shown and "where the time of a tiny task goes" in shown
+
+
+async def test_a_mesh_that_keeps_no_accounts_runs_the_same_work_beside_one_that_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = await run_suite(SMALL, ["budgets"], tmp_path, lambda _: None)
+    measured = report.details["budgets"]
+    assert set(report.numbers) == {"budgets_cpu_ratio"} and report.numbers["budgets_cpu_ratio"] > 0
+    for name in ("nodes_cpu_us_per_task", "tasks_per_s", "message_us"):
+        assert measured[name]["with"] > 0 and measured[name]["without"] > 0
+    print_report(report)
+    assert "accounts of peers: a tiny task takes the nodes" in capsys.readouterr().out
+
+
+async def test_nodes_without_accounts_are_told_apart(tmp_path: Path) -> None:
+    """Or the comparison would be of a mesh with itself."""
+    async with running(tmp_path, {"h0": EVERY_ROLE}, unmetered=True) as mesh:
+        (node,) = mesh.nodes.values()
+        assert b"hearthmesh.node.bench.unmetered" in Path(f"/proc/{node.pid}/cmdline").read_bytes()
+    driver = subprocess.run(
+        [sys.executable, "-c", _WHICH], capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
+    )
+    assert driver.stdout.split() == ["NoAccounts", "OneLine"]
+
+
+_WHICH = """
+import sys
+from hearthmesh.node import __main__, driver
+from hearthmesh.node.bench import unmetered
+__main__.main = lambda: print(type(driver.Driver(None, None)._intake).__name__, driver.FairQueue.__name__)
+unmetered.main()
+"""
 
 
 async def test_nodes_and_files_are_gone_when_a_run_is_cancelled(tmp_path: Path) -> None:
