@@ -2,13 +2,14 @@
 
 Each node asks its contacts, one in every sibling prefix and a few more, once in `cell_interval_us`. The sums are the
 word of who says them, and are used as a hint only. Job digests are signed by their replicas; they come with their age,
-so that nothing goes round for ever, and a few of those with the most work go on from contact to contact.
+so that nothing goes round for ever, and a few go on from contact to contact: what goes first, then the most work.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .appraisal import work_of_digest
 from .budget import Budget
 from .context import Context
 from .effects import Reason
@@ -18,6 +19,7 @@ from .membership import Membership
 from .messages import CellDigest, FarJob
 from .records import UINT_MAX, JobDigest, Record, RecordError, RecordKind, open_record
 from .rows import ROW_BYTES_MAX, version_of
+from .stealing.matching import standing
 from .tables import Tables
 
 FAR_JOBS_MAX = 32
@@ -86,10 +88,14 @@ class Aggregates:
         return max(1, sorted(told)[len(told) // 2])
 
     def far_jobs(self, now_us: int) -> list[JobDigest]:
-        """Jobs of other cells that have free tasks, the most work first."""
+        """Jobs of other cells that have free tasks: what goes first, then the most work."""
         ttl_us = self._ctx.config.digest_ttl_us
         alive = [job.body for job in self._jobs.values() if now_us - job.made_us < ttl_us and job.body.free_tasks]
-        return sorted(alive, key=lambda body: (-self._work_us(body), body.replica, body.job_id))
+        return sorted(alive, key=self._rank)
+
+    def _rank(self, digest: JobDigest) -> tuple[tuple[int, bool], int, bytes, bytes]:
+        """Small jobs that are urgent would never be heard of beside large ones that are not."""
+        return standing(work_of_digest(digest)), -self._work_us(digest), digest.replica, digest.job_id
 
     def _work_us(self, digest: JobDigest) -> int:
         return digest.free_tasks * (digest.task_us or self._ctx.config.batch_target_us)
@@ -159,7 +165,7 @@ class Aggregates:
         return [record for record in self._tables.rows(RecordKind.JOB_DIGEST) if holds(record.author)]
 
     def _best_jobs(self, now_us: int) -> tuple[FarJob, ...]:
-        """Of this cell and of others, those with the most work."""
+        """Of this cell and of others, those that go first."""
         if not self._jobs and not self._tables.rows(RecordKind.JOB_DIGEST):
             return ()
         ttl_us = self._ctx.config.digest_ttl_us
@@ -167,7 +173,7 @@ class Aggregates:
         for record, age_us in self._tables.aged(RecordKind.JOB_DIGEST, now_us):
             found.append((record.body, record.raw, age_us))
         live = [each for each in found if each[0].free_tasks and not each[0].finished and each[2] < ttl_us]
-        live.sort(key=lambda each: (-self._work_us(each[0]), each[0].replica, each[0].job_id))
+        live.sort(key=lambda each: self._rank(each[0]))
         return tuple(FarJob(raw, age_us // SECOND_US) for _, raw, age_us in live[:FAR_JOBS_TOLD])
 
     # -- hearing -----------------------------------------------------------------------------------------
@@ -220,6 +226,11 @@ class Aggregates:
         return key in self._jobs and bool(record.body.free_tasks)
 
     def _evict(self) -> None:
-        """The one with the least work goes, the oldest of equals."""
-        least = min(self._jobs, key=lambda key: (self._work_us(self._jobs[key].body), self._jobs[key].made_us, key))
-        del self._jobs[least]
+        """The one that goes last goes, the oldest of equals; before it what has nothing left."""
+
+        def worth(key: bytes) -> tuple[bool, tuple[int, bool], int, int, bytes]:
+            job = self._jobs[key]
+            rank, work_us, *_ = self._rank(job.body)
+            return not job.body.free_tasks, rank, work_us, -job.made_us, key
+
+        del self._jobs[max(self._jobs, key=worth)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .events import HeatReading
 from .messages import Steal
 from .records import HeatDigest, JobDigest, JobSpec
@@ -41,6 +43,11 @@ def ask_of_peer(digest: HeatDigest) -> Ask:
     )
 
 
+def as_keeper(ask: Ask, job_id: bytes) -> Ask:
+    """Of a replica of the job: all its blobs are there."""
+    return replace(ask, keeps=ask.keeps | {job_id})
+
+
 def work_of(
     job_id: bytes, spec: JobSpec, task_us: int, *, free: int = 1, at_risk: bool = False, since_us: int = 0
 ) -> Work:
@@ -56,6 +63,7 @@ def work_of(
         spec.deadline_us,
         since_us,
         spec.shared_bytes(),
+        spec.input_bytes(),
     )
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 from msgspec.structs import replace
 
 from ..crypto.certificates import Role
-from .appraisal import ask_of, work_of
+from .appraisal import as_keeper, ask_of, work_of
 from .context import Context
 from .effects import Persist, Publish, Reason
 from .granting import Ledger, controlled_sections, steal_half
@@ -306,7 +306,8 @@ class Granter:
             work = self._work(kept, now_us)
             verdict = fit(work, ask)
             if verdict.good:
-                found.append((preference(work, ask), kept))
+                keeps = ask.thief in kept.state.replicas
+                found.append((preference(work, as_keeper(ask, job_id) if keeps else ask), kept))
             else:
                 self._deny(kept, ask.thief, verdict.value, now_us)
         found.sort(key=lambda each: each[0])
@@ -559,7 +560,7 @@ class Granter:
             finished=not state.open,
             checkpoint_us=state.spec.checkpoint_us,
             price_limit_micro=state.spec.price_limit_micro,
-            blob_bytes=min(UINT_MAX, state.spec.shared_bytes()),
+            blob_bytes=min(UINT_MAX, state.spec.shared_bytes() + state.spec.input_bytes()),
             at_risk=self._at_risk(kept, now_us),
         )
         record = sign_record(self._ctx.identity, RecordKind.JOB_DIGEST, digest)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from .appraisal import ask_of, ask_of_peer, work_of
+from .appraisal import as_keeper, ask_of, ask_of_peer, work_of
 from .context import Context
 from .effects import Reason
 from .heat import HeatBoard
@@ -491,15 +491,19 @@ class Holder:
         room_us = self._room_of_peers()
         for job_id in dict.fromkeys(lease.body.job_id for lease in self._leases if which(lease.body.job_id)):
             heirs = [
-                Heir(ask_of_peer(digest), left_us, self._members.rtt_us(node))
+                Heir(self._ask_of(digest, job_id), left_us, self._members.rtt_us(node))
                 for node, (digest, left_us) in room_us.items()
             ]
-            size_bytes = self._views[job_id].spec.shared_bytes()
-            for heir in heirs_for(self._work(job_id), heirs, size_bytes)[:HEIRS_MAX]:
+            for heir in heirs_for(self._work(job_id), heirs)[:HEIRS_MAX]:
                 if not any(lease.body.job_id == job_id for lease in self._leases):
                     break
                 self._bequeath(job_id, heir, room_us, now_us)
         self.release_all(which, begun=self._heat.draining)
+
+    def _ask_of(self, digest: HeatDigest, job_id: bytes) -> Ask:
+        """As if the peer had asked; who keeps the job has its blobs, what others have nobody tells."""
+        ask = ask_of_peer(digest)
+        return as_keeper(ask, job_id) if digest.node in self._views[job_id].replicas else ask
 
     def _room_of_peers(self) -> dict[bytes, tuple[HeatDigest, int]]:
         """Cold peers that live, with what their queues have room for: CPU time of theirs, within their horizon."""

@@ -6,14 +6,17 @@ is there to take it; it ends here then, at the duty that it has.
 
 from __future__ import annotations
 
-from .appraisal import ask_of_peer, duty_of
+from dataclasses import replace
+
+from .appraisal import duty_of
 from .effects import DropCheckpoint, SaveExecution, UnpinBlobs
 from .events import ExecutionSaved
 from .holder import GRANT_BYTES_MAX, PEERS_LOOKED_AT_MAX, Execution, HeldLease, Holder, depth
 from .jobs import HAND_ON_DEPTH_MAX
 from .messages import HandOn, Records
 from .records import Grant, RecordKind, sign_record
-from .stealing.moving import SLOW_DUTY, Heir, heirs_for, lively, worth_moving
+from .stealing.matching import bytes_to_come
+from .stealing.moving import SLOW_DUTY, Heir, heirs_for, is_late, lively, worth_moving
 
 # Of its core, what a task gets in a sink that is full.
 FULL_DUTY = 0.1
@@ -38,7 +41,7 @@ class Mover(Holder):
             # It may have had the whole core so far; what makes checkpoints has as long to go as between two at least.
             gone_us = now_us - execution.started_us
             left_us = max(self._views[execution.job_id].spec.checkpoint_us, self.task_us(execution.job_id) - gone_us)
-            if self._heirs(execution.job_id, left_us, 0):
+            if self._heirs(execution.job_id, left_us, 0, now_us):
                 self._saving[execution.execution_id] = left_us
                 self._ctx.emit(SaveExecution(execution.execution_id, patience_us))
 
@@ -59,20 +62,25 @@ class Mover(Holder):
             return False
         return execution.first < view.spec.tasks and depth(execution.grant) < HAND_ON_DEPTH_MAX
 
-    def _heirs(self, job_id: bytes, left_us: int, size_bytes: int) -> list[Heir]:
+    def _heirs(self, job_id: bytes, left_us: int, size_bytes: int, now_us: int) -> list[Heir]:
         """With whom a task of the job would end sooner than here, although it waits for its turn; the coldest first.
 
         From a sink that is not full it goes only to who has a slot for it now, and wants what is left.
         """
         full, duty = not self.slots, self._duty
+        work = self._work(job_id)
         found: list[Heir] = []
         for digest in self._heat.coldest(busy=full)[:PEERS_LOOKED_AT_MAX]:
             member = self._member(digest.node)
             if member is None or not member.can_run(self._views[job_id].spec):
                 continue
-            if self._members.is_alive(digest.node) and worth_moving(left_us, duty, size_bytes, digest.queue_us):
-                found.append(Heir(ask_of_peer(digest), digest.appetite_us, self._members.rtt_us(digest.node)))
-        return heirs_for(self._work(job_id), found if full else lively(found, left_us), size_bytes)
+            ask = self._ask_of(digest, job_id)
+            come_bytes = size_bytes + bytes_to_come(work, ask)
+            if self._members.is_alive(digest.node) and worth_moving(left_us, duty, come_bytes, digest.queue_us):
+                found.append(Heir(ask, digest.appetite_us, self._members.rtt_us(digest.node)))
+        time_us = work.deadline_us - self._ctx.wall_us(now_us)
+        late = work.deadline_us > 0 and is_late(left_us, duty, time_us)
+        return heirs_for(replace(work, at_risk=late), found if full else lively(found, left_us), size_bytes)
 
     def take_saved(self, event: ExecutionSaved, now_us: int) -> None:
         """Hand the task on with its checkpoint; keep it, unstarted, if nobody can take it any more."""
@@ -85,7 +93,7 @@ class Mover(Holder):
         self._stopped[execution.job_id, execution.first] = None
         # A sink that has got colder meanwhile wants it itself.
         moves = event.digest and self.is_slow
-        heirs = self._heirs(execution.job_id, left_us, event.size_bytes) if moves else []
+        heirs = self._heirs(execution.job_id, left_us, event.size_bytes, now_us) if moves else []
         if heirs and self._bequeath_running(execution, heirs[0].ask.thief, event):
             self._wait_for_heir(event.size_bytes, now_us)
         else:

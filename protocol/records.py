@@ -177,6 +177,10 @@ class JobSpec(RecordBody, frozen=True):
         """Size of the blobs that any task needs."""
         return self.program_bytes + sum(ref.size_bytes for ref in self.files)
 
+    def input_bytes(self) -> int:
+        """Size of a task's own input, on the mean of the first pack; 0 where all inputs come with the spec."""
+        return self.packs[0].size_bytes // self.packs[0].count if self.packs else 0
+
 
 class ReplicaSet(RecordBody, frozen=True):
     """Who holds a job's state. Position in `members` is the rank; the highest epoch wins.
@@ -393,7 +397,8 @@ class HeatDigest(RecordBody, frozen=True):
 class JobDigest(RecordBody, frozen=True):
     """What a replica has to give of a job. The highest (incarnation, sequence) of (job, replica) wins.
 
-    checkpoint_us, price_limit_micro: the spec's.  blob_bytes: what a worker has to fetch.  at_risk: of its deadline.
+    checkpoint_us, price_limit_micro: the spec's.  blob_bytes: what a worker that has nothing of the job has to fetch
+    before it can begin.  at_risk: of its deadline.
     """
 
     job_id: JobId

@@ -12,7 +12,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from ..crypto.certificates import Role
-from .appraisal import ask_of, work_of_digest
+from .appraisal import as_keeper, ask_of, work_of_digest
 from .context import Context
 from .effects import TimerKey
 from .heat import HeatBoard
@@ -21,7 +21,7 @@ from .messages import Refused, Steal
 from .records import JobDigest, Record, RecordKind
 from .stealing.appetite import FOREVER_US
 from .stealing.choosing import Victim, better, by_standing
-from .stealing.matching import fit, transfer_us
+from .stealing.matching import FIRST, bytes_to_come, fit, standing, transfer_us
 from .tables import Tables
 
 # After a refusal a victim is left alone this long, unless its digest says that it has more.
@@ -134,23 +134,23 @@ class Thief:
     def _choose(self, hunger: Steal, now_us: int) -> bytes | None:
         """Power of two choices among those that seem to have some of what goes first.
 
-        Who has refused may go on refusing for as long as there is something left, whatever the reason: it is asked
-        again when nobody else is left to ask, of this cell or another.
+        Another cell's is asked for what goes before all that is left here, and where nothing is. Who has refused may
+        go on refusing for as long as there is something left, whatever the reason: it is asked again when nobody else
+        is left to ask, of this cell or another.
         """
-        near = self._victims(hunger, now_us)
+        near, best = self._victims(hunger, now_us)
         victims = _first_of(near, without=self._vain)
-        if not victims:
-            far = self._far_victims(hunger, now_us)
-            victims = _first_of(far, without=self._vain) or _first_of(near) or _first_of(far)
+        far = self._far_victims(hunger, now_us, before=best if victims else None)
+        victims = _first_of(far, without=self._vain) or victims or _first_of(near) or _first_of(far)
         if not victims:
             return None
         first = victims[self._ctx.rng.randrange(len(victims))]
         second = victims[self._ctx.rng.randrange(len(victims))]
         return better(first, second, hunger.appetite_us).node
 
-    def _victims(self, hunger: Steal, now_us: int) -> list[list[Victim]]:
-        """Of this cell, the group first that has what goes first. What a worker has in its queue went first where it
-        took it: it counts among the best.
+    def _victims(self, hunger: Steal, now_us: int) -> tuple[list[list[Victim]], tuple[int, bool]]:
+        """Of this cell, the group first that has what goes first, and how that stands. What a worker has in its queue
+        went first where it took it: it counts among the best.
         """
         groups = by_standing([each for each in self._open_jobs() if _runs(hunger, each)], work_of_digest)
         queues = [Victim(heat.node, heat.queue_us, self._members.rtt_us(heat.node)) for heat in self._heat.queueing()]
@@ -162,13 +162,17 @@ class Thief:
                 last = known.get(victim.node)
                 known[victim.node] = victim if last is None else _both(last, victim)
             found.append([known[node] for node in sorted(known) if self._may_ask(node, now_us)])
-        return found
+        return found, standing(work_of_digest(groups[0][0])) if groups else FIRST
 
     def _victim(self, hunger: Steal, digest: JobDigest) -> Victim:
         """One that keeps a job."""
-        blobs_us = 0 if digest.job_id in hunger.has else transfer_us(digest.blob_bytes)
+        ask = ask_of(b"", hunger)
+        if self._tables.get(RecordKind.JOB_DIGEST, self._ctx.node_id + digest.job_id) is not None:
+            # This node is a replica of it as well.
+            ask = as_keeper(ask, digest.job_id)
+        come_us = transfer_us(bytes_to_come(work_of_digest(digest), ask))
         work_us = digest.free_tasks * (digest.task_us or self._ctx.config.batch_target_us)
-        return Victim(digest.replica, work_us, self._members.rtt_us(digest.replica) + blobs_us)
+        return Victim(digest.replica, work_us, self._members.rtt_us(digest.replica) + come_us)
 
     def _may_ask(self, node: bytes, now_us: int) -> bool:
         if self._refused_until.get(node, 0) > now_us:
@@ -209,14 +213,19 @@ class Thief:
             self._jobs = [each.body for each in rows if not each.body.finished and each.body.free_tasks]
         return self._jobs
 
-    def _far_victims(self, hunger: Steal, now_us: int) -> list[list[Victim]]:
-        """Replicas of other cells, when this one has nothing: each with a chance that goes with its free tasks, so
-        that not the whole mesh comes. Where one is that is no member is asked first."""
+    def _far_victims(self, hunger: Steal, now_us: int, before: tuple[int, bool] | None = None) -> list[list[Victim]]:
+        """Replicas of other cells: each with a chance that goes with its free tasks, so that not the whole mesh comes.
+        Where one is that is no member is asked first.
+
+        before: only those of whom something goes before this, if it is given.
+        """
         if self.far is None:
             return []
         found: list[JobDigest] = []
         nodes = 0
         for digest in self.far.far_jobs(now_us):
+            if before is not None and standing(work_of_digest(digest)) >= before:
+                break  # they come in that order
             if digest.finished or not _runs(hunger, digest) or self._refused_until.get(digest.replica, 0) > now_us:
                 continue
             nodes = nodes or self.far.mesh_nodes()

@@ -11,7 +11,7 @@ from msgspec.structs import replace as changed
 
 from .batches import STDERR_BYTES_MAX, Batch, encode_columns
 from .context import Context
-from .effects import CancelExecution, Execute, ForgetSecrets, Reason, TimerKey, UnpinBlobs
+from .effects import CancelExecution, DropCheckpoint, Execute, ForgetSecrets, Reason, TimerKey, UnpinBlobs
 from .events import ExecutionFailed, ExecutionSaved, HeatReading, StoredRow, TaskFinished
 from .heat import HeatBoard
 from .holder import JOB_VIEWS_MAX, Execution, HeldLease, authors
@@ -444,6 +444,9 @@ class Worker(Mover):
                 self._ctx.emit(CancelExecution(execution.execution_id))
                 self._saving.pop(execution.execution_id, None)
                 del self._executions[execution.execution_id]
+                if job_id is not None and self._views[job_id].spec.checkpoint_us:
+                    # Nobody goes on from it; who leaves does, in its next life.
+                    self._ctx.emit(DropCheckpoint(job_id, self._first_task(execution)))
 
     def drain(self, now_us: int, *, cancel: bool) -> None:
         """Stop stealing and give back what is unstarted; cancel: what runs too."""

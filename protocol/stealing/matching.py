@@ -23,7 +23,8 @@ class Work:
     job: its name.  free: how many.  task_us: CPU time of one on the mean node, 0 if unknown.  checkpoint_us: most CPU
     time between two of its checkpoints, 0 if it makes none.  priority: 0 (volunteer) to 9.  at_risk: of missing its
     deadline.  price_limit_micro: see `pays`.  deadline_us, since_us: order equals; deadline_us 0: none.
-    blob_bytes: what whoever has not got the job's blobs has to fetch before it can begin.
+    blob_bytes: what whoever has not got the job's blobs has to fetch before it can begin.  input_bytes: what each task
+    needs of its own; all but the job's replicas have to fetch it.
     """
 
     job: bytes
@@ -36,11 +37,20 @@ class Work:
     deadline_us: int = 0
     since_us: int = 0
     blob_bytes: int = 0
+    input_bytes: int = 0
 
 
 def transfer_us(size_bytes: int, bytes_per_s: int = BYTES_PER_S) -> int:
     """Time that blobs take to another node; 0 for what it has."""
     return max(0, size_bytes) * 1_000_000 // max(1, bytes_per_s)
+
+
+def bytes_to_come(work: Work, ask: Ask) -> int:
+    """What has to come before the first task can begin there: nothing to a replica of the job, only the task's own
+    input to who has run some of it."""
+    if work.job in ask.keeps:
+        return 0
+    return work.input_bytes + (0 if work.job in ask.has else work.blob_bytes)
 
 
 class Fit(StrEnum):
@@ -74,23 +84,34 @@ def standing(work: Work) -> tuple[int, bool]:
     return (-work.priority, not work.at_risk)
 
 
+# Of all standings the first.
+FIRST = (-9, False)
+
+
 def preference(work: Work, ask: Ask) -> tuple[int, ...]:
     """Sorts a victim's jobs for one thief, the best first.
 
-    Paid before volunteer, by priority; what may miss its deadline, then the earlier one; what the thief has the blobs
-    of, then what it waits less for, by powers of two seconds; for a steady sink the longest tasks, for any other the
-    shortest, and at one length those with checkpoints; what came first. Lengths are compared by powers of two.
+    Paid before volunteer, by priority; what may miss its deadline, then the earlier one; what the thief keeps or has
+    the blobs of, then what it waits less for, inputs among it, by powers of two seconds; for a steady sink the longest
+    tasks, for any other the shortest, and at one length those with checkpoints; what came first. Lengths are compared
+    by powers of two.
     """
     octave = (work.task_us // SHORT_US).bit_length()
     steady = is_steady(ask.longest_us)
     return (
         *standing(work),
         work.deadline_us or 1 << 62,
-        0 if work.job in ask.has else 1 + (transfer_us(work.blob_bytes) // 1_000_000).bit_length(),
+        _nearness(work, ask),
         -octave if steady else octave,
         0 if steady else not work.checkpoint_us,
         work.since_us,
     )
+
+
+def _nearness(work: Work, ask: Ask) -> int:
+    """By powers of two seconds; what is there before what has to come, be it next to nothing."""
+    way_s = transfer_us(bytes_to_come(work, ask)) // 1_000_000
+    return way_s.bit_length() + (work.job not in ask.has and work.job not in ask.keeps)
 
 
 def suitable(works: Sequence[Work], ask: Ask) -> list[Work]:

@@ -24,7 +24,8 @@ class Ask:
     the horizon, its own microseconds.  slots: tasks that it could start now.  longest_us: see `longest_task_us`.
     speed_permille: see `in_units_of`.  price_micro: what an hour of its CPU costs, in millionths of the mesh's
     currency, because nobody wants its heat; 0 where somebody does, or where it is given for nothing.
-    has: the jobs whose blobs it has.  rtt_us: to it and back, 0 if unknown; orders equals.
+    has: the jobs whose shared blobs it has.  keeps: those whose tasks' inputs it has as well, being a replica.
+    rtt_us: to it and back, 0 if unknown; orders equals.
     """
 
     thief: bytes
@@ -36,6 +37,7 @@ class Ask:
     price_micro: int = 0
     has: frozenset[bytes] = frozenset()
     rtt_us: int = 0
+    keeps: frozenset[bytes] = frozenset()
 
 
 def discomfort_mkh(discomfort_kh: float, sink: str) -> int:

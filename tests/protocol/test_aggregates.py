@@ -9,7 +9,7 @@ from hearthmesh.protocol.effects import Penalise, Reason, Send
 from hearthmesh.protocol.heat import HeatBoard
 from hearthmesh.protocol.membership import Membership
 from hearthmesh.protocol.messages import CellDigest, FarJob
-from hearthmesh.protocol.records import JobDigest, Record, RecordKind, sign_record
+from hearthmesh.protocol.records import JobDigest, Record, RecordKind, open_record, sign_record
 from hearthmesh.protocol.tables import Tables
 from tests.protocol.arena import context, identity
 
@@ -30,9 +30,11 @@ def parts() -> tuple[Aggregates, Membership, Context]:
     return Aggregates(ctx, members, tables, HeatBoard(ctx, tables, 1)), members, ctx
 
 
-def job_of(number: int, free: int = 10, sequence: int = 1, job: int = 0) -> Record:
+def job_of(
+    number: int, free: int = 10, sequence: int = 1, job: int = 0, priority: int = 5, at_risk: bool = False
+) -> Record:
     node = identity(number).node_id
-    body = JobDigest(bytes([job]) * 32, node, 1, sequence, free, 1000, "wasm", "", 5, False)
+    body = JobDigest(bytes([job]) * 32, node, 1, sequence, free, 1000, "wasm", "", priority, False, at_risk=at_risk)
     return sign_record(identity(number), RecordKind.JOB_DIGEST, body)
 
 
@@ -104,6 +106,20 @@ def test_far_jobs_are_bounded_and_those_with_most_work_stay_and_are_told() -> No
     frees = [body.free_tasks for body in aggregates.far_jobs(0)]
     assert frees == list(range(FAR_JOBS_MAX + 10, 10, -1))
     assert len(aggregates._best_jobs(0)) == FAR_JOBS_TOLD
+
+
+def test_a_small_job_that_goes_first_is_told_before_many_large_ones_that_do_not() -> None:
+    aggregates, members, _ = parts()
+    peer = members.circle.contacts[0]
+    *others, urgent, risky = far(members, FAR_JOBS_MAX + 10)
+    aggregates.take(job_of(urgent, 1, priority=7).raw, 0, peer, 0)
+    aggregates.take(job_of(risky, 2, at_risk=True).raw, 0, peer, 0)
+    for number in others:
+        aggregates.take(job_of(number, 1000).raw, 0, peer, 0)
+    assert [body.free_tasks for body in aggregates.far_jobs(0)][:3] == [1, 2, 1000]
+    assert len(aggregates.far_jobs(0)) == FAR_JOBS_MAX
+    told = [open_record(job.record).body.free_tasks for job in aggregates._best_jobs(0)]
+    assert told == [1, 2, 1000, 1000]
 
 
 def test_forged_job_is_a_fault_and_one_of_the_own_cell_is_none() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from msgspec.structs import replace
 
 from hearthmesh.crypto.certificates import Role
@@ -47,7 +48,17 @@ class Den:
     ) -> None:
         self.sequence += 1
         body = JobDigest(
-            job, node, 1, self.sequence, free, 10_000, runtime, "tool", priority, finished, blob_bytes=blob_bytes
+            job,
+            node,
+            1,
+            self.sequence,
+            free,
+            10_000,
+            runtime,
+            "tool",
+            priority,
+            finished,
+            blob_bytes=blob_bytes,
         )
         self.tables.merge(sign_record(PEOPLE[node], RecordKind.JOB_DIGEST, body).raw, node, 0)
         self.bench.effects()
@@ -107,6 +118,61 @@ def test_what_goes_first_is_asked_for_however_much_there_is_elsewhere() -> None:
     assert [who for who, _ in den.want(idle=False)] == [B.node_id]
 
 
+class OtherCells:
+    """Work of other cells, all in reach."""
+
+    def __init__(self, nodes: int, *jobs: JobDigest) -> None:
+        self.nodes, self.jobs = nodes, list(jobs)
+
+    def far_jobs(self, now_us: int) -> list[JobDigest]:
+        return self.jobs
+
+    def mesh_nodes(self) -> int:
+        return self.nodes
+
+    def can_reach(self, node: bytes) -> bool:
+        return True
+
+    def reach(self, node: bytes) -> None:
+        raise AssertionError("all are in reach")
+
+
+def far_job(free: int, priority: int, *, at_risk: bool = False) -> JobDigest:
+    return JobDigest(bytes([9]) * 32, D.node_id, 1, 1, free, 10_000, "wasm", "", priority, False, at_risk=at_risk)
+
+
+@pytest.mark.parametrize(
+    ("job", "victims"),
+    [
+        (far_job(9_000, 5), {A.node_id}),
+        (far_job(9_000, 7), {D.node_id}),
+        (far_job(9_000, 5, at_risk=True), {D.node_id}),
+        (far_job(9_000, 0), {A.node_id}),
+    ],
+)
+def test_another_cell_is_asked_for_what_goes_before_all_that_is_left_here(job: JobDigest, victims: set[bytes]) -> None:
+    den = Den(a=50)
+    den.thief.far = OtherCells(1_000, job)
+    asked = set()
+    for _ in range(20):
+        ((victim, steal),) = den.want()
+        asked.add(victim)
+        den.thief.on_granted(victim, steal.request, 1, 0)
+    assert asked == victims
+
+
+def test_few_of_the_mesh_go_to_another_cell_for_the_little_that_goes_first_there() -> None:
+    den = Den(a=50)
+    den.thief.far = OtherCells(1_000, far_job(25, 9))
+    asked: Counter[bytes] = Counter()
+    for _ in range(600):
+        ((victim, steal),) = den.want()
+        asked[victim] += 1
+        den.thief.on_granted(victim, steal.request, 1, 0)
+    # Four times 25 in a thousand.
+    assert 0.06 < asked[D.node_id] / 600 < 0.14 and asked[A.node_id] + asked[D.node_id] == 600
+
+
 def test_who_keeps_what_goes_first_and_always_refuses_does_not_starve_a_thief_while_others_have_work() -> None:
     den = Den()
     den.digest(A.node_id, 3, priority=7)
@@ -139,6 +205,24 @@ def test_of_two_with_enough_the_one_is_asked_whose_blobs_are_here() -> None:
     for _ in range(200):
         den.thief.want(hunger, idle=True, now_us=0)
         ((victim, steal),) = [(peer, each) for peer, each in den.bench.sent() if isinstance(each, Steal)]
+        robbed[victim] += 1
+        den.thief.on_granted(victim, steal.request, 1, 0)
+    # The other one only if it is drawn twice.
+    assert abs(robbed[A.node_id] / 200 - 1 / 4) < 0.1 and robbed[B.node_id] > robbed[A.node_id]
+
+
+def test_a_replica_asks_others_for_the_job_whose_blobs_it_keeps_itself() -> None:
+    robbed: Counter[bytes] = Counter()
+    den = Den()
+    kept = bytes([7]) * 32
+    den.digest(A.node_id, 500, blob_bytes=5_000_000)
+    den.digest(B.node_id, 200, blob_bytes=5_000_000, job=kept)
+    # All that this node kept of it is given away, but its blobs are here.
+    own = JobDigest(kept, den.bench.ctx.node_id, 1, 1, 0, 10_000, "wasm", "", 5, False)
+    den.tables.publish(sign_record(den.bench.ctx.identity, RecordKind.JOB_DIGEST, own), 0, urgent=False)
+    den.bench.effects()
+    for _ in range(200):
+        ((victim, steal),) = den.want()
         robbed[victim] += 1
         den.thief.on_granted(victim, steal.request, 1, 0)
     # The other one only if it is drawn twice.

@@ -77,12 +77,29 @@ class Shop:
         if slots:
             self.tell(cold(slots))
 
-    def begin_what_can_be_saved(self, appetite_us: int = FOREVER_US) -> Execute:
-        """A long task with checkpoints runs here, and the peer is cold. appetite_us: the peer's."""
-        spec = self.cluster.signed_spec(self.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND)
+    def begin_what_can_be_saved(
+        self, appetite_us: int = FOREVER_US, longest_us: int = FOREVER_US, deadline_us: int = 0
+    ) -> Execute:
+        """A long task with checkpoints runs here, and the peer is cold. appetite_us, longest_us: the peer's."""
+        spec = self.cluster.signed_spec(
+            self.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND, deadline_us=deadline_us
+        )
         members = tuple(keeper.id for keeper in self.keepers)
         replicas = sign_record(self.client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, members))
-        digest = HeatDigest(self.peer.id, 1, 1, 400, 500, 1, 0, "room", 15_000, appetite_us=appetite_us)
+        digest = HeatDigest(
+            self.peer.id,
+            1,
+            1,
+            400,
+            500,
+            1,
+            0,
+            "room",
+            15_000,
+            discomfort_mkh=500,
+            appetite_us=appetite_us,
+            longest_us=longest_us,
+        )
         raw = sign_record(self.peer.identity, RecordKind.HEAT, digest).raw
         self.say(self.peer, TableRows(0, False, (raw,), (), (), ()))
         self.tell(cold())
@@ -332,6 +349,19 @@ def test_cancelled_job_stops_and_only_its_submitter_can_cancel_it() -> None:
     assert shop.held == 0 and runs(shop.give(shop.grant(40, 50))) == []
 
 
+def test_what_a_cancelled_task_left_is_dropped_and_what_a_leaving_node_s_left_is_kept() -> None:
+    shop = Shop(slots=0)
+    first = shop.begin_what_can_be_saved()
+    record = sign_record(shop.client.identity, RecordKind.CANCELLATION, Cancellation(first.job_id))
+    stopped, dropped = CancelExecution(first.execution_id), DropCheckpoint(first.job_id, 0)
+    told = shop.say(shop.keepers[0], Records(first.job_id, (record.raw,)))
+    assert [each for each in told if isinstance(each, CancelExecution | DropCheckpoint)] == [stopped, dropped]
+    shop = Shop(slots=0)
+    shop.begin_what_can_be_saved()
+    told = [*shop.tell(Drain()), *shop.tell(Drain())]
+    assert [each for each in told if isinstance(each, CancelExecution | DropCheckpoint)] == [stopped]
+
+
 # -- robbed -------------------------------------------------------------------------------------------------
 
 
@@ -555,6 +585,23 @@ def test_a_slow_room_lets_what_can_be_saved_go_to_one_that_wants_it(
         assert [
             effect.peer for effect in effects if isinstance(effect, Send) and isinstance(effect.message, HandOn)
         ] == [shop.peer.id]
+
+
+@pytest.mark.parametrize(("due_us", "heir"), [(0, "peer"), (700 * SECOND, "keeper"), (9_000 * SECOND, "peer")])
+def test_what_would_be_late_in_a_slow_room_goes_where_it_can_end_and_not_to_the_coldest(due_us: int, heir: str) -> None:
+    """The peer is colder, but would have to save it again; a task of 600 s has a fifth of its core here."""
+    shop = Shop(slots=0)
+    wall_us = shop.worker.mesh.ctx.wall_us(shop.cluster.now_us)
+    first = shop.begin_what_can_be_saved(
+        appetite_us=600 * SECOND, longest_us=60 * SECOND, deadline_us=wall_us + due_us if due_us else 0
+    )
+    steady = shop.keepers[0]
+    digest = HeatDigest(steady.id, 1, 2, 100, 500, 1, 0, "tank", 58_000, appetite_us=600 * SECOND)
+    shop.say(steady, TableRows(0, False, (sign_record(steady.identity, RecordKind.HEAT, digest).raw,), (), (), ()))
+    assert SaveExecution(first.execution_id) in shop.tell(slow(10.0))
+    effects = shop.tell(ExecutionSaved(first.execution_id, bytes([1]) * 32, 1_000, b"pin"))
+    (handed,) = [each for each in effects if isinstance(each, Send) and isinstance(each.message, HandOn)]
+    assert handed.peer == {"peer": shop.peer.id, "keeper": steady.id}[heir]
 
 
 def test_who_leaves_hands_on_what_can_be_saved_and_stays_until_the_heir_has_had_time_to_fetch_it() -> None:

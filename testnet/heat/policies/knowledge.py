@@ -7,7 +7,9 @@ its contacts, sums and the few jobs with the most free work: a step later for ea
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import nsmallest
 
 from ...simulator.dice import Stream
 
@@ -58,14 +60,17 @@ class Knowledge:
             cell_of[node] = position * cells // nodes
         return cls(cell_of, cells, levels)
 
-    def tell(self, offers: list[Offer]) -> None:
-        """What all offer now; it is known from the next step on."""
+    def tell(self, offers: list[Offer], standing: Callable[[int], tuple[int, bool]]) -> None:
+        """What all offer now; it is known from the next step on. standing: of a job; what goes first is told first."""
         near: list[list[Offer]] = [[] for _ in range(self.cells)]
         for offer in offers:
             near[self.cell_of[offer.node]].append(offer)
         self.near = near
-        best = [sorted(each, key=lambda offer: (-offer.free * offer.seconds, offer.node))[:FAR_JOBS] for each in near]
-        self._far.append(best)
+
+        def rank(offer: Offer) -> tuple[tuple[int, bool], float, int]:
+            return (standing(offer.job), -offer.free * offer.seconds, offer.node)
+
+        self._far.append([nsmallest(FAR_JOBS, each, key=rank) for each in near])
         self.far = [self._heard_in(cell) for cell in range(self.cells)]
 
     def _heard_in(self, cell: int) -> list[Offer]:

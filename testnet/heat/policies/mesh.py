@@ -24,7 +24,8 @@ ROUNDS = 6
 
 
 class Mesh(ABC):
-    """free: by node and job, tasks that a replica keeps.  queue: of each node, what it took and has not started."""
+    """free: by node and job, tasks that a replica keeps.  queue: of each node, what it took and has not started.
+    has, keeps: of each node, jobs whose programs it has, and whose replica it is."""
 
     def __init__(self, scene: Scene, seed: int, name: str) -> None:
         self.scene = scene
@@ -36,6 +37,7 @@ class Mesh(ABC):
         self.queued_s = np.zeros(nodes)
         self.homes: dict[int, list[int]] = {}
         self.has: list[frozenset[bytes]] = [frozenset()] * nodes
+        self.keeps: list[frozenset[bytes]] = [frozenset()] * nodes
         self.job_name = [number.to_bytes(4, "big") for number in range(len(scene.work.jobs))]
         self._home_dice = stream(seed, "homes")
         self._starts: list[tuple[int, int]] = []
@@ -52,7 +54,7 @@ class Mesh(ABC):
         self.homes[job] = homes
         for home, section in zip(homes, np.array_split(tasks, len(homes)), strict=True):
             self.free[home].setdefault(job, deque()).extend(section.tolist())
-            self.knows(home, job)
+            self.keeps[home] |= {self.job_name[job]}
 
     def give_back(self, tasks: list[int]) -> None:
         """To the first replica of each task's job."""
@@ -87,7 +89,7 @@ class Mesh(ABC):
                 break
             hungry = self._round(hungry, wanted)
         self._start_all()
-        self.knowledge.tell(self.offers())
+        self.knowledge.tell(self.offers(), self.standing)
         scene.follow_thermostats()
 
     def before(self, scene: Scene) -> None:
@@ -131,22 +133,15 @@ class Mesh(ABC):
         """(thief, task) of all that it gives; they are its no longer."""
 
     def pick(self, node: int, most: int) -> list[Offer]:
-        """At random, at most so many that suit: of the own cell; else of others, each with a chance that goes with its
-        free tasks, so that not the whole mesh comes."""
-        cell, count = self.knowledge.cell_of[node], len(self.queue)
-        found = self.near(node, most)
-        if found or not self.knowledge.far[cell]:
-            return found
-        far = [offer for offer in self.knowledge.far[cell] if self.dice.below(count) < TRIES_A_TASK * offer.free]
-        return self.beyond(node, far, most)
+        """At random, at most so many that suit: of the own cell; else of others."""
+        cell = self.knowledge.cell_of[node]
+        found = self.some(node, self.knowledge.near[cell], most)
+        return found or self.some(node, self.lucky(self.knowledge.far[cell]), most)
 
-    def near(self, node: int, most: int) -> list[Offer]:
-        """Of its own cell."""
-        return self.some(node, self.knowledge.near[self.knowledge.cell_of[node]], most)
-
-    def beyond(self, node: int, offers: list[Offer], most: int) -> list[Offer]:
-        """Of other cells."""
-        return self.some(node, offers, most)
+    def lucky(self, offers: list[Offer]) -> list[Offer]:
+        """Of other cells' offers, each with a chance by its free tasks, so that not the whole mesh comes."""
+        count = len(self.queue)
+        return [offer for offer in offers if self.dice.below(count) < TRIES_A_TASK * offer.free]
 
     def some(self, node: int, offers: list[Offer], most: int) -> list[Offer]:
         """Drawn without putting back, so that each that suits is as likely."""
@@ -165,6 +160,10 @@ class Mesh(ABC):
 
     def suits(self, node: int, offer: Offer) -> bool:
         return True
+
+    def standing(self, job: int) -> tuple[int, bool]:
+        """What cells tell each other of first."""
+        return (0, False)
 
     def take_free(self, node: int, job: int, count: int) -> list[int]:
         """Tasks of a job that a replica keeps, from the front."""

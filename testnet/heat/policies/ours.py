@@ -17,8 +17,8 @@ from ....node.heating.control.power import DUTY_MIN
 from ....node.heating.foretell import HOURS_AHEAD, full_above_k
 from ....protocol.stealing.appetite import FOREVER_US, Forecast, appetite_us, longest_task_us
 from ....protocol.stealing.choosing import Victim, better, by_standing
-from ....protocol.stealing.matching import Work, deal, fit, transfer_us
-from ....protocol.stealing.moving import SLOW_DUTY, Heir, heirs_for, lively, worth_moving
+from ....protocol.stealing.matching import Work, bytes_to_come, deal, fit, standing, transfer_us
+from ....protocol.stealing.moving import SLOW_DUTY, Heir, heirs_for, is_late, lively, worth_moving
 from ....protocol.stealing.pricing import URGENT, is_at_risk
 from ....protocol.stealing.urgency import Ask, discomfort_mkh, urgency_mkh
 from ..control import BAND_K
@@ -102,13 +102,21 @@ class Ours(Mesh):
         self._foreseen_at_s = -math.inf
         # As of the last step: what others know of a node's coldness and free places.
         self._told: Foresight | None = None
-        self._told_places: Ints = np.zeros(len(town), dtype=np.int64)
+        self._told_places: list[int] = [0] * len(town)
         self._members: list[list[int]] = [[] for _ in range(self.knowledge.cells)]
         for node, cell in enumerate(self.knowledge.cell_of):
             self._members[cell].append(node)
         self._asks: dict[int, Ask] = {}
         self._works: dict[int, Work] = {}
+        self._fits: dict[tuple[int, int, int], bool] = {}
         self._ranked: dict[int, list[list[Offer]]] = {}
+        self._far_ranked: dict[int, list[list[Offer]]] = {}
+        # By cell, place of the group, longest task and price.
+        self._suiting: dict[tuple[int, int, int, int], list[Offer]] = {}
+        # By node and cell, of the step.
+        self._as_heir: dict[int, Heir] = {}
+        self._coldest: dict[int, list[int]] = {}
+        self._wanted_w: list[float] = []
         self._begun_s: dict[int, float] = {}
         self._job_done = np.zeros(len(scene.work.jobs), dtype=np.int64)
 
@@ -142,11 +150,19 @@ class Ours(Mesh):
         price = self._price[node]
         longest_us = appetite = FOREVER_US
         if not price:
-            wanted_wh = max(foresight.wanted_wh[node], float(self.scene.wanted_w[node]) * HORIZON_S / 3600.0)
+            wanted_wh = max(foresight.wanted_wh[node], self._wanted_w[node] * HORIZON_S / 3600.0)
             appetite = appetite_us(wanted_wh, WATTS_PER_SLOT, int(self.queued_s[node] * _US))
             longest_us = foresight.longest_us(node)
         urgency = urgency_mkh(foresight.discomfort_mkh(node), int(self._waited_s[node] * _US))
-        return Ask(self._name[node], urgency, appetite, slots, longest_us, price_micro=price, has=self.has[node])
+        has, keeps = self.has[node], self.keeps[node]
+        return Ask(self._name[node], urgency, appetite, slots, longest_us, price_micro=price, has=has, keeps=keeps)
+
+    def _asked(self, node: int) -> Ask:
+        """As of the step's begin."""
+        known = self._asks.get(node)
+        if known is None:
+            known = self._asks[node] = self._ask(node, 1)
+        return known
 
     def _work(self, job: int, free: int = 1) -> Work:
         known = self._works.get(job)
@@ -176,26 +192,32 @@ class Ours(Mesh):
             deadline_us=int(job.deadline_s * _US) if due else 0,
             since_us=int(job.arrival_s * _US),
             blob_bytes=job.program_bytes,
+            input_bytes=job.input_bytes,
         )
 
     # -- a step --------------------------------------------------------------------------------------------
 
     def act(self, scene: Scene) -> None:
-        self._asks.clear()
-        self._works.clear()
-        self._ranked.clear()
+        for known in (self._asks, self._works, self._fits, self._as_heir, self._coldest):
+            known.clear()
+        for ranked in (self._ranked, self._far_ranked, self._suiting):
+            ranked.clear()
+        self._wanted_w = scene.wanted_w.tolist()
         if scene.work.kind == "deadline":
             done = np.isfinite(scene.floor.done_at_s)
             self._job_done = np.bincount(scene.work.job_of[done], minlength=len(scene.work.jobs))
         super().act(scene)
         self._told = self._foresee(scene)
-        self._told_places = np.clip(scene.wanted_slots - scene.floor.running, 0, scene.floor.free)
+        self._told_places = np.clip(self.places(scene) - scene.floor.running, 0, scene.floor.free).tolist()
 
     def suits(self, node: int, offer: Offer) -> bool:
-        ask = self._asks.get(node)
-        if ask is None:
-            ask = self._asks[node] = self._ask(node, 1)
-        return fit(self._work(offer.job), ask).good
+        ask = self._asked(node)
+        # Of an ask it is these two that decide.
+        key = (offer.job, ask.longest_us, ask.price_micro)
+        known = self._fits.get(key)
+        if known is None:
+            known = self._fits[key] = fit(self._work(offer.job), ask).good
+        return known
 
     def choose(self, node: int) -> int | None:
         """The better of two that have some of what goes first."""
@@ -206,29 +228,56 @@ class Ours(Mesh):
         return int.from_bytes(chosen.node, "big")
 
     def _victim(self, node: int, offer: Offer) -> Victim:
-        """All are as near; a program may have to come."""
-        way_us = 0 if self.job_name[offer.job] in self.has[node] else transfer_us(self._work(offer.job).blob_bytes)
+        """All are as near; program and input may have to come."""
+        way_us = transfer_us(bytes_to_come(self._work(offer.job), self._asked(node)))
         return Victim(self._name[offer.node], int(offer.free * offer.seconds * _US), way_us)
 
-    def near(self, node: int, most: int) -> list[Offer]:
+    def pick(self, node: int, most: int) -> list[Offer]:
+        """Of what goes first, wherever it is known of some; of equals its own cell's."""
         cell = self.knowledge.cell_of[node]
+        near, place = self._near(node, cell, most)
+        first = self._standing(self._ranked[cell][place]) if near else None
+        far = self._far_ranked.get(cell)
+        if far is None:
+            far = self._far_ranked[cell] = by_standing(self.knowledge.far[cell], self._work_of)
+        for equals in far:
+            if first is not None and self._standing(equals) >= first:
+                break
+            found = self.some(node, self.lucky(equals), most)
+            if found:
+                return found
+        return near
+
+    def standing(self, job: int) -> tuple[int, bool]:
+        return standing(self._work(job))
+
+    def _standing(self, equals: list[Offer]) -> tuple[int, bool]:
+        return self.standing(equals[0].job)
+
+    def _near(self, node: int, cell: int, most: int) -> tuple[list[Offer], int]:
+        """Of the best group of its cell that has any, and which one that is."""
         ranked = self._ranked.get(cell)
         if ranked is None:
             ranked = self._ranked[cell] = by_standing(self.knowledge.near[cell], self._work_of)
-        return self._of_the_best(node, ranked, most)
+        for place in range(len(ranked)):
+            found = self.some(node, self._suiting_of(node, cell, place), most)
+            if found:
+                return found, place
+        return [], 0
 
-    def beyond(self, node: int, offers: list[Offer], most: int) -> list[Offer]:
-        return self._of_the_best(node, by_standing(offers, self._work_of), most)
+    def _suiting_of(self, node: int, cell: int, place: int) -> list[Offer]:
+        """Of one group of its cell, what a sink like the node's takes."""
+        ask = self._asked(node)
+        key = (cell, place, ask.longest_us, ask.price_micro)
+        found = self._suiting.get(key)
+        if found is None:
+            offers = self._ranked[cell][place]
+            fits = {job: self.suits(node, offer) for job, offer in {offer.job: offer for offer in offers}.items()}
+            found = self._suiting[key] = [offer for offer in offers if fits[offer.job]]
+        return found
 
     def _work_of(self, offer: Offer) -> Work:
         return self._work(offer.job)
-
-    def _of_the_best(self, node: int, ranked: list[list[Offer]], most: int) -> list[Offer]:
-        for equals in ranked:
-            found = self.some(node, equals, most)
-            if found:
-                return found
-        return []
 
     def deal(self, victim: int, thieves: list[int], wanted: Ints) -> list[tuple[int, int]]:
         number = {self._name[thief]: thief for thief in thieves}
@@ -276,7 +325,7 @@ class Ours(Mesh):
         heirs = self._heirs(node)
         left: list[int] = []
         for task in self.take_queued(node, len(self.queue[node])):
-            heir = self._heir(heirs, task, self.scene.work.jobs[int(self.scene.work.job_of[task])].input_bytes)
+            heir = self._heir(heirs, task, 0)
             if heir is None:
                 left.append(task)
             else:
@@ -302,7 +351,9 @@ class Ours(Mesh):
             if node not in by_node:
                 by_node[node] = self._heirs(node)
             heirs = by_node[node] if warm[node] else lively(by_node[node], left_us)
-            heir = self._heir(heirs, task, CHECKPOINT_BYTES)
+            time_s = float(scene.work.deadline_s[task]) - scene.now_s
+            late = time_s < math.inf and is_late(left_us, float(duty[node]), int(time_s * _US))
+            heir = self._heir(heirs, task, CHECKPOINT_BYTES, late=late)
             if heir is not None:
                 by_node[node] = [each for each in by_node[node] if each.ask.thief != self._name[heir]]
                 floor.checkpoint(np.array([slot]))
@@ -310,18 +361,35 @@ class Ours(Mesh):
 
     def _heirs(self, node: int) -> list[Heir]:
         """Peers of the cell that wanted work a step ago and had none, the coldest few."""
+        cell = self.knowledge.cell_of[node]
+        coldest = self._coldest.get(cell)
+        if coldest is None:
+            coldest = self._coldest[cell] = self._coldest_of(self._members[cell])
+        return [self._heir_at(peer) for peer in coldest if peer != node][:HEIRS_MAX]
+
+    def _coldest_of(self, members: list[int]) -> list[int]:
+        """One more than are looked at, for who looks may be among them."""
         told = self._told
         if told is None:
             return []
-        peers = [peer for peer in self._members[self.knowledge.cell_of[node]] if self._told_places[peer] > 0]
-        peers = sorted((peer for peer in peers if peer != node), key=lambda peer: (-told.discomfort_mkh(peer), peer))
-        return [
-            Heir(self._ask(peer, int(self._told_places[peer])), int(self._told_places[peer]) * int(HORIZON_S) * _US)
-            for peer in peers[:HEIRS_MAX]
-        ]
+        found = (peer for peer in members if self._told_places[peer])
+        return sorted(found, key=lambda peer: (-told.discomfort_mkh(peer), peer))[: HEIRS_MAX + 1]
 
-    def _heir(self, heirs: list[Heir], task: int, size_bytes: int) -> int | None:
-        found = heirs_for(self._work(int(self.scene.work.job_of[task])), heirs, size_bytes)
+    def _heir_at(self, peer: int) -> Heir:
+        known = self._as_heir.get(peer)
+        if known is None:
+            places = self._told_places[peer]
+            known = self._as_heir[peer] = Heir(self._ask(peer, places), places * int(HORIZON_S) * _US)
+        return known
+
+    def push(self, node: int, task: int) -> None:
+        self._as_heir.pop(node, None)
+        super().push(node, task)
+
+    def _heir(self, heirs: list[Heir], task: int, size_bytes: int, *, late: bool = False) -> int | None:
+        """late: it misses its deadline where it is."""
+        work = self._work(int(self.scene.work.job_of[task]))
+        found = heirs_for(replace(work, at_risk=True) if late else work, heirs, size_bytes)
         if not found:
             return None
         # One task a place: the next goes to somebody else.

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hearthmesh.protocol.stealing.appetite import FOREVER_US, in_units_of
-from hearthmesh.protocol.stealing.matching import Fit, Work, deal, fit, half, suitable
+from hearthmesh.protocol.stealing.matching import Fit, Work, bytes_to_come, deal, fit, half, preference, suitable
 from hearthmesh.protocol.stealing.urgency import Ask, by_urgency
 
 SECOND_US = 1_000_000
@@ -22,6 +22,7 @@ asks = st.builds(
     speed_permille=st.integers(100, 10_000),
     price_micro=st.sampled_from((0, 10, 1000)),
     has=st.frozensets(st.binary(min_size=1, max_size=1), max_size=2),
+    keeps=st.frozensets(st.binary(min_size=1, max_size=1), max_size=2),
 )
 works = st.builds(
     Work,
@@ -34,6 +35,8 @@ works = st.builds(
     price_limit_micro=st.sampled_from((0, 100)),
     deadline_us=st.sampled_from((0, HOUR_US)),
     since_us=st.integers(0, 100),
+    blob_bytes=st.integers(0, 1 << 30),
+    input_bytes=st.integers(0, 1 << 30),
 )
 many_asks = st.lists(asks, max_size=6, unique_by=lambda ask: ask.thief)
 many_works = st.lists(works, max_size=5, unique_by=lambda work: work.job)
@@ -75,6 +78,25 @@ def test_volunteer_work_waits_for_paid_and_paid_for_what_may_be_late() -> None:
 def test_who_has_the_blobs_gets_that_job_first() -> None:
     later = replace(SHORT, job=b"later", since_us=1)
     assert suitable([SHORT, later], replace(ROOM, has=frozenset((b"later",))))[0] is later
+
+
+def test_a_replica_has_the_inputs_too_and_others_fetch_each_task_s_own() -> None:
+    fed = replace(SHORT, job=b"fed", blob_bytes=50_000_000, input_bytes=9_000_000)
+    assert bytes_to_come(fed, ROOM) == 59_000_000
+    assert bytes_to_come(fed, replace(ROOM, has=frozenset((b"fed",)))) == 9_000_000
+    assert bytes_to_come(fed, replace(ROOM, keeps=frozenset((b"fed",)))) == 0
+    # 9 s for each task are too many for who has the program alone, beside a job of which all comes in one second.
+    near = replace(SHORT, blob_bytes=1_000_000)
+    assert suitable([fed, near], replace(ROOM, has=frozenset((b"fed",))))[0] is near
+    assert suitable([near, fed], replace(ROOM, keeps=frozenset((b"fed",))))[0] is fed
+
+
+@given(works, asks, st.integers(0, 1 << 30), st.integers(0, 1 << 30))
+def test_less_to_come_never_makes_a_job_worse(work: Work, ask: Ask, blob: int, own: int) -> None:
+    heavier = replace(work, blob_bytes=work.blob_bytes + blob, input_bytes=work.input_bytes + own)
+    assert bytes_to_come(work, ask) <= bytes_to_come(heavier, ask)
+    assert preference(work, ask) <= preference(heavier, ask)
+    assert preference(work, replace(ask, keeps=frozenset((work.job,)))) <= preference(work, ask)
 
 
 def test_heatless_capacity_is_for_those_who_pay_and_are_in_a_hurry() -> None:

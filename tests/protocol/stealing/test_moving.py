@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hearthmesh.protocol.stealing.matching import Work, transfer_us
-from hearthmesh.protocol.stealing.moving import Heir, heirs_for, lively, worth_moving
+from hearthmesh.protocol.stealing.moving import Heir, heirs_for, is_late, lively, worth_moving
 from hearthmesh.protocol.stealing.urgency import Ask
 
 SECOND_US = 1_000_000
@@ -27,7 +28,14 @@ def test_a_long_way_counts_as_cold_time() -> None:
     far, near = heir(b"f", 300), heir(b"n", 150)
     near = replace(near, ask=replace(near.ask, has=frozenset((b"job",))))
     assert heirs_for(WORK, [far, near]) == [far, near]
-    assert heirs_for(WORK, [far, near], size_bytes=200_000_000) == [near, far]
+    assert heirs_for(replace(WORK, blob_bytes=200_000_000), [far, near]) == [near, far]
+    # Its own input comes also to who has run others of the job, but not to a replica.
+    fed = replace(WORK, input_bytes=200_000_000)
+    assert heirs_for(fed, [far, near]) == [far, near]
+    keeper = replace(near, ask=replace(near.ask, keeps=frozenset((b"job",))))
+    assert heirs_for(fed, [far, keeper]) == [keeper, far]
+    # A checkpoint comes along to all.
+    assert heirs_for(WORK, [far, near], size_bytes=200_000_000) == [far, near]
 
 
 def test_of_equally_cold_ones_who_can_end_it_comes_first_then_the_nearest() -> None:
@@ -35,6 +43,23 @@ def test_of_equally_cold_ones_who_can_end_it_comes_first_then_the_nearest() -> N
     brief, far, near = heir(b"a", 9, longest_us=2 * SECOND_US), heir(b"b", 9), heir(b"c", 9)
     far, near = replace(far, rtt_us=90_000), replace(near, rtt_us=2_000)
     assert heirs_for(saved, [brief, far, near]) == [near, far, brief]
+
+
+def test_what_may_miss_its_deadline_goes_where_it_can_end_before_where_it_is_colder() -> None:
+    saved = replace(WORK, checkpoint_us=SECOND_US)
+    cold, steady = heir(b"c", 300, longest_us=2 * SECOND_US), heir(b"s", 10)
+    assert heirs_for(saved, [cold, steady]) == [cold, steady]
+    assert heirs_for(replace(saved, at_risk=True), [cold, steady]) == [steady, cold]
+
+
+@pytest.mark.parametrize(
+    ("left_s", "duty", "time_s", "late"),
+    [(60, 1.0, 60, False), (60, 1.0, 59, True), (60, 0.1, 600, False), (60, 0.1, 599, True), (60, 1.0, -1, True)],
+)
+def test_a_task_is_late_if_it_does_not_end_in_time_at_its_duty(
+    left_s: int, duty: float, time_s: int, late: bool
+) -> None:
+    assert is_late(left_s * SECOND_US, duty, time_s * SECOND_US) is late
 
 
 def test_a_slow_sink_hands_a_task_only_to_who_wants_what_is_left_of_it() -> None:
