@@ -17,8 +17,10 @@ from .season import DAY_S, SEASONS, Demand, Season, demand_of, town_of, year_of
 from .town import WATTS_PER_SLOT, Town, TownPlan
 from .work import Work, WorkPlan, draw_work
 
-# After the window no heat is counted any more, but what was begun goes on for at most this share of it.
+# After the window no heat is counted any more, but what was begun goes on for at most this share of it; two nights at
+# least, for in summer rooms want heat by night alone.
 DRAIN_SHARE = 0.5
+DRAIN_LEAST_S = 2 * DAY_S
 # Rooms whose temperature is drawn.
 WATCHED = 12
 
@@ -80,7 +82,7 @@ def play(case: Case, progress: Callable[[float], None] = lambda share: None, cou
     meters, samples = Meters(town, demand, time.step_s), Samples()
     upcoming = list(work.jobs)[::-1]
     steps = round(window_s / time.step_s)
-    most = round(steps * (1 + DRAIN_SHARE))
+    most = steps + round(max(DRAIN_SHARE * window_s, DRAIN_LEAST_S) / time.step_s)
     hourly = round(3600.0 / time.step_s)
     step = 0
     while step < steps or (step < most and scene.floor.finished < work.tasks):

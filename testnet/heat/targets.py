@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 # Differences below these are none: rounding, and what no person or meter would notice.
@@ -41,8 +41,11 @@ def judge(by_policy: Mapping[str, Mapping[str, Any]]) -> list[Verdict]:
             _ratio("discomfort p50 / central", ours, central, "discomfort_kh_p50", DISCOMFORT_CENTRAL, SLACK_KH),
             _ratio("discomfort p95 / central", ours, central, "discomfort_kh_p95", DISCOMFORT_CENTRAL, SLACK_KH),
             _ratio("wasted + burnt / central", ours, central, "wasted_or_burnt_kwh", ENERGY_CENTRAL, energy_slack),
-            _ratio("makespan / central", ours, central, "makespan_h", MAKESPAN_CENTRAL, SLACK_H),
         ]
+        # Where rooms want no heat any more nobody ends what is left, and how long it would take says nothing.
+        if ours["all_finished"] or central["all_finished"]:
+            verdict = _ratio("makespan / central", ours, central, "makespan_h", MAKESPAN_CENTRAL, SLACK_H)
+            found.append(replace(verdict, met=verdict.met and ours["all_finished"]))
     if qarnot is not None:
         found += [
             _ratio("discomfort p50 / qarnot", ours, qarnot, "discomfort_kh_p50", DISCOMFORT_QARNOT, SLACK_KH),

@@ -139,11 +139,17 @@ def test_the_floor_loses_no_work_whatever_is_started_killed_and_saved(data: st.D
 
 
 def test_targets_are_missed_where_they_are_missed() -> None:
-    base = {"lost_work_percent": 0.0, "demand_kwh": 100.0, "makespan_h": 10.0}
+    base = {"lost_work_percent": 0.0, "demand_kwh": 100.0, "makespan_h": 10.0, "all_finished": True}
     ours = base | {"discomfort_kh_p50": 2.0, "discomfort_kh_p95": 4.0, "wasted_or_burnt_kwh": 20.0, "cost": 9.0}
     central = ours | {"discomfort_kh_p50": 1.0, "wasted_or_burnt_kwh": 19.5}
     qarnot = ours | {"discomfort_kh_p50": 9.0, "discomfort_kh_p95": 9.0}
     verdicts = judge({"ours": ours, "central": central, "qarnot": qarnot, "optimum": {"cost": 5.0}})
     assert {verdict.name for verdict in verdicts if not verdict.met} == {"discomfort p50 / central", "cost / optimum"}
+    names = {verdict.name for verdict in verdicts}
+    unfinished = ours | {"all_finished": False, "makespan_h": 99.0}
+    both = {verdict.name for verdict in judge({"ours": unfinished, "central": unfinished | {"makespan_h": 9.0}})}
+    assert "makespan / central" in names and "makespan / central" not in both
+    alone = judge({"ours": unfinished | {"makespan_h": 9.0}, "central": central})
+    assert not next(verdict.met for verdict in alone if verdict.name == "makespan / central")
     lossy = judge({"ours": ours | {"lost_work_percent": 0.1}})
     assert [verdict.met for verdict in lossy] == [False]
