@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ...protocol.words import counted
 from .errors import UserError
 from .options import Json
 from .output import energy, print_json, say
@@ -187,7 +188,7 @@ def _show(heat: dict[str, Any], as_json: bool) -> None:
     limited = f"at most {heat['limit_w']:g} W: {heat['limit_reason']}" if heat["limit_reason"] else "none"
     learnt = heat["learnt"]
     burns = f", {heat['burn_cores']:g} cores burn" if heat["burn_cores"] else ""
-    tasks = f"{heat['slots']} tasks at {heat['duty']:.0%}{burns}"
+    tasks = f"{counted(heat['slots'], 'task')} at {heat['duty']:.0%}{burns}"
     rows = [
         ("sink", f"{seen} of {heat['setpoint_c']:g} °C ({heat['reason']}), by the {heat['goes_by']}"),
         ("mode", f"{heat['mode']}, {heat['heats']}, {heat['season']}{_seen(heat)}"),

@@ -200,6 +200,9 @@ def why(
         str | None,
         typer.Argument(metavar="[NODE|TASK]", help="A node's name or peer id, or JOB:NUMBER.", show_default=False),
     ] = None,
+    last: Annotated[
+        bool, typer.Option("--last", help="A task of the job that was submitted last from here: NUMBER, or 0.")
+    ] = False,
     client: ClientPath = None,
     config: Annotated[
         Path | None, typer.Option("--node", help="Ask this running node, by its settings.", show_default=False)
@@ -214,18 +217,24 @@ def why(
     Examples:
       hearth why kitchen
       hearth why 3f2a91c0:12 --json
+      hearth why --last 12
       hearth why --node kitchen/node.toml
     """
     from . import why as asking
     from .errors import UserError
     from .running import run_async
 
+    if last:
+        if config is not None:
+            raise UserError("--last is of what was submitted from here, not of a node: leave out --node")
+        _end(run_client(lambda: asking.why(asking.task_of_the_last(what, client), client, as_json)))
+        return
     if config is not None:
         chosen = config
         _end(run_async(lambda: asking.why_here(what, chosen, as_json)))
         return
     if what is None:
-        raise UserError("say what: a node (hearth peers lists them), a task as JOB:NUMBER, or --node node.toml")
+        raise UserError("say what: a node (hearth peers lists them), a task as JOB:NUMBER, --last, or --node node.toml")
     _end(run_client(lambda: asking.why(what, client, as_json)))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...protocol.words import counted
 from .errors import INTERRUPTED, UserError
 from .options import Json
 from .output import duration, energy, print_json, say
@@ -212,13 +213,13 @@ def status(
 
 
 def _print_status(node: dict[str, Any]) -> None:
-    meter = node["meter"]
+    meter, kept = node["meter"], counted(node["jobs_kept"], "job")
     rows = [
         ("node", f"{node['name']}  {node['peer_id']}"),
         ("process", f"{node['pid']}, up {duration(node['uptime_s'])}, {node['rss_bytes'] / 1e6:.0f} MB"),
         ("heats", f"{node['sink']}: {node['temperature_c']:.2f} °C of {node['setpoint_c']:g} °C"),
-        ("slots", f"{node['running']} of {node['slots']} at work, {node['queued_tasks']} tasks waiting"),
-        ("done", f"{node['tasks_done']} tasks, {node['steals']} steals; keeps {node['jobs_kept']} jobs"),
+        ("slots", f"{node['running']} of {node['slots']} at work, {counted(node['queued_tasks'], 'task')} waiting"),
+        ("done", f"{counted(node['tasks_done'], 'task')}, {counted(node['steals'], 'steal')}; keeps {kept}"),
         (
             "energy",
             f"paid {energy(meter['paid_j'])}, volunteer {energy(meter['volunteer_j'])}, "

@@ -16,6 +16,7 @@ from ..control import ask
 from ..logs import configure_logs
 from ..storage.folder import StateFolder
 from .errors import SUCCESS, UserError
+from .ledger import Ledger
 from .names import Names
 from .output import connecting, print_json, printable, say
 from .session import client_path
@@ -35,6 +36,14 @@ def task_of(text: str) -> WhyTask | None:
     """JOB:NUMBER, or None: then it is a node."""
     found = _TASK.fullmatch(text.strip())
     return WhyTask(found[1].lower(), int(found[2])) if found else None
+
+
+def task_of_the_last(number: str | None, client: Path | None) -> str:
+    """JOB:NUMBER of the job that was submitted last from here. Raises UserError, ConfigError."""
+    if number is not None and not re.fullmatch("[0-9]{1,12}", number):
+        raise UserError(f'--last "{number}": the number of a task, or nothing for the first')
+    job_id = Ledger(load_client_config(client_path(client)).client.state).resolve(None, last=True)
+    return f"{job_id}:{number or 0}"
 
 
 async def why_here(what: str | None, config: Path, as_json: bool) -> int:

@@ -10,8 +10,11 @@ import pytest
 import wasmtime
 
 from hearthmesh.node.cli.errors import UserError, explain
+from hearthmesh.node.cli.ledger import Ledger, Submitted
+from hearthmesh.node.cli.why import task_of_the_last
 from hearthmesh.node.client import ClientError, JobFailed
 from hearthmesh.node.client import session as client_session
+from hearthmesh.node.config import load_client_config
 
 from .conftest import Hearth
 
@@ -163,6 +166,17 @@ def test_a_job_has_to_be_named_once(hearth: Hearth, client: Path, command: str) 
     assert hearth(command).complaint == "name one job: its id or the beginning of it, or --last"
     assert hearth(command, "abcd", "--last").complaint == "name one job: its id or the beginning of it, or --last"
     assert "nothing was submitted from here yet" in hearth(command, "--last").complaint
+
+
+def test_why_asks_after_a_task_of_the_job_that_was_submitted_last(hearth: Hearth, client: Path) -> None:
+    assert "nothing was submitted from here yet" in hearth("why", "--last").complaint
+    ledger = Ledger(load_client_config(client).client.state)
+    for number in (1, 2):
+        ledger.add(Submitted(bytes([number]).hex() * 32, "job", ""))
+    assert task_of_the_last(None, client) == "02" * 32 + ":0"
+    assert task_of_the_last("12", client) == "02" * 32 + ":12"
+    assert '--last "kitchen": the number of a task' in hearth("why", "--last", "kitchen").complaint
+    assert "--last is of what was submitted from here" in hearth("why", "--last", "--node", "node.toml").complaint
 
 
 def test_errors_are_found_in_the_groups_that_nurseries_make() -> None:
