@@ -49,6 +49,8 @@ INIT_FILE = "init"
 # A store that has less room than this is full.
 ROOM_BYTES = 1 << 20
 STDERR_BYTES_MAX = 4096
+# As much longer may a task take whose NaNs are made the same everywhere: arithmetic takes up to seven times as long.
+CAREFUL_TIMES = 10
 # How often a task that is to be moved is looked at for a new checkpoint: so much of its work is done again.
 CHECKPOINT_LOOK_S = 0.05
 # All tails of a batch: with its inline outputs they fit one delivery.
@@ -431,7 +433,7 @@ class TaskRunner:
             init=init,
             limits=Limits(
                 memory_bytes=limits.memory_bytes,
-                wall_us=limits.wall_us,
+                wall_us=limits.wall_us * (CAREFUL_TIMES if run.canonical_nans else 1),
                 fuel=limits.fuel,
                 output_bytes=limits.output_bytes,
                 stderr_bytes=STDERR_BYTES_MAX,
@@ -439,6 +441,7 @@ class TaskRunner:
             ),
             checkpoint_root=checkpoints if spec.abi == "command" else None,
             private=private,
+            canonical_nans=run.canonical_nans,
         )
 
     async def _init(self, material: Material, number: int, digest: bytes) -> bytes:

@@ -96,6 +96,7 @@ class Execute(Struct, frozen=True):
 
     copy: 0, or the copy that this run is for; it runs as the first one did.
     checkpoint: digest of the blob from which the one task goes on; empty to begin anew.  sources: who may have it.
+    canonical_nans: run so that each NaN that is computed has the same bits on every processor, which may take longer.
     """
 
     execution_id: int
@@ -106,6 +107,7 @@ class Execute(Struct, frozen=True):
     copy: int = 0
     checkpoint: bytes = b""
     sources: tuple[bytes, ...] = ()
+    canonical_nans: bool = False
 
 
 class SaveExecution(Struct, frozen=True):

@@ -68,6 +68,7 @@ class BatchRequest:
     seed: 32 bytes; clock and randomness of a task derive from (seed, index).
     private: of a confidential job, the folder in memory that its files lie in; nothing of it may reach a disk, nor be
     left in a process that runs other jobs.
+    canonical_nans: a module's NaNs are computed as a component's are: the same bits on every processor, but slowly.
     """
 
     job_id: bytes
@@ -87,6 +88,7 @@ class BatchRequest:
     limits: Limits = Limits()
     checkpoint_root: Path | None = None
     private: Path | None = None
+    canonical_nans: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MAX_BATCH_TASKS:

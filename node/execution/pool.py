@@ -281,6 +281,7 @@ def _encode(request: BatchRequest, batch: int) -> Run:
         scratch_bytes=limits.scratch_bytes,
         checkpoints=os.fspath(checkpoints),
         secret=request.private is not None,
+        canonical_nans=request.canonical_nans,
     )
 
 

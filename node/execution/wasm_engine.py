@@ -46,9 +46,9 @@ _SETTINGS = (
     ("parallel_compilation", False),
     ("cranelift_opt_level", "speed"),
 )
-# A NaN that is computed has the same bits on every processor. Not for modules: it makes arithmetic three times as slow,
-# and who writes one can see to it where it matters; a Python function cannot.
-_COMPONENT_SETTINGS = (*_SETTINGS, ("cranelift_nan_canonicalization", True))
+# A NaN that is computed has the same bits on every processor. Not for modules, but where a node judges: it makes
+# arithmetic three times as slow, and who writes one can see to it where it matters; a Python function cannot.
+_CANONICAL_SETTINGS = (*_SETTINGS, ("cranelift_nan_canonicalization", True))
 _TRAP_OUT_OF_FUEL = wasmtime.TrapCode.OUT_OF_FUEL.value
 _TRAP_NAMES = {code.value: code.name.lower().replace("_", " ") for code in wasmtime.TrapCode}
 
@@ -90,18 +90,27 @@ class ComponentProgram:
 class ProgramLoader:
     """Compiles, caches and keeps the last few programs. Nothing here is bounded in time: the parent is."""
 
-    def __init__(self, cache: CompiledCache, link: Callable[[wasmtime.Engine, Program], wasmtime.InstancePre]) -> None:
-        self.engine = _engine(_SETTINGS)
+    def __init__(
+        self,
+        cache: CompiledCache,
+        link: Callable[[wasmtime.Engine, Program], wasmtime.InstancePre],
+        *,
+        canonical_nans: bool = False,
+    ) -> None:
+        """canonical_nans: of modules; a component's always are."""
+        settings = _CANONICAL_SETTINGS if canonical_nans else _SETTINGS
+        self._is_canonical = canonical_nans
+        self.engine = _engine(settings)
         self._cache = cache
         self._link = link
         self._loaded: OrderedDict[bytes, Program | ComponentProgram] = OrderedDict()
         self._about = (version("wasmtime"), platform.machine())
-        self._key_suffix = repr((*self._about, _SETTINGS)).encode()
+        self._key_suffix = repr((*self._about, settings)).encode()
 
     @cached_property
     def component_engine(self) -> wasmtime.Engine:
         """Most workers never need it."""
-        return _engine(_COMPONENT_SETTINGS)
+        return self.engine if self._is_canonical else _engine(_CANONICAL_SETTINGS)
 
     def load(self, path: Path, digest: bytes, *, keep: bool = True) -> Program | ComponentProgram:
         """The program in the file at `path`, whose sha256 must be `digest`. keep: also compiled, on disk.
@@ -131,7 +140,7 @@ class ProgramLoader:
 
         if len(component_bytes) > MAX_MODULE_BYTES:
             raise ExecutionError(ExecutionFault.TOO_BIG, f"a component has at most {MAX_MODULE_BYTES} bytes")
-        key = hashlib.sha256(b"component" + digest + repr((*self._about, _COMPONENT_SETTINGS)).encode()).hexdigest()
+        key = hashlib.sha256(b"component" + digest + repr((*self._about, _CANONICAL_SETTINGS)).encode()).hexdigest()
         engine = self.component_engine
         started_ns = time.monotonic_ns()
         compiled = self._cache.load(key) if keep else None

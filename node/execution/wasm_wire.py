@@ -24,7 +24,7 @@ assert sys.byteorder == "little", "columns are sent as they lie in memory"
 class Run(msgspec.Struct, array_like=True, tag="run", frozen=True):
     """One batch. lengths: u32 each, of the pieces of `inputs`; empty for none. files: (name, path).
 
-    secret: the compiled program is not kept on disk.
+    secret: the compiled program is not kept on disk.  canonical_nans: see `BatchRequest`.
     """
 
     batch: int
@@ -49,6 +49,7 @@ class Run(msgspec.Struct, array_like=True, tag="run", frozen=True):
     scratch_bytes: int
     checkpoints: str
     secret: bool
+    canonical_nans: bool
 
 
 class Check(msgspec.Struct, array_like=True, tag="check", frozen=True):

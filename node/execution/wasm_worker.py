@@ -11,6 +11,7 @@ from __future__ import annotations
 import resource
 import socket
 import sys
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -60,10 +61,16 @@ class Worker:
         self._connection = connection
         self._page = page
         self._known_imports = host_signatures()
+        self._cache = cache
         loader = ProgramLoader(cache, self._link)
-        self._host = Host(loader.engine)
-        pacer = Pacer(loader.engine, page)
-        self._machinery = Machinery(loader, self._host, pacer)
+        self._machinery = Machinery(loader, Host(loader.engine), Pacer(loader.engine, page))
+
+    @cached_property
+    def _careful(self) -> Machinery:
+        """For canonical NaNs; most workers never need it."""
+        loader, pacer = ProgramLoader(self._cache, self._link, canonical_nans=True), self._machinery.pacer
+        pacer.watch(loader.engine)
+        return Machinery(loader, Host(loader.engine), pacer)
 
     def serve(self) -> None:
         """Until the parent closes its end."""
@@ -83,25 +90,26 @@ class Worker:
             self._connection.sendall(encode(answer))
 
     def _run(self, run: Run) -> Done:
-        program = self._machinery.loader.load(Path(run.program), run.digest, keep=not run.secret)
+        machinery = self._careful if run.canonical_nans else self._machinery
+        program = machinery.loader.load(Path(run.program), run.digest, keep=not run.secret)
         if isinstance(program, ComponentProgram):
             wrong = None if run.abi == "function" else "a component has the function ABI only"
         else:
             wrong = misfit(program.shape.exports, run.abi, run.entry)
         if wrong is not None:
             raise ExecutionError(ExecutionFault.WRONG_SIGNATURE, wrong)
-        with Batch(self._machinery, program, run) as batch:
+        with Batch(machinery, program, run) as batch:
             self._page.report_loaded(run.batch)
-            self._machinery.pacer.begin_batch(run.batch, run.wall_us)
+            machinery.pacer.begin_batch(run.batch, run.wall_us)
             try:
-                if self._machinery.pacer.stop is not None:
+                if machinery.pacer.stop is not None:
                     pass
                 elif isinstance(program, ComponentProgram):
                     run_component(batch, program)
                 else:
                     (run_functions if run.abi == "function" else run_commands)(batch)
             finally:
-                self._machinery.pacer.end_batch()
+                machinery.pacer.end_batch()
             return batch.columns.finish(run)
 
     def _check(self, check: Check) -> Checked:
@@ -123,7 +131,8 @@ class Worker:
                 raise ExecutionError(
                     ExecutionFault.MISSING_IMPORT, f"the module wants {name} as {found}, it is {known}"
                 )
-        return self._host.linker.instantiate_pre(program.module)
+        is_usual = engine is self._machinery.loader.engine
+        return (self._machinery if is_usual else self._careful).host.linker.instantiate_pre(program.module)
 
     def _receive(self) -> ToWorker | None:
         header = self._read(HEADER.size)

@@ -17,7 +17,7 @@ from ..jobs import JobState
 from ..limits import Limit
 from ..messages import Accused
 from ..records import RECORD_BYTES_MAX, Record, RecordError, RecordKind, open_record, sign_record
-from .fraud import GOSSIP_BYTES_MAX, Charge, FraudError, accusation_of, check_accusation
+from .fraud import GOSSIP_BYTES_MAX, Charge, FraudError, Truth, accusation_of, check_accusation, is_evident
 from .referee import Dispute
 
 # The accusation that convicted a node, on disk, under the node's id.
@@ -35,11 +35,16 @@ FIRST_TRIAL = 1 << 40
 
 @dataclass(slots=True)
 class Trial:
-    """A charge on its way to a verdict. execution_id: while its task runs, else 0."""
+    """A charge on its way to a verdict. execution_id: while its task runs, else 0.  truth: what it came to at first.
+
+    It runs twice, the second time with the same bits for each NaN that is computed: processors have their own, so a
+    result that hangs on them, and only there, is nobody's lie.
+    """
 
     charge: Charge
     fetched: bool = False
     execution_id: int = 0
+    truth: Truth | None = None
 
 
 class Court:
@@ -163,7 +168,9 @@ class Court:
                 self._next_trial += 1
                 trial.execution_id = self._next_trial
                 running += 1
-                self._ctx.emit(Execute(trial.execution_id, trial.charge.spec.id, trial.charge.index, 1, 0))
+                again = trial.truth is not None
+                spec, index = trial.charge.spec, trial.charge.index
+                self._ctx.emit(Execute(trial.execution_id, spec.id, index, 1, 0, canonical_nans=again))
 
     def on_ended(self, event: TaskFinished | ExecutionFailed) -> bool:
         """True if it was a trial's run: judge."""
@@ -173,22 +180,21 @@ class Court:
         if found is None:
             return True
         trial = self._trials[found]
-        self._drop(found)
-        if isinstance(event, ExecutionFailed):
-            if not event.permanent:
-                self._heard.pop(found, None)
-                return True
-            truth = (event.exit_code, sha256(b"").digest())
-        elif not event.exits:
-            self._heard.pop(found, None)
+        truth = _truth_of(event)
+        if truth is not None and trial.truth is None and is_evident(truth[0]):
+            trial.truth, trial.execution_id = truth, 0
             return True
+        self._drop(found)
+        if truth is None:
+            self._heard.pop(found, None)
+        elif truth != trial.truth:
+            charge = trial.charge
+            self._ctx.notify("fraud.undecided", accuser=charge.record.author, job_id=charge.spec.id, index=charge.index)
         else:
-            external = event.externals.get(0)
-            truth = (event.exits[0], external[0] if external else sha256(event.outputs[0]).digest())
-        self._judge(trial.charge, truth)
+            self._judge(trial.charge, truth)
         return True
 
-    def _judge(self, charge: Charge, truth: tuple[int, bytes]) -> None:
+    def _judge(self, charge: Charge, truth: Truth) -> None:
         liars = charge.liars(truth)
         for node in liars:
             self._convict(node, charge)
@@ -221,3 +227,13 @@ class Court:
         if not any(other.charge.spec.id == job_id for other in self._trials.values()):
             self._views.pop(job_id, None)
         self._ctx.emit(UnpinBlobs(token))
+
+
+def _truth_of(event: TaskFinished | ExecutionFailed) -> Truth | None:
+    """None if the task was not run to its end."""
+    if isinstance(event, ExecutionFailed):
+        return (event.exit_code, sha256(b"").digest()) if event.permanent else None
+    if not event.exits:
+        return None
+    external = event.externals.get(0)
+    return event.exits[0], external[0] if external else sha256(event.outputs[0]).digest()

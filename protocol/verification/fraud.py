@@ -26,7 +26,12 @@ from .referee import Dispute, Exhibit
 # What gossip carries, less its envelope.
 GOSSIP_BYTES_MAX = 60 * 1024
 
+# Ends that the task brings about and no machine does: out of memory, too much output, out of fuel (docs/abi.md).
+_EVIDENT_FAILURES = (-2, -4, -5)
+
 Admits = Callable[[bytes, bytes], bool]
+# Exit code and digest of the output.
+Truth = tuple[int, bytes]
 
 
 class FraudError(Exception):
@@ -49,21 +54,24 @@ class Charge:
     index: int
     named: bytes
     other: bytes
-    named_result: tuple[int, bytes]
-    other_result: tuple[int, bytes]
+    named_result: Truth
+    other_result: Truth
 
-    def liars(self, truth: tuple[int, bytes]) -> tuple[bytes, ...]:
-        """Who lied, given the task's true exit code and output digest: one of them, or both."""
+    def liars(self, truth: Truth) -> tuple[bytes, ...]:
+        """Who lied, given what the task comes to: one of them, or both."""
         said = ((self.named, self.named_result), (self.other, self.other_result))
         return tuple(node for node, result in said if result != truth)
 
 
 def accusation_of(dispute: Dispute, spec: Record) -> Accusation | None:
-    """What the submitter can show to others; None if the task is not one that everybody can run, or is too large."""
+    """What the submitter can show to others; None if a run of the task would not decide it, or it is too large."""
     if not is_deterministic(spec.body):
         return None
     index = dispute.index
-    body = Accusation(spec.id, spec.raw, index, _signed(dispute.wrong, index), _signed(dispute.right, index))
+    wrong, right = _signed(dispute.wrong, index), _signed(dispute.right, index)
+    if not (is_evident(wrong.exit_code) and is_evident(right.exit_code)):
+        return None
+    body = Accusation(spec.id, spec.raw, index, wrong, right)
     return body if len(spec.raw) <= RECORD_BYTES_MAX // 2 else None
 
 
@@ -72,6 +80,12 @@ def _signed(exhibit: Exhibit, index: int) -> SignedResult:
     return SignedResult(
         proof.header, proof.exit_code, proof.output_digest, proof.stderr_digest, proof.fuel, proof.cpu_us, proof.path
     )
+
+
+def is_evident(exit_code: int) -> bool:
+    """Whether a task ends so on every machine, or on none. Not where it never ran, or where its time ran out, or its
+    stack, which is as deep as a processor's frames let it be."""
+    return exit_code >= 0 or exit_code in _EVIDENT_FAILURES
 
 
 def is_deterministic(spec: JobSpec) -> bool:
@@ -100,8 +114,8 @@ def check_accusation(record: Record, mesh_id: bytes, admits: Admits) -> Charge:
     return Charge(record, spec, body.index, named, other, named_result, other_result)
 
 
-def _check_result(result: SignedResult, body: Accusation, admits: Admits) -> tuple[bytes, tuple[int, bytes]]:
-    """(author, (exit code, output digest)). Raises FraudError."""
+def _check_result(result: SignedResult, body: Accusation, admits: Admits) -> tuple[bytes, Truth]:
+    """Its author, and what it says. Raises FraudError."""
     try:
         header = open_record(result.header)
     except RecordError as error:
@@ -121,6 +135,8 @@ def _check_result(result: SignedResult, body: Accusation, admits: Admits) -> tup
     )
     if not check_task(signed, proof):
         raise FraudError("a result that its worker did not sign")
+    if not is_evident(result.exit_code):
+        raise FraudError("a result that may be another one on another machine")
     if not signed.copy and _goes_on(signed.grant, header.author, body.index):
         # Who began it may have left a wrong checkpoint: the run would not tell which of the two lied.
         raise FraudError("a result that goes on from another node's checkpoint")

@@ -98,6 +98,8 @@ class SimNode:
     gives_blobs: bool = False
     gives_bad_blobs: bool = False
     varies: bool = False
+    # What it computes hangs on the bits that its processor gives a NaN.
+    has_nans: bool = False
     missed: list[Callable[[], None]] = field(default_factory=list)
     results: dict[int, bytes] = field(default_factory=dict)
     signed: list[tuple[int, int, bytes]] = field(default_factory=list)
@@ -348,7 +350,11 @@ class Cluster:
         indices = range(run.first, run.first + run.count)
         node.executed.extend(indices)
         outputs = tuple(
-            b"lie of " + node.id if node.lies else output_of(index) + (node.id[:1] if node.varies else b"")
+            b"lie of " + node.id
+            if node.lies
+            else output_of(index)
+            + (node.id[:1] if node.varies else b"")
+            + (b"nan" if node.has_nans and run.canonical_nans else b"")
             for index in indices
         )
         view, box = node.mesh.worker.view(run.job_id), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import pytest
@@ -153,3 +154,41 @@ async def test_outputs_over_a_batchs_bound_give_the_rest_back_unrun(pool: WasmPo
     assert outcome.exits == [0] * done + [Exit.CANCELLED] * (20 - done)
     assert outcome.outputs == [big] * done + [b""] * (20 - done)
     assert 7 <= done <= 9
+
+
+# Out of what is given, a zero and a NaN with a payload: their quotient with itself, and their sum with itself.
+NANS = """
+(module
+  (memory (export "memory") 1)
+  (func (export "hearth_alloc") (param i32) (result i32) (i32.const 1024))
+  (func (export "hearth_task") (param $index i64) (param $at i32) (param $length i32) (result i64)
+    (f64.store (i32.const 16) (f64.div (f64.load (local.get $at)) (f64.load (local.get $at))))
+    (f64.store (i32.const 24) (f64.add (f64.load offset=8 (local.get $at)) (f64.load offset=8 (local.get $at))))
+    (i64.or (i64.shl (i64.const 16) (i64.const 32)) (i64.const 16))))
+"""
+GIVEN = struct.pack("<dQ", 0.0, 0xFFF8_0000_0000_0007)
+CANONICAL = struct.pack("<Q", 0x7FF8_0000_0000_0000)
+
+
+async def test_nans_are_the_processors_own_or_where_it_is_asked_for_the_same_everywhere(
+    pool: WasmPool, wasm: Any
+) -> None:
+    usual, careful, again = [
+        await pool.run(wasm.request(NANS, [GIVEN], canonical_nans=canonical)) for canonical in (False, True, False)
+    ]
+    assert careful.exits == usual.exits == [0] and bytes(careful.outputs[0]) == 2 * CANONICAL
+    assert bytes(usual.outputs[0]) == bytes(again.outputs[0]) and bytes(usual.outputs[0])[8:] == GIVEN[8:]
+    assert careful.fuels == usual.fuels
+
+
+@pytest.mark.parametrize("module", ["echo", "seeded", "acts"])
+async def test_what_hangs_on_no_nan_comes_to_the_same_either_way(pool: WasmPool, wasm: Any, module: str) -> None:
+    usual, careful = [
+        await pool.run(wasm.request(module, [act(0)] * 3, canonical_nans=canonical)) for canonical in (False, True)
+    ]
+    assert [*map(bytes, usual.outputs)] == [*map(bytes, careful.outputs)] and usual.exits == careful.exits
+
+
+async def test_a_wall_limit_holds_for_canonical_nans_as_well(pool: WasmPool, wasm: Any) -> None:
+    outcome = await pool.run(wasm.request("start_loop", [b""], canonical_nans=True, limits={"wall_us": 100_000}))
+    assert outcome.exits == [Exit.WALL]
