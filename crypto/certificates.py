@@ -151,19 +151,7 @@ class Certificate(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
     @classmethod
     def from_bytes(cls, data: bytes) -> Certificate:
         """Bounded and canonical; signature and time are not checked. Raises CertificateError MALFORMED."""
-        try:
-            found = decode_bounded(data, cls, max_bytes=CERTIFICATE_BYTES_MAX, max_items=16)
-            for text in (found.name, *filter(None, (found.vouched.owner, found.vouched.site))):
-                require_printable_name(text)
-        except DecodeError as error:
-            raise CertificateError(CertificateReason.MALFORMED, error.reason) from None
-        except ValueError as error:
-            raise CertificateError(CertificateReason.MALFORMED, str(error)) from None
-        if found.to_bytes() != data:
-            raise CertificateError(CertificateReason.MALFORMED, "not the canonical encoding")
-        if found.not_before_s > found.not_after_s:
-            raise CertificateError(CertificateReason.MALFORMED, "ends before it begins")
-        return found
+        return decode_certificate(data)
 
     def has_valid_signature(self) -> bool:
         return verify(self.issuer, Context.CERTIFICATE, self._signed_payload(), self.signature)
@@ -220,6 +208,23 @@ def issue(
     return structs.replace(unsigned, signature=authority.sign(Context.CERTIFICATE, unsigned._signed_payload()))
 
 
+def decode_certificate(data: bytes) -> Certificate:
+    """`Certificate.from_bytes`."""
+    try:
+        found = decode_bounded(data, Certificate, max_bytes=CERTIFICATE_BYTES_MAX, max_items=16)
+        for text in (found.name, *filter(None, (found.vouched.owner, found.vouched.site))):
+            require_printable_name(text)
+    except DecodeError as error:
+        raise CertificateError(CertificateReason.MALFORMED, error.reason) from None
+    except ValueError as error:
+        raise CertificateError(CertificateReason.MALFORMED, str(error)) from None
+    if found.to_bytes() != data:
+        raise CertificateError(CertificateReason.MALFORMED, "not the canonical encoding")
+    if found.not_before_s > found.not_after_s:
+        raise CertificateError(CertificateReason.MALFORMED, "ends before it begins")
+    return found
+
+
 class MembershipPolicy:
     """Who may take part in one mesh, given the revocations known so far.
 
@@ -250,8 +255,8 @@ class MembershipPolicy:
         """Whether the authorities have taken back all that this one of them issued."""
         return self._authority_serials[authority] in self._revoked
 
-    def check(self, certificate: bytes, subject: NodeId, now_s: int, needs: Role = NO_ROLE) -> Certificate:
-        """The certificate, if it admits the subject now, with all the roles that are needed.
+    def check(self, certificate: bytes, subject: NodeId, now_s: int, needs: int = NO_ROLE) -> Certificate:
+        """The certificate, if it admits the subject now, with all the roles that are needed, as bits.
 
         certificate: bytes, as the peer sent them.  subject: who the connection proved the peer to be.
         now_s: unix seconds; a clock that is up to two minutes behind the issuer's still accepts a new
@@ -266,7 +271,7 @@ class MembershipPolicy:
             raise CertificateError(CertificateReason.REVOKED, f"serial {found.serial_text}")
         if self._revoked and self.is_disowned(found.issuer):
             raise CertificateError(CertificateReason.REVOKED, f"all of {peer_id_text(found.issuer)}")
-        if missing := needs & ~found.roles:
+        if missing := int(needs) & ~found.role_bits:
             raise CertificateError(CertificateReason.ROLE_MISSING, str(Role(missing).name))
         return found
 

@@ -18,7 +18,8 @@ from .limits import Limit
 from .membership import Membership
 from .messages import CellDigest, FarJob
 from .records import UINT_MAX, JobDigest, Record, RecordError, RecordKind, open_record
-from .rows import ROW_BYTES_MAX, version_of
+from .row_facts import version_of
+from .rows import ROW_BYTES_MAX
 from .stealing.matching import standing
 from .tables import Tables
 

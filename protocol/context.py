@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Protocol
 
-from ..crypto.certificates import Certificate, CertificateError, MembershipPolicy, Role
+from ..crypto.certificates import Certificate, CertificateError, MembershipPolicy
 from ..crypto.identity import Identity
 from .config import ProtocolConfig
 from .effects import CancelTimer, Effect, Limited, Notify, Penalise, Reason, Send, SetTimer, TimerKey
@@ -103,7 +103,7 @@ class Context:
         """Microseconds since 1970, for records that outlive this process."""
         return now_us + self.wall_offset_us
 
-    def admitted(self, certificate: bytes, node: bytes, needs: Role, now_us: int) -> bool:
+    def admitted(self, certificate: bytes, node: bytes, needs: int, now_us: int) -> bool:
         """Whether the certificate admits the node with a role, now."""
         try:
             self.check(certificate, node, needs, now_us)
@@ -111,6 +111,6 @@ class Context:
             return False
         return True
 
-    def check(self, certificate: bytes, node: bytes, needs: Role, now_us: int) -> Certificate:
+    def check(self, certificate: bytes, node: bytes, needs: int, now_us: int) -> Certificate:
         """The certificate, if it admits the node with a role, now. Raises CertificateError."""
         return self.policy.check(certificate, node, self.wall_us(now_us) // 1_000_000, needs)

@@ -246,7 +246,7 @@ class Mesh(Roles):
 
     def _on_connected(self, peer: bytes, roles: Role, now_us: int) -> None:
         self.connected[peer] = roles
-        self.members.learn(peer, 0, now_us, serves=serves(roles))
+        self.members.learn(peer, 0, now_us, serves=serves(int(roles)))
         self.members.connected(peer, now_us)
         self.replica.on_peer_gone(peer)
         self.submitter.on_connected(peer)

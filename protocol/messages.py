@@ -558,6 +558,7 @@ Message = (
 # What says that something was written down, or hands on what was: a node that forgot it in a crash would have lied.
 # All else is a question, a sign of life, a hint, or proves itself, and need not wait for anybody's disk.
 _RESTING = frozenset((Stored, Declined, Submitted, Granted, HandOn, Records, Reconcile, ReconcileIds))
+_IN_PLACE = _RESTING | {Leaving}
 
 
 def rests_on_disk(message: Message) -> bool:
@@ -567,4 +568,4 @@ def rests_on_disk(message: Message) -> bool:
 
 def keeps_its_place(message: Message) -> bool:
     """Whether it may overtake nothing that was sent before: what rests on the disk, and a goodbye."""
-    return isinstance(message, (*_RESTING, Leaving))
+    return type(message) in _IN_PLACE

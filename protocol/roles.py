@@ -108,7 +108,7 @@ class Roles:
         if record.kind is not RecordKind.MEMBER:
             return False
         known = self.members.status(record.author) is not None
-        return known or self.members.circle.welcomes(record.author, serves(Role(record.body.roles)))
+        return known or self.members.circle.welcomes(record.author, serves(record.body.roles))
 
     def _on_reached(self, node: bytes, now_us: int) -> None:
         """Where a far replica is, that has work."""
@@ -120,14 +120,14 @@ class Roles:
         if record.kind is not RecordKind.MEMBER:
             return True
         member: MemberRecord = record.body
-        return self.ctx.admitted(member.certificate, member.node, Role(member.roles), now_us)
+        return self.ctx.admitted(member.certificate, member.node, member.roles, now_us)
 
     def _on_row(self, record: Record, now_us: int) -> None:
         """A digest or member record that is news."""
         if record.kind is RecordKind.MEMBER:
             member: MemberRecord = record.body
             self.ctx.emit(LearnAddress(member.node, member.addresses, member.relays))
-            self.members.learn(member.node, member.incarnation, now_us, serves=serves(Role(member.roles)))
+            self.members.learn(member.node, member.incarnation, now_us, serves=serves(member.roles))
             self.replica.on_member(now_us)
         elif record.kind is RecordKind.JOB_DIGEST:
             self.replica.on_digest(record.body)
@@ -148,9 +148,9 @@ class Roles:
         another one, or there was no room. What is known is not told again.
         """
         self.members.turned_away = False
-        known = {node: (0, serves(roles)) for node, roles in self.connected.items()}
+        known = {node: (0, serves(int(roles))) for node, roles in self.connected.items()}
         for record in self.tables.rows(RecordKind.MEMBER):
-            known[record.author] = record.body.incarnation, serves(Role(record.body.roles))
+            known[record.author] = record.body.incarnation, serves(record.body.roles)
         for node, (incarnation, useful) in known.items():
             if self.cell.holds(node) and self.members.status(node) is None:
                 self.members.learn(node, incarnation, now_us, serves=useful)

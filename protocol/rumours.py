@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from heapq import nsmallest
-
 from .messages import MemberState
 
 # What one ping or ack carries: at most 8 * 110 bytes.
@@ -44,7 +42,8 @@ class Rumours:
         limit = TELLINGS * max(1, live_members).bit_length()
         waiting = [rumour for told in self._by_node.values() for rumour in told.values()]
         if len(waiting) > RUMOURS_PER_MESSAGE:
-            waiting = nsmallest(RUMOURS_PER_MESSAGE, waiting, key=lambda rumour: rumour.told)
+            waiting.sort(key=lambda rumour: rumour.told)
+            del waiting[RUMOURS_PER_MESSAGE:]
         taken = [first] if first else []
         for rumour in waiting:
             rumour.told += 1

@@ -26,7 +26,8 @@ from .fingerprints import PARTS, STAMP_BITS, bucket_of
 from .limits import Limit
 from .messages import TableRows, TableSync, TableVersion
 from .records import Record, RecordKind
-from .rows import WANTED_MAX, Facts, Rows, Scope, row_key, wire_key
+from .row_facts import Facts, row_key, wire_key
+from .rows import WANTED_MAX, Rows, Scope
 
 __all__ = ["Tables", "row_key", "wire_key"]
 

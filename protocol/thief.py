@@ -29,6 +29,7 @@ REFUSED_US = 500_000
 IDLE_BACKOFF_MAX = 4
 # Of the idle nodes of other cells so many a free task try their luck at a job, not all of them.
 TRIES_A_TASK = 4
+_REPLICA = int(Role.REPLICA)
 
 
 class FarWork(Protocol):
@@ -249,7 +250,7 @@ class Thief:
         keepers = [
             row.node
             for row in rows
-            if row.roles & Role.REPLICA
+            if row.roles & _REPLICA
             and row.node not in self._lifelines
             and self._full_until.get(row.node, 0) <= now_us
             and (row.node == self._ctx.node_id or self._members.is_alive(row.node))

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from ...crypto.certificates import Certificate
 from ...node.pipeline import Outgoing, OutgoingBatch
 from ...protocol.effects import (
     CancelExecution,
@@ -201,8 +200,7 @@ class Life:
             self.feed(Received(peer, message), checksum)
 
     def connected(self, peer: Machine) -> None:
-        roles = Certificate.from_bytes(peer.certificate).roles
-        self.feed(PeerConnected(peer.id, int(roles)), peer.index)
+        self.feed(PeerConnected(peer.id, int(peer.roles)), peer.index)
 
     def lost(self, peer: Machine, reset: bool) -> None:
         self.feed(PeerLost(peer.id, reset), 2 * peer.index + reset)

@@ -13,10 +13,10 @@ from typing import Any
 
 from ...crypto import certificates as certificate_module
 from ...crypto import signing
-from ...crypto.bounded import decode_bounded, decode_canonical
+from ...crypto.bounded import decode_bounded
 from ...crypto.identity import Identity
 from ...protocol import records as record_module
-from ...protocol import rows as row_module
+from ...protocol import row_facts, rows
 
 ENTRIES_MAX = 1 << 16
 _PACKAGE = __name__.partition(".")[0] + "."
@@ -55,7 +55,8 @@ _unchecked = Remembered()
 _checked = Remembered()
 _facts = Remembered()
 _open = record_module.open_record
-_work_out_facts = row_module.facts_of
+_work_out_facts = row_facts.facts_of
+_decode = certificate_module.decode_certificate
 
 
 def _verify(node_id: bytes, context: signing.Context, payload: bytes, signature: bytes) -> bool:
@@ -78,20 +79,20 @@ def _open_record(raw: bytes, *, check_signature: bool = True) -> record_module.R
     return found
 
 
-def _facts_of(record: record_module.Record) -> row_module.Facts:
+def _facts_of(record: record_module.Record) -> row_facts.Facts:
     """One object for all tables that hold the record: by its id, the digest of all that is in it."""
-    found: row_module.Facts | None = _facts.get(record.id)
+    found: row_facts.Facts | None = _facts.get(record.id)
     if found is None:
         found = _work_out_facts(record)
         _facts.put(record.id, found)
     return found
 
 
-def _decode_canonical(data: bytes, struct: Any, *, max_bytes: int, max_items: int) -> Any:
-    found = _certificates.get((data, struct))
+def _decode_certificate(data: bytes) -> certificate_module.Certificate:
+    found: certificate_module.Certificate | None = _certificates.get(data)
     if found is None:
-        found = decode_canonical(data, struct, max_bytes=max_bytes, max_items=max_items)
-        _certificates.put((data, struct), found)
+        found = _decode(data)
+        _certificates.put(data, found)
     return found
 
 
@@ -109,9 +110,9 @@ class RememberedIdentity(Identity):
 # (module, name, what is there, what takes its place)
 _REPLACED: tuple[tuple[Any, str, Any, Any], ...] = (
     (record_module, "verify", signing.verify, _verify),
-    (row_module, "facts_of", row_module.facts_of, _facts_of),
+    (rows, "facts_of", row_facts.facts_of, _facts_of),
     (certificate_module, "verify", signing.verify, _verify),
-    (certificate_module, "decode_canonical", decode_canonical, _decode_canonical),
+    (certificate_module, "decode_certificate", _decode, _decode_certificate),
 )
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import compiled
 from .checkers import Violation
 from .checkers.jobs import all_accepted, difference
 from .engine import SECOND
@@ -20,7 +21,7 @@ from .world import Work, World
 # After everything is accepted, records still have to meet: some rounds of reconciliation.
 QUIET_US = 15 * SECOND
 # New objects between two collections of the youngest.
-COLLECT_AFTER = 100_000
+COLLECT_AFTER = 5_000_000
 # A name of its own: below, `bytes` is a count.
 Output = bytes
 
@@ -77,6 +78,7 @@ class Outcome:
             "events": self.events,
             "events_per_s": round(self.events_per_s),
             "events_per_cpu_s": round(self.events / self.cpu_s) if self.cpu_s else 0,
+            "compiled": compiled.in_use(),
             "trace_digest": self.trace_digest,
             "violations": [
                 {"checker": each.checker, "at_s": round(each.at_us / SECOND, 6), "text": each.text}
@@ -117,7 +119,7 @@ def play_world(plan: Plan) -> Iterator[World]:
 
 @contextmanager
 def rare_collections() -> Iterator[None]:
-    """A world lives as long as its run, and makes few cycles: looking for them often costs a tenth of the time."""
+    """A world lives as long as its run, makes hardly any cycle before: looking for them costs a tenth of it."""
     before = gc.get_threshold()
     gc.set_threshold(COLLECT_AFTER, *before[1:])
     try:
