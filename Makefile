@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test lint bench digests determinism docs soak soak-50 detection sim-day sim-10k sim-100k chaos fuzz python-runtime clean lock
+.PHONY: demo test lint bench digests determinism docs soak soak-50 detection sim-day sim-10k sim-100k chaos fuzz python-runtime fast clean lock
 
 demo: $(STAMP)
 	@"$(BIN)/hearth" demo
@@ -68,6 +68,14 @@ determinism: $(STAMP)
 		PYTHONPATH=.src:. PYTHONHASHSEED=random "$$env/bin/python" -m tests.testnet.simulator.digests || exit 1; \
 	done
 
+# The protocol and the simulator's engine compiled into .fast, some minutes: `hearth sim` plays the same traces in less
+# time while the sources are what they were. Without a C compiler of the machine's own, with one from the package index.
+fast: $(STAMP)
+	@command -v "$${CC:-cc}" > /dev/null \
+		|| "$(BIN)/uv" pip install -q --python "$(BIN)/python" --require-hashes --no-deps -r requirements-zig.lock
+	@"$(BIN)/uv" pip install -q --python "$(BIN)/python" --require-hashes --no-deps -r requirements-fast.lock
+	@"$(BIN)/python" -m hearthmesh.testnet.simulator.compiling
+
 # Every disturbance of real processes, each a test; `hearth testnet chaos` does the same with longer pauses.
 chaos: $(STAMP)
 	@"$(BIN)/python" -m pytest -q tests/chaos -m "chaos or not chaos"
@@ -105,4 +113,4 @@ lock:
 		--override overrides.txt --extra dev --extra mqtt --extra modbus pyproject.toml -o requirements.lock
 
 clean:
-	@rm -rf "$(VENV)" .hearth .demo .bench .hypothesis .pytest_cache .determinism .fuzz soak.log soak-50.log detection.log
+	@rm -rf "$(VENV)" .hearth .demo .bench .hypothesis .pytest_cache .determinism .fast .fuzz soak.log soak-50.log detection.log

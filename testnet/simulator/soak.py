@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import compiled
 from .cores import cores
 from .plan import draw_plan
 from .run import play
@@ -63,6 +64,7 @@ class SoakTotals:
             "duplicates": self.duplicates,
             "cpu_s": round(self.cpu_s, 1),
             "events_per_cpu_s": round(self.events / self.cpu_s) if self.cpu_s else 0,
+            "compiled": compiled.in_use(),
             "elapsed_s": round(self.elapsed_s, 1),
             "failures": [
                 {"seed": each.seed, "checker": each.checker, "text": each.text, "command": each.command}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ....protocol.effects import Execute, Notify, Reason
 from ....protocol.events import HeatReading, TaskFinished
@@ -22,8 +22,8 @@ class Checker:
 
     name = ""
     invariant = 0
-    hears: tuple[type[Message], ...] = ()
-    says: tuple[type[Message], ...] = ()
+    hears: ClassVar[tuple[type[Message], ...]] = ()
+    says: ClassVar[tuple[type[Message], ...]] = ()
 
     def __init__(self, world: World) -> None:
         self.world = world

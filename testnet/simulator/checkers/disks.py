@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ....protocol.effects import Notify
 from ....protocol.messages import Delivery, Granted, Message, Stored, Submitted
@@ -18,7 +18,7 @@ class PersistFirst(Checker):
 
     name = "persist-before-send"
     invariant = 1
-    says = (Stored, Submitted, Granted)
+    says: ClassVar[tuple[type[Message], ...]] = (Stored, Submitted, Granted)
 
     def saying(self, life: Any, peer: bytes, message: Message) -> None:
         if not life.machine.honest:
@@ -51,8 +51,8 @@ class KeptUntilDurable(Checker):
 
     name = "kept-until-durable"
     invariant = 1
-    hears = (Stored,)
-    says = (Delivery,)
+    hears: ClassVar[tuple[type[Message], ...]] = (Stored,)
+    says: ClassVar[tuple[type[Message], ...]] = (Delivery,)
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)

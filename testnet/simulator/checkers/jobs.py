@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -54,11 +54,11 @@ class AcceptedOnce(Checker):
 
     name = "accepted-once"
     invariant = 2
-    says = (Records,)
+    says: ClassVar[tuple[type[Message], ...]] = (Records,)
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
-        self._signed: dict[tuple[int, bytes], dict[int, bytes]] = {}
+        self._signed_by: dict[tuple[int, bytes], dict[int, bytes]] = {}
 
     def noted(self, life: Any, note: Notify) -> None:
         order = self.world.orders.get(note.fields.get("job_id", b"")) if note.name == "job.results" else None
@@ -76,7 +76,7 @@ class AcceptedOnce(Checker):
             record = open_record(raw, check_signature=False)
             if record.kind is not RecordKind.ACCEPTANCE or record.author != life.machine.id:
                 continue
-            signed = self._signed.setdefault((life.machine.index, message.job_id), {})
+            signed = self._signed_by.setdefault((life.machine.index, message.job_id), {})
             for part in record.body.accepted:
                 for index in range(part.lo, part.hi):
                     if signed.setdefault(index, part.batch_id) != part.batch_id:
@@ -134,7 +134,7 @@ class AcceptedKept(Checker):
 
     name = "accepted-kept"
     invariant = 1
-    says = (Records,)
+    says: ClassVar[tuple[type[Message], ...]] = (Records,)
 
     def saying(self, life: Any, peer: bytes, message: Message) -> None:
         if not isinstance(message, Records) or life.machine.slots or any(m.disk.wiped for m in self.world.nodes):

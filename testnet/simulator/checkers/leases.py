@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ....protocol.effects import Execute, Persist
 from ....protocol.granting import section
@@ -101,7 +101,7 @@ class Fenced(Checker):
 
     name = "fencing"
     invariant = 4
-    hears = (Superseded,)
+    hears: ClassVar[tuple[type[Message], ...]] = (Superseded,)
 
     def heard(self, life: Any, peer: bytes, message: Message) -> None:
         assert isinstance(message, Superseded)
@@ -122,7 +122,7 @@ class EpochRises(Checker):
 
     name = "epoch-rises"
     invariant = 4
-    says = (Granted,)
+    says: ClassVar[tuple[type[Message], ...]] = (Granted,)
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
@@ -146,7 +146,7 @@ class OwnSection(Checker):
 
     name = "own-section"
     invariant = 4
-    says = (Granted,)
+    says: ClassVar[tuple[type[Message], ...]] = (Granted,)
 
     def saying(self, life: Any, peer: bytes, message: Message) -> None:
         if not isinstance(message, Granted) or not life.machine.honest or not self.world.plan.calm:
@@ -188,7 +188,7 @@ class CancelledStays(Checker):
     """A replica that knows of a cancellation grants nothing of that job."""
 
     name = "cancelled"
-    says = (Granted,)
+    says: ClassVar[tuple[type[Message], ...]] = (Granted,)
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)

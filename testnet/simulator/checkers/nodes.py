@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ....protocol.aggregates import FAR_JOBS_MAX
 from ....protocol.effects import Execute, Reason
@@ -49,7 +49,7 @@ class EnergyBalances(Checker):
 
     name = "energy-balance"
     invariant = 6
-    says = (Delivery,)
+    says: ClassVar[tuple[type[Message], ...]] = (Delivery,)
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
