@@ -20,7 +20,9 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds, and no second look at memory.")] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="tiny, single, efficiency, idle, million, blobs, budgets or parts; may be repeated."),
+        typer.Option(
+            help="tiny, single, efficiency, idle, million, blobs, budgets, checked or parts; may be repeated."
+        ),
     ] = None,
     peers: Annotated[
         bool, typer.Option("--peers", help="Then the same work on Dask and Ray; installs them in FOLDER at first.")

@@ -37,6 +37,7 @@ TARGETS: Mapping[str, Target] = {
     "million_task_job_mb": Target("a job of a million tasks, on a replica", "MB", 64, False),
     "blob_mb_per_s": Target("blobs between two nodes", "MB/s", 150, True),
     "budgets_cpu_ratio": Target("accounts of peers: CPU of a tiny task, with by without", "", 1.05, False),
+    "runs_a_task_checked": Target("runs of a task where results are compared, honest nodes", "", 1.05, False),
 }
 
 

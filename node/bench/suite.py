@@ -16,6 +16,7 @@ import trio
 from ..cli.errors import UserError
 from .blobs import measure_blob_mb_per_s
 from .budgets import measure_budgets, nodes_cpu_us
+from .checked import measure_checked
 from .execution import measure_execution
 from .machine import describe_machine, describe_versions
 from .profiled import cpu_profile, hot_spots
@@ -25,7 +26,7 @@ from .storage import bench_storage
 from .street import running
 from .workloads import CLIENT, PARTS, LongRound, TinyRound, run_bare, run_long, run_single, run_tiny, warm_up
 
-NAMES = ("tiny", "single", "efficiency", "idle", "million", "blobs", "budgets", "parts")
+NAMES = ("tiny", "single", "efficiency", "idle", "million", "blobs", "budgets", "checked", "parts")
 Progress = Callable[[str], None]
 
 
@@ -41,6 +42,8 @@ class Plan:
     done_tasks: int
     blob_bytes: int
     blob_rounds: int
+    checked_tasks: int
+    checked_rounds: int
     parts_scale: float
 
 
@@ -53,6 +56,8 @@ FULL = Plan(
     done_tasks=100_000,
     blob_bytes=256 << 20,
     blob_rounds=3,
+    checked_tasks=1_200,
+    checked_rounds=3,
     parts_scale=1.0,
 )
 QUICK = Plan(
@@ -64,6 +69,8 @@ QUICK = Plan(
     done_tasks=0,
     blob_bytes=256 << 20,
     blob_rounds=1,
+    checked_tasks=1_200,
+    checked_rounds=1,
     parts_scale=0.1,
 )
 
@@ -125,6 +132,8 @@ async def run_suite(plan: Plan, names: Iterable[str], folder: Path, progress: Pr
         await _measure_blobs(plan, report, progress)
     if "budgets" in wanted:
         await _measure_budgets(plan, folder, report, progress)
+    if "checked" in wanted:
+        await _measure_checked(plan, folder, report, progress)
     if "parts" in wanted:
         await _measure_parts(plan, folder, report, progress)
     return report
@@ -280,6 +289,17 @@ async def _measure_budgets(plan: Plan, folder: Path, report: Report, progress: P
         },
         "message_us": dict(zip(("with", "without"), map(rounded, budgets.message_us), strict=True)),
         "others_cores": rounded(median(one.others_cores for one in (*budgets.with_, *budgets.without))),
+    }
+
+
+async def _measure_checked(plan: Plan, folder: Path, report: Report, progress: Progress) -> None:
+    rounds = [await measure_checked(folder, plan.checked_tasks) for _ in range(plan.checked_rounds)]
+    progress(f"checked: {len(rounds)} rounds of {plan.checked_tasks} tasks after a warm-up of half as many")
+    report.add("runs_a_task_checked", Rounds(tuple(one.after for one in rounds)))
+    report.details["checked"] = {
+        "tasks": plan.checked_tasks,
+        "rounds": len(rounds),
+        "warm_up": rounded(median(one.warm_up for one in rounds)),
     }
 
 

@@ -20,10 +20,11 @@ from hearthmesh.node.bench.suite import QUICK, Report, run_profile, run_suite, w
 from hearthmesh.node.bench.workloads import PARTS
 from hearthmesh.node.cli.errors import UserError
 
-SMALL = replace(QUICK, rounds=1, tiny_tasks=200, singles=3, long_tasks=4)
+SMALL = replace(QUICK, rounds=1, tiny_tasks=200, singles=3, long_tasks=4, checked_tasks=200)
 KEYS = (
     "tiny_tasks_per_s, single_ms_p50, single_ms_p99, efficiency_50ms, "
-    "rss_idle_mb, cpu_idle_percent, million_task_job_mb, blob_mb_per_s, budgets_cpu_ratio"
+    "rss_idle_mb, cpu_idle_percent, million_task_job_mb, blob_mb_per_s, budgets_cpu_ratio, "
+    "runs_a_task_checked"
 )
 
 
@@ -55,6 +56,12 @@ async def test_a_mesh_that_keeps_no_accounts_runs_the_same_work_beside_one_that_
         assert measured[name]["with"] > 0 and measured[name]["without"] > 0
     print_report(report)
     assert "accounts of peers: a tiny task takes the nodes" in capsys.readouterr().out
+
+
+async def test_compared_results_cost_runs_that_are_counted(tmp_path: Path) -> None:
+    report = await run_suite(SMALL, ["checked"], tmp_path, lambda _: None)
+    assert report.details["checked"]["warm_up"] >= 1.1, "of each of four workers ten are run again"
+    assert 1.0 <= report.numbers["runs_a_task_checked"] < 2.0
 
 
 async def test_nodes_without_accounts_are_told_apart(tmp_path: Path) -> None:
