@@ -15,7 +15,7 @@ from ..crypto.certificates import Role
 from .appraisal import as_keeper, ask_of, work_of
 from .context import Context
 from .effects import Persist, Publish, Reason
-from .granting import Ledger, controlled_sections, steal_half
+from .granting import LEASES_COUNTED_MAX, Ledger, controlled_sections, steal_half
 from .jobs import JobState, RejectedRecord
 from .lifelines import Lifelines, ParkedSteal
 from .limits import Limit
@@ -33,6 +33,7 @@ from .messages import (
     Superseded,
 )
 from .pace import Pace
+from .progress import Progress
 from .quota import Accounts, Submitters
 from .records import (
     UINT_MAX,
@@ -82,6 +83,7 @@ class KeptJob:
     since_us: int
     adopted_us: int
     pace: Pace
+    progress: Progress = field(default_factory=Progress)
     level: bool = True
     barred: str = ""
     sections: tuple[tuple[int, bytes, bool, tuple[bytes, ...]], list[tuple[int, int]]] | None = None
@@ -138,6 +140,7 @@ class Granter:
             self._ctx.penalise(sender, Reason.TOO_MANY)
             return False
         delivered = kept.state.delivered
+        had = record.kind is RecordKind.GRANT and kept.ledger.holds(record.body.holder)
         try:
             changed = kept.state.merge(record)
         except RejectedRecord as error:
@@ -151,9 +154,11 @@ class Granter:
         kept.ledger.apply(record, now_us)
         if record.kind is RecordKind.GRANT:
             kept.pace.began(record.body.holder, now_us)
+            kept.progress.began(record.body.holder, now_us, had=had)
             kept.begun_us = now_us if kept.begun_us is None else kept.begun_us
         elif record.kind is RecordKind.BATCH:
             kept.pace.delivered(record.author, kept.state.delivered - delivered, now_us)
+            kept.progress.delivered(record.author, kept.state.delivered - delivered, now_us)
             # Its tasks may be shorter than was thought.
             self._lifelines.tell(kept.state.job_id)
         elif record.kind is RecordKind.RECHECK:
@@ -371,7 +376,7 @@ class Granter:
                 in_units_of(state.task_us, steal.speed_permille),
                 steal.slots,
                 config,
-                kept.ledger.fair_share(thief),
+                self._fair_share(kept, thief, steal.slots, now_us),
             )
             ranges = kept.ledger.pick(sections, count, GRANT_RANGES_MAX)
         if not ranges:
@@ -392,6 +397,13 @@ class Granter:
         self._ctx.send(thief, granted)
         self._publish_digest(kept, now_us)
         return True
+
+    def _fair_share(self, kept: KeptJob, thief: bytes, slots: int, now_us: int) -> int:
+        """Where there are too many leases to be counted at each steal, all."""
+        if len(kept.ledger.live) > LEASES_COUNTED_MAX:
+            return kept.state.spec.tasks
+        held = kept.ledger.leased_by()
+        return kept.progress.fair_share(thief, slots, kept.ledger.free.total, held, kept.state.task_us, now_us)
 
     def _clears(self, state: JobState, thief: bytes) -> bool:
         """Whether the thief may be given the key of a confidential job; who keeps it may not."""

@@ -222,24 +222,16 @@ class Ledger:
             self.live.remove(lo, hi)
             self.free.add(lo, hi)
 
+    def holds(self, holder: bytes) -> bool:
+        """Whether it holds tasks; where there are too many leases to look through, anybody does."""
+        return len(self.live) > LEASES_COUNTED_MAX or any(lease.holder == holder for _, _, lease in self.live)
+
     def leased_by(self) -> dict[bytes, int]:
         """Tasks held now, by holder."""
         held: dict[bytes, int] = {}
         for lo, hi, lease in self.live:
             held[lease.holder] = held.get(lease.holder, 0) + hi - lo
         return held
-
-    def fair_share(self, holder: bytes) -> int:
-        """Tasks that bring a holder to an equal part of all that is unfinished.
-
-        Who asks first near the end would else be busy after the others have nothing left. Where there are too many
-        leases to be counted at each steal, all of them.
-        """
-        if len(self.live) > LEASES_COUNTED_MAX:
-            return self.state.spec.tasks
-        held = self.leased_by()
-        own = held.setdefault(holder, 0)
-        return max(0, -(-(self.free.total + sum(held.values())) // len(held)) - own)
 
     def left_for_each(self) -> int:
         """Of the free tasks of all sections an equal part for each of the job's holders; all, if they are too many."""
@@ -274,7 +266,7 @@ def steal_half(
     """Tasks to give: half of what is free, or what is worth a message if that is more; at most what the thief can burn.
 
     task_us: CPU of one task, 0 if unknown (then `batch_tasks_first` tasks a slot).  fair_share: a bound, or one task a
-    slot if that is more; see `Ledger.fair_share`.  Returns 0 only if there is nothing to give or the thief can burn
+    slot if that is more; see `Progress.fair_share`.  Returns 0 only if there is nothing to give or the thief can burn
     nothing.
     """
     if free_tasks <= 0 or slots <= 0:
@@ -284,7 +276,8 @@ def steal_half(
         hungry_for = slots * config.batch_tasks_first
     else:
         hungry_for = max(slots, appetite_us // task_us)
-        share = max(share, min(free_tasks, slots * config.batch_target_us // (2 * task_us)))
+        share = max(share, min(free_tasks, slots * config.batch_target_us // task_us))
     if fair_share is not None:
-        share = min(share, max(slots, fair_share))
+        worthwhile = slots * config.batch_floor_us // task_us if task_us > 0 else 0
+        share = min(share, max(slots, fair_share, worthwhile))
     return max(1, min(share, hungry_for, config.grant_tasks_max))

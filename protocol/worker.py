@@ -66,6 +66,8 @@ class Worker(Mover):
         super().__init__(ctx, members, tables, heat)
         self._thief = thief
         self._next_execution = 0
+        # What the last two executions got of a core, permille.
+        self._shares = (1000, 1000)
         # Slots that are left free for somebody else's runs here.
         self.set_aside = 0
         self.tasks_done = 0
@@ -181,7 +183,9 @@ class Worker(Mover):
             return config.batch_tasks_first
         full = max(1, min(config.batch_tasks_max, config.batch_target_us // task_us))
         full = -(-lease.unstarted // -(-lease.unstarted // full))
-        share = -(-(self.unstarted + lease.left) // (2 * max(1, self.slots)))
+        # A slot alone has no other to end together with; it took its part of what was left.
+        parts = 2 * self.slots if self.slots > 1 else 1
+        share = -(-(self.unstarted + lease.left) // parts)
         worthwhile = config.batch_floor_us // task_us
         return max(1, worthwhile, min(full, share))
 
@@ -194,7 +198,7 @@ class Worker(Mover):
             if self.outbox.full:
                 self._ctx.reasons.sought("its results wait for the disks of replicas, and it keeps no more", now_us)
             return
-        target_us = self.slots * self._ctx.config.queue_target_us
+        target_us = self.slots * self._ctx.config.queue_target_us * max(self._shares) // 1000
         queued_us = self.queue_us()
         if queued_us > self.slots * self._ctx.config.queue_low_us or self._thief.need_not_look():
             return
@@ -262,6 +266,7 @@ class Worker(Mover):
             {offset: text[-STDERR_BYTES_MAX:] for offset, text in event.stderrs.items() if text},
         )
         self.tasks_done += execution.count
+        self._learn_share(sum(event.cpu_us), now_us - execution.started_us)
         self._learn_duration(execution.job_id, sum(event.cpu_us), execution.count)
         self._deliver(execution, batch, event.energy_mj, event.useful_mj, event.measured, now_us, event.box)
 
@@ -269,6 +274,13 @@ class Worker(Mover):
         """The task that its first number stands for; 0 if the job is known no more, and nobody is told of it."""
         view = self._views.get(execution.job_id)
         return execution.first % view.spec.tasks if view is not None else 0
+
+    def _learn_share(self, cpu_us: int, took_us: int) -> None:
+        """A room that is nearly warm runs its tasks at a fraction of a core: what it holds takes long, so it asks for
+        little. The better of two counts, for the first of a job waits for its module; what a batch costs beside its
+        tasks does not."""
+        held_us = max(1, took_us - self._ctx.config.batch_floor_us)
+        self._shares = (self._shares[1], max(1, min(1000, 1000 * cpu_us // held_us)))
 
     def _learn_duration(self, job_id: bytes, cpu_us: int, count: int) -> None:
         measured = max(1, cpu_us // count)

@@ -39,8 +39,8 @@ def test_a_thief_gets_half_or_a_batch_and_what_it_can_burn(
     given_tasks = steal_half(free, appetite_us, task_us, slots, config)
     half = (free + 1) // 2
     assert given_tasks <= min(free, config.grant_tasks_max)
-    # More than half only where half would not be worth a message, and then half a batch a slot.
-    assert given_tasks <= half or given_tasks * task_us <= slots * config.batch_target_us // 2
+    # More than half only where half would be less than a batch a slot, and then that.
+    assert given_tasks <= half or given_tasks * task_us <= slots * config.batch_target_us
     assert (given_tasks == 0) == (free == 0 or slots == 0)
     if given_tasks and task_us:
         assert given_tasks <= max(slots, appetite_us // task_us, 1)
@@ -53,10 +53,13 @@ def test_half_of_one_task_is_the_task() -> None:
 
 
 def test_the_last_few_tasks_go_in_one_grant() -> None:
-    assert steal_half(4, 10**9, LAN.batch_target_us // 10, 1, LAN) == 4
+    assert steal_half(10, 10**9, LAN.batch_target_us // 10, 1, LAN) == 10
     assert steal_half(40, 10**9, LAN.batch_target_us // 10, 1, LAN) == 20
 
 
-def test_nobody_is_given_more_than_an_equal_part_of_what_is_unfinished() -> None:
+def test_nobody_is_given_more_than_its_part_of_what_is_unfinished_if_that_is_worth_a_message() -> None:
     assert steal_half(40, 10**9, LAN.batch_target_us // 10, 1, LAN, 6) == 6
     assert steal_half(40, 10**9, LAN.batch_target_us // 10, 4, LAN, 0) == 4
+    short_us = LAN.batch_floor_us // 20
+    assert steal_half(1000, 10**9, short_us, 1, LAN, 0) == 20
+    assert steal_half(1000, 10**9, short_us, 1, LAN, 30) == 30

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from hearthmesh.crypto.certificates import Role
+from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.effects import (
     CancelExecution,
     DropCheckpoint,
@@ -129,10 +130,10 @@ class Shop:
     def held(self) -> int:
         return self.worker.mesh.worker.unstarted
 
-    def finish(self, run: Execute, done: int) -> list[Effect]:
-        zeros = (0,) * done
+    def finish(self, run: Execute, done: int, *, cpu_us: int = 0) -> list[Effect]:
+        zeros, spent = (0,) * done, (cpu_us,) * done
         return self.tell(
-            TaskFinished(run.execution_id, zeros, (b"",) * done, {}, {}, zeros, zeros, 0, 0, False)  # type: ignore[arg-type]
+            TaskFinished(run.execution_id, zeros, (b"",) * done, {}, {}, zeros, spent, 0, 0, False)  # type: ignore[arg-type]
         )
 
 
@@ -410,16 +411,22 @@ def steals(effects: list[Effect]) -> list[Steal]:
     ]
 
 
-def test_batches_stay_whole_while_the_granter_has_more_and_shrink_to_the_end() -> None:
-    shop = Shop(estimate_us=50 * MS)
+def test_batches_stay_whole_while_the_granter_has_more_and_shrink_to_the_end_of_several_slots() -> None:
+    shop = Shop(slots=2, estimate_us=50 * MS)
     full = shop.cluster.config.batch_target_us // (50 * MS)
-    (more,) = runs(
+    more = runs(
         shop.say(shop.keepers[0], Granted(0, (shop.grant(0, full).raw,), (shop.spec.raw, shop.replicas.raw), 50))
     )
-    assert more == (0, full)
+    assert more == [(0, full)]
+    shop = Shop(slots=2, estimate_us=50 * MS)
+    ends = runs(shop.give(shop.grant(0, full)))
+    assert ends[0] == (0, -(-full // 4)) and len(ends) == 2
+
+
+def test_one_slot_alone_has_nobody_to_end_together_with() -> None:
     shop = Shop(estimate_us=50 * MS)
-    (last,) = runs(shop.give(shop.grant(0, full)))
-    assert last == (0, -(-full // 2))
+    full = shop.cluster.config.batch_target_us // (50 * MS)
+    assert runs(shop.give(shop.grant(0, full))) == [(0, full)]
 
 
 @given(st.integers(1, 100), st.integers(1, 100))
@@ -449,6 +456,31 @@ def test_a_worker_steals_when_its_queue_is_low_and_not_before() -> None:
     hunger = steals(shop.say(shop.keepers[0], TableRows(0, False, (again.raw,), (), (), ())))
     assert [steal.appetite_us for steal in hunger] in ([], [shop.cluster.config.queue_target_us])
     assert shop.worker.mesh.thief.steals == 1
+
+
+def asked_for(shares: list[int]) -> int:
+    """What a worker asks for whose executions got these shares of a core, in percent."""
+    shop = Shop(estimate_us=50 * MS)
+    digest = JobDigest(shop.spec.id, shop.keepers[0].id, 1, 1, 50, 50 * MS, "wasm", "", 5, False)
+    (run,) = [effect for effect in shop.give(shop.grant(0, 4)) if isinstance(effect, Execute)]
+    for number, share in enumerate(shares):
+        shop.cluster.now_us += shop.cluster.config.batch_floor_us + 4 * 50 * MS * 100 // share
+        effects = shop.finish(run, 4, cpu_us=50 * MS)
+        if number + 1 < len(shares):
+            (run,) = [e for e in shop.give(shop.grant(4 * number + 4, 4 * number + 8)) if isinstance(e, Execute)]
+    record = sign_record(shop.keepers[0].identity, RecordKind.JOB_DIGEST, digest)
+    effects += shop.say(shop.keepers[0], TableRows(0, False, (record.raw,), (), (), ()))
+    (hunger,) = steals(effects)
+    return hunger.appetite_us
+
+
+def test_a_slot_that_gets_a_quarter_of_a_core_asks_for_a_quarter() -> None:
+    target_us = LOCAL.queue_target_us
+    assert asked_for([100]) == target_us
+    assert asked_for([25]) == target_us  # that was the module's compilation, maybe
+    assert asked_for([25, 25]) == target_us // 4
+    assert asked_for([25, 50]) == target_us // 2
+    assert asked_for([100, 10, 10]) == target_us // 10
 
 
 # -- what the sink takes ------------------------------------------------------------------------------------
