@@ -28,6 +28,7 @@ from tests.end_to_end.jobs import HASH, MODULES, WITHIN_S, cold, session
 TAP = Path(__file__).parent / "tap"
 KEPT_OF_A_CLIENT = ("identity.key", "certificate")
 ECHO = bytes(wat2wasm((MODULES / "echo.wat").read_text()))
+TELLS = bytes(wat2wasm((MODULES / "tells.wat").read_text()))
 
 
 class Words:
@@ -57,6 +58,11 @@ class Words:
     def outputs(self) -> list[bytes]:
         return [hashlib.sha256(item).digest() for item in self.small]
 
+    @property
+    def told(self) -> tuple[bytes, bytes]:
+        """What `tells.wat` makes of the input: in its log, and in its file."""
+        return bytes(byte ^ 1 for byte in self.input), bytes(byte ^ 2 for byte in self.input)
+
     def sought(self) -> dict[str, Sequence[bytes]]:
         return {
             "program": [self.program],
@@ -65,6 +71,8 @@ class Words:
             "argument": [self.argument],
             "file": [self.file],
             "output": self.outputs,
+            "log": self.told[:1],
+            "written": self.told[1:],
         }
 
 
@@ -84,6 +92,25 @@ def request(words: Words, *, large: bool, confidential: bool) -> JobRequest:
         confidential=confidential,
         verification="none",
     )
+
+
+def telling(words: Words, *, confidential: bool) -> JobRequest:
+    """A command that fails, once it has said in all ways what it knows."""
+    return JobRequest(
+        program=marked(TELLS, words.program),
+        abi="command",
+        name=words.name.decode(),
+        inputs=[words.input],
+        confidential=confidential,
+        verification="none",
+    )
+
+
+async def check_telling(job: Job, words: Words) -> None:
+    with trio.fail_after(WITHIN_S):
+        (result,) = [result async for result in job.results()]
+    log, written = words.told
+    assert (result.exit_code, result.stderr, result.files) == (7, log, {"copy": written})
 
 
 def files_of(net: Testnet, sent: Path) -> Iterator[Path]:
@@ -134,6 +161,7 @@ async def test_nodes_disks_and_wires_hold_nothing_of_a_confidential_job(
             assert await outputs_of(large) == dict(enumerate(secret.large))
             again = await client.submit(request(secret, large=False, confidential=True))
             assert again.id == small.id
+            await check_telling(await client.submit(telling(secret, confidential=True)), secret)
         status = json.loads(await trio.to_thread.run_sync(hearth, net, "status", small.id[:12], "--json"))
         assert status["confidential"] and status["name"] == secret.name.decode()
         await trio.to_thread.run_sync(hearth, net, "results", small.id[:12], "--folder", str(folder))
@@ -148,6 +176,7 @@ async def test_nodes_disks_and_wires_hold_nothing_of_a_confidential_job(
         async with session(net) as client:
             for is_large in (False, True):
                 await outputs_of(await client.submit(request(plain, large=is_large, confidential=False)))
+            await check_telling(await client.submit(telling(plain, confidential=False)), plain)
         where = found(net, sent, plain)
         assert set(where["disk"]) == set(where["wire"]) == set(plain.sought())
         # A client that lost its disk, but not its key, reads its results.

@@ -1,0 +1,35 @@
+;; Command ABI: what stdin says goes to stderr and to /out/copy, each time with another bit of each byte turned (1 and 2),
+;; so that one can tell where it was found; then it fails.
+(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 4)
+  (data (i32.const 120) "copy")
+  ;; the iovec at 0 (address, length), the count of a transfer at 8, a new descriptor at 12, stdin from 65536
+  (func $must (param $errno i32) (if (local.get $errno) (then (call $exit (i32.add (i32.const 100) (local.get $errno))))))
+  (func $turn (param $bit i32) (local $at i32)
+    (loop $on
+      (i32.store8 (i32.add (i32.const 131072) (local.get $at))
+        (i32.xor (i32.load8_u (i32.add (i32.const 65536) (local.get $at))) (local.get $bit)))
+      (local.set $at (i32.add (local.get $at) (i32.const 1)))
+      (br_if $on (i32.lt_u (local.get $at) (i32.load (i32.const 4))))))
+  (func $say (param $fd i32) (param $bit i32)
+    (call $turn (local.get $bit))
+    (i32.store (i32.const 0) (i32.const 131072))
+    (call $must (call $write (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8))))
+  (func $create (param $folder i32) (param $name i32) (param $length i32) (result i32)
+    (call $must (call $open (local.get $folder) (i32.const 0) (local.get $name) (local.get $length) (i32.const 1)
+      (i64.const 0x1fffffff) (i64.const 0) (i32.const 0) (i32.const 12)))
+    (i32.load (i32.const 12)))
+  (func (export "_start") (local $file i32)
+    (i32.store (i32.const 0) (i32.const 65536))
+    (i32.store (i32.const 4) (i32.const 65536))
+    (call $must (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (i32.store (i32.const 4) (i32.load (i32.const 8)))
+    (call $say (i32.const 2) (i32.const 1))
+    (local.set $file (call $create (i32.const 4) (i32.const 120) (i32.const 4)))
+    (call $say (local.get $file) (i32.const 2))
+    (call $exit (i32.const 7))))
