@@ -59,6 +59,13 @@ class ResultFolder:
             found.extend((lo, hi, batch_id) for lo, hi in batch.parts)
         return found
 
+    def given_back(self, batch_id: bytes) -> tuple[bytes, bytes] | None:
+        """Header and columns, for a replica that lost it; None if it is not here."""
+        for batch in self.batches():
+            if open_record(batch.header, check_signature=False).id == batch_id:
+                return batch.header, batch.columns
+        return None
+
     def have(self) -> IntervalSet:
         """Tasks whose results are here."""
         return IntervalSet(*(part for batch in self.batches() for part in batch.parts))

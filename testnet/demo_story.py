@@ -116,7 +116,7 @@ class Story:
         """
         have = self._results.have()
         self._scene.held = have.total
-        with closing(job.batches(have, self._results.signed())) as batches:
+        with closing(job.batches(have, self._results.signed(), self._results.given_back)) as batches:
             async for item in batches:
                 if isinstance(item, JobStatus):
                     self._scene.take_progress(item.done, self._now_s())

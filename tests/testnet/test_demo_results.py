@@ -54,6 +54,16 @@ def kept(
     return KeptBatch(record.raw, encode_columns(batch), parts or ((first, first + count),))
 
 
+def test_what_was_kept_is_given_back_to_who_lost_it(tmp_path: Path) -> None:
+    folder, (one, two) = ResultFolder(tmp_path), (kept(0, (b"a", b"b")), kept(2, (b"c",)))
+    folder.keep(one)
+    folder.keep(two)
+    (_, _, first), (_, _, second) = folder.signed()
+    assert folder.given_back(first) == (one.header, one.columns)
+    assert folder.given_back(second) == (two.header, two.columns)
+    assert folder.given_back(bytes(32)) is None
+
+
 def test_complete_results_pass_with_one_proof_a_task() -> None:
     found = audit([kept(0, (b"a", b"b", b"c")), kept(3, (b"d", b"e"), worker=OTHER)], JOB, 5, POLICY)
     assert found.faults == []
