@@ -47,7 +47,6 @@ class Foresight:
     def __init__(
         self,
         sinks: list[str],
-        slots: list[int],
         *,
         wanted_wh: Floats,
         buffer_wh: Floats,
@@ -61,12 +60,13 @@ class Foresight:
         self._hold_w: list[float] = hold_w.tolist()
         self._later_w = later_w
         self._discomfort_kh: list[float] = discomfort_kh.tolist()
-        self._sinks, self._slots = sinks, slots
-        self._longest_us: dict[int, int] = {}
+        self._sinks = sinks
+        self._longest_us: dict[tuple[int, int], int] = {}
         self._discomfort_mkh: dict[int, int] = {}
 
-    def longest_us(self, node: int) -> int:
-        known = self._longest_us.get(node)
+    def longest_us(self, node: int, slots: int) -> int:
+        """slots: that the thermostat has work now."""
+        known = self._longest_us.get((node, slots))
         if known is None:
             known = longest_task_us(
                 Forecast(
@@ -74,11 +74,11 @@ class Foresight:
                     self._buffer_wh[node],
                     self._hold_w[node],
                     WATTS_PER_SLOT,
-                    self._slots[node],
+                    slots,
                     tuple(self._later_w[:, node].tolist()),
                 )
             )
-            self._longest_us[node] = known
+            self._longest_us[node, slots] = known
         return known
 
     def discomfort_mkh(self, node: int) -> int:
@@ -94,7 +94,6 @@ class Ours(Mesh):
         town = scene.town
         self._name = [number.to_bytes(4, "big") for number in range(len(town))]
         self._sink = [_SINKS[kind] for kind in town.kinds]
-        self._slots: list[int] = town.slots.tolist()
         self._price = [0 if wants else PRICE_MICRO for wants in town.wants_heat.tolist()]
         self._capacity_j_per_k = scene.physics.heat_capacity_j_per_k(FILL_S)
         self._waited_s = np.zeros(len(town))
@@ -117,6 +116,7 @@ class Ours(Mesh):
         self._as_heir: dict[int, Heir] = {}
         self._coldest: dict[int, list[int]] = {}
         self._wanted_w: list[float] = []
+        self._wanted_slots: list[int] = []
         self._begun_s: dict[int, float] = {}
         self._job_done = np.zeros(len(scene.work.jobs), dtype=np.int64)
 
@@ -135,7 +135,6 @@ class Ours(Mesh):
         buffer_wh = np.maximum(0.0, scene.target_c + full_k - scene.temperature_c) * self._capacity_j_per_k / 3600.0
         self._foresight = Foresight(
             self._sink,
-            self._slots,
             wanted_wh=wanted_wh,
             buffer_wh=buffer_wh,
             hold_w=np.maximum(0.0, physics.hold_w(full_k, sun=True)),
@@ -152,7 +151,7 @@ class Ours(Mesh):
         if not price:
             wanted_wh = max(foresight.wanted_wh[node], self._wanted_w[node] * HORIZON_S / 3600.0)
             appetite = appetite_us(wanted_wh, WATTS_PER_SLOT, int(self.queued_s[node] * _US))
-            longest_us = foresight.longest_us(node)
+            longest_us = foresight.longest_us(node, self._wanted_slots[node])
         urgency = urgency_mkh(foresight.discomfort_mkh(node), int(self._waited_s[node] * _US))
         has, keeps = self.has[node], self.keeps[node]
         return Ask(self._name[node], urgency, appetite, slots, longest_us, price_micro=price, has=has, keeps=keeps)
@@ -203,6 +202,7 @@ class Ours(Mesh):
         for ranked in (self._ranked, self._far_ranked, self._suiting):
             ranked.clear()
         self._wanted_w = scene.wanted_w.tolist()
+        self._wanted_slots = np.maximum(1, scene.wanted_slots).tolist()
         if scene.work.kind == "deadline":
             done = np.isfinite(scene.floor.done_at_s)
             self._job_done = np.bincount(scene.work.job_of[done], minlength=len(scene.work.jobs))
