@@ -74,7 +74,7 @@ class KeptJob:
     certificate being revoked or at its end; empty if it may.  adopted_us: when it came here, in this life.
     sections: the ranges that it may grant now, and what they follow from.  share: of a confidential job's key, sealed
     to this node; empty if it has none.  begun_us: when the first of its tasks was given to somebody, as far as this
-    node saw.
+    node saw.  invited: not level, and new to this node, which heard of it from another keeper before its submitter.
     """
 
     state: JobState
@@ -85,6 +85,7 @@ class KeptJob:
     pace: Pace
     progress: Progress = field(default_factory=Progress)
     level: bool = True
+    invited: bool = False
     barred: str = ""
     sections: tuple[tuple[int, bytes, bool, tuple[bytes, ...]], list[tuple[int, int]]] | None = None
     completed_us: int | None = None

@@ -220,6 +220,9 @@ class Replica(Upkeep):
             self._merge(kept, replica_set, peer, now_us)
             self.shares.keep(kept, message.share)
             self._ctx.send(peer, Submitted(message.request, spec.id))
+            if kept.invited and kept.state.replica_path() == (kept.state.replica_record,):
+                # It had the seat from the beginning.
+                self._level(kept, now_us)
             return
         self._await_blobs(spec, (replica_set,), peer, message.request, now_us, message.share)
 
@@ -332,6 +335,7 @@ class Replica(Upkeep):
             if request:
                 self._ctx.send(peer, Submitted(request, pending.spec.id))
         kept.level = any(pending.answers.values()) or kept.state.replicas == (self._ctx.node_id,)
+        kept.invited = not kept.level
         self._ctx.notify("replica.job-kept", job_id=pending.spec.id, tasks=pending.spec.body.tasks)
         self._after_freeing(kept, now_us)
         for peer, subscribe in pending.followers.items():

@@ -120,7 +120,7 @@ class Upkeep(Granter):
         self._lifelines.tell_all()
         for job_id in list(self.open_jobs):
             kept = self.jobs[job_id]
-            kept.level = kept.state.replicas == (self._ctx.node_id,)
+            kept.level, kept.invited = kept.state.replicas == (self._ctx.node_id,), False
             kept.adopted_us = now_us
             kept.ledger.rebuild(now_us, self._ctx.config.lease_us)
             self._arm_sweep(kept, now_us)
@@ -130,7 +130,7 @@ class Upkeep(Granter):
 
     def _level(self, kept: KeptJob, now_us: int) -> None:
         """It knows what another knows (or nobody answers): from now on it grants."""
-        kept.level = True
+        kept.level, kept.invited = True, False
         self._after_freeing(kept, now_us)
 
     def on_digest(self, digest: JobDigest) -> None:

@@ -8,10 +8,10 @@ from hearthmesh.crypto.certificates import Role, revoke
 from hearthmesh.protocol.codec import decode_message, encode_message
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import CancelJob, FollowJob, Received, StorageFailed, StorageRecovered, SubmitJob
-from hearthmesh.protocol.granter import parts
+from hearthmesh.protocol.granter import KeptJob, parts
 from hearthmesh.protocol.granting import Ledger
 from hearthmesh.protocol.jobs import BatchInfo, JobState
-from hearthmesh.protocol.messages import Delivery, Records, Rejected, Renew, Revocations, Steal
+from hearthmesh.protocol.messages import Delivery, Reconcile, Records, Rejected, Renew, Revocations, Steal, Submit
 from hearthmesh.protocol.records import UINT_MAX, Acceptance, AcceptedBatch, RecordKind, sign_record
 from hearthmesh.protocol.subscriptions import job_status
 from tests.protocol.cluster import MS, SECOND, Cluster, SimNode, cold
@@ -40,6 +40,57 @@ def test_a_cancelled_job_is_not_granted_after_a_restart() -> None:
     assert job_id not in keepers[0].mesh.replica.open_jobs
     assert keepers[0].mesh.replica.free_tasks() == 0
     assert worker.executed == []
+
+
+def submit_again(cluster: Cluster, client: SimNode, keeper: SimNode, *, by: SimNode) -> KeptJob:
+    """The client's own submission, to a keeper; as another keeps it."""
+    (kept,) = by.mesh.replica.jobs.values()
+    replica_set = kept.state.replica_path()[0]
+    cluster.feed(keeper, Received(client.id, Submit(99, kept.state.spec_record.raw, replica_set.raw)))
+    cluster.run(100 * MS)
+    return keeper.mesh.replica.jobs[kept.state.job_id]
+
+
+def without_submission_to(name: str) -> tuple[Cluster, SimNode, list[SimNode]]:
+    """A job that two of its three keepers have; the third heard of it from one of those."""
+    cluster = Cluster()
+    keepers = [cluster.add(f"r{number}", Role.REPLICA) for number in range(3)]
+    late = next(keeper for keeper in keepers if keeper.name == name)
+    cluster.blocked = lambda _from, to, message: to is late and isinstance(message, Submit | Reconcile)
+    client = cluster.client()
+    job_id = submitted(cluster, client, 50)
+    first = next(keeper for keeper in keepers if keeper is not late)
+    cluster.feed(late, Received(first.id, Records(job_id, first.mesh.replica.jobs[job_id].state.context())))
+    cluster.run(100 * MS)
+    return cluster, client, [late, first]
+
+
+def test_who_hears_of_a_job_from_another_before_its_submitter_grants_as_soon_as_that_one_comes() -> None:
+    """Else its section would wait for a round of comparison."""
+    cluster, client, (late, first) = without_submission_to("r2")
+    (heard,) = late.mesh.replica.jobs.values()
+    assert not heard.level
+    assert submit_again(cluster, client, late, by=first) is heard
+    assert heard.level
+
+
+def test_a_submission_that_comes_again_makes_nobody_grant_who_may_have_forgotten() -> None:
+    cluster, client, (late, first) = without_submission_to("r2")
+    cluster.restart(late)
+    cluster.run(100 * MS)
+    assert not submit_again(cluster, client, late, by=first).level
+
+
+def test_a_submission_that_comes_again_makes_no_successor_grant_before_it_knows_what_went_on() -> None:
+    cluster = Cluster()
+    keepers = [cluster.add(f"r{number}", Role.REPLICA) for number in range(3)]
+    client = cluster.client()
+    job_id = submitted(cluster, client, 50)
+    late = cluster.add("late", Role.REPLICA)
+    cluster.blocked = lambda _from, to, message: to is late and isinstance(message, Reconcile)
+    cluster.kill(keepers[0])
+    cluster.run_until(lambda: job_id in late.mesh.replica.jobs)
+    assert not submit_again(cluster, client, late, by=keepers[1]).level
 
 
 def test_a_seat_that_nobody_could_take_is_filled_when_somebody_comes() -> None:
