@@ -89,8 +89,8 @@ class ProtocolConfig:
     queue_target_us: int = 1_500 * MS
     grant_tasks_max: int = 8192
     # The other replicas hear of a grant after this, unless its tasks are done by then: soon enough to tell fair shares
-    # near the end. Well below suspicion_min_us, after which others may take over a dead granter's section; of what a granter could not tell any
-    # more, the holders tell as soon as they suspect it.
+    # near the end, well below suspicion_min_us, after which others may take over a dead granter's section. Of what a
+    # granter could not tell any more, the holders tell as soon as they suspect it.
     grant_echo_us: int = 100 * MS
     steal_timeout_us: int = 2 * SECOND
     # Thieves that ask within this time of each other are served by urgency. A tenth of `queue_low_us`, below which they
