@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
 from types import FrameType
 
 INTERRUPTED = 130
+# Of the layer above node/: found by name, since imports run down only.
+_COMPILED = "..testnet.simulator.compiled"
 
 
 def main() -> None:
@@ -15,6 +18,9 @@ def main() -> None:
     asked = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if asked:
         signal.signal(signal.SIGINT, _end_at_once)
+    if sys.argv[1:2] == ["sim"] and sys.argv[2:3] != ["mutants"]:
+        # Before anything imports the protocol. Mutants are patched in, which compiled modules do not allow.
+        importlib.import_module(_COMPILED, __package__).use()
     from .cli.app import run
 
     if asked:
