@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 
 from .cells import place_of
@@ -19,7 +20,7 @@ def row_key(record: Record) -> bytes:
     return bytes(record.body.node)
 
 
-def wire_key(kind: RecordKind, key: bytes) -> bytes:
+def wire_key(kind: int, key: bytes) -> bytes:
     """12 bytes that stand for (kind, key) in versions on the wire."""
     return sha256(b"hearthmesh/row" + bytes([kind]) + key).digest()[:12]
 
@@ -51,7 +52,11 @@ class Facts:
 
 
 def facts_of(record: Record) -> Facts:
-    """record: of one of `ROW_KINDS`."""
-    key, version = row_key(record), version_of(record)
-    wire = wire_key(record.kind, key)
-    return Facts(key, wire, version, TableVersion(wire, version), place_of(record.author), stamp_of(wire, version))
+    """record: of one of `ROW_KINDS`. A row comes from several peers: what its hashes are is worked out once."""
+    return _facts(int(record.kind), row_key(record), version_of(record), record.author)
+
+
+@lru_cache(maxsize=1 << 13)
+def _facts(kind: int, key: bytes, version: Version, author: bytes) -> Facts:
+    wire = wire_key(kind, key)
+    return Facts(key, wire, version, TableVersion(wire, version), place_of(author), stamp_of(wire, version))

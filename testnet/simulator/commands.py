@@ -11,7 +11,6 @@ from ...node.cli.errors import JOB_FAILED, UserError
 from ...node.cli.options import Json
 from ...node.cli.output import note, print_json, print_table, say
 from ..heat.command import heat
-from . import compiled
 from .siege_command import siege
 
 if TYPE_CHECKING:
@@ -33,14 +32,6 @@ app = typer.Typer(
     help=HELP,
 )
 app.command()(heat)
-
-
-@app.callback()
-def _before(context: typer.Context) -> None:
-    """Before anything imports the protocol. Mutants are patched in, which compiled modules do not allow."""
-    if context.invoked_subcommand != "mutants":
-        compiled.use()
-
 
 Nodes = Annotated[int | None, typer.Option("--nodes", help="Machines. Default: as the seed draws.")]
 Hours = Annotated[float | None, typer.Option("--hours", help="Virtual hours. Default: as the seed draws.")]

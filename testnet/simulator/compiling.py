@@ -50,10 +50,9 @@ SIMULATOR = (
     "trace",
     "world",
 )
-# Stay as they are: msgspec makes its classes itself, from annotations that mypyc does not keep; and what `memory.py`
-# replaces has to be looked up at each call.
+# Stay as they are: msgspec makes its classes itself, from annotations that mypyc does not keep. What `memory.py`
+# replaces is in such modules as well, and is looked up at each call.
 _MARK = "import Meta, Struct", "from msgspec import Struct"
-_REPLACED = ("row_facts.py",)
 _FLAGS = ("-O2", "-fPIC", "-fwrapv", "-fno-strict-aliasing", "-w", "-DNDEBUG")
 _LINK = ("-shared", "-undefined", "dynamic_lookup") if sys.platform == "darwin" else ("-shared",)
 
@@ -67,8 +66,7 @@ def sources() -> list[Path]:
     protocol = [
         path
         for path in sorted((PACKAGE / "protocol").rglob("*.py"))
-        if path.name not in ("__init__.py", *_REPLACED)
-        and not any(mark in path.read_text(encoding="utf-8") for mark in _MARK)
+        if path.name != "__init__.py" and not any(mark in path.read_text(encoding="utf-8") for mark in _MARK)
     ]
     crypto = PACKAGE / "crypto"
     return [

@@ -16,7 +16,6 @@ from ...crypto import signing
 from ...crypto.bounded import decode_bounded
 from ...crypto.identity import Identity
 from ...protocol import records as record_module
-from ...protocol import row_facts, rows
 
 ENTRIES_MAX = 1 << 16
 _PACKAGE = __name__.partition(".")[0] + "."
@@ -53,9 +52,7 @@ _verified = Remembered()
 _certificates = Remembered()
 _unchecked = Remembered()
 _checked = Remembered()
-_facts = Remembered()
 _open = record_module.open_record
-_work_out_facts = row_facts.facts_of
 _decode = certificate_module.decode_certificate
 
 
@@ -76,15 +73,6 @@ def _open_record(raw: bytes, *, check_signature: bool = True) -> record_module.R
     if found is None:
         found = _open(raw, check_signature=check_signature)
         (_checked if check_signature else _unchecked).put(raw, found)
-    return found
-
-
-def _facts_of(record: record_module.Record) -> row_facts.Facts:
-    """One object for all tables that hold the record: by its id, the digest of all that is in it."""
-    found: row_facts.Facts | None = _facts.get(record.id)
-    if found is None:
-        found = _work_out_facts(record)
-        _facts.put(record.id, found)
     return found
 
 
@@ -110,7 +98,6 @@ class RememberedIdentity(Identity):
 # (module, name, what is there, what takes its place)
 _REPLACED: tuple[tuple[Any, str, Any, Any], ...] = (
     (record_module, "verify", signing.verify, _verify),
-    (rows, "facts_of", row_facts.facts_of, _facts_of),
     (certificate_module, "verify", signing.verify, _verify),
     (certificate_module, "decode_certificate", _decode, _decode_certificate),
 )
@@ -130,7 +117,7 @@ def remembering() -> Iterator[None]:
     finally:
         for module, name, original, _ in replaced:
             setattr(module, name, original)
-        for each in (_verified, _certificates, _unchecked, _checked, _facts):
+        for each in (_verified, _certificates, _unchecked, _checked):
             each.forget()
 
 
