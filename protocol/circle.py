@@ -48,7 +48,7 @@ class Circle:
         """Of the living ones at each level: those that it had, then those with a link, then the longest known."""
         by_level: dict[int, list[Member]] = {}
         for member in members:
-            level = self.cell.level(member.node)
+            level = member.level
             if level < self.cell.depth and member.here and member.serves:
                 by_level.setdefault(level, []).append(member)
         chosen: dict[bytes, int] = {}

@@ -81,7 +81,7 @@ class Member:
     """What one node knows of another. Owned by `Membership`.
 
     shared_place, own_place: on two rings, one that all nodes share and one of this node's own; they make the
-    view.
+    view.  level: first bits that its place shares with this node's, see `Cell.level`.
     told_us: when it was last told of a doubt.  accusers: of the suspicion, in the order in which they came.
     shortest: the evidence is strong, so the suspicion lasts `suspicion_min_us`.
     serves: its record names a role in which it does something for others.  watched: it concerns this node, see
@@ -92,6 +92,7 @@ class Member:
     incarnation: int
     shared_place: bytes
     own_place: bytes
+    level: int
     status: Status = Status.ALIVE
     serves: bool = False
     watched: bool = False

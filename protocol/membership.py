@@ -121,6 +121,9 @@ class Membership(Roster):
         if serves != member.serves:
             member.serves = serves
             self._view.stale = True
+
+    def fill_view(self) -> None:
+        """Watch whom this event brought, while there are few: once for all of them, since each is asked for a link."""
         if self._running and len(self._view.nodes) < self._ctx.config.active_view_max:
             self._view.refresh()
 

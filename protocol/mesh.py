@@ -281,6 +281,7 @@ class Mesh(Roles):
             self.worker.publish_heat(now_us)
         if not self.members.has_news:
             return
+        self.members.fill_view()
         came = False
         for node, status in self.members.take_changes():
             self.replica.keepers_changed()

@@ -89,7 +89,7 @@ class Roster:
         """Living nodes of the own half of the cell, this one included, and of the other half."""
         depth = self.cell.depth
         if self._counted is None or self._counted[0] != depth:
-            levels = [self.cell.level(member.node) for member in self._members.values() if member.here]
+            levels = [member.level for member in self._members.values() if member.here]
             own = 1 + sum(level > depth for level in levels)
             self._counted = (depth, own, 1 + sum(level >= depth for level in levels) - own)
         return self._counted[1:]
@@ -107,8 +107,9 @@ class Roster:
         if not self._make_room(node):
             self.turned_away = self.turned_away or self.circle.concerns(node)
             return None
-        own_place = sha256(self._ctx.node_id + node).digest()
-        member = Member(node, incarnation, sha256(node).digest(), own_place, status, heard_us=now_us, changed_us=now_us)
+        places = sha256(node).digest(), sha256(self._ctx.node_id + node).digest()
+        level = self.cell.level(node)
+        member = Member(node, incarnation, *places, level, status, heard_us=now_us, changed_us=now_us)
         self._members[node] = member
         if status is Status.ALIVE:
             self._changes.append((node, status))

@@ -36,8 +36,10 @@ ANSWERS_BURST = 32
 ANSWERS_AN_INTERVAL = 8
 # A half of a cell that has so many times fewer nodes than the other half was not found yet.
 LOPSIDED = 4
-# So many looks around that found nothing wanting make the next ones more seldom.
+# So many looks around that found nothing wanting make the next ones more seldom, up to so many times what else rests:
+# a loss makes a node look at once.
 CONTENT_LOOKS = 2
+CONTENT_FACTOR = 4
 # Nodes whose address was found for a steal; the last ones.
 REACHED_MAX = 64
 
@@ -137,7 +139,7 @@ class Seeker:
         thin = self._members.circle.thin_levels() or ([cell.depth] if one_sided else [])
         hurry = lonely or blind or bool(thin)
         self._content = 0 if hurry else self._content + 1
-        slowness = min(config.rest_factor, 1 << max(0, min(self._content, 16) - CONTENT_LOOKS))
+        slowness = min(CONTENT_FACTOR * config.rest_factor, 1 << max(0, min(self._content, 16) - CONTENT_LOOKS))
         self._around_us = now_us + (config.probe_interval_us * 4 if hurry else slowness * config.cell_interval_us)
         if lonely or blind:
             self._begin(b"neighbours", cell.place, None)

@@ -62,7 +62,8 @@ class View:
         here = [member for member in self._members.values() if member.here]
         serving = [member for member in here if member.serves]
         self._circle.choose_contacts(serving, self._connected)
-        mates = [member for member in serving if self._circle.cell.holds(member.node)]
+        depth = self._circle.cell.depth
+        mates = [member for member in serving if member.level >= depth]
         self.live_count = 1 + len(mates)
         place = sha256(self._ctx.node_id).digest()
         chosen = choose_view(mates, place, self._ctx.config.active_view_max)
@@ -71,9 +72,8 @@ class View:
         view.update(dict.fromkeys(self._circle.contacts))
         view.update(dict.fromkeys(member.node for member in here if member.watched))
         self.nodes = sorted(view)
-        holds = self._circle.cell.holds
-        self._near = [node for node in self.nodes if holds(node)]
-        self._far = [node for node in self.nodes if not holds(node)]
+        self._near = [node for node in self.nodes if self._members[node].level >= depth]
+        self._far = [node for node in self.nodes if self._members[node].level < depth]
         for node in self.nodes:
             if node not in before and node not in self._connected:
                 self._ctx.emit(Connect(node))
@@ -101,10 +101,12 @@ class View:
 
     def close_idle_links(self, now_us: int) -> None:
         """Too many links: those go first that nobody has used for longest, and that this node has no need of."""
-        surplus = len(self._connected) - self._ctx.config.links_kept
+        config = self._ctx.config
+        # As many as this node needs are there for others that need it; each link costs both ends its keepalive.
+        surplus = len(self._connected) - min(config.links_kept, 2 * max(len(self.nodes), config.active_view_max))
         if surplus <= 0:
             return
-        idle_us = IDLE_LINK_SHORT_US if surplus > self._ctx.config.links_kept else idle_link_us(self._ctx.config)
+        idle_us = IDLE_LINK_SHORT_US if len(self._connected) > 2 * config.links_kept else idle_link_us(config)
         idle = self._idle(idle_us, now_us)
         for member in idle[: min(surplus, LINKS_CLOSED_AT_ONCE)]:
             self._ctx.emit(Disconnect(member.node, "no use for this link"))

@@ -31,8 +31,9 @@ KEPT_MAX = 512
 TOLD_MAX = 8
 # How many of the longest intervals somebody counts whom nobody has heard of since.
 KEPT_INTERVALS = 4
-# So many looks that found nobody new make the next ones more seldom.
+# So many looks that found nobody new make the next ones more seldom; of those one in so many looks the keepers up.
 CONTENT_LOOKS = 4
+LOOKUP_EVERY = 4
 # Questions of one peer that are answered: a burst, then so many an interval.
 FINDS_BURST = 8
 FINDS_AN_INTERVAL = 4
@@ -57,8 +58,10 @@ class Zones:
         self._content = 0
         self._depth = 0
         self._looks_us = 0
-        # When each mate was last asked.
+        # When each mate was last asked; and who keeps this zone, as of the last lookup.
         self._asked_us: dict[bytes, int] = {}
+        self._keepers: list[bytes] = []
+        self._looks = 0
         self._mates: dict[bytes, int] = {}
         self._pushed: dict[bytes, bytes] = {}
         self._requests: dict[int, bytes] = {}
@@ -87,8 +90,9 @@ class Zones:
         interval_us, rest_factor = self._ctx.config.cell_interval_us, self._ctx.config.rest_factor
         kept_us = KEPT_INTERVALS * rest_factor * interval_us
         for node in [node for node, at_us in self._mates.items() if now_us - at_us > kept_us]:
-            del self._mates[node]
-            self._content = 0
+            if not self._tells(node, now_us - kept_us):
+                del self._mates[node]
+                self._content = 0
         for node in [node for node, (_, at_us) in self._kept.items() if now_us - at_us > kept_us]:
             del self._kept[node]
         depth = self._members.cell.depth
@@ -102,17 +106,25 @@ class Zones:
             self._content += 1
             slowness = min(rest_factor, 1 << max(0, min(self._content, 16) - CONTENT_LOOKS))
             self._due_us, self._looks_us = now_us + slowness * interval_us, now_us
-            self._seeker.find_place(b"zone", place_of_zone(self._zone), self._ask)
+            self._looks += 1
+            keeper = self._keepers[self._looks % KEEPERS] if len(self._keepers) == KEEPERS else b""
+            if slowness == rest_factor and self._looks % LOOKUP_EVERY and self._members.is_alive(keeper):
+                # Each in turn, so that none forgets this node.
+                self._ask([keeper])
+            else:
+                self._seeker.find_place(b"zone", place_of_zone(self._zone), self._found)
         self._tell_heat()
 
     def peer_lost(self, peer: bytes) -> None:
         self._budgets.pop(peer, None)
         self._pushed.pop(peer, None)
 
-    def _ask(self, closest: list[bytes]) -> None:
-        """The keepers of this zone, and the mates themselves: they are to know this node too, for as long as they keep
-        it.
-        """
+    def _found(self, closest: list[bytes]) -> None:
+        self._keepers = closest[:KEEPERS]
+        self._ask(self._keepers)
+
+    def _ask(self, keepers: list[bytes]) -> None:
+        """Keepers of this zone, and mates that may not know this node: whoever does tells it its heat."""
         own = self._tables.get(RecordKind.MEMBER, self._ctx.node_id)
         if own is None:
             return
@@ -121,13 +133,18 @@ class Zones:
         )
         self._asked_us = {node: at_us for node, at_us in self._asked_us.items() if node in self._mates}
         mates = [node for node in self._mates if self._asked_us.get(node, again_us) <= again_us]
+        mates = [node for node in mates if node not in self._asked_us or not self._tells(node, again_us)]
         self._asked_us.update(dict.fromkeys(mates, self._looks_us))
-        for node in dict.fromkeys((*closest[:KEEPERS], *mates)):
+        for node in dict.fromkeys((*keepers, *mates)):
             request = self._ctx.next_request()
             self._requests[request] = node
             self._ctx.send(node, FindZone(request, own.raw))
         while len(self._requests) > KEEPERS + MATES_MAX:
             del self._requests[next(iter(self._requests))]
+
+    def _tells(self, mate: bytes, since_us: int) -> bool:
+        """Whether a mate said how much heat it wants since then, as it does to those whom it knows."""
+        return self._tables.came_after(RecordKind.HEAT, mate, since_us) is not None
 
     def on_found(self, peer: bytes, message: FoundNodes, now_us: int) -> bool:
         """True if it answers a question of this machine's. Rows are checked as any row is."""

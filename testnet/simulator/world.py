@@ -48,6 +48,8 @@ REDIAL_MOST_US = 960 * SECOND
 NODE_ROLES = Role.WORKER | Role.REPLICA | Role.SUBMITTER
 YEAR_S = 365 * 86_400
 PROGRAM_BYTES = 100_000
+# Machines of a LAN among so many share a sink, of 64 where all kinds of access are as many: a boiler house, not a town.
+LAN_SITE = 192
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class World:
             identity,
             certificate.to_bytes(),
             roles=roles,
-            site=0 if access is Access.LAN else index - 1 if shares_site else index,
+            site=-(index // LAN_SITE) if access is Access.LAN else index - 1 if shares_site else index,
             access=access,
             behind_nat=behind_nat or is_client,
             relays=tuple(dice.some(range(min(BOOTSTRAPS, plan.nodes)), 2)) if behind_nat else (),

@@ -106,6 +106,7 @@ class Arena:
             for other in self.nodes.values():
                 if other is not node:
                     node.members.learn(other.id, other.members.incarnation, self.now_us)
+            node.members.fill_view()
             self.perform(node)
 
     def start_tables(self) -> None:

@@ -52,6 +52,7 @@ def alone(config: ProtocolConfig = LAN, peers: tuple[bytes, ...] = (BOB, CAROL, 
     for peer in peers:
         members.learn(peer, 7, 0)
         members.connected(peer, 0)
+    members.fill_view()
     members.take_changes()
     effects(members)
     return members
@@ -548,7 +549,7 @@ def test_every_member_is_watched_by_half_a_view_of_others_at_least() -> None:
     watched = dict.fromkeys(places, 0)
     for here in places:
         others = [
-            Member(node, 1, node, bytes(a ^ b for a, b in zip(node, here, strict=True)))
+            Member(node, 1, node, bytes(a ^ b for a, b in zip(node, here, strict=True)), 0)
             for node in places
             if node != here
         ]
@@ -713,3 +714,13 @@ def test_for_one_link_more_than_there_may_be_the_one_that_was_silent_longest_mak
     members.lost(spare[0], False, 3 * SECOND)
     members.connected(newcomer, 3 * SECOND + FRESH_LINK_US)
     assert [effect.peer for effect in effects(members) if isinstance(effect, Disconnect)] == [spare[1]]
+
+
+def test_of_many_who_are_heard_of_at_once_only_those_are_asked_for_a_link_that_will_be_watched() -> None:
+    members = alone(peers=())
+    for number in range(2, 60):
+        members.learn(identity(number).node_id, 7, 0)
+    members.fill_view()
+    asked = [effect.peer for effect in effects(members) if isinstance(effect, Connect)]
+    members.on_timer(("probe", b""), SECOND)
+    assert asked == members.view and len(asked) == LAN.active_view_max

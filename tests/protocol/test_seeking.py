@@ -79,6 +79,7 @@ class Home:
         for number in numbers:
             node = identity(number).node_id
             self.members.learn(node, 1, 0)
+            self.members.fill_view()
             self.tables.merge(RECORDS[node].raw, node, 0)
         self.members.on_timer(("probe", b""), 2 * SECOND)
         for node in self.members.take_dropped():

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.protocol.cells import place_of
-from hearthmesh.protocol.config import LOCAL
+from hearthmesh.protocol.config import LOCAL, ProtocolConfig
 from hearthmesh.protocol.effects import Penalise, Reason, Send
 from hearthmesh.protocol.events import Received
 from hearthmesh.protocol.messages import FindZone, FoundNodes
@@ -29,9 +29,9 @@ def half_of(name: str) -> int:
     return place_of(Identity.from_seed(sha256(name.encode()).digest()).node_id) >> 63
 
 
-def street(count: int = 14) -> tuple[Cluster, SimNode, SimNode]:
+def street(count: int = 14, config: ProtocolConfig = SMALL) -> tuple[Cluster, SimNode, SimNode]:
     """A mesh of several cells, and two heaters of the attic that are in different ones."""
-    cluster = Cluster(config=SMALL)
+    cluster = Cluster(config=config)
     names = [f"n{number}" for number in range(count)]
     left, right = (next(name for name in names if half_of(name) == half) for half in (0, 1))
     zones = {names[-1]: "cellar", left: "attic", right: "attic"}
@@ -132,3 +132,17 @@ def test_an_answer_that_nobody_asked_for_adds_no_mate() -> None:
     cluster.run(SECOND)
     cluster.feed(node, Received(liar.id, FoundNodes(999, (own_record(liar).raw,))))
     assert not node.mesh.zones.mates
+
+
+def test_who_knows_all_of_its_zone_asks_one_keeper_at_a_time_and_no_mate_that_tells_its_heat() -> None:
+    cluster, one, other = street(config=replace(SMALL, heat_repeat_us=20 * SECOND))
+    find_each_other(cluster, one, other)
+    cluster.run(120 * SECOND)
+    cluster.log.clear()
+    looks_us = SMALL.rest_factor * SMALL.cell_interval_us
+    cluster.run(16 * looks_us)
+    asked = [line for line in cluster.log if line.endswith("FindZone") and line.startswith(f"{one.name}>")]
+    # Three at the looks that look them up, one at the others.
+    assert 16 <= len(asked) <= 12 + 3 * 4 + 1, asked
+    assert f"{one.name}>{other.name} FindZone" not in asked
+    assert mates(one) == [other.id] and mates(other) == [one.id]
