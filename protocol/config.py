@@ -56,7 +56,8 @@ class ProtocolConfig:
     cell_interval_us: int = 30 * SECOND
     # 2 * cell_split (a cell about to split, and those that are gone), contacts_a_level * 20 levels, and visitors.
     members_max: int = 512
-    # Links above this are closed when nobody needs them: the view, contacts, and as many again that others keep.
+    # Links above this, or above twice the view, are closed when nobody uses them, since each costs both ends its
+    # keepalive: the view, contacts, and as many again that others keep.
     links_kept: int = 128
     # Above this the one that was silent longest goes as soon as another comes, so that whoever has a lease to renew
     # finds room, however many hold some: 3/4 of the 256 that the transport lets in.

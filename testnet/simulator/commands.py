@@ -377,30 +377,31 @@ def soak(
 @app.command()
 def scale(
     nodes: Annotated[str, typer.Option("--nodes", help="Sizes of the mesh, with commas.")] = "25,50,100,200",
-    seconds: Annotated[float, typer.Option("--seconds", help="Virtual, after the mesh has settled.")] = 30.0,
+    seconds: Annotated[float, typer.Option("--seconds", help="Virtual, in which is counted.")] = 30.0,
+    after: Annotated[float, typer.Option("--after", help="Virtual seconds from the settling to the count.")] = 0.0,
+    jobs: Annotated[int, typer.Option("--jobs", help="0, or 1: a job that comes when the mesh has settled.")] = 1,
     seed: Seed = 1,
     preset: Preset = "lan",
     warm: Warm = False,
-    memory: Annotated[bool, typer.Option("--memory", help="Measure memory as well, which is slow.")] = False,
+    log: Annotated[
+        Path | None, typer.Option("--log", help="Append each size, and take what is there instead of measuring it.")
+    ] = None,
     report: Report = None,
     as_json: Json = False,
 ) -> None:
-    """What a node costs, in bytes and messages a second, as the mesh grows. Over all cores.
+    """What a node costs, in bytes, messages and memory, as the mesh grows. Over all cores.
 
     Counted from when the mesh has settled; what a node sends until then is told apart, in bytes in all.
 
     \b
     Examples:
       hearth sim scale
-      hearth sim scale --memory --report scale.html
+      hearth sim scale --nodes 100,200,500 --warm --jobs 0 --after 300 --log scale.log --report scale.html
       hearth sim scale --nodes 100,1000,10000 --seconds 10 --warm --json
     """
-    from functools import partial
-
     from .asked import HOURS_MOST, NODES_MOST, positions
-    from .cores import over_all_cores
     from .plan import SIMULATED_PRESETS
-    from .scale import measure_number
+    from .scale import Asked, costs_of
     from .scale_page import write_scale
 
     sizes = positions("--nodes", nodes) or ()
@@ -408,11 +409,17 @@ def scale(
         raise UserError(f"--nodes {nodes}: sizes from 2 to {NODES_MOST} with commas between them")
     if not 0 < seconds <= HOURS_MOST * 3600:
         raise UserError(f"--seconds {seconds:g}: more than 0")
+    if not 0 <= after <= HOURS_MOST * 3600:
+        raise UserError(f"--after {after:g}: 0 or more")
     if preset not in SIMULATED_PRESETS:
         raise UserError(f"--preset {preset}: there are {', '.join(SIMULATED_PRESETS)}")
-    costs = over_all_cores(partial(measure_number, sizes, seconds, seed, preset, warm, memory), len(sizes))
-    for cost in costs:
-        note(f"{cost.nodes} nodes: {cost.events:,} events, {cost.events_per_cpu_s:,} a second of CPU")
+    costs = []
+    try:
+        for cost in costs_of(sizes, Asked(seconds, after, min(1, jobs), seed, preset, warm), log):
+            costs.append(cost)
+            note(f"{cost.nodes} nodes: {cost.events:,} events, {cost.events_per_cpu_s:,} a second of CPU")
+    except OSError as error:
+        raise UserError(f"--log {log}: {error.strerror}") from None
     if report is not None:
         try:
             write_scale(costs, report)
@@ -421,13 +428,11 @@ def scale(
     if as_json:
         print_json([cost.as_json() for cost in costs])
         return
-    names = ["messages", "membership_bytes", "table_bytes", "stealing_bytes", "other_bytes", "start_bytes"]
-    titles = [">nodes", ">messages/s", ">membership B/s", ">tables B/s", ">stealing B/s", ">rest B/s", ">start B"]
-    if memory:
-        names.append("memory_bytes")
-        titles.append(">memory B")
-    rows = [(cost.nodes, *(getattr(cost, name) for name in names)) for cost in costs]
-    print_table(titles, rows, empty="no sizes")
+    shown = {"messages": ">messages/s", "membership_bytes": ">membership B/s", "gossip_bytes": ">gossip B/s"}
+    shown |= {"finding_bytes": ">finding B/s", "stealing_bytes": ">stealing B/s", "job_bytes": ">jobs B/s"}
+    shown |= {"start_bytes": ">start B", "links": ">links", "memory_bytes": ">memory B"}
+    rows = [(cost.nodes, *(getattr(cost, name) for name in shown)) for cost in costs]
+    print_table([">nodes", *shown.values()], rows, empty="no sizes")
 
 
 @app.command()

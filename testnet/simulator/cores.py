@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -18,6 +19,12 @@ def cores() -> int:
 def over_all_cores(play: Callable[[int], T], count: int) -> Sequence[T]:
     """[play(0), play(1), ...]; `play` and its answers have to be such that they can be sent to another process."""
     return list(each_over_all_cores(play, range(count)))
+
+
+def each_in_a_new_process(play: Callable[[int], T], count: int) -> Iterator[T]:
+    """As `over_all_cores`, each in a new process, and as soon as it and those before it are there."""
+    with ProcessPoolExecutor(cores(), mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        yield from pool.map(play, range(count))
 
 
 def each_over_all_cores(play: Callable[[int], T], numbers: Sequence[int]) -> Iterator[T]:

@@ -18,6 +18,7 @@ from ...protocol.messages import CellDigest, Message, TableRows
 from ...protocol.records import RecordKind
 from ...protocol.rows import WANTED_MAX
 from .dice import Stream
+from .engine import MS
 
 if TYPE_CHECKING:
     from .life import Life
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from .world import World
 
 NEIGHBOURS = 3
+# Looked at so often until there is a link to a neighbour: before its tables first tick, in most cases.
+TOLD_AFTER_US = 50 * MS
 
 
 class HeadStart:
@@ -39,16 +42,19 @@ class HeadStart:
 
     @property
     def lasts_us(self) -> int:
-        """From when all have started until each was told: its tables tick in between, by which it finds its depth."""
+        """From when all have started until each was told."""
         return 4 * self._world.config.sync_interval_us
+
+    def joined(self, machine: Machine) -> None:
+        """It has started: before it meets nodes of other cells it is told how deep its own is, or it would take in
+        theirs."""
+        self._world.engine.after(TOLD_AFTER_US, self._tell_depth, machine)
 
     def begin(self) -> None:
         """To be called when all have started."""
         interval_us = self._world.config.sync_interval_us
         for machine in self._world.nodes:
-            after_us = self._dice.below(interval_us)
-            self._world.engine.after(after_us, self._tell_depth, machine)
-            self._world.engine.after(after_us + 2 * interval_us, self._hand_over, machine)
+            self._world.engine.after(2 * interval_us + self._dice.below(interval_us), self._hand_over, machine)
 
     def neighbours(self, machine: Machine) -> list[int]:
         """Some of its cell that can be dialled."""
@@ -93,6 +99,9 @@ class HeadStart:
     def _tell_depth(self, machine: Machine) -> None:
         life = machine.life
         if life is None:
+            return
+        if not life.links:
+            self.joined(machine)
             return
         for index in list(life.links):
             peer = self._world.machines[index]

@@ -1,38 +1,58 @@
-"""What membership, tables and stealing cost a node, as the mesh grows."""
+"""What membership, gossip, finding each other and stealing cost a node, as the mesh grows."""
 
 from __future__ import annotations
 
+import gc
+import json
 import time
-import tracemalloc
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from .cores import each_in_a_new_process
 from .engine import HOUR, SECOND
 from .long_plan import long_plan
 from .run import rare_collections
 from .world import World
 
-_MEMBERSHIP = ("Ping", "Ack", "PingRequest", "IndirectAck", "Leaving")
-_TABLES = ("TableSync", "TableRows")
-_STEALING = ("Steal", "Granted", "Refused", "HandOn", "Renew", "Superseded")
+# What a message is for; all others are of jobs.
+PURPOSES: dict[str, tuple[str, ...]] = {
+    "membership": ("Ping", "Ack", "PingRequest", "IndirectAck", "Leaving"),
+    "gossip": ("TableSync", "TableRows", "Announce"),
+    "finding": ("FindNodes", "FoundNodes", "FindZone", "CellDigest"),
+    "stealing": ("Steal", "Granted", "Refused", "HandOn", "Renew", "Superseded"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one node and second, once the mesh has settled; and the simulation's own speed.
+    """Of one node and second; and the simulation's own.
 
-    start_bytes: of one node, in all, until then.  memory_bytes: of one node, at most; 0 if it was not measured.
+    start_bytes: of one node, in all, until the mesh has settled.  links: that a node has, at the end.
+    memory_bytes: by which the process grew, a node.  cpu_us: of the simulation, a node and second; start_cpu_ms: until
+    the mesh has settled.
     """
 
     nodes: int
     messages: float
+    membership_messages: float
+    gossip_messages: float
+    finding_messages: float
+    stealing_messages: float
+    job_messages: float
+    bytes: float
     membership_bytes: float
-    table_bytes: float
+    gossip_bytes: float
+    finding_bytes: float
     stealing_bytes: float
-    other_bytes: float
+    job_bytes: float
     start_bytes: int
+    links: float
     memory_bytes: int
+    start_cpu_ms: float
+    cpu_us: float
     events: int
     events_per_cpu_s: int
     violations: int
@@ -41,52 +61,100 @@ class Cost:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def measure(
-    nodes: int, seconds: float, seed: int, *, preset: str = "lan", warm: bool = False, memory: bool = False
-) -> Cost:
-    """A calm mesh of so many nodes with one job, for so long after it has settled.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a size is measured. after_s: from the settling to the count.  jobs: 0 or 1."""
 
-    memory: measured with tracemalloc, which makes the run several times slower.
+    seconds: float
+    after_s: float = 0.0
+    jobs: int = 1
+    seed: int = 1
+    preset: str = "lan"
+    warm: bool = False
+
+
+def costs_of(sizes: tuple[int, ...], asked: Asked, log: Path | None = None) -> Iterator[Cost]:
+    """In their order. log: each is appended; what it holds, asked for alike, is not measured again. Raises OSError."""
+    how = {name: getattr(asked, name) for name in Asked.__slots__}
+    known: dict[int, Cost] = {}
+    if log is not None and log.exists():
+        for line in log.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            if entry["asked"] == how:
+                known[entry["cost"]["nodes"]] = Cost(**entry["cost"])
+    missing = tuple(size for size in sizes if size not in known)
+    fresh = each_in_a_new_process(partial(_measure_number, missing, asked), len(missing)) if missing else iter(())
+    for size in sizes:
+        cost = known.get(size)
+        if cost is None:
+            cost = next(fresh)
+            if log is not None:
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"asked": how, "cost": cost.as_json()}) + "\n")
+        yield cost
+
+
+def _measure_number(sizes: tuple[int, ...], asked: Asked, number: int) -> Cost:
+    return measure(sizes[number], asked)
+
+
+def measure(nodes: int, asked: Asked) -> Cost:
+    """A calm mesh of so many nodes.
+
+    To be called in a process that has measured nothing yet, or it has memory that it need not ask for.
     """
-    plan = long_plan(seed, nodes=nodes, hours=seconds * SECOND / HOUR, jobs=1, preset=preset, warm=warm)
+    seconds, after_s = asked.seconds, asked.after_s
+    hours = (after_s + seconds) * SECOND / HOUR
+    plan = long_plan(asked.seed, nodes=nodes, hours=hours, jobs=1, preset=asked.preset, warm=asked.warm)
     # The job may not be through by then; what it costs is asked here, not whether it ends.
-    plan = replace(plan, jobs=tuple(replace(job, task_us=SECOND // 5) for job in plan.jobs))
-    if memory:
-        tracemalloc.start()
+    plan = replace(plan, jobs=tuple(replace(job, task_us=SECOND // 5) for job in plan.jobs[: asked.jobs]))
+    before = _memory_bytes()
     cpu_started = time.process_time()
     with rare_collections(), World.opened(plan) as world:
-        world.engine.run(world.settled_us)
-        at_first = {kind: list(row) for kind, row in world.network.traffic.by_kind.items()}
-        world.engine.run(world.settled_us + int(seconds * SECOND))
-        cpu_s = time.process_time() - cpu_started
-        used = tracemalloc.get_traced_memory()[1] if memory else 0
-        sent = world.network.traffic.by_kind
+        engine = world.engine
+        engine.run(world.settled_us)
+        settled_cpu_s = time.process_time()
+        start_bytes = world.network.traffic.bytes // nodes
+        since_us = world.settled_us + int(after_s * SECOND)
+        engine.run(since_us)
+        at_first = {kind: tuple(row) for kind, row in world.network.traffic.by_kind.items()}
+        counted_cpu_s = time.process_time()
+        engine.run(since_us + int(seconds * SECOND))
+        ended_cpu_s = time.process_time()
+        gc.collect()
+        used = _memory_bytes() - before
+        links = sum(len(machine.life.links) for machine in world.nodes if machine.life is not None)
         events, violations = world.trace.events, len(world.checkers.violations)
-    if memory:
-        tracemalloc.stop()
-
-    def rate(kinds: Iterable[str], what: int) -> float:
-        counted = (sent[kind][what] - at_first.get(kind, [0, 0])[what] for kind in kinds if kind in sent)
-        return sum(counted) / (nodes * seconds)
-
-    known = _MEMBERSHIP + _TABLES + _STEALING
+        spent = {
+            kind: [after - first for after, first in zip(row, at_first.get(kind, (0, 0)), strict=True)]
+            for kind, row in world.network.traffic.by_kind.items()
+        }
+    known = [kind for kinds in PURPOSES.values() for kind in kinds]
+    purposes = {**PURPOSES, "job": tuple(kind for kind in spent if kind not in known)}
+    rates: dict[str, float] = {}
+    for at, what in enumerate(("messages", "bytes")):
+        rates[what] = round(sum(row[at] for row in spent.values()) / (nodes * seconds), 3)
+        for purpose, kinds in purposes.items():
+            total = sum(spent[kind][at] for kind in kinds if kind in spent)
+            rates[f"{purpose}_{what}"] = round(total / (nodes * seconds), 3)
     return Cost(
         nodes=nodes,
-        messages=round(rate(sent, 0), 2),
-        membership_bytes=round(rate(_MEMBERSHIP, 1), 1),
-        table_bytes=round(rate(_TABLES, 1), 1),
-        stealing_bytes=round(rate(_STEALING, 1), 1),
-        other_bytes=round(rate([kind for kind in sent if kind not in known], 1), 1),
-        start_bytes=sum(row[1] for row in at_first.values()) // nodes,
-        memory_bytes=used // nodes,
+        **rates,
+        start_bytes=start_bytes,
+        links=round(links / nodes, 1),
+        memory_bytes=max(0, used) // nodes,
+        start_cpu_ms=round((settled_cpu_s - cpu_started) * 1000 / nodes, 1),
+        cpu_us=round((ended_cpu_s - counted_cpu_s) * 1e6 / (nodes * seconds), 1),
         events=events,
-        events_per_cpu_s=round(events / cpu_s) if cpu_s else 0,
+        events_per_cpu_s=round(events / max(1e-9, ended_cpu_s - cpu_started)),
         violations=violations,
     )
 
 
-def measure_number(
-    sizes: tuple[int, ...], seconds: float, seed: int, preset: str, warm: bool, memory: bool, number: int
-) -> Cost:
-    """`measure` of one of several sizes, for a process of a pool."""
-    return measure(sizes[number], seconds, seed, preset=preset, warm=warm, memory=memory)
+def _memory_bytes() -> int:
+    """What the process has in memory; 0 where the system does not tell."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    except OSError:
+        return 0
+    return int(pages) * 4096

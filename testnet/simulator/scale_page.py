@@ -15,15 +15,20 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 table { border-collapse: collapse; } td, th { padding: .15rem .8rem .15rem 0; text-align: right; }
 svg { max-width: 100%; height: auto; }
 """
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 760, 300, 70, 40
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 760, 420, 70, 40
 # (field of a cost, what it is, colour)
 CURVES = (
     ("membership_bytes", "membership, bytes/s", "#24508c"),
-    ("table_bytes", "tables, bytes/s", "#e0823d"),
+    ("gossip_bytes", "gossip, bytes/s", "#e0823d"),
+    ("finding_bytes", "finding, bytes/s", "#0f8b8d"),
     ("stealing_bytes", "stealing, bytes/s", "#1b7f3b"),
-    ("other_bytes", "the rest, bytes/s", "#777777"),
-    ("messages", "messages/s", "#a31515"),
+    ("job_bytes", "jobs, bytes/s", "#777777"),
+    ("membership_messages", "membership, messages/s", "#7fa3d6"),
+    ("gossip_messages", "gossip, messages/s", "#f2b98a"),
+    ("finding_messages", "finding, messages/s", "#8fcfd0"),
+    ("stealing_messages", "stealing, messages/s", "#8bc79e"),
     ("start_bytes", "until it has settled, bytes", "#b8860b"),
+    ("links", "links", "#a31515"),
     ("memory_bytes", "memory, bytes", "#6b3fa0"),
 )
 

@@ -245,6 +245,8 @@ class World:
         addresses, relays = self._reached_by(machine)
         life.feed(AddressesChanged(addresses, relays))
         self._bootstrap(life, self._bootstraps(machine))
+        if self.head_start is not None and machine.slots and machine.lives == 1:
+            self.head_start.joined(machine)
         if machine.sink is not None:
             self._step_heat(life)
         for customer in self.customers:

@@ -7,8 +7,8 @@ from pathlib import Path
 from hearthmesh.testnet.simulator.plan import Fault, FaultKind, Plan
 from hearthmesh.testnet.simulator.report import report, write_report
 from hearthmesh.testnet.simulator.run import play
-from hearthmesh.testnet.simulator.scale import measure
-from hearthmesh.testnet.simulator.scale_page import write_scale
+from hearthmesh.testnet.simulator.scale import Asked, costs_of
+from hearthmesh.testnet.simulator.scale_page import CURVES, write_scale
 
 PLAN = Plan(seed=4, nodes=6, faults=(Fault(FaultKind.POWER_CUT, 1_000_000, 6_000_000, (2,)),), active_us=9_000_000)
 
@@ -41,11 +41,14 @@ def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
 
 
 def test_what_a_node_costs_is_drawn_against_the_size_of_the_mesh(tmp_path: Path) -> None:
-    costs = [measure(size, 2.0, 1) for size in (4, 8)]
+    log, asked = tmp_path / "scale.log", Asked(seconds=2.0)
+    costs = list(costs_of((4, 8), asked, log))
+    assert list(costs_of((8, 4), asked, log)) == costs[::-1], "they are not measured again"
     write_scale(costs, tmp_path / "scale.html")
     page = _Page()
     page.feed((tmp_path / "scale.html").read_text())
-    assert page.tags.count("polyline") == 6 and page.links == []
+    drawn = [name for name, _, _ in CURVES if any(getattr(cost, name) for cost in costs)]
+    assert len(drawn) > 6 and page.tags.count("polyline") == len(drawn) and page.links == []
     assert [each["nodes"] for each in json.loads((tmp_path / "scale.json").read_text())] == [4, 8]
     write_scale(costs, tmp_path / "scale.svg")
     assert (tmp_path / "scale.svg").read_text().startswith("<svg xmlns=")
