@@ -41,10 +41,12 @@ class _Heard:
 
 @dataclass(slots=True)
 class _FarJob:
-    """made_us: when its replica said it, as far as those who passed it on say the truth."""
+    """made_us: when its replica said it, as far as those who passed it on say the truth.  rank: what goes first has a
+    lower one."""
 
     record: Record
     made_us: int
+    rank: tuple[tuple[int, bool], int, bytes, bytes]
 
     @property
     def body(self) -> JobDigest:
@@ -91,8 +93,9 @@ class Aggregates:
     def far_jobs(self, now_us: int) -> list[JobDigest]:
         """Jobs of other cells that have free tasks: what goes first, then the most work."""
         ttl_us = self._ctx.config.digest_ttl_us
-        alive = [job.body for job in self._jobs.values() if now_us - job.made_us < ttl_us and job.body.free_tasks]
-        return sorted(alive, key=self._rank)
+        # This is asked for each steal.
+        alive = [job for job in self._jobs.values() if now_us - job.made_us < ttl_us and job.body.free_tasks]
+        return [job.body for job in sorted(alive, key=lambda job: job.rank)]
 
     def _rank(self, digest: JobDigest) -> tuple[tuple[int, bool], int, bytes, bytes]:
         """Small jobs that are urgent would never be heard of beside large ones that are not."""
@@ -221,7 +224,7 @@ class Aggregates:
             self._ctx.penalise(peer, Reason.BAD_SIGNATURE if bad else Reason.MALFORMED)
             return False
         # One that has nothing left is kept as well: older word of it is no news.
-        self._jobs[key] = _FarJob(record, now_us - age_us)
+        self._jobs[key] = _FarJob(record, now_us - age_us, self._rank(record.body))
         if len(self._jobs) > FAR_JOBS_MAX:
             self._evict()
         return key in self._jobs and bool(record.body.free_tasks)
@@ -231,7 +234,7 @@ class Aggregates:
 
         def worth(key: bytes) -> tuple[bool, tuple[int, bool], int, int, bytes]:
             job = self._jobs[key]
-            rank, work_us, *_ = self._rank(job.body)
-            return not job.body.free_tasks, rank, work_us, -job.made_us, key
+            standing_of_it, less_us, *_ = job.rank
+            return not job.body.free_tasks, standing_of_it, less_us, -job.made_us, key
 
         del self._jobs[max(self._jobs, key=worth)]
