@@ -50,7 +50,8 @@ INIT_FILE = "init"
 ROOM_BYTES = 1 << 20
 STDERR_BYTES_MAX = 4096
 # As much longer may a task take whose NaNs are made the same everywhere: arithmetic takes up to seven times as long.
-CAREFUL_TIMES = 10
+# But no more than an hour for that alone, since an accuser chooses the task.
+CAREFUL_TIMES, CAREFUL_US = 10, 3_600_000_000
 # How often a task that is to be moved is looked at for a new checkpoint: so much of its work is done again.
 CHECKPOINT_LOOK_S = 0.05
 # All tails of a batch: with its inline outputs they fit one delivery.
@@ -433,7 +434,7 @@ class TaskRunner:
             init=init,
             limits=Limits(
                 memory_bytes=limits.memory_bytes,
-                wall_us=limits.wall_us * (CAREFUL_TIMES if run.canonical_nans else 1),
+                wall_us=_careful_us(limits.wall_us) if run.canonical_nans else limits.wall_us,
                 fuel=limits.fuel,
                 output_bytes=limits.output_bytes,
                 stderr_bytes=STDERR_BYTES_MAX,
@@ -532,6 +533,10 @@ async def _remove(aside: Path) -> None:
 
 def _tasks(run: Execute) -> range:
     return range(run.first, run.first + run.count)
+
+
+def _careful_us(wall_us: int) -> int:
+    return max(wall_us, min(CAREFUL_TIMES * wall_us, CAREFUL_US))
 
 
 def _pin(run: Execute) -> bytes:

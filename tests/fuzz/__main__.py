@@ -239,7 +239,7 @@ def run_atheris(target: Target, tally: Tally, seed: int, out: Path) -> None:
         tally.run(target, data)
 
     flags = [f"-seed={seed % (1 << 31) or 1}", f"-max_len={INPUT_BYTES_MAX}"]
-    atheris.Setup(["fuzz", *flags, f"-artifact_prefix={out}/", "-rss_limit_mb=0", "-timeout=0", str(corpus)], one)
+    atheris.Setup(["fuzz", *flags, f"-artifact_prefix={out}/", "-rss_limit_mb=0", "-timeout=36000", str(corpus)], one)
     atheris.Fuzz()
 
 
