@@ -502,7 +502,7 @@ def _print_outcome(outcome: Outcome) -> None:
 def _print_shrunk(plan: Plan, outcome: Outcome, command: str) -> None:
     from .shrink import shrink
 
-    if outcome.elapsed_s > 5:
+    if outcome.cpu_s > 5:
         note("too long a run to look for a smaller one")
         return
     reduction, attempts = shrink(plan, outcome.violations[0].checker)
