@@ -16,6 +16,9 @@ table { border-collapse: collapse; } td, th { padding: .15rem .8rem .15rem 0; te
 svg { max-width: 100%; height: auto; }
 """
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 760, 420, 70, 40
+_LINE = 12
+# y, x, text, colour
+_Label = tuple[float, float, str, str]
 # (field of a cost, what it is, colour)
 CURVES = (
     ("membership_bytes", "membership, bytes/s", "#24508c"),
@@ -88,14 +91,23 @@ def _drawing(costs: Sequence[Cost]) -> str:
             level = y(10.0**power)
             parts.append(f'<path d="M{_LEFT} {level}H{_WIDTH - 170}" stroke="#dddddd"/>')
             parts.append(f'<text x="{_LEFT - 8}" y="{level + 4}" font-size="11" text-anchor="end">{10**power:,}</text>')
+    ends: list[_Label] = []
     for name, label, colour in CURVES:
         points = [(x(cost.nodes), y(getattr(cost, name))) for cost in costs if getattr(cost, name) > 0]
         if points:
             line = " ".join(f"{px},{py}" for px, py in points)
             parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-            last_x, last_y = points[-1]
-            parts.append(
-                f'<text x="{last_x + 6}" y="{last_y + 4}" font-size="11" fill="{colour}">{escape(label)}</text>'
-            )
+            ends.append((points[-1][1] + 4, points[-1][0] + 6, label, colour))
+    for label_y, label_x, label, colour in _apart(ends):
+        parts.append(f'<text x="{label_x}" y="{label_y}" font-size="11" fill="{colour}">{escape(label)}</text>')
     parts.append("</svg>")
     return "".join(parts)
+
+
+def _apart(labels: list[_Label]) -> list[_Label]:
+    """None over another: each at least a line below the one above."""
+    placed: list[_Label] = []
+    for y, x, text, colour in sorted(labels):
+        above = placed[-1][0] + _LINE if placed else y
+        placed.append((max(y, above), x, text, colour))
+    return placed
