@@ -141,7 +141,6 @@ class Granter:
             self._ctx.penalise(sender, Reason.TOO_MANY)
             return False
         delivered = kept.state.delivered
-        had = record.kind is RecordKind.GRANT and kept.ledger.holds(record.body.holder)
         try:
             changed = kept.state.merge(record)
         except RejectedRecord as error:
@@ -152,6 +151,7 @@ class Granter:
             return False
         self._persist(record)
         self._accounts.touch(kept.state)
+        had = record.kind is RecordKind.GRANT and kept.ledger.holds(record.body.holder)
         kept.ledger.apply(record, now_us)
         if record.kind is RecordKind.GRANT:
             kept.pace.began(record.body.holder, now_us)

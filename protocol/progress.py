@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Holders remembered; who holds nothing is forgotten first.
+# Holders remembered; of whom was heard longest ago is forgotten first.
 HOLDERS_MAX = 1024
+# Nobody counts for more slots at once: results that are worth nothing come as fast as one likes.
+SLOTS_COUNTED_MAX = 256
 # Speeds are tasks in so many microseconds.
 SPEED_US = 1_000_000_000_000
 
@@ -34,27 +36,36 @@ class Progress:
 
     def began(self, holder: bytes, now_us: int, *, had: bool) -> None:
         """It was given tasks. had: it held others already."""
-        known = self._holders.get(holder)
+        known = self._holders.pop(holder, None)
         if known is None:
             while len(self._holders) >= HOLDERS_MAX:
                 del self._holders[next(iter(self._holders))]
-            self._holders[holder] = _Holder(now_us)
+            known = _Holder(now_us)
         elif not had:
             known.heard_us = now_us
+        self._holders[holder] = known
 
     def delivered(self, holder: bytes, tasks: int, now_us: int) -> None:
-        """tasks: those of which nobody had delivered a result before."""
-        known = self._holders.get(holder)
-        if known is None or tasks == 0:
+        """tasks: those of which nobody had delivered a result before.
+
+        What comes at the moment in which the grant was heard of, as where one catches up, tells nothing of speed.
+        """
+        known = self._holders.pop(holder, None)
+        if known is None:
             return
-        known.tasks = known.tasks // 2 + tasks
-        known.took_us = known.took_us // 2 + max(0, now_us - known.heard_us)
-        known.heard_us = now_us
+        self._holders[holder] = known
+        took_us = now_us - known.heard_us
+        if tasks > 0 and took_us > 0:
+            known.tasks = known.tasks // 2 + tasks
+            known.took_us = known.took_us // 2 + took_us
+            known.heard_us = now_us
 
     def task_us(self, holder: bytes, usual_us: int) -> int:
         """From one of its tasks to the next: microseconds, at least 1. usual_us: of one that delivered nothing yet."""
         known = self._holders.get(holder)
-        return max(1, known.took_us // known.tasks if known is not None and known.tasks else usual_us)
+        if known is None or not known.tasks:
+            return max(1, usual_us)
+        return max(1, usual_us // SLOTS_COUNTED_MAX, known.took_us // known.tasks)
 
     def fair_share(
         self, thief: bytes, slots: int, free: int, held: Mapping[bytes, int], task_us: int, now_us: int

@@ -14,6 +14,7 @@ from .messages import (
     Want,
 )
 from .placement import candidates_from, replacement
+from .progress import Progress
 from .reconcile import answers, opening, respond, respond_ids
 from .records import (
     JobDigest,
@@ -122,6 +123,7 @@ class Upkeep(Granter):
             kept = self.jobs[job_id]
             kept.level, kept.invited = kept.state.replicas == (self._ctx.node_id,), False
             kept.adopted_us = now_us
+            kept.progress = Progress()
             kept.ledger.rebuild(now_us, self._ctx.config.lease_us)
             self._arm_sweep(kept, now_us)
             kept.reconciled.clear()

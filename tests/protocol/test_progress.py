@@ -12,7 +12,7 @@ from hearthmesh.crypto.certificates import Role
 from hearthmesh.protocol.config import LAN
 from hearthmesh.protocol.effects import Effect, Execute
 from hearthmesh.protocol.events import SubmitJob
-from hearthmesh.protocol.progress import HOLDERS_MAX, Progress
+from hearthmesh.protocol.progress import HOLDERS_MAX, SLOTS_COUNTED_MAX, Progress
 from tests.protocol.cluster import MS, SECOND, Cluster, SimNode, cold
 
 A, B, C = (bytes([letter]) * 32 for letter in b"abc")
@@ -64,11 +64,36 @@ def test_half_of_what_a_holder_did_is_forgotten_with_each_delivery() -> None:
     assert 50 * MS < progress.task_us(A, 1) < 55 * MS
 
 
-def test_it_remembers_so_many_holders() -> None:
+def node(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def test_it_forgets_first_of_whom_it_heard_longest_ago() -> None:
     progress = Progress()
-    for number in range(HOLDERS_MAX + 10):
-        progress.began(number.to_bytes(32, "big"), number, had=False)
+    for number in range(HOLDERS_MAX):
+        progress.began(node(number), 0, had=False)
+    progress.delivered(node(0), 10, SECOND)
+    progress.began(node(1), SECOND, had=True)
+    for number in range(HOLDERS_MAX, HOLDERS_MAX + 10):
+        progress.began(node(number), SECOND, had=False)
     assert len(progress._holders) == HOLDERS_MAX
+    assert progress.task_us(node(0), 1) == 100 * MS and node(1) in progress._holders
+    assert not {node(number) for number in range(2, 12)} & set(progress._holders)
+
+
+def test_nobody_is_believed_to_be_faster_than_the_biggest_rack() -> None:
+    """Ten results a microsecond after their grant are worth as much as the node that sent them."""
+    progress = Progress()
+    progress.began(A, 0, had=False)
+    progress.delivered(A, 10, 1)
+    assert progress.task_us(A, 50 * MS) == 50 * MS // SLOTS_COUNTED_MAX
+
+
+def test_what_is_caught_up_with_at_one_moment_tells_nothing_of_speed() -> None:
+    progress = Progress()
+    progress.began(A, SECOND, had=False)
+    progress.delivered(A, 10, SECOND)
+    assert progress.task_us(A, 50 * MS) == 50 * MS
 
 
 news = st.tuples(st.sampled_from([A, B, C]), st.booleans(), st.integers(0, 1 << 40), st.integers(-SECOND, 1 << 50))
@@ -148,6 +173,23 @@ def test_two_alike_end_together_and_with_few_batches() -> None:
     apart_us = [abs(race.ended_us["w0"] - race.ended_us["w1"]) for race in races]
     assert sum(apart_us) / len(apart_us) < 100 * MS
     assert max(race.executions for race in races) <= 24
+
+
+def test_a_keeper_that_slept_takes_nobody_for_slow() -> None:
+    race = Race(1, 1)
+    race.run(20 * SECOND)
+    spec = race.spec(2_000, certificate=race._client.mesh.ctx.certificate)
+    race.feed(race._client, SubmitJob(spec, follow=True))
+    race.run(5 * SECOND)
+    keeper = next(iter(race.nodes.values()))
+    (kept,) = keeper.mesh.replica.jobs.values()
+    workers = [each.id for each in race._racers]
+    assert all(kept.progress.task_us(worker, 0) < 100 * MS for worker in workers)
+    keeper.frozen = True
+    race.run(60 * SECOND)
+    race.thaw(keeper)
+    race.run(2 * SECOND)
+    assert all(kept.progress.task_us(worker, 50 * MS) < 100 * MS for worker in workers)
 
 
 @pytest.mark.parametrize("slower", [2, 4])
