@@ -1,10 +1,11 @@
 """Reads what an OCI archive says of its image, before podman unpacks it: manifest, configuration, and its layers.
 
 An archive is a stranger's: a tar file that holds `index.json` and `blobs/sha256/…`. `read_image` reads as much as tells
-which image it is. Podman checks each layer, as it is packed, against its digest in the manifest; what it holds once
-unpacked is said in the configuration, and podman does not look: `check_layers` does. Podman reads the archive once
-more, with a reader that cleans paths and lets later members replace earlier ones; so that both read the same, whatever
-a plain archive does not have is a fault.
+which image it is. `check_layers` compares each layer, as it is packed, with its digest in the manifest, so that only
+bytes that an owner allowed are unpacked; podman does that too. What it holds once unpacked is said in the
+configuration, and podman does not look: `check_layers` does. Podman reads the archive once more, with a reader that
+cleans paths and lets later members replace earlier ones; so that both read the same, whatever a plain archive does not
+have is a fault.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import hashlib
 import io
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -113,8 +114,10 @@ def read_image(path: Path) -> Image:
 
 
 def check_layers(path: Path, look: Callable[[int], object]) -> None:
-    """That each layer, unpacked, is what the configuration says. Reads all of the file, so call it from a thread.
-    look: called with how many bytes were unpacked, at least each megabyte; what it raises ends it.
+    """That each layer is what the manifest says, and unpacked what the configuration says. Reads all of the file, up to
+    twice, so call it from a thread.
+    look: called with how many bytes were unpacked, at least for each megabyte that is read or unpacked; what it raises
+    ends it.
 
     Raises ImageFault, OSError.
     """
@@ -124,10 +127,18 @@ def check_layers(path: Path, look: Callable[[int], object]) -> None:
         if len(packed) != len(unpacked):
             raise ImageFault(f"{len(packed)} layers, and the configuration knows {len(unpacked)}")
         total_bytes = 0
+
+        def look_again() -> None:
+            look(total_bytes)
+
         for number, (layer, digest) in enumerate(zip(packed, unpacked, strict=True)):
             start, size_bytes = _find(contents.members, _blob_name(layer.digest))
+            part = _Part(file, start, size_bytes, look_again)
+            # First: a stranger's gzip may be a name of gigabytes, or members of nothing, which take long to read.
+            if _digest(_pieces(part)) != layer.digest:
+                raise ImageFault(f"layer {number} is another blob than the manifest says: not {layer.digest[:19]}…")
             found = hashlib.sha256()
-            for piece in _unpacked(file, start, size_bytes, number):
+            for piece in _unpacked(part, number):
                 total_bytes += len(piece)
                 look(total_bytes)
                 found.update(piece)
@@ -135,39 +146,55 @@ def check_layers(path: Path, look: Callable[[int], object]) -> None:
                 raise ImageFault(f"layer {number} holds something else than the configuration says: not {digest[:19]}…")
 
 
-def _unpacked(file: BinaryIO, start: int, size_bytes: int, number: int) -> Iterator[bytes]:
+def _unpacked(part: _Part, number: int) -> Iterator[bytes]:
     """As podman unpacks it: by how it begins, whatever its media type says."""
-    file.seek(start)
-    head = file.read(min(size_bytes, 8))
+    part.seek(0)
+    head = part.read(8)
     for magic, name in _OTHER_PACKINGS.items():
         if head.startswith(magic):
             raise ImageFault(
                 f"layer {number} is packed with {name}; pack it anew: "
                 "skopeo copy --dest-compress --dest-compress-format gzip oci-archive:IMAGE.tar oci-archive:NEW.tar"
             )
-    part = _Part(file, start, size_bytes)
+    part.seek(0)
     if not head.startswith(b"\x1f\x8b"):
-        while piece := part.read(PIECE_BYTES):
-            yield piece
+        yield from _pieces(part)
         return
     try:
         with gzip.GzipFile(fileobj=part) as unpacking:
-            while piece := unpacking.read(PIECE_BYTES):
-                yield piece
+            yield from _pieces(unpacking)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ImageFault(f"layer {number} cannot be unpacked: {error}") from error
 
 
-class _Part(io.RawIOBase):
-    """A stretch of a file, as a file."""
+def _pieces(file: io.RawIOBase | gzip.GzipFile) -> Iterator[bytes]:
+    while piece := file.read(PIECE_BYTES):
+        yield piece
 
-    def __init__(self, file: BinaryIO, start: int, size_bytes: int) -> None:
-        self._file, self._at, self._end = file, start, start + size_bytes
+
+def _digest(pieces: Iterable[bytes]) -> str:
+    found = hashlib.sha256()
+    for piece in pieces:
+        found.update(piece)
+    return f"sha256:{found.hexdigest()}"
+
+
+class _Part(io.RawIOBase):
+    """A stretch of a file, as a file. look: called at each read."""
+
+    def __init__(self, file: BinaryIO, start: int, size_bytes: int, look: Callable[[], object]) -> None:
+        self._file, self._start, self._at, self._end, self._look = file, start, start, start + size_bytes, look
 
     def readable(self) -> bool:
         return True
 
+    def seek(self, at: int, whence: int = io.SEEK_SET) -> int:
+        assert whence == io.SEEK_SET
+        self._at = self._start + at
+        return at
+
     def read(self, size_bytes: int = -1) -> bytes:
+        self._look()
         left_bytes = self._end - self._at
         self._file.seek(self._at)
         piece = self._file.read(left_bytes if size_bytes < 0 else min(size_bytes, left_bytes))

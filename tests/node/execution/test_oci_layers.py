@@ -21,6 +21,11 @@ from tests.node.execution.images import Archive, layer, member, shell_image
 BASE, UPPER = layer({"bin/tool": b"#!", "etc/name": b"x"}), layer({"etc/name": b"y" * 3 * PIECE_BYTES})
 
 
+def packed(content: bytes) -> bytes:
+    """Each time the same bytes."""
+    return gzip.compress(content, mtime=0)
+
+
 def in_two_parts(content: bytes) -> bytes:
     return gzip.compress(content[:1000]) + gzip.compress(content[1000:])
 
@@ -83,7 +88,42 @@ def test_what_is_looked_at_meanwhile_may_end_it(tmp_path: Path) -> None:
 
     with pytest.raises(trio.TooSlowError):
         check_layers(path, look)
-    assert looks == [PIECE_BYTES]
+    assert looks == [0]
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        pytest.param(b"\x1f\x8b\x08\x08" + bytes(6) + b"A" * 3 * PIECE_BYTES, id="a name without end"),
+        pytest.param(gzip.compress(b"") * (3 * PIECE_BYTES // 20), id="members of nothing"),
+        pytest.param(gzip.compress(UPPER, compresslevel=1), id="the same content, packed in another way"),
+    ],
+)
+def test_only_bytes_that_the_manifest_names_are_unpacked(tmp_path: Path, blob: bytes) -> None:
+    archive, seen = Archive([UPPER], pack=packed), list[int]()
+    archive.seal()
+    archive.blobs[hashlib.sha256(packed(UPPER)).hexdigest()] = blob
+    archive.write(tmp_path / "image.tar")
+    with pytest.raises(ImageFault, match="layer 0 is another blob than the manifest says"):
+        check_layers(tmp_path / "image.tar", seen.append)
+    assert set(seen) == {0} and len(seen) > len(blob) // PIECE_BYTES
+
+
+def behind_a_name(content: bytes) -> bytes:
+    packed = gzip.compress(content)
+    return packed[:3] + b"\x08" + packed[4:10] + b"A" * PIECE_BYTES + b"\0" + packed[10:]
+
+
+def behind_nothing(content: bytes) -> bytes:
+    return gzip.compress(b"") * (PIECE_BYTES // 20) + gzip.compress(content)
+
+
+@pytest.mark.parametrize("pack", [behind_a_name, behind_nothing])
+def test_what_gives_nothing_is_looked_at_too_while_it_is_unpacked(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    seen = checked(written(tmp_path, Archive([BASE], pack=pack)))
+    assert seen.count(0) > 2 * len(pack(BASE)) // PIECE_BYTES and seen[-1] == len(BASE)
 
 
 async def test_an_image_of_other_layers_never_runs_and_is_not_kept(state: Path, tmp_path: Path, ask: Ask) -> None:
