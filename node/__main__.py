@@ -15,6 +15,10 @@ _COMPILED = "..testnet.simulator.compiled"
 
 def main() -> None:
     """The imports take some tenths of a second: Ctrl-C ends those without a word."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # It was closed before we began: what we print has no reader.
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (as long as the process)
     asked = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if asked:
         signal.signal(signal.SIGINT, _end_at_once)

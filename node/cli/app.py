@@ -92,12 +92,17 @@ def _usage_error(error: BaseException) -> int:
     return errors.BAD_INPUT
 
 
+def _is_pacified() -> bool:
+    """Whether Typer has met a closed pipe. It ends with 1 then, which is our code for a job that failed."""
+    return type(sys.stdout).__name__ == "PacifyFlushWrapper"
+
+
 def _report(error: BaseException) -> int:
-    if isinstance(error, SystemExit):
+    if isinstance(error, SystemExit) and not _is_pacified():
         return error.code if isinstance(error.code, int) else errors.BAD_INPUT
-    line, code = errors.explain(error)
-    if code == errors.BROKEN_PIPE:
-        # Whoever read our output has gone; the interpreter must not try to flush into it again.
+    line, code = errors.explain(BrokenPipeError() if isinstance(error, SystemExit) else error)
+    if code == errors.BROKEN_PIPE or errors.is_full(error):
+        # Nobody takes our output any more; the interpreter must not try to flush into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if line:
         sys.stderr.write(f"hearth: {line}\n")

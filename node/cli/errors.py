@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 
@@ -30,11 +31,18 @@ def explain(error: BaseException) -> tuple[str, int]:
         return "", INTERRUPTED
     if all(isinstance(leaf, BrokenPipeError) for leaf in leaves):
         return "", BROKEN_PIPE
+    if all(is_full(leaf) for leaf in leaves):
+        return "what it has to print or keep cannot be written: no space left; make room and run it again", BAD_INPUT
     for leaf in leaves:
         code = _exit_code(leaf)
         if code is None:
             return f"internal error: {one_line(repr(leaf))}; run it again with HEARTH_DEBUG=1 and report it", INTERNAL
     return one_line(str(leaves[0])), _exit_code(leaves[0]) or BAD_INPUT
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk is full of which nobody said more: the one behind standard output."""
+    return isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
