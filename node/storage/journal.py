@@ -64,7 +64,7 @@ class Journal:
         try:
             notices: list[str] = []
             try:
-                connection = _open_checked(path)
+                connection = _open_twice(path)
             except Damaged as damage:
                 notices.append(_set_aside(path, str(damage)))
                 log.error("journal.damaged", path=str(path), reason=str(damage), notice=notices[-1])
@@ -79,6 +79,9 @@ class Journal:
         except OSError as error:
             lock.release()
             raise StorageFailed(path, f"cannot be opened: {error.strerror}") from error
+        except MemoryError as error:
+            lock.release()
+            raise StorageFailed(path, "cannot be opened: out of memory") from error
         except BaseException:
             lock.release()
             raise
@@ -222,6 +225,14 @@ def _run_soon(token: trio.lowlevel.TrioToken, function: Callable[[*Ts], object],
         token.run_sync_soon(function, *args)
     except trio.RunFinishedError:
         pass  # who waited was cancelled and its loop has ended; the commit holds
+
+
+def _open_twice(path: Path) -> sqlite3.Connection:
+    """As `_open_checked`: what a moment's trouble may have caused is no reason to begin anew."""
+    try:
+        return _open_checked(path)
+    except Damaged:
+        return _open_checked(path)
 
 
 def _open_checked(path: Path) -> sqlite3.Connection:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
+from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 from .errors import StorageFailed, StorageFull, StorageIncompatible
@@ -35,6 +37,15 @@ NO_TEXT = "a name in it is no text"
 
 _FULL_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 _DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+# What `quick_check` says of a page that it could not have, for want of memory or by a disk that fails.
+_UNREAD = ("failed to get page", "unable to get the page")
+# All that our statements rest on. The text that made a table may differ where an older SQLite altered it.
+_SHAPE = """
+    SELECT tables.name, columns.* FROM (SELECT 'jobs' AS name UNION ALL SELECT 'records') AS tables,
+        pragma_table_info(tables.name) AS columns
+    UNION ALL
+    SELECT indices.name, parts.seqno, parts.name, indices."unique", indices.partial, 0, 0
+        FROM pragma_index_list('records') AS indices, pragma_index_info(indices.name) AS parts"""
 
 
 class Damaged(Exception):
@@ -63,12 +74,13 @@ def connect(path: Path) -> sqlite3.Connection:
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Check the database and bring it to SCHEMA_VERSION; an empty file becomes an empty journal.
 
-    Reads the whole file once. Raises Damaged, StorageIncompatible (nothing was written then), or a
-    sqlite3.Error for `as_storage_error`.
+    Reads the whole file once. Raises Damaged, StorageIncompatible (nothing was written then), StorageFailed, or
+    a sqlite3.Error for `as_storage_error`.
     """
     try:
         version = _version(connection, path)
-        _check_pages(connection)
+        _check_pages(connection, path)
+        _check_tables(connection, version)
         if version == 0:
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -78,8 +90,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
             _migrate(connection, number)
         _check_records(connection)
     except sqlite3.DatabaseError as error:
-        # An error in what we ask, and not in how it went: these are not the tables that this version has.
-        if is_damage(error) or _code(error) == sqlite3.SQLITE_ERROR:
+        if is_damage(error):
             raise Damaged(str(error)) from error
         raise
     except UnicodeDecodeError as error:
@@ -114,10 +125,26 @@ def _migrate(connection: sqlite3.Connection, number: int) -> None:
         raise
 
 
-def _check_pages(connection: sqlite3.Connection) -> None:
+def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise Damaged(str(verdict).replace("\n", " "))
+    if verdict == "ok":
+        return
+    reason = str(verdict).replace("\n", " ")
+    if any(words in reason for words in _UNREAD):
+        raise StorageFailed(path, f"cannot be read: {reason}")
+    raise Damaged(reason)
+
+
+def _check_tables(connection: sqlite3.Connection, version: int) -> None:
+    """SQLite finds nothing wrong with a name or a type that was written over."""
+    with closing(sqlite3.connect(":memory:")) as sound:
+        sound.create_function("record_checksum", 4, record_checksum, deterministic=True)
+        for statement in chain.from_iterable(MIGRATIONS[:version]):
+            sound.execute(statement)
+        expected = sound.execute(_SHAPE).fetchall()
+    found = connection.execute(_SHAPE).fetchall()
+    if sorted(found, key=repr) != sorted(expected, key=repr):
+        raise Damaged(f"its tables are not those of version {version}")
 
 
 def _check_records(connection: sqlite3.Connection) -> None:

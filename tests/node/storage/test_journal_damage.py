@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -68,6 +71,11 @@ def rename_a_column(path: Path) -> None:
     overwrite(path, path.read_bytes().index(b"job_id BLOB"), b"job_ie")
 
 
+def call_it_an_older_version(path: Path) -> None:
+    """One bit of the header."""
+    overwrite(path, 60, (1).to_bytes(4, "big"))
+
+
 def make_text_of_a_key(path: Path) -> None:
     """One bit of a row's header; SQLite finds nothing wrong with it."""
     connection = sqlite3.connect(path, isolation_level=None)
@@ -100,6 +108,7 @@ def lose_beside_its_log(path: Path) -> None:
         break_the_free_list,
         give_a_table_a_name_that_is_no_text,
         rename_a_column,
+        call_it_an_older_version,
         make_text_of_a_key,
         cut_in_half,
         empty_beside_its_log,
@@ -121,6 +130,57 @@ async def test_a_damaged_journal_is_set_aside_with_a_message_and_an_empty_one_wo
     with Journal.open(filled) as journal:
         assert journal.notices == []
         assert journal.read(JOB, 1, b"") == b"anew"
+
+
+async def test_an_interrupt_while_a_journal_is_checked_does_not_set_it_aside(filled: Path) -> None:
+    """SQLite has no word for what Python raises in a function of ours: it is an error like that in a statement."""
+
+    def interrupt(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code is schema.record_checksum.__code__:
+            raise KeyboardInterrupt
+
+    sys.setprofile(interrupt)
+    try:
+        with pytest.raises(StorageFailed, match="user-defined function raised exception"):
+            Journal.open(filled)
+    finally:
+        sys.setprofile(None)
+    with Journal.open(filled) as journal:
+        assert journal.notices == [] and len(list(journal.load())) == 200
+
+
+OPENED_WITH_LITTLE_MEMORY = """
+import os, sqlite3, sys
+from pathlib import Path
+from hearthmesh.node.storage.errors import StorageFailed
+from hearthmesh.node.storage.journal import Journal
+for kilobytes in range(100, 3000, 100):
+    child = os.fork()
+    if not child:
+        sqlite3.connect(":memory:").execute(f"PRAGMA hard_heap_limit = {kilobytes * 1024}")
+        try:
+            Journal.open(Path(sys.argv[1])).close()
+        except StorageFailed as error:
+            print("no:", error, flush=True)
+        else:
+            print("opened", flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+async def test_a_journal_for_which_memory_is_short_is_not_set_aside(tmp_path: Path) -> None:
+    """SQLite's own check calls a page that it cannot have a fault of the file."""
+    path = tmp_path / "journal.db"
+    with Journal.open(path) as journal:
+        large = [Put(StoredRecord(JOB, 1, bytes([number]), bytes(200_000))) for number in range(4)]
+        await journal.commit(large, durable=True)
+    command = [sys.executable, "-c", OPENED_WITH_LITTLE_MEMORY, str(path)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert told[0].startswith("no:") and told[-1] == "opened"
+    with Journal.open(path) as journal:
+        assert journal.notices == [] and len(list(journal.load())) == 4
+    assert list(tmp_path.glob("*damaged*")) == []
 
 
 async def test_each_damaged_journal_keeps_its_own_name(filled: Path) -> None:
