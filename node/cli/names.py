@@ -41,9 +41,10 @@ class Names:
 
     def absent(self, members: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Rows as `members` has them, of those who are no longer among them: name and peer id only."""
-        there = {member["peer_id"] for member in members} | {member["name"] for member in members}
+        rows = list(members)
+        there, taken = {row["peer_id"] for row in rows}, {row["name"] for row in rows}
         return [
             {"name": name, "peer_id": peer}
             for peer, name in self.known().items()
-            if peer not in there and name not in there
+            if peer not in there and name not in taken
         ]

@@ -14,6 +14,7 @@ from ..client import Client
 from ..config import load_client_config, load_node_config
 from ..control import ask
 from ..logs import configure_logs
+from ..naming import PART_CHARS_MIN, whole_id
 from ..storage.folder import StateFolder
 from .errors import SUCCESS, UserError
 from .ledger import Ledger
@@ -94,8 +95,11 @@ def _resolve(text: str, members: list[dict[str, Any]], names: Names) -> tuple[by
 
 
 def _matching(text: str, members: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    named = [member for member in members if text in (member["name"], member["peer_id"])]
-    return named or [member for member in members if len(text) >= 6 and text in member["peer_id"]]
+    """As `find_node`: names are the nodes' own word."""
+    if whole_id(text) is not None:
+        return [member for member in members if member["peer_id"] == text]
+    named = [member for member in members if member["name"] == text]
+    return named or [member for member in members if len(text) >= PART_CHARS_MIN and text in member["peer_id"]]
 
 
 def _show(answer: dict[str, Any], as_json: bool) -> None:

@@ -35,6 +35,12 @@ def test_who_cannot_be_told_is_said_in_one_line(text: str) -> None:
     assert "\n" not in str(told.value)
 
 
+def test_nobody_hides_behind_a_name_that_is_anothers_id() -> None:
+    names = {HALL: "hall", BATH: peer_id_text(HALL), GONE: peer_id_text(HALL)}
+    assert find_node(peer_id_text(HALL), names) == HALL
+    assert find_node(peer_id_text(HALL), {BATH: peer_id_text(HALL)}) == HALL
+
+
 def test_a_name_that_two_have_is_nobodys() -> None:
     with pytest.raises(ValueError, match="2 known nodes have that name"):
         find_node("hall", {HALL: "hall", BATH: "hall"})

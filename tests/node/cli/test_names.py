@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from hearthmesh.crypto.identity import peer_id_text
 from hearthmesh.node.cli import names as names_module
 from hearthmesh.node.cli.errors import UserError
 from hearthmesh.node.cli.names import Names
@@ -48,3 +49,14 @@ def test_why_says_that_a_node_is_gone(tmp_path: Path) -> None:
         _resolve("bath", [HALL], names)
     with pytest.raises(UserError, match="no node of that name"):
         _resolve("attic", [HALL], names)
+
+
+def test_why_is_asked_of_whose_id_it_is_and_not_of_who_is_called_so(tmp_path: Path) -> None:
+    hall = {"name": "hall", "peer_id": peer_id_text(bytes(32))}
+    liar = {"name": hall["peer_id"], "peer_id": peer_id_text(bytes(31) + b"\1")}
+    assert _resolve(hall["peer_id"], [liar, hall], Names(tmp_path)) == (bytes(32), "hall")
+    with pytest.raises(UserError, match="no node of that name or peer id"):
+        _resolve(hall["peer_id"], [liar], Names(tmp_path))
+    Names(tmp_path).learn([hall])
+    with pytest.raises(UserError, match="hall: was in the mesh and is not now"):
+        _resolve(hall["peer_id"], [liar], Names(tmp_path))
