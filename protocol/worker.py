@@ -202,9 +202,13 @@ class Worker(Mover):
         queued_us = self.queue_us()
         if queued_us > self.slots * self._ctx.config.queue_low_us or self._thief.need_not_look():
             return
-        appetite_us = min(target_us - queued_us, self._heat.appetite_us(queued_us))
-        if appetite_us <= 0:
+        wanted_us = self._heat.appetite_us(queued_us)
+        if wanted_us <= 0:
             self._ctx.reasons.sought("its sink wants no more heat within the next 15 minutes", now_us)
+            return
+        appetite_us = min(target_us - queued_us, wanted_us)
+        if appetite_us <= 0:
+            self._ctx.reasons.sought("it has enough queued for what its tasks get of a core", now_us)
             return
         hunger = Steal(
             request=0,

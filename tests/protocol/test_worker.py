@@ -483,6 +483,22 @@ def test_a_slot_that_gets_a_quarter_of_a_core_asks_for_a_quarter() -> None:
     assert asked_for([100, 10, 10]) == target_us // 10
 
 
+def test_a_slot_that_gets_next_to_nothing_of_a_core_has_enough_and_says_so() -> None:
+    shop = Shop(estimate_us=50 * MS)
+    held_us = 20 * (shop.cluster.config.batch_floor_us + 4 * 50 * MS)
+    (run,) = [effect for effect in shop.give(shop.grant(0, 4)) if isinstance(effect, Execute)]
+    for first in (4, 8):
+        shop.cluster.now_us += held_us
+        shop.finish(run, 4, cpu_us=held_us // 400)
+        (run,) = [e for e in shop.give(shop.grant(first, first + 4)) if isinstance(e, Execute)]
+    shop.give(shop.grant(20, 28))
+    why = shop.worker.mesh.ctx.reasons.seeking.what
+    assert why == "it has enough queued for what its tasks get of a core"
+    shop.tell(replace(cold(), horizon_wh=0.0))
+    why = shop.worker.mesh.ctx.reasons.seeking.what
+    assert why == "its sink wants no more heat within the next 15 minutes"
+
+
 # -- what the sink takes ------------------------------------------------------------------------------------
 
 
