@@ -7,8 +7,10 @@ so that nothing goes round for ever, and a few go on from contact to contact: wh
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ..crypto.certificates import Role
 from .appraisal import work_of_digest
 from .budget import Budget
 from .context import Context
@@ -24,6 +26,9 @@ from .stealing.matching import standing
 from .tables import Tables
 
 FAR_JOBS_MAX = 32
+FAR_JOBS_AN_AUTHOR = 4
+# Of those that nobody has shown a certificate of: anybody can sign in an invented name.
+FAR_JOBS_OF_STRANGERS = 24
 FAR_JOBS_TOLD = 4
 SECOND_US = 1_000_000
 # Digests of one peer that are taken, and answered: a burst, then so many an interval.
@@ -80,6 +85,8 @@ class Aggregates:
         self._asked_us: dict[bytes, int] = {}
         self._budgets: dict[bytes, Budget] = {}
         self._summed: _Sums | None = None
+        # Whether a node is one that was admitted.
+        self.knows: Callable[[bytes], bool] = members.is_alive
 
     # -- questions ---------------------------------------------------------------------------------------
 
@@ -214,6 +221,9 @@ class Aggregates:
                 return False
             if self._members.cell.holds(claimed.author) or age_us >= self._ctx.config.digest_ttl_us:
                 return False
+            author = self._tables.get(RecordKind.MEMBER, claimed.author)
+            if author is not None and not author.body.roles & int(Role.REPLICA):
+                return False
             key = claimed.author + claimed.body.job_id
             known = self._jobs.get(key)
             if known is not None and version_of(known.record) >= version_of(claimed):
@@ -225,11 +235,20 @@ class Aggregates:
             return False
         # One that has nothing left is kept as well: older word of it is no news.
         self._jobs[key] = _FarJob(record, now_us - age_us, self._rank(record.body))
-        if len(self._jobs) > FAR_JOBS_MAX:
-            self._evict()
+        self._make_room(record.author)
         return key in self._jobs and bool(record.body.free_tasks)
 
-    def _evict(self) -> None:
+    def _make_room(self, author: bytes) -> None:
+        """After one more of this author. What goes first is its author's bare word, so each has a few places only, and
+        those of whom nothing else is known leave some to the others."""
+        own = [key for key, job in self._jobs.items() if job.record.author == author]
+        if len(own) > FAR_JOBS_AN_AUTHOR:
+            self._evict(own)
+        if len(self._jobs) > FAR_JOBS_MAX:
+            strangers = [key for key, job in self._jobs.items() if not self.knows(job.record.author)]
+            self._evict(strangers if len(strangers) > FAR_JOBS_OF_STRANGERS else self._jobs)
+
+    def _evict(self, keys: Iterable[bytes]) -> None:
         """The one that goes last goes, the oldest of equals; before it what has nothing left."""
 
         def worth(key: bytes) -> tuple[bool, tuple[int, bool], int, int, bytes]:
@@ -237,4 +256,4 @@ class Aggregates:
             standing_of_it, less_us, *_ = job.rank
             return not job.body.free_tasks, standing_of_it, less_us, -job.made_us, key
 
-        del self._jobs[max(self._jobs, key=worth)]
+        del self._jobs[max(keys, key=worth)]

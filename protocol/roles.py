@@ -65,6 +65,7 @@ class Roles:
         self.seeker = Seeker(self.ctx, self.members, self.tables)
         self.seeker.on_reached = self._on_reached
         self.aggregates = Aggregates(self.ctx, self.members, self.tables, self.heat)
+        self.aggregates.knows = self.seeker.can_reach
         self.zones = Zones(self.ctx, self.members, self.tables, self.seeker, profile.zone)
         self.thief.far = _FarWork(self.aggregates, self.seeker)
         self.tables.is_busy = lambda: self.busy

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from hearthmesh.protocol.aggregates import FAR_JOBS_MAX, FAR_JOBS_TOLD, Aggregates
+from hearthmesh.crypto.certificates import Role
+from hearthmesh.protocol.aggregates import FAR_JOBS_AN_AUTHOR, FAR_JOBS_MAX, FAR_JOBS_TOLD, Aggregates
 from hearthmesh.protocol.config import LAN, SECOND
 from hearthmesh.protocol.context import Context
 from hearthmesh.protocol.effects import Penalise, Reason, Send
 from hearthmesh.protocol.heat import HeatBoard
 from hearthmesh.protocol.membership import Membership
 from hearthmesh.protocol.messages import CellDigest, FarJob
-from hearthmesh.protocol.records import JobDigest, Record, RecordKind, open_record, sign_record
+from hearthmesh.protocol.records import JobDigest, MemberRecord, Record, RecordKind, open_record, sign_record
 from hearthmesh.protocol.tables import Tables
 from tests.protocol.arena import context, identity
 
@@ -101,6 +102,7 @@ def test_later_word_that_nothing_is_left_silences_earlier_word() -> None:
 def test_far_jobs_are_bounded_and_those_with_most_work_stay_and_are_told() -> None:
     aggregates, members, _ = parts()
     peer = members.circle.contacts[0]
+    aggregates.knows = lambda _node: True
     for free, number in enumerate(far(members, FAR_JOBS_MAX + 10), 1):
         aggregates.take(job_of(number, free).raw, 0, peer, 0)
     frees = [body.free_tasks for body in aggregates.far_jobs(0)]
@@ -111,6 +113,7 @@ def test_far_jobs_are_bounded_and_those_with_most_work_stay_and_are_told() -> No
 def test_a_small_job_that_goes_first_is_told_before_many_large_ones_that_do_not() -> None:
     aggregates, members, _ = parts()
     peer = members.circle.contacts[0]
+    aggregates.knows = lambda _node: True
     *others, urgent, risky = far(members, FAR_JOBS_MAX + 10)
     aggregates.take(job_of(urgent, 1, priority=7).raw, 0, peer, 0)
     aggregates.take(job_of(risky, 2, at_risk=True).raw, 0, peer, 0)
@@ -120,6 +123,42 @@ def test_a_small_job_that_goes_first_is_told_before_many_large_ones_that_do_not(
     assert len(aggregates.far_jobs(0)) == FAR_JOBS_MAX
     told = [open_record(job.record).body.free_tasks for job in aggregates._best_jobs(0)]
     assert told == [1, 2, 1000, 1000]
+
+
+def test_one_author_takes_a_few_of_the_places_only_however_urgent_its_jobs_are() -> None:
+    aggregates, members, _ = parts()
+    peer = members.circle.contacts[0]
+    loud, other = far(members, 2)
+    for job in range(FAR_JOBS_MAX):
+        aggregates.take(job_of(loud, 1 + job, job=job, priority=9).raw, 0, peer, 0)
+    aggregates.take(job_of(other, priority=0).raw, 0, peer, 0)
+    frees = [body.free_tasks for body in aggregates.far_jobs(0)]
+    assert frees == [*range(FAR_JOBS_MAX, FAR_JOBS_MAX - FAR_JOBS_AN_AUTHOR, -1), 10]
+
+
+def test_names_that_anybody_can_invent_leave_room_for_the_jobs_of_those_that_are_known() -> None:
+    aggregates, members, _ = parts()
+    peer = members.circle.contacts[0]
+    *known, _ = numbers = far(members, 9)
+    names = {identity(number).node_id for number in known}
+    aggregates.knows = lambda node: node in names
+    for number in known:
+        aggregates.take(job_of(number, priority=0).raw, 0, peer, 0)
+    for number in far(members, 9 + 2 * FAR_JOBS_MAX)[len(numbers) :]:
+        aggregates.take(job_of(number, 1000, priority=9).raw, 0, peer, 0)
+    told = aggregates.far_jobs(0)
+    assert len(told) == FAR_JOBS_MAX and names <= {body.replica for body in told}
+
+
+def test_job_of_one_that_is_known_not_to_be_a_replica_is_not_taken() -> None:
+    aggregates, members, ctx = parts()
+    peer, [number] = members.circle.contacts[0], far(members)
+    for roles, taken in ((Role.WORKER, False), (Role.WORKER | Role.REPLICA, True)):
+        node = identity(number).node_id
+        body = MemberRecord(node, 1, 1 + taken, int(roles), "", ("/memory/x",), (), "", False, 1, 1, b"")
+        aggregates._tables.merge(sign_record(identity(number), RecordKind.MEMBER, body).raw, peer, 0)
+        assert aggregates.take(job_of(number).raw, 0, peer, 0) == taken
+    assert not any(isinstance(effect, Penalise) for effect in ctx.take_effects())
 
 
 def test_forged_job_is_a_fault_and_one_of_the_own_cell_is_none() -> None:
