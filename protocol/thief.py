@@ -6,13 +6,15 @@ lost reply costs `steal_timeout_us`, nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec.structs import replace
 
 from ..crypto.certificates import Role
 from .appraisal import as_keeper, ask_of, work_of_digest
+from .budget import Budget
 from .context import Context
 from .effects import TimerKey
 from .heat import HeatBoard
@@ -21,15 +23,46 @@ from .messages import Refused, Steal
 from .records import JobDigest, Record, RecordKind
 from .stealing.appetite import FOREVER_US
 from .stealing.choosing import Victim, better, by_standing
-from .stealing.matching import FIRST, bytes_to_come, fit, standing, transfer_us
+from .stealing.matching import Work, bytes_to_come, fit, standing, transfer_us
 from .tables import Tables
 
 # After a refusal a victim is left alone this long, unless its digest says that it has more.
 REFUSED_US = 500_000
+# Who fails again is left alone for twice as long, so many times: who does not answer, and other cells' work as a whole.
+SILENT_DOUBLINGS = 8
+FAR_DOUBLINGS = 5
+# Searches for far replicas: a burst, then so many in `cell_interval_us`, since anybody can invent names; one name once
+# in `SEARCH_AGAIN_US`.
+SEARCHES_BURST = 8
+SEARCHES_AN_INTERVAL = 8
+SEARCH_AGAIN_US = 2_000_000
+SOUGHT_MAX = 64
 IDLE_BACKOFF_MAX = 4
 # Of the idle nodes of other cells so many a free task try their luck at a job, not all of them.
 TRIES_A_TASK = 4
 _REPLICA = int(Role.REPLICA)
+# Of what a worker has queued where no job is known: what most jobs have.
+_ORDINARY = standing(Work(b"", 0, 0))
+
+
+@dataclass(slots=True)
+class _Backoff:
+    """After failures in a row: until when it is not tried again."""
+
+    failures: int = 0
+    until_us: int = 0
+
+    def failed(self, now_us: int, doublings_max: int) -> None:
+        self.until_us = now_us + (REFUSED_US << min(self.failures, doublings_max))
+        self.failures += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Victims that have something that goes equally well first."""
+
+    standing: tuple[int, bool]
+    victims: Sequence[Victim]
 
 
 class FarWork(Protocol):
@@ -54,11 +87,18 @@ class Thief:
         self._heat = heat
         self._jobs_of: list[Record] = []
         self._jobs: list[JobDigest] = []
-        self._outstanding: tuple[int, bytes] | None = None
+        # Its request, whom it went to, and whether that was for work of another cell.
+        self._outstanding: tuple[int, bytes, bool] | None = None
         self._lifelines: dict[bytes, int] = {}
         self._refused_until: dict[bytes, int] = {}
         # Who refused since the last grant, and has told of no work since.
         self._vain: dict[bytes, None] = {}
+        # Who did not answer the last time; what others grant says nothing of them.
+        self._silent: dict[bytes, _Backoff] = {}
+        # Since another cell has granted anything: what is told of their work is their replicas' word alone.
+        self._far_first = _Backoff()
+        self._searches = Budget(SEARCHES_BURST, SEARCHES_AN_INTERVAL, ctx.config.cell_interval_us, 0)
+        self._sought_us: dict[bytes, int] = {}
         self._full_until: dict[bytes, int] = {}
         self._refusals = 0
         self._idle_rounds = 0
@@ -78,10 +118,10 @@ class Thief:
         """
         if self._outstanding is not None:
             return
-        victim = self._choose(hunger, now_us)
+        victim, far = self._choose(hunger, now_us)
         if victim is not None and (self._refusals < self._ctx.config.refusals_before_lifeline or not idle):
             request = self._ctx.next_request()
-            self._outstanding = (request, victim)
+            self._outstanding = (request, victim, far)
             self._ctx.set_timer(("steal", b""), now_us + self._ctx.config.steal_timeout_us)
             self.steals += 1
             self._ctx.reasons.sought("it asks {peer} for work", now_us, victim)
@@ -132,38 +172,44 @@ class Thief:
         if self._waits_until_us is not None and self._waits_until_us > soon_us:
             self._wait_until(soon_us)
 
-    def _choose(self, hunger: Steal, now_us: int) -> bytes | None:
-        """Power of two choices among those that seem to have some of what goes first.
+    def _choose(self, hunger: Steal, now_us: int) -> tuple[bytes | None, bool]:
+        """Power of two choices among those that seem to have some of what goes first; and whether for far work.
 
-        Another cell's is asked for what goes before all that is left here, and where nothing is. Who has refused may
-        go on refusing for as long as there is something left, whatever the reason: it is asked again when nobody else
-        is left to ask, of this cell or another.
+        Another cell's is asked for what goes before all that is left here, unless that failed lately, and where nothing
+        is. Who has refused may go on refusing for as long as there is something left, whatever the reason: it is asked
+        again when nobody else is left to ask, of this cell or another.
         """
-        near, best = self._victims(hunger, now_us)
-        victims = _first_of(near, without=self._vain)
-        far = self._far_victims(hunger, now_us, before=best if victims else None)
-        victims = _first_of(far, without=self._vain) or victims or _first_of(near) or _first_of(far)
-        if not victims:
-            return None
-        first = victims[self._ctx.rng.randrange(len(victims))]
-        second = victims[self._ctx.rng.randrange(len(victims))]
-        return better(first, second, hunger.appetite_us).node
+        near = self._victims(hunger, now_us)
+        best = _first_of(near, without=self._vain)
+        far: list[_Group] = []
+        if best is None or self._far_first.until_us <= now_us:
+            far = self._far_victims(hunger, now_us, before=best.standing if best is not None else None)
+        ahead = _first_of(far, without=self._vain)
+        group = ahead or best or _first_of(near)
+        is_far = ahead is not None or group is None
+        group = group or _first_of(far)
+        if group is None:
+            return None, False
+        first = group.victims[self._ctx.rng.randrange(len(group.victims))]
+        second = group.victims[self._ctx.rng.randrange(len(group.victims))]
+        return better(first, second, hunger.appetite_us).node, is_far
 
-    def _victims(self, hunger: Steal, now_us: int) -> tuple[list[list[Victim]], tuple[int, bool]]:
-        """Of this cell, the group first that has what goes first, and how that stands. What a worker has in its queue
-        went first where it took it: it counts among the best.
+    def _victims(self, hunger: Steal, now_us: int) -> list[_Group]:
+        """Of this cell, the group first that has what goes first. What a worker has in its queue went first where it
+        took it: it counts among the best that is known, and as ordinary where nothing is.
         """
         groups = by_standing([each for each in self._open_jobs() if _runs(hunger, each)], work_of_digest)
         queues = [Victim(heat.node, heat.queue_us, self._members.rtt_us(heat.node)) for heat in self._heat.queueing()]
-        found: list[list[Victim]] = []
+        found: list[_Group] = []
         for digests in groups or [[]]:
             known = {victim.node: victim for victim in queues}
             for digest in digests:
                 victim = self._victim(hunger, digest)
                 last = known.get(victim.node)
                 known[victim.node] = victim if last is None else _both(last, victim)
-            found.append([known[node] for node in sorted(known) if self._may_ask(node, now_us)])
-        return found, standing(work_of_digest(groups[0][0])) if groups else FIRST
+            stands = standing(work_of_digest(digests[0])) if digests else _ORDINARY
+            found.append(_Group(stands, [known[node] for node in sorted(known) if self._may_ask(node, now_us)]))
+        return found
 
     def _victim(self, hunger: Steal, digest: JobDigest) -> Victim:
         """One that keeps a job."""
@@ -176,9 +222,16 @@ class Thief:
         return Victim(digest.replica, work_us, self._members.rtt_us(digest.replica) + come_us)
 
     def _may_ask(self, node: bytes, now_us: int) -> bool:
-        if self._refused_until.get(node, 0) > now_us:
+        if self._is_left_alone(node, now_us):
             return False
         return node == self._ctx.node_id or self._members.is_alive(node)
+
+    def _is_left_alone(self, node: bytes, now_us: int) -> bool:
+        return self._refused_until.get(node, 0) > now_us or self._is_silent(node, now_us)
+
+    def _is_silent(self, node: bytes, now_us: int) -> bool:
+        silence = self._silent.get(node)
+        return silence is not None and silence.until_us > now_us
 
     def _why_none(self, hunger: Steal, now_us: int) -> str:
         """Nobody was found to ask: what of the known work was left aside, and why."""
@@ -202,6 +255,8 @@ class Thief:
         fitting = fit(work_of_digest(digest), ask_of(b"", hunger))
         if not fitting.good:
             return fitting.value
+        if self._is_silent(digest.replica, now_us):
+            return "its keeper has not answered"
         if self._refused_until.get(digest.replica, 0) > now_us:
             return "its keeper has just said no"
         return "its keeper is not to be reached"
@@ -214,7 +269,7 @@ class Thief:
             self._jobs = [each.body for each in rows if not each.body.finished and each.body.free_tasks]
         return self._jobs
 
-    def _far_victims(self, hunger: Steal, now_us: int, before: tuple[int, bool] | None = None) -> list[list[Victim]]:
+    def _far_victims(self, hunger: Steal, now_us: int, before: tuple[int, bool] | None = None) -> list[_Group]:
         """Replicas of other cells: each with a chance that goes with its free tasks, so that not the whole mesh comes.
         Where one is that is no member is asked first.
 
@@ -223,11 +278,12 @@ class Thief:
         if self.far is None:
             return []
         found: list[JobDigest] = []
+        strangers: list[bytes] = []
         nodes = 0
         for digest in self.far.far_jobs(now_us):
             if before is not None and standing(work_of_digest(digest)) >= before:
                 break  # they come in that order
-            if digest.finished or not _runs(hunger, digest) or self._refused_until.get(digest.replica, 0) > now_us:
+            if digest.finished or not _runs(hunger, digest) or self._is_left_alone(digest.replica, now_us):
                 continue
             nodes = nodes or self.far.mesh_nodes()
             if self._ctx.rng.randrange(nodes) >= TRIES_A_TASK * digest.free_tasks:
@@ -235,8 +291,26 @@ class Thief:
             if self.far.can_reach(digest.replica):
                 found.append(digest)
             else:
-                self.far.reach(digest.replica)
-        return [[self._victim(hunger, digest) for digest in group] for group in by_standing(found, work_of_digest)]
+                strangers.append(digest.replica)
+        if strangers:
+            self._seek(self.far, strangers, now_us)
+        return [
+            _Group(standing(work_of_digest(group[0])), [self._victim(hunger, digest) for digest in group])
+            for group in by_standing(found, work_of_digest)
+        ]
+
+    def _seek(self, far: FarWork, strangers: list[bytes], now_us: int) -> None:
+        """Who was not sought yet first, then who was longest ago: invented names leave the others their turn."""
+        for node in sorted(dict.fromkeys(strangers), key=lambda each: self._sought_us.get(each, -SEARCH_AGAIN_US)):
+            if now_us - self._sought_us.get(node, -SEARCH_AGAIN_US) < SEARCH_AGAIN_US:
+                break
+            if not self._searches.spend(1, now_us):
+                break
+            self._sought_us.pop(node, None)
+            self._sought_us[node] = now_us
+            far.reach(node)
+        while len(self._sought_us) > SOUGHT_MAX:
+            del self._sought_us[next(iter(self._sought_us))]
 
     def _register_lifelines(self, hunger: Steal, now_us: int) -> None:
         """Park at replicas of this cell, some of which the next job will have; this node counts too."""
@@ -269,10 +343,16 @@ class Thief:
     def on_granted(self, peer: bytes, request: int, taken: int, now_us: int) -> None:
         self._lifelines.pop(peer, None)
         self._seen = -1
+        far = False
         if self._outstanding is not None and request == self._outstanding[0]:
+            far = self._outstanding[2]
             self._outstanding = None
             self._ctx.cancel_timer(("steal", b""))
+            self._silent.pop(peer, None)
         if taken:
+            self._silent.pop(peer, None)
+            if far:
+                self._far_first = _Backoff()
             self.granted += taken
             self.stolen_from[peer] = self.stolen_from.get(peer, 0) + taken
             while len(self.stolen_from) > self._ctx.config.members_max:
@@ -281,14 +361,16 @@ class Thief:
             self._idle_rounds = 0
             self._vain.clear()
         else:
-            self._count_refusal(peer, now_us)
+            self._count_refusal(peer, now_us, far=far)
 
     def on_refused(self, peer: bytes, message: Refused, now_us: int) -> None:
         if self._outstanding is not None and message.request == self._outstanding[0]:
+            far = self._outstanding[2]
             self._outstanding = None
             self._ctx.cancel_timer(("steal", b""))
+            self._silent.pop(peer, None)
             self._ctx.reasons.was_refused(peer, message.reason, now_us)
-            self._count_refusal(peer, now_us)
+            self._count_refusal(peer, now_us, far=far)
         else:
             self._lifelines.pop(peer, None)
             self._seen = -1
@@ -296,8 +378,17 @@ class Thief:
             while len(self._full_until) > self._ctx.config.members_max:
                 del self._full_until[next(iter(self._full_until))]
 
-    def _count_refusal(self, peer: bytes, now_us: int) -> None:
+    def _count_silence(self, peer: bytes, now_us: int) -> None:
+        silence = self._silent.pop(peer, None) or _Backoff()
+        silence.failed(now_us, SILENT_DOUBLINGS)
+        self._silent[peer] = silence
+        while len(self._silent) > self._ctx.config.members_max:
+            del self._silent[next(iter(self._silent))]
+
+    def _count_refusal(self, peer: bytes, now_us: int, *, far: bool) -> None:
         self._refusals += 1
+        if far:
+            self._far_first.failed(now_us, FAR_DOUBLINGS)
         self._refused_until[peer] = now_us + REFUSED_US
         while len(self._refused_until) > self._ctx.config.members_max:
             del self._refused_until[next(iter(self._refused_until))]
@@ -316,10 +407,11 @@ class Thief:
         match key[0]:
             case "steal":
                 if self._outstanding is not None:
-                    _, victim = self._outstanding
+                    _, victim, far = self._outstanding
                     self._outstanding = None
                     self._ctx.reasons.was_refused(victim, "no answer in time", now_us)
-                    self._count_refusal(victim, now_us)
+                    self._count_silence(victim, now_us)
+                    self._count_refusal(victim, now_us, far=far)
             case "steal-idle":
                 self._waits_until_us = None
                 self._refusals = 0
@@ -356,10 +448,10 @@ def _both(one: Victim, other: Victim) -> Victim:
     return Victim(one.node, one.work_us + other.work_us, min(one.way_us, other.way_us))
 
 
-def _first_of(groups: list[list[Victim]], without: Container[bytes] = ()) -> list[Victim]:
-    """Those of the first group in which there is any, some nodes apart."""
+def _first_of(groups: list[_Group], without: Container[bytes] = ()) -> _Group | None:
+    """The first group in which there is any, some nodes apart."""
     for group in groups:
-        found = [victim for victim in group if victim.node not in without]
+        found = [victim for victim in group.victims if victim.node not in without]
         if found:
-            return found
-    return []
+            return _Group(group.standing, found)
+    return None

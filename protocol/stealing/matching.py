@@ -84,10 +84,6 @@ def standing(work: Work) -> tuple[int, bool]:
     return (-work.priority, not work.at_risk)
 
 
-# Of all standings the first.
-FIRST = (-9, False)
-
-
 def preference(work: Work, ask: Ask) -> tuple[int, ...]:
     """Sorts a victim's jobs for one thief, the best first.
 

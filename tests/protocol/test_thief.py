@@ -12,9 +12,9 @@ from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.effects import SetTimer
 from hearthmesh.protocol.heat import HeatBoard
 from hearthmesh.protocol.messages import Refused, Steal
-from hearthmesh.protocol.records import JobDigest, MemberRecord, RecordKind, sign_record
+from hearthmesh.protocol.records import HeatDigest, JobDigest, MemberRecord, RecordKind, sign_record
 from hearthmesh.protocol.tables import Tables
-from hearthmesh.protocol.thief import IDLE_BACKOFF_MAX, REFUSED_US, Thief
+from hearthmesh.protocol.thief import IDLE_BACKOFF_MAX, REFUSED_US, SEARCHES_AN_INTERVAL, SEARCHES_BURST, Thief
 from tests.protocol.cluster import SECOND
 from tests.protocol.machines import JOB, PEERS, A, B, Bench, C, D
 
@@ -61,6 +61,11 @@ class Den:
             blob_bytes=blob_bytes,
         )
         self.tables.merge(sign_record(PEOPLE[node], RecordKind.JOB_DIGEST, body).raw, node, 0)
+        self.bench.effects()
+
+    def queue(self, node: bytes, queue_us: int) -> None:
+        body = HeatDigest(node, 1, 1, 400, 500, 0, queue_us, "room", 15_000)
+        self.tables.merge(sign_record(PEOPLE[node], RecordKind.HEAT, body).raw, node, 0)
         self.bench.effects()
 
     def member(self, node: bytes, roles: Role = Role.REPLICA | Role.WORKER) -> None:
@@ -137,6 +142,20 @@ class OtherCells:
         raise AssertionError("all are in reach")
 
 
+class Strangers(OtherCells):
+    """None is in reach, nor ever found."""
+
+    def __init__(self, nodes: int, *jobs: JobDigest) -> None:
+        super().__init__(nodes, *jobs)
+        self.sought: list[bytes] = []
+
+    def can_reach(self, node: bytes) -> bool:
+        return False
+
+    def reach(self, node: bytes) -> None:
+        self.sought.append(node)
+
+
 def far_job(free: int, priority: int, *, at_risk: bool = False) -> JobDigest:
     return JobDigest(bytes([9]) * 32, D.node_id, 1, 1, free, 10_000, "wasm", "", priority, False, at_risk=at_risk)
 
@@ -159,6 +178,87 @@ def test_another_cell_is_asked_for_what_goes_before_all_that_is_left_here(job: J
         asked.add(victim)
         den.thief.on_granted(victim, steal.request, 1, 0)
     assert asked == victims
+
+
+def test_the_best_that_is_left_here_is_what_another_cell_has_to_go_before() -> None:
+    den = Den()
+    den.digest(A.node_id, 3, priority=7)
+    den.digest(B.node_id, 9_000, priority=0)
+    den.thief.far = OtherCells(1_000, far_job(9_000, 5))
+    ((victim, steal),) = den.want()
+    assert victim == A.node_id
+    den.refuse(victim, steal, 0)
+    ((victim, steal),) = den.want(1, idle=False)
+    assert victim == D.node_id
+    den.refuse(victim, steal, 1)
+    assert [who for who, _ in den.want(2, idle=False)] == [B.node_id]
+
+
+@pytest.mark.parametrize(("priority", "asked"), [(5, A.node_id), (6, D.node_id)])
+def test_a_queue_of_which_nobody_tells_what_it_is_hides_no_urgent_work_of_other_cells(
+    priority: int, asked: bytes
+) -> None:
+    den = Den()
+    den.queue(A.node_id, 60 * SECOND)
+    den.thief.far = OtherCells(1_000, far_job(9_000, priority))
+    assert [who for who, _ in den.want()] == [asked]
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_who_never_answers_is_asked_more_and_more_seldom_whatever_others_grant(near: bool) -> None:
+    den = Den(a=50)
+    if near:
+        den.digest(B.node_id, 1 << 40, priority=9)
+    else:
+        den.thief.far = OtherCells(1_000, far_job(1 << 40, 9))
+    now_us = lost_us = 0
+    while now_us < 1_000 * SECOND:
+        ((victim, steal),) = den.want(now_us, idle=False)
+        if victim == A.node_id:
+            den.thief.on_granted(victim, steal.request, 1, now_us)
+            den.thief.on_news()
+            now_us += SECOND
+        else:
+            now_us += LOCAL.steal_timeout_us
+            lost_us += LOCAL.steal_timeout_us
+            den.thief.on_timer(("steal", b""), now_us)
+            # What comes too late is no answer.
+            den.thief.on_refused(victim, Refused(steal.request), now_us)
+            den.bench.effects()
+    assert 0 < lost_us <= 20 * LOCAL.steal_timeout_us
+
+
+def test_another_cell_that_refuses_is_not_tried_again_at_once_while_there_is_work_here() -> None:
+    den = Den(a=50)
+    den.thief.far = OtherCells(1_000, far_job(1 << 40, 9))
+    tries = []
+    for second in range(600):
+        ((victim, steal),) = den.want(second * SECOND)
+        if victim == D.node_id:
+            tries.append(second)
+            den.refuse(victim, steal, second * SECOND)
+            ((victim, steal),) = den.want(second * SECOND)
+        assert victim == A.node_id
+        den.thief.on_granted(victim, steal.request, 1, second * SECOND)
+    assert 600 // 20 < len(tries) < 600 // 10
+    # One grant, and it is trusted again.
+    ((victim, steal),) = den.want(700 * SECOND)
+    assert victim == D.node_id
+    den.thief.on_granted(victim, steal.request, 1, 700 * SECOND)
+    assert [who for who, _ in den.want(700 * SECOND)] == [D.node_id]
+
+
+def test_invented_names_are_sought_a_few_at_a_time_and_in_turn() -> None:
+    den = Den(a=50)
+    names = [bytes([number]) * 32 for number in range(100, 132)]
+    cells = den.thief.far = Strangers(1_000, *(replace(far_job(9_000, 9), replica=name) for name in names))
+    minutes = 5
+    for tenth in range(minutes * 600):
+        for victim, steal in den.want(tenth * SECOND // 10):
+            den.thief.on_granted(victim, steal.request, 1, tenth * SECOND // 10)
+    assert set(cells.sought) == set(names)
+    intervals = minutes * 60 * SECOND // LOCAL.cell_interval_us
+    assert len(cells.sought) <= SEARCHES_BURST + intervals * SEARCHES_AN_INTERVAL
 
 
 def test_few_of_the_mesh_go_to_another_cell_for_the_little_that_goes_first_there() -> None:
