@@ -220,11 +220,11 @@ def _print(groups: Sequence[Group]) -> None:
         return
     say("")
     shown = [
-        (first.season, f"{100 * first.load:.0f}", first.workload, each.name, f"{each.found:.4g}", f"{each.limit:g}")
-        + ("met" if each.met else "MISSED",)
+        (first.season, f"{100 * first.load:.0f}", first.workload, f"{first.numbers['rooms']}", each.name)
+        + (f"{each.found:.4g}", f"{each.limit:g}", "met" if each.met else "MISSED")
         for first, each in verdicts
     ]
-    print_table(("season", ">load %", "work", "target", ">found", ">at most", ""), shown, empty="")
+    print_table(("season", ">load %", "work", ">rooms", "target", ">found", ">at most", ""), shown, empty="")
     met = sum(verdict.met for _, verdict in verdicts)
     say(f"{met} of {len(verdicts)} targets met")
 

@@ -43,7 +43,8 @@ def page(groups: Sequence[Group], cases: Sequence[Case]) -> str:
     )
     verdicts = "".join(
         f"<tr><td>{escape(group.outcomes[0].season)}</td><td>{100 * group.outcomes[0].load:.0f} %</td>"
-        f"<td>{escape(group.outcomes[0].workload)}</td><td>{escape(each.name)}</td><td>{each.found:.4g}</td>"
+        f"<td>{escape(group.outcomes[0].workload)}</td><td>{group.outcomes[0].numbers['rooms']}</td>"
+        f"<td>{escape(each.name)}</td><td>{each.found:.4g}</td>"
         f"<td>{each.limit:g}</td><td{'' if each.met else ' class=no'}>{'met' if each.met else 'MISSED'}</td></tr>"
         for group in groups
         for each in group.verdicts
@@ -57,7 +58,8 @@ one zone. Outside: time more than 0.5 K from the setpoint. Wasted: heat above th
 work.</p>
 {figures}
 <h2>Targets</h2>
-<table><tr><th>season</th><th>load</th><th>work</th><th>target</th><th>found</th><th>at most</th><th></th></tr>
+<table><tr><th>season</th><th>load</th><th>work</th><th>rooms</th><th>target</th><th>found</th><th>at most</th><th></th>
+</tr>
 {verdicts}</table>
 <h2>Numbers</h2>
 <table><tr>{head}</tr>{rows}</table>

@@ -90,3 +90,10 @@ def test_a_log_that_cannot_be_written_is_one_line_and_code_2(capsys: pytest.Capt
     assert run(["sim", "heat", *SMALL[1:], "--load", "70", "--policy", "qarnot", "--log", "/nowhere/heat.log"]) == 2
     captured = capsys.readouterr()
     assert "--log /nowhere/heat.log: No such file" in captured.err
+
+
+def test_targets_say_of_how_many_rooms_they_are() -> None:
+    found = CliRunner().invoke(app, [*SMALL, "--load", "70", "--policy", "ours", "--policy", "optimum"])
+    at = next(i for i, line in enumerate(found.stdout.splitlines()) if " target " in line)
+    shown = found.stdout.splitlines()[at].split(), [line.split() for line in found.stdout.splitlines()[at + 1 : -1]]
+    assert shown[0].index("rooms") == 4 and {row[3] for row in shown[1]} == {"5", "6"}
