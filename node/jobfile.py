@@ -309,10 +309,16 @@ class JobFile:
         return (datetime.fromisoformat(self.deadline) - _EPOCH) // timedelta(microseconds=1)
 
 
-def load_job_file(path: Path) -> JobFile:
-    """The job of a file, its program and inputs looked at. Raises ConfigError."""
+def load_job_file(path: Path, *, now_us: int = 0) -> JobFile:
+    """The job of a file, its program and inputs looked at. now_us: unix microseconds, for deadlines that are past.
+
+    Raises ConfigError.
+    """
     document = read_toml(path)
     job = read_settings(document, JobFile, folder=document.folder)
+    if job.deadline and job.deadline_us(now_us) <= now_us:
+        problem = f'"{job.deadline}" is past'
+        raise document.error(("deadline",), problem, 'give a later one, "+2h" from now, or none')
     _check_program(document, job)
     if job.comparator_module is not None:
         _check_module(document, "comparator", job.comparator, job.comparator_module, COMPARATOR_BYTES_MAX)

@@ -99,7 +99,9 @@ class KeptJob:
     begun_us: int | None = None
 
     def elapsed_us(self, now_us: int) -> int:
-        return (now_us if self.completed_us is None else self.completed_us) - self.since_us
+        """Until its end: it is complete, or cancelled, and nothing of it goes on."""
+        ends = [end_us for end_us in (self.completed_us, self.settled_us) if end_us is not None]
+        return max(0, min(ends, default=now_us) - self.since_us)
 
 
 class Granter:
@@ -173,8 +175,12 @@ class Granter:
 
     def _on_cancelled(self, kept: KeptJob, record: Record) -> None:
         self._close(kept.state.job_id)
-        for holder in sorted(kept.ledger.leased_by()):
-            self._ctx.send(holder, Records(kept.state.job_id, (record.raw,)))
+        told = dict.fromkeys(sorted(kept.ledger.leased_by()))
+        if kept.subscriptions.has(kept.state.submitter):
+            # Another process of it may have cancelled than the one that follows.
+            told[kept.state.submitter] = None
+        for node in told:
+            self._ctx.send(node, Records(kept.state.job_id, (record.raw,)))
 
     def _close(self, job_id: bytes) -> None:
         """Nothing is granted of it any more."""

@@ -571,13 +571,16 @@ class Replica(Upkeep):
 
     def _tell_accepted(self, kept: KeptJob, message: Subscribe) -> None:
         """Before results are sent: which of them count. A client that comes back without its state would judge anew
-        what it has signed for, and copies of that are run no more."""
+        what it has signed for, and copies of that are run no more. And that it wants no more: another process of it
+        may have said so, and the folder has to prove it."""
         have = IntervalSet(*((part.lo, part.hi) for part in message.have))
         lacked = [
             record.raw
             for record in kept.state.acceptances.values()
             if any(have.gaps(part.lo, part.hi) for part in record.body.accepted)
         ]
+        if kept.state.cancellation is not None:
+            lacked.append(kept.state.cancellation.raw)
         for part in in_messages(lacked):
             self._ctx.send(kept.state.submitter, Records(kept.state.job_id, part))
 

@@ -51,6 +51,7 @@ from .verification.referee import Exhibit, Ruling
 from .verification.trust import TrustBook
 
 HAVE_RANGES_MAX = 4096
+_OWN_WORDS = (RecordKind.ACCEPTANCE, RecordKind.CANCELLATION)
 # Members asked for a job: in a cell most are linked anyway, and each answers in one message.
 FIND_PEERS_MAX = 64
 
@@ -300,7 +301,7 @@ class Submitter(Accepting):
         return True
 
     def on_records(self, message: Records, now_us: int) -> None:
-        """What this client accepted in an earlier life; its signature counts, whoever tells."""
+        """What this client accepted or cancelled in an earlier life; its signature counts, whoever tells."""
         own = self.jobs.get(message.job_id)
         if own is None:
             return
@@ -308,14 +309,15 @@ class Submitter(Accepting):
         for raw in message.records:
             try:
                 known = open_record(raw, check_signature=False)
-                if known.kind is not RecordKind.ACCEPTANCE or known.id in own.state.ids:
+                if known.kind not in _OWN_WORDS or known.id in own.state.ids:
                     continue
                 record = open_record(raw)
                 own.state.merge(record)
             except (RecordError, RejectedRecord):
                 continue
-            own.learn_accepted(record.body.accepted)
-            news = True
+            if record.kind is RecordKind.ACCEPTANCE:
+                own.learn_accepted(record.body.accepted)
+                news = True
         if news and own.following and own.referee is not None and (own.referee.held or own.referee.cases):
             # It came behind results that are judged already: begin anew, knowing better.
             self._judge_anew(own)

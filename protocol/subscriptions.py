@@ -44,6 +44,9 @@ class Subscriptions:
     def __len__(self) -> int:
         return len(self._by_peer)
 
+    def has(self, peer: bytes) -> bool:
+        return peer in self._by_peer
+
     def subscribe(self, peer: bytes, request: Subscribe) -> bool:
         """Start over for this peer; False if there are too many followers."""
         if peer not in self._by_peer and len(self._by_peer) >= self._ctx.config.subscribers_max:
@@ -117,7 +120,7 @@ class Subscriptions:
 
 
 def job_status(state: JobState, ledger: Ledger, elapsed_us: int) -> JobStatus:
-    """Progress as this replica knows it. elapsed_us: from submission to now, or to completion."""
+    """Progress as this replica knows it. elapsed_us: from submission to now, or to completion or cancellation."""
     if state.fully_accepted:
         name = "accepted"
     elif state.complete:

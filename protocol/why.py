@@ -93,9 +93,13 @@ class Explainer:
         if index >= state.spec.tasks:
             return True, f"there is no such task: the job has {state.spec.tasks}, numbered from 0"
         if state.accepted_tasks.overlap(index, index + 1):
-            return True, "it does not wait: its result is accepted"
+            return True, f"it does not wait: its result is accepted{self._failures(state, index)}"
         if state.done.overlap(index, index + 1):
-            return True, "it does not wait: it is done, and its submitter has not yet accepted the result"
+            left = "has not yet accepted" if state.cancellation is None else "cancelled the job before it accepted"
+            return (
+                True,
+                f"it does not wait: it is done, and its submitter {left} the result{self._failures(state, index)}",
+            )
         if state.cancellation is not None:
             return True, "it never runs: the job is cancelled"
         lease = kept.ledger.live.get(index)
@@ -106,6 +110,16 @@ class Explainer:
                 f"the lease holds {left_s:.1f} s if it is not renewed"
             )
         return self._free(kept, index, now_us)
+
+    def _failures(self, state: JobState, index: int) -> str:
+        """What the headers tell of a result: they count failures, and which task failed stands in the columns."""
+        key = state.canonical.get(index)
+        info = state.batches.get(key.batch_id) if key is not None else None
+        if info is None or not info.failed:
+            return ""
+        if info.failed == info.count:
+            return ", and it failed; hearth logs shows why"
+        return f", {info.failed} of the {info.count} tasks that came with it failed, and hearth logs shows which"
 
     def _elsewhere(self, job_id: bytes, index: int) -> tuple[bool, str]:
         roles = self._roles

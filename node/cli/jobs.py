@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ async def _connected(config: ClientConfig, ledger: Ledger) -> AsyncIterator[Sess
 
 
 async def submit(file: Path, again: bool, follow: bool, folder: Path | None, client: Path | None, as_json: bool) -> int:
-    job_file = load_job_file(file)
+    job_file = load_job_file(file, now_us=wall_us())
     config, ledger = _settings(client)
     state = StateFolder(config.client.state)
     state.create()
@@ -180,11 +180,14 @@ async def _fetch(session: Session, job: Job, folder: ResultsFolder, follow: bool
 
         # Before any result: a folder that is left half filled proves what it has.
         await trio.to_thread.run_sync(folder.add_proofs, *job.proofs(folder.signed()))
-        await fetch_results(job, folder, follow=follow, on_status=on_status)
-        await trio.to_thread.run_sync(folder.add_proofs, *job.proofs(folder.signed()))
-        module = await job.comparator_module()
-        if module is not None:
-            await trio.to_thread.run_sync(folder.add_comparator, module)
+        try:
+            await fetch_results(job, folder, follow=follow, on_status=on_status)
+        except JobFailed:
+            # What came before a cancellation is all that will ever be here: it is to prove itself.
+            with suppress(ClientError):
+                await _prove(job, folder)
+            raise
+        await _prove(job, folder)
     here, failed = folder.done.total, sorted(folder.failed)
     if as_json:
         print_json(
@@ -209,6 +212,14 @@ async def _fetch(session: Session, job: Job, folder: ResultsFolder, follow: bool
             f"with exit code {folder.failed[failed[0]]}; hearth logs {job.id[:8]} --task {failed[0]}"
         )
     return JOB_FAILED if failed else SUCCESS
+
+
+async def _prove(job: Job, folder: ResultsFolder) -> None:
+    """Write what shows to others that the results count. Raises ClientError if the comparator cannot be had."""
+    await trio.to_thread.run_sync(folder.add_proofs, *job.proofs(folder.signed()))
+    module = await job.comparator_module()
+    if module is not None:
+        await trio.to_thread.run_sync(folder.add_comparator, module)
 
 
 async def logs(prefix: str | None, last: bool, task: int | None, client: Path | None, as_json: bool) -> int:

@@ -63,6 +63,9 @@ class ResultsFolder:
             raise UserError(f"{root}: is a file, and results go to a folder; name another with --folder")
         try:
             (root / "proofs").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{root}: cannot be made: {error.strerror}; name another with --folder") from error
+        try:
             self._claim(spec)
             self._resume()
         except OSError as error:

@@ -61,7 +61,9 @@ class WorkerReceipt:
 @dataclass(slots=True)
 class Report:
     """What was found. compared: tasks of which another worker's result says the same.
-    failed: results that are exit codes other than 0, which may be proved like any."""
+    failed: results that are exit codes other than 0, which may be proved like any.
+    cancelled: the submitter signed that it wants no more.  unaccepted: good results that it has not signed for; of a
+    cancelled job they are no fault, since nobody will sign for them any more, and they count for nothing."""
 
     job: str = ""
     name: str = ""
@@ -73,7 +75,9 @@ class Report:
     results: int = 0
     failed: int = 0
     accepted: int = 0
+    unaccepted: int = 0
     compared: int = 0
+    cancelled: bool = False
     receipts: dict[str, WorkerReceipt] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
@@ -202,6 +206,7 @@ class _Check:
         report = self._report
         report.tasks, report.policy = state.spec.tasks, state.spec.verification
         report.confidential = state.spec.secrecy is not None
+        report.cancelled = state.cancellation is not None
         if not report.confidential:
             report.name = state.spec.name
         return state
@@ -346,19 +351,25 @@ class _Check:
         stderrs = batch.stderrs if exhibit.opened is None else exhibit.opened.stderrs
         if text != stderrs.get(offset, b""):
             self._fault(file, "is not what the worker signed")
-        self._check_acceptance(index, exhibit)
-        self._check_policy(index, vote)
-        return len(self._report.faults) == before
+        counts = self._check_acceptance(index, exhibit)
+        if counts:
+            self._check_policy(index, vote)
+        return counts and len(self._report.faults) == before
 
-    def _check_acceptance(self, index: int, exhibit: Exhibit) -> None:
+    def _check_acceptance(self, index: int, exhibit: Exhibit) -> bool:
+        """Whether the result is to be held against the job's rules: a cancelled job's leftovers are not."""
         assert self._state is not None
         accepted = self._state.accepted.get(index)
         if accepted == exhibit.header.id:
             self._report.accepted += 1
         elif accepted is None:
+            self._report.unaccepted += 1
+            if self._report.cancelled:
+                return False
             self._fault("proofs/records", f"task {index}: the submitter has not accepted it", unfinished=True)
         else:
             self._fault("proofs/records", f"task {index}: the submitter accepted batch {accepted.hex()[:16]}")
+        return True
 
     def _check_policy(self, index: int, vote: Vote) -> None:
         """The votes that are here, judged anew by the job's own rules."""

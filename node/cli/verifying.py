@@ -14,16 +14,19 @@ FAULTS_SHOWN_MAX = 20
 
 
 def verify(folder: Path, as_json: bool) -> int:
-    """Exit code 0 if all is good, 1 if anything is forged, edited, missing or not accepted. Raises UserError."""
+    """Exit code 0 if all is good, 1 if anything is forged, edited, missing or not accepted. Of a cancelled job what
+    was not accepted is told apart, and is no fault. Raises UserError."""
     report = verify_folder(folder)
     code = SUCCESS if report.ok else JOB_FAILED
     if as_json:
         print_json({"ok": report.ok, "incomplete": report.is_incomplete, **asdict(report)})
         return code
-    for fault in report.faults[:FAULTS_SHOWN_MAX]:
+    # What another run of hearth results mends is said once, below.
+    shown = [] if report.is_incomplete else report.faults
+    for fault in shown[:FAULTS_SHOWN_MAX]:
         say(f"{fault.file}: {fault.reason}")
-    if len(report.faults) > FAULTS_SHOWN_MAX:
-        say(f"and {len(report.faults) - FAULTS_SHOWN_MAX} more; --json lists all")
+    if len(shown) > FAULTS_SHOWN_MAX:
+        say(f"and {len(shown) - FAULTS_SHOWN_MAX} more; --json lists all")
     say(f"{report.name}  {report.job}{'  confidential' if report.confidential else ''}")
     say(f"mesh {report.mesh or 'unknown'}, submitted by {report.submitter or 'nobody'}, policy {report.policy or '-'}")
     say(
@@ -34,12 +37,19 @@ def verify(folder: Path, as_json: bool) -> int:
         (worker, each.tasks, f"{each.cpu_us / 1e6:.3f}", energy(each.energy_mj / 1000), energy(each.useful_mj / 1000))
         for worker, each in sorted(report.receipts.items())
     ]
-    print_table(("worker", ">tasks", ">CPU s", ">energy", ">wanted heat"), rows, empty="no result was good")
+    empty = "no result was good" if report.faults and not report.is_incomplete else "no result is accepted yet"
+    if report.cancelled and report.ok:
+        empty = "no result was accepted"
+    print_table(("worker", ">tasks", ">CPU s", ">energy", ">wanted heat"), rows, empty=empty)
     cost = sum(each.cost_micro for each in report.receipts.values())
     if cost:
         say(f"to pay for heat that nobody wanted: {cost / 1e6:.6g}")
+    if report.cancelled:
+        left = f", {report.unaccepted} fetched but not accepted, which count for nothing" if report.unaccepted else ""
+        say(f"the job was cancelled: {report.accepted} accepted{left}")
     if report.is_incomplete:
-        note(f"incomplete: {report.results} of {report.tasks} results are here; run hearth results again")
+        accepted = f", {report.unaccepted} of them not accepted yet" if report.unaccepted else ""
+        note(f"incomplete: {report.results} of {report.tasks} results are here{accepted}; run hearth results again")
     elif not report.ok:
         note(f"{counted(len(report.faults), 'fault')}: these results do not prove themselves")
     return code

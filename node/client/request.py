@@ -104,18 +104,15 @@ class JobRequest:
         """From a checked job file. now_us: unix microseconds, for deadlines.  again: as a new job.
 
         For a Python job the component is built the first time: call it from a thread. Raises ClientError if that
-        fails, or for a deadline that is past.
+        fails.
         """
-        deadline_us = job.deadline_us(now_us)
-        if job.deadline and deadline_us <= now_us:
-            raise ClientError(f'deadline: "{job.deadline}" is past; give a later one, "+2h" from now, or none')
         options: dict[str, Any] = {
             "name": job.name,
             "tasks": job.tasks,
             "limits": job.limits.resources(),
             "priority": job.priority,
             "estimate_us": int(job.estimate_ms * 1000),
-            "deadline_us": deadline_us,
+            "deadline_us": job.deadline_us(now_us),
             "verification": job.verification,
             "comparator": job.comparator_module or job.comparator,
             "price_limit_micro": round(job.price_limit * 1_000_000),

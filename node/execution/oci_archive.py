@@ -240,7 +240,10 @@ def _members(file: BinaryIO) -> dict[str, tuple[int, int]]:
         header = file.read(BLOCK_BYTES)
         if len(header) < BLOCK_BYTES or header == bytes(BLOCK_BYTES):
             return members
-        size_bytes, name = member_size(header), member_path(header)
+        try:
+            size_bytes, name = member_size(header), member_path(header)
+        except ArchiveFault as fault:
+            raise ArchiveFault("it is no tar file" if position == 0 else "it is damaged") from fault
         if _DOCKERS.fullmatch(name):
             raise ArchiveFault(_REPACK)
         if not _is_expected(header, name, size_bytes):

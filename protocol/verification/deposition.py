@@ -12,7 +12,7 @@ ACCEPTED_A_RECORD_MAX = 1024
 
 
 def deposition(submitter: Identity, state: JobState, signed: Iterable[tuple[int, int, bytes]]) -> list[Record]:
-    """Spec, replica sets, rechecks and acceptances of a job.
+    """Spec, replica sets, rechecks and acceptances of a job, and its cancellation.
 
     signed: tasks [lo, hi) that the submitter took, with the id of their batch; those that no acceptance in the state
     names are signed for anew, as an earlier life of it did.
@@ -25,4 +25,5 @@ def deposition(submitter: Identity, state: JobState, signed: Iterable[tuple[int,
         body = Acceptance(state.job_id, tuple(lacking[at : at + ACCEPTED_A_RECORD_MAX]))
         again.append(sign_record(submitter, RecordKind.ACCEPTANCE, body))
     known = (state.spec_record, *state.replica_path(), *state.rechecks.values(), *state.acceptances.values())
-    return [*known, *again]
+    ended = () if state.cancellation is None else (state.cancellation,)
+    return [*known, *again, *ended]

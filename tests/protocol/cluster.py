@@ -93,6 +93,7 @@ class SimNode:
     alive: bool = True
     frozen: bool = False
     lies: bool = False
+    fails: bool = False
     # Of confidential tasks: it seals what cannot be opened; its outputs are blobs; they are not what it says.
     seals_badly: bool = False
     gives_blobs: bool = False
@@ -377,7 +378,7 @@ class Cluster:
             node,
             TaskFinished(
                 run.execution_id,
-                exits=(0,) * run.count,
+                exits=(int(node.fails),) * run.count,
                 outputs=outputs,
                 externals=externals,
                 stderrs={},

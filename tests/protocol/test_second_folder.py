@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hearthmesh.protocol.events import FollowJob, Received
+from hearthmesh.protocol.events import CancelJob, FollowJob, Received, SubmitJob
 from hearthmesh.protocol.messages import Message, Records
-from hearthmesh.protocol.records import RecordKind, open_record
+from hearthmesh.protocol.records import Cancellation, RecordKind, open_record, sign_record
 from tests.protocol.cluster import SECOND, Cluster, SimNode
 from tests.protocol.test_verification import right, run_job, village
 
@@ -108,3 +108,36 @@ def test_results_that_come_before_the_word_that_they_are_accepted_are_let_go_by_
         cluster.feed(client, Received(sender.id, message))
     cluster.run_until(lambda: len(client.results) == 240, within_us=30 * SECOND)
     assert right(client.results)
+
+
+def test_a_client_that_comes_back_learns_that_another_process_of_it_cancelled() -> None:
+    cluster, _, client = village()
+    cluster.feed(client, SubmitJob(cluster.spec(2400)))
+    cluster.run(SECOND)
+    job_id = next(iter(client.mesh.submitter.jobs))
+    cluster.feed(client, CancelJob(job_id))
+    cluster.run(SECOND)
+    cluster.kill(client)
+    forget(client)
+    come_back(cluster, client, job_id)
+    cluster.run(SECOND)
+    assert client.mesh.submitter.jobs[job_id].state.cancellation is not None
+
+
+def test_a_client_that_follows_learns_that_another_process_of_it_cancelled_and_its_clock_stops() -> None:
+    cluster, _, client = village()
+    cluster.feed(client, SubmitJob(cluster.spec(2400)))
+    cluster.run(SECOND)
+    job_id = next(iter(client.mesh.submitter.jobs))
+    cluster.feed(client, FollowJob(job_id, (), True))
+    cluster.run(SECOND)
+    word = Records(job_id, (sign_record(client.identity, RecordKind.CANCELLATION, Cancellation(job_id)).raw,))
+    keepers = [node for node in cluster.nodes.values() if job_id in node.mesh.replica.jobs]
+    for keeper in keepers:
+        cluster.feed(keeper, Received(client.id, word))
+    cluster.run(SECOND)
+    assert client.mesh.submitter.jobs[job_id].state.cancellation is not None
+    kept = [keeper.mesh.replica.jobs[job_id] for keeper in keepers]
+    elapsed_us = [each.elapsed_us(cluster.now_us) for each in kept]
+    cluster.run(20 * SECOND)
+    assert [each.elapsed_us(cluster.now_us) for each in kept] == elapsed_us and min(elapsed_us) > 0

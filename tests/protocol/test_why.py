@@ -159,3 +159,12 @@ def test_nobody_waits_to_be_given_work_by_itself() -> None:
     mesh = house.workers["room"].mesh
     mesh.thief._lifelines[mesh.ctx.node_id] = house.cluster.now_us + SECOND
     assert house.idle("room").endswith("it waits to be given work by keeper")
+
+
+def test_a_task_that_failed_says_so() -> None:
+    house = House(2, room=cold())
+    house.workers["room"].fails = True
+    house.cluster.run(6 * SECOND)
+    house.client.mesh.submitter.jobs.clear()
+    assert house.waits(0).startswith("it does not wait: it is done")
+    assert "failed" in house.waits(0) and "hearth logs" in house.waits(0)

@@ -58,7 +58,10 @@ def write(tmp_path: Path) -> Write:
         ("tasks = 10_000_001\n", "job.toml:2: tasks: expected an integer"),
         ('tasks = 3\n[files]\ninit = "gone.bin"\n', "job.toml:4: files.init: no such file gone.bin"),
         ('tasks = 3\n[files]\ninit = "/dev/zero"\n', "job.toml:4: files.init: /dev/zero is no regular file"),
-        ('tasks = 3\ndeadline = "2020-01-31T18:00:00Z"\n', 'deadline: "2020-01-31T18:00:00Z" is past'),
+        (
+            'tasks = 3\ndeadline = "2020-01-31T18:00:00Z"\n',
+            'job.toml:3: deadline: "2020-01-31T18:00:00Z" is past; give',
+        ),
         ("tasks = = 3\n", "job.toml:2: not TOML"),
     ],
 )

@@ -207,3 +207,8 @@ def test_a_file_in_the_folders_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(b"")
     with pytest.raises(UserError, match="out: is a file, and results go to a folder"):
         ResultsFolder(tmp_path / "out", JOB, spec(1))
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_what_to_do() -> None:
+    with pytest.raises(UserError, match=r"^/proc/x: cannot be made: .*; name another with --folder$"):
+        ResultsFolder(Path("/proc/x"), JOB, spec(1))

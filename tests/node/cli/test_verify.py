@@ -24,6 +24,7 @@ from hearthmesh.protocol.batches import Batch, encode_columns
 from hearthmesh.protocol.jobs import JobState
 from hearthmesh.protocol.records import (
     BatchHeader,
+    Cancellation,
     Grant,
     JobSpec,
     Recheck,
@@ -31,6 +32,7 @@ from hearthmesh.protocol.records import (
     RecordKind,
     ReplicaSet,
     Secrecy,
+    open_record,
     sign_record,
 )
 from hearthmesh.protocol.secrecy.results import BatchSealer, batch_key, open_batch
@@ -305,6 +307,59 @@ def test_a_folder_that_was_left_half_filled_is_incomplete_and_not_forged(
     assert report.is_incomplete and not report.ok
     assert run(["verify", str(root)]) == 1
     said = capsys.readouterr().err
-    assert "incomplete: 2 of 3 results are here; run hearth results again" in said and "prove themselves" not in said
+    assert (
+        "incomplete: 2 of 3 results are here, 2 of them not accepted yet; run" in said
+        and "prove themselves" not in said
+    )
     edit_output(root)
     assert not verify_folder(root).is_incomplete
+
+
+def cancelled(job: Job) -> None:
+    job.state.merge(sign_record(OWNER, RecordKind.CANCELLATION, Cancellation(job.state.job_id)))
+
+
+def unaccept(root: Path) -> None:
+    """The submitter's word that it accepted is not among the records."""
+    path = root / "proofs" / "records"
+    raws: list[bytes] = msgspec.msgpack.decode(path.read_bytes())
+    kept = [raw for raw in raws if open_record(raw).kind is not RecordKind.ACCEPTANCE]
+    path.write_bytes(msgspec.msgpack.encode(kept))
+
+
+def test_what_a_cancelled_job_accepted_proves_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = Job()
+    cancelled(job)
+    root = job.keep(tmp_path / "out")
+    report = verify_folder(root)
+    assert (report.ok, report.cancelled, report.accepted, report.unaccepted) == (True, True, 3, 0)
+    assert run(["verify", str(root)]) == 0
+    assert "the job was cancelled: 3 accepted\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("evidence", [True, False])
+def test_what_a_cancelled_job_did_not_accept_is_told_apart_and_is_no_fault(
+    tmp_path: Path, evidence: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = Job()
+    cancelled(job)
+    root = job.keep(tmp_path / "out", evidence=evidence)
+    unaccept(root)
+    report = verify_folder(root)
+    assert (report.faults, report.accepted, report.unaccepted, report.receipts) == ([], 0, 3, {})
+    assert run(["verify", str(root)]) == 0
+    told = capsys.readouterr()
+    assert "the job was cancelled: 0 accepted, 3 fetched but not accepted" in told.out
+    assert "again" not in told.err and "no result was accepted" in told.out
+    edit_output(root)
+    assert [fault.reason for fault in verify_folder(root).faults] == ["is not what the worker signed"]
+
+
+def test_results_that_nobody_accepted_yet_are_incomplete_and_nothing_else(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unaccept(root)
+    assert run(["verify", str(root)]) == 1
+    told = capsys.readouterr()
+    assert "no result is accepted yet" in told.out and "task 0" not in told.out and "no result was good" not in told.out
+    assert "incomplete: 3 of 3 results are here, 3 of them not accepted yet; run hearth results again" in told.err

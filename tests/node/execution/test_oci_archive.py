@@ -165,3 +165,10 @@ def test_the_filter_is_podmans_less_what_no_task_may() -> None:
     assert stricter(default)["archMap"] == [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": []}]
     with pytest.raises(KeyError):
         stricter({**default, "defaultAction": "SCMP_ACT_ALLOW"})
+
+
+def test_what_is_no_tar_file_is_called_that(tmp_path: Path) -> None:
+    path = tmp_path / "m.wasm"
+    path.write_bytes(b"\0asm\1\0\0\0" + b"code" * 200)
+    with pytest.raises(ImageFault, match="^no OCI archive: it is no tar file$"):
+        read_image(path)
