@@ -51,7 +51,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="of all targets together (default: 10)")
     parser.add_argument("--target", choices=NAMES, action="append", help="only these")
     parser.add_argument("--engine", choices=("auto", "atheris", "random"), default="auto")
-    parser.add_argument("--seed", type=int, default=None, help="of the random engine (default: the time)")
+    parser.add_argument("--seed", type=int, default=None, help="of what is drawn (default: the time)")
     parser.add_argument("--out", type=Path, default=Path(".fuzz"), help="corpus and findings (default: .fuzz)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--replay", type=Path, help="play a finding's session again")
@@ -66,13 +66,13 @@ def main() -> int:
         engine = "atheris" if importlib.util.find_spec("atheris") else "random"
     seed = int(time.time()) if options.seed is None else options.seed
     if options.in_process in MACHINE_NAMES:
-        run_machine(options.in_process, options.seconds, options.out)
+        run_machine(options.in_process, options.seconds, seed, options.out)
         return 0
     if options.in_process:
         trio.run(run_one, options.in_process, engine, options.seconds, seed, options.out)
         return 0
     names, began_s = options.target or NAMES, time.monotonic()
-    share_s = options.minutes * 60 * options.jobs / len(names)
+    share_s = share_of(options.minutes * 60, options.jobs, len(names))
     with ThreadPoolExecutor(options.jobs) as pool:
         results = list(pool.map(lambda name: run_child(name, engine, share_s, seed, options.out), names))
     if options.json:
@@ -88,6 +88,11 @@ def main() -> int:
         took = time.monotonic() - began_s
         print(f"{sum(each['inputs'] for each in results):,} inputs in {took:.0f} s by {engine}, seed {seed}")
     return 1 if any(each["finding"] for each in results) else 0
+
+
+def share_of(seconds: float, jobs: int, targets: int) -> float:
+    """Of one target, if all of them are to take so long; there are never more at once than there are targets."""
+    return seconds * min(jobs, targets) / targets
 
 
 def run_child(name: str, engine: str, seconds: float, seed: int, out: Path) -> dict[str, Any]:
@@ -182,7 +187,7 @@ class TimeIsUp(BaseException):
     """No failure, for Hypothesis: it lets it pass."""
 
 
-def run_machine(name: str, seconds: float, out: Path) -> None:
+def run_machine(name: str, seconds: float, seed: int, out: Path) -> None:
     """Counts the steps of its runs."""
     from tests.fuzz.machines import MACHINES, Counted, play
 
@@ -196,7 +201,8 @@ def run_machine(name: str, seconds: float, out: Path) -> None:
     Counted.on_step = step
     try:
         while not tally.over:
-            play(MACHINES[name], examples=200, steps=50)
+            play(MACHINES[name], examples=200, steps=50, drawn_from=seed)
+            seed += 1
     except TimeIsUp:
         tally.write("")
     except Exception as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import trio
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -178,8 +178,13 @@ class Reopened(Counted):
 MACHINES: dict[str, type[Counted]] = {"reopened": Reopened, "siege": Siege}
 
 
-def play(machine: type[Counted], *, examples: int, steps: int, same_each_time: bool = False) -> None:
-    """Raises what went wrong, with the steps that lead there as a note."""
+def play(
+    machine: type[Counted], *, examples: int, steps: int, same_each_time: bool = False, drawn_from: int | None = None
+) -> None:
+    """drawn_from: a seed. Raises what went wrong, with the steps that lead there as a note."""
+    if drawn_from is not None:
+        # Hypothesis keeps it with the class.
+        machine = seed(drawn_from)(type(machine.__name__, (machine,), {}))
     run_state_machine_as_test(
         machine,
         settings=settings(
