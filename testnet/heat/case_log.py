@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ..line_log import LineLog
 from .play import Case
 
 
@@ -26,18 +27,12 @@ class CaseLog:
 
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
-        self._path = path
-        with path.open("a+b") as file:
-            if file.tell():
-                file.seek(-1, 2)
-                if file.read(1) != b"\n":
-                    # A process was killed while it wrote.
-                    file.write(b"\n")
+        self._lines = LineLog(path)
 
     def played(self) -> dict[Case, dict[str, Any]]:
         """Numbers by case. Raises OSError."""
         found: dict[Case, dict[str, Any]] = {}
-        for raw in self._path.read_bytes().splitlines():
+        for raw in self._lines.whole():
             try:
                 line = msgspec.json.decode(raw, type=_Line)
             except msgspec.DecodeError:
@@ -47,5 +42,4 @@ class CaseLog:
 
     def append(self, case: Case, numbers: dict[str, Any], cpu_s: float) -> None:
         """Raises OSError."""
-        with self._path.open("ab") as file:
-            file.write(msgspec.json.encode(_Line(case, numbers, round(cpu_s, 1))) + b"\n")
+        self._lines.append(msgspec.json.encode(_Line(case, numbers, round(cpu_s, 1))))

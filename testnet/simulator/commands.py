@@ -384,7 +384,8 @@ def scale(
     preset: Preset = "lan",
     warm: Warm = False,
     log: Annotated[
-        Path | None, typer.Option("--log", help="Append each size, and take what is there instead of measuring it.")
+        Path | None,
+        typer.Option("--log", help="Append each size, and take what is there of the same sources."),
     ] = None,
     report: Report = None,
     as_json: Json = False,
@@ -411,13 +412,16 @@ def scale(
         raise UserError(f"--seconds {seconds:g}: more than 0")
     if not 0 <= after <= HOURS_MOST * 3600:
         raise UserError(f"--after {after:g}: 0 or more")
+    if jobs not in (0, 1):
+        raise UserError(f"--jobs {jobs}: 0 or 1")
     if preset not in SIMULATED_PRESETS:
         raise UserError(f"--preset {preset}: there are {', '.join(SIMULATED_PRESETS)}")
     costs = []
     try:
-        for cost in costs_of(sizes, Asked(seconds, after, min(1, jobs), seed, preset, warm), log):
+        for cost in costs_of(sizes, Asked(seconds, after, jobs, seed, preset, warm), log):
             costs.append(cost)
-            note(f"{cost.nodes} nodes: {cost.events:,} events, {cost.events_per_cpu_s:,} a second of CPU")
+            how = ", compiled" if cost.compiled else ""
+            note(f"{cost.nodes} nodes: {cost.events:,} events, {cost.events_per_cpu_s:,} a second of CPU{how}")
     except OSError as error:
         raise UserError(f"--log {log}: {error.strerror}") from None
     if report is not None:

@@ -8,6 +8,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import TypeVar
 
+from . import compiled
+
 T = TypeVar("T")
 
 
@@ -22,8 +24,13 @@ def over_all_cores(play: Callable[[int], T], count: int) -> Sequence[T]:
 
 
 def each_in_a_new_process(play: Callable[[int], T], count: int) -> Iterator[T]:
-    """As `over_all_cores`, each in a new process, and as soon as it and those before it are there."""
-    with ProcessPoolExecutor(cores(), mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    """As `over_all_cores`, each in a new process, and as soon as it and those before it are there.
+
+    Such a process plays compiled modules if this one does.
+    """
+    begin = compiled.use if compiled.in_use() else None
+    context = get_context("spawn")
+    with ProcessPoolExecutor(cores(), mp_context=context, initializer=begin, max_tasks_per_child=1) as pool:
         yield from pool.map(play, range(count))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from ..line_log import LineLog
 from .numbers import Detection
 
 
@@ -20,19 +21,13 @@ class DetectionLog:
 
     def __init__(self, path: Path, minutes: float) -> None:
         """Raises OSError."""
-        self._path = path
+        self._lines = LineLog(path)
         self._minutes = minutes
-        with path.open("a+b") as file:
-            if file.tell():
-                file.seek(-1, 2)
-                if file.read(1) != b"\n":
-                    # A process was killed while it wrote.
-                    file.write(b"\n")
 
     def played(self) -> dict[int, Detection]:
         """By seed. Raises OSError."""
         found: dict[int, Detection] = {}
-        for raw in self._path.read_bytes().splitlines():
+        for raw in self._lines.whole():
             try:
                 line = msgspec.json.decode(raw, type=_Line)
             except msgspec.DecodeError:
@@ -43,5 +38,4 @@ class DetectionLog:
 
     def append(self, seed: int, detection: Detection) -> None:
         """Raises OSError."""
-        with self._path.open("ab") as file:
-            file.write(msgspec.json.encode(_Line(seed, self._minutes, detection)) + b"\n")
+        self._lines.append(msgspec.json.encode(_Line(seed, self._minutes, detection)))

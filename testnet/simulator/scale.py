@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,6 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from ..line_log import LineLog
+from . import compiled
 from .cores import each_in_a_new_process
 from .engine import HOUR, SECOND
 from .long_plan import long_plan
@@ -32,7 +36,7 @@ class Cost:
 
     start_bytes: of one node, in all, until the mesh has settled.  links: that a node has, at the end.
     memory_bytes: by which the process grew, a node.  cpu_us: of the simulation, a node and second; start_cpu_ms: until
-    the mesh has settled.
+    the mesh has settled.  compiled: whether compiled modules were measured, of which the CPU and the memory are others.
     """
 
     nodes: int
@@ -56,6 +60,7 @@ class Cost:
     events: int
     events_per_cpu_s: int
     violations: int
+    compiled: bool
 
     def as_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -73,15 +78,47 @@ class Asked:
     warm: bool = False
 
 
-def costs_of(sizes: tuple[int, ...], asked: Asked, log: Path | None = None) -> Iterator[Cost]:
-    """In their order. log: each is appended; what it holds, asked for alike, is not measured again. Raises OSError."""
-    how = {name: getattr(asked, name) for name in Asked.__slots__}
-    known: dict[int, Cost] = {}
-    if log is not None and log.exists():
-        for line in log.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            if entry["asked"] == how:
-                known[entry["cost"]["nodes"]] = Cost(**entry["cost"])
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    """sources: a digest of what was measured."""
+
+    sources: str
+    asked: Asked
+    cost: Cost
+
+
+class ScaleLog:
+    """A file of JSON lines. Lines of other sources or questions are left alone, and so is what is no whole line."""
+
+    def __init__(self, path: Path, asked: Asked) -> None:
+        """Raises OSError."""
+        self._lines = LineLog(path)
+        self._asked = asked
+        self._sources = compiled.digest_of_sources()
+
+    def measured(self) -> dict[int, Cost]:
+        """By size. Raises OSError."""
+        found: dict[int, Cost] = {}
+        for raw in self._lines.whole():
+            try:
+                line = msgspec.json.decode(raw, type=_Line)
+            except msgspec.DecodeError:
+                continue
+            if (line.sources, line.asked) == (self._sources, self._asked):
+                found[line.cost.nodes] = line.cost
+        return found
+
+    def append(self, cost: Cost) -> None:
+        """Raises OSError."""
+        self._lines.append(msgspec.json.encode(_Line(self._sources, self._asked, cost)))
+
+
+def costs_of(sizes: tuple[int, ...], asked: Asked, path: Path | None = None) -> Iterator[Cost]:
+    """In their order. path: of a log, to which each is appended; what it holds is not measured again.
+
+    Raises OSError.
+    """
+    log = ScaleLog(path, asked) if path is not None else None
+    known = log.measured() if log is not None else {}
     missing = tuple(size for size in sizes if size not in known)
     fresh = each_in_a_new_process(partial(_measure_number, missing, asked), len(missing)) if missing else iter(())
     for size in sizes:
@@ -89,8 +126,7 @@ def costs_of(sizes: tuple[int, ...], asked: Asked, log: Path | None = None) -> I
         if cost is None:
             cost = next(fresh)
             if log is not None:
-                with log.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"asked": how, "cost": cost.as_json()}) + "\n")
+                log.append(cost)
         yield cost
 
 
@@ -148,6 +184,7 @@ def measure(nodes: int, asked: Asked) -> Cost:
         events=events,
         events_per_cpu_s=round(events / max(1e-9, ended_cpu_s - cpu_started)),
         violations=violations,
+        compiled=compiled.in_use(),
     )
 
 
@@ -157,4 +194,4 @@ def _memory_bytes() -> int:
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     except OSError:
         return 0
-    return int(pages) * 4096
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..line_log import LineLog
 from . import compiled
 from .cores import cores
 from .plan import draw_plan
@@ -81,20 +82,14 @@ class Log:
 
     def __init__(self, path: Path, nodes: int | None, faults: int | None) -> None:
         """Raises OSError."""
-        self._path = path
+        self._lines = LineLog(path)
         self._draw = (nodes, faults)
-        with path.open("a+b") as file:
-            if file.tell():
-                file.seek(-1, 2)
-                if file.read(1) != b"\n":
-                    # A process was killed while it wrote.
-                    file.write(b"\n")
 
     def played(self) -> dict[int, Played]:
         """By seed. Lines that are not whole, as a process leaves them that was killed, are left out."""
         found: dict[int, Played] = {}
-        for line in self._path.read_text(encoding="utf-8").splitlines():
-            head, _, tail = line.partition(" | ")
+        for line in self._lines.whole():
+            head, _, tail = line.decode(errors="replace").partition(" | ")
             fields = head.split(" ", 8)
             try:
                 seed, nodes, faults, events, tasks, duplicates = (int(fields[at]) for at in (0, 2, 3, 4, 5, 6))
@@ -113,8 +108,7 @@ class Log:
         text = " ".join(played.text.split()).replace(" | ", " / ")
         head = " ".join(map(str, (played.seed, played.checker or "ok", *numbers, text))).rstrip()
         command = f"{played.command}; " if played.command else ""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(f"{head} | {command}draw {self._draw[0]}/{self._draw[1]}\n")
+        self._lines.append(f"{head} | {command}draw {self._draw[0]}/{self._draw[1]}".encode())
 
 
 def play_seed(seed: int, nodes: int | None, faults: int | None) -> Played:

@@ -12,6 +12,7 @@ import pytest
 from hearthmesh.node.cli.app import run
 from hearthmesh.testnet.simulator import mutants
 from hearthmesh.testnet.simulator.mutants import MUTANTS, patched
+from hearthmesh.testnet.simulator.soak import Log
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,12 @@ def test_a_soak_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     assert whole["runs"] == 3 and whole["events"] > first["events"] and whole["faults"] == 3
 
 
+def test_half_of_a_soaks_line_is_not_taken_for_a_whole_one_of_another_draw(tmp_path: Path) -> None:
+    log = tmp_path / "soak.log"
+    log.write_bytes(b"6 liveness 5 1 99 9 9 0.1 \xc3\n5 ok 5 1 12 5 0 0.1 | draw 5/1")
+    assert Log(log, 5, 1).played() == {}
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -122,6 +129,8 @@ def test_a_soak_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
         (("replay", 1, "--keep-nodes", "0"), "--keep-nodes 0: at least 1"),
         (("soak", "--minutes", 0), "--minutes must be more than 0"),
         (("soak", "--resume"), "--resume: give the --log"),
+        (("scale", "--jobs", 7), "--jobs 7: 0 or 1"),
+        (("scale", "--jobs", -1), "--jobs -1: 0 or 1"),
     ],
 )
 def test_a_users_fault_is_one_line_and_exit_code_2(arguments: tuple[object, ...], says: str) -> None:

@@ -52,3 +52,18 @@ def test_what_a_node_costs_is_drawn_against_the_size_of_the_mesh(tmp_path: Path)
     assert [each["nodes"] for each in json.loads((tmp_path / "scale.json").read_text())] == [4, 8]
     write_scale(costs, tmp_path / "scale.svg")
     assert (tmp_path / "scale.svg").read_text().startswith("<svg xmlns=")
+
+
+def test_a_log_that_was_cut_short_or_is_of_other_sources_is_no_error_and_not_believed(tmp_path: Path) -> None:
+    log, asked = tmp_path / "scale.log", Asked(seconds=2.0)
+    (cost,) = costs_of((4,), asked, log)
+    entry = json.loads(log.read_text())
+    # What nobody would measure: whoever tells it has read it.
+    entry["cost"]["events"] = 7
+    log.write_text(json.dumps(entry) + '\n{"asked": {"seconds": 2.0}, "cost": {"nodes": 4}}\n' + log.read_text()[:40])
+    (known,) = costs_of((4,), asked, log)
+    assert known.events == 7
+    entry["sources"] = "0" * 32
+    log.write_text(json.dumps(entry) + "\n" + log.read_text()[:40])
+    (again,) = costs_of((4,), asked, log)
+    assert again.events == cost.events
