@@ -70,11 +70,12 @@ determinism: $(STAMP)
 
 # The protocol and the simulator's engine compiled into .fast, some minutes: `hearth sim` plays the same traces in less
 # time while the sources are what they were. Without a C compiler of the machine's own, with one from the package index.
+OPT ?= 2
 fast: $(STAMP)
 	@command -v "$${CC:-cc}" > /dev/null \
 		|| "$(BIN)/uv" pip install -q --python "$(BIN)/python" --require-hashes --no-deps -r requirements-zig.lock
 	@"$(BIN)/uv" pip install -q --python "$(BIN)/python" --require-hashes --no-deps -r requirements-fast.lock
-	@"$(BIN)/python" -m hearthmesh.testnet.simulator.compiling
+	@"$(BIN)/python" -m hearthmesh.testnet.simulator.compiling -O$(OPT)
 
 # Every disturbance of real processes, each a test; `hearth testnet chaos` does the same with longer pauses.
 chaos: $(STAMP)

@@ -23,7 +23,7 @@ PACKAGE = Path(hearthmesh.__file__).parent
 FOLDER = PACKAGE.parent.parent / ".fast"
 MANIFEST = FOLDER / "modules.json"
 # What a compiled module may take from another was looked up when it was compiled: all of it is in the digest.
-_SOURCES = ("crypto", "protocol", "testnet/simulator")
+_SOURCES = ("crypto", "protocol", "testnet/simulator", "node/heating", "node/storage", "node/pipeline.py")
 # Set to anything but 0: the sources as they stand.
 PLAIN = "HEARTH_SIM_PLAIN"
 
@@ -39,13 +39,18 @@ class _Finder(MetaPathFinder):
         return None if file is None else spec_from_file_location(fullname, FOLDER / file)
 
 
+def files_of_sources() -> list[Path]:
+    """Every module that a compiled one may rest on."""
+    found = [PACKAGE / each for each in _SOURCES]
+    return [path for each in found for path in (sorted(each.rglob("*.py")) if each.is_dir() else [each])]
+
+
 def digest_of_sources() -> str:
-    """Of every module that a compiled one may rest on, and of the interpreter for which they are."""
+    """Of these, and of the interpreter for which they are compiled."""
     digest = blake2b(sys.version.encode(), digest_size=16)
-    for folder in _SOURCES:
-        for path in sorted((PACKAGE / folder).rglob("*.py")):
-            content = path.read_bytes()
-            digest.update(f"{path.relative_to(PACKAGE).as_posix()} {len(content)} ".encode() + content)
+    for path in files_of_sources():
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()} {len(content)} ".encode() + content)
     return digest.hexdigest()
 
 
@@ -55,13 +60,15 @@ def in_use() -> bool:
 
 
 def built(manifest: Path = MANIFEST) -> dict[str, str]:
-    """Files by the names of the modules that they are, if they are of the sources as they stand; else none."""
+    """Files by the names of the modules that they are, if all are there, of the sources as they stand; else none."""
     try:
         found = json.loads(manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    fresh = isinstance(found, dict) and found.get("sources") == digest_of_sources()
-    return dict(found["modules"]) if fresh else {}
+    if not isinstance(found, dict) or found.get("sources") != digest_of_sources():
+        return {}
+    files: dict[str, str] = found["modules"]
+    return files if all((manifest.parent / file).is_file() for file in files.values()) else {}
 
 
 def use() -> bool:
