@@ -60,17 +60,18 @@ class SandboxedExecutor(ABC):
     async def available(self) -> tuple[bool, str]:
         """Whether this machine can run such tasks, and one line that says why not ("" if it can).
 
-        The first call tries a sandbox; later ones answer from memory. What a busy machine or a full disk may have
-        caused is tried again after RETRY_S.
+        The first call tries a sandbox; later ones answer from memory, and where it failed try again after RETRY_S:
+        a machine is busy for a while, and what is lacking may be installed.
         """
         async with self._probing:
             if self._ready is None and trio.current_time() >= self._probe_at:
                 try:
                     self._ready, self._unavailable = await self._probe(), ""
-                except (SandboxUnavailable, UnsupportedMachine) as error:
-                    self._unavailable, self._probe_at = str(error), math.inf
-                except (SandboxFailed, FolderError) as error:
+                except (SandboxUnavailable, UnsupportedMachine, SandboxFailed, FolderError) as error:
                     self._unavailable, self._probe_at = str(error), trio.current_time() + RETRY_S
+                except OSError as error:  # the machine's, as when the node has too many files open
+                    self._unavailable = f"the {self._kind} sandbox could not be tried: {error.strerror}"
+                    self._probe_at = trio.current_time() + RETRY_S
         return not self._unavailable, self._unavailable
 
     def set_duty(self, fraction: float) -> None:
