@@ -21,6 +21,32 @@ def test_every_link_leads_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
 
 
+def test_every_test_that_a_page_names_is_there() -> None:
+    """As `test_file.py`, `test_name` or `test_file.py::test_name`; examples for the reader's own are in blocks."""
+    tests: dict[str, set[str]] = {}
+    for path in ROOT.glob("tests/**/*.py"):  # two folders may have files of one name
+        tests.setdefault(path.name, set()).update(re.findall(r"def (test_\w+)", path.read_text()))
+    names = set().union(*tests.values())
+    for page, text in _prose():
+        for file in re.findall(r"\btest_\w+\.py", text):
+            assert file in tests, f"{page} names {file}"
+        for file, name in re.findall(r"\b(?:(test_\w+\.py)::)?(test_\w+)\b(?!\.py)", text):
+            assert name in (tests[file] if file else names), f"{page} names {file or 'a test'}, {name}"
+
+
+def test_every_file_that_a_page_names_is_there() -> None:
+    """By its path from the root."""
+    for page, text in _prose():
+        for path in re.findall(r"`((?:crypto|docs|examples|node|protocol|testnet|tests)/[\w/.-]+)`", text):
+            assert (ROOT / path).exists(), f"{page} names {path}"
+
+
+def _prose() -> list[tuple[str, str]]:
+    """The pages, without blocks of code."""
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+    return [(page.name, re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)) for page in pages]
+
+
 def test_imports_run_down_only() -> None:
     below = {"testnet": set(), "node": {"testnet"}, "protocol": {"testnet", "node"}}
     below["crypto"] = {"testnet", "node", "protocol"}
