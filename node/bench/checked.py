@@ -34,14 +34,17 @@ async def measure_checked(folder: Path, tasks: int) -> Checked:
 
 async def _runs_a_task(mesh: BenchMesh, client: Client, tasks: int) -> float:
     inputs = [os.urandom(INPUT_BYTES) for _ in range(tasks)]
-    before = await _runs(mesh)
+    before = await runs_of(mesh)
     outputs = await client.map(module_path(HASH), inputs, verification=POLICY)
     if outputs != [hashlib.sha256(payload).digest() for payload in inputs]:
         raise UserError("the mesh computed a wrong hash; report it", code=1)
-    return (await _runs(mesh) - before) / tasks
+    return (await runs_of(mesh) - before) / tasks
 
 
-async def _runs(mesh: BenchMesh) -> int:
-    """All that were ever begun and ended, copies as well."""
-    found = [await node.status() for node in mesh.nodes.values()]
-    return sum(status["tasks_done"] for status in found if status is not None)
+async def runs_of(mesh: BenchMesh) -> int:
+    """All that were ever begun and ended, copies as well. Raises UserError: who does not answer has not run nothing."""
+    found = {name: await node.status() for name, node in mesh.nodes.items()}
+    silent = [name for name, status in found.items() if status is None]
+    if silent:
+        raise UserError(f"the benchmark's nodes do not say what they ran: {', '.join(silent)}", code=1)
+    return sum(status["tasks_done"] for status in found.values() if status is not None)

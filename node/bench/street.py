@@ -54,6 +54,7 @@ class BenchNode:
         self.log = config.with_suffix(".log")
         self.profile = profile
         package = __package__.removesuffix(".bench")
+        assert profile is None or not unmetered, "a process is of one of these programs"
         program = [f"{__package__}.unmetered"] if unmetered else [package]
         if profile is not None:
             program = [f"{__package__}.profiled", os.fspath(profile)]
@@ -116,7 +117,7 @@ class BenchMesh:
 
     async def start(self, parts: Mapping[str, Role], *, profile: str | None = None, unmetered: bool = False) -> None:
         """Start nodes, by name and roles; returns when each is linked with all. profile: who runs under cProfile.
-        unmetered: whether they keep no account of their peers.
+        unmetered: whether they keep no account of their peers; not together with a profile.
 
         Raises UserError.
         """

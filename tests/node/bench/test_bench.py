@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from hearthmesh.node.bench.checked import runs_of
 from hearthmesh.node.bench.command import bench
 from hearthmesh.node.bench.machine import filesystem_of
 from hearthmesh.node.bench.profiled import cpu_profile, hot_spots
@@ -164,3 +165,16 @@ async def test_a_parent_that_was_made_for_a_run_goes_with_it(tmp_path: Path) -> 
     async with working_folder(tmp_path / "made"):
         assert (tmp_path / "made").is_dir()
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_runs_are_not_counted_where_a_node_does_not_say_its_own(tmp_path: Path) -> None:
+    async with running(tmp_path, {"h0": EVERY_ROLE}) as mesh:
+        mesh.nodes["h0"].state.remove_control_socket()
+        with pytest.raises(UserError, match="do not say what they ran: h0"):
+            await runs_of(mesh)
+
+
+async def test_a_profile_of_a_node_without_accounts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="one of these programs"):
+        async with running(tmp_path, {"h0": EVERY_ROLE}, profile="h0", unmetered=True):
+            pass
