@@ -268,7 +268,7 @@ async def test_a_changed_layer_is_refused_and_leaves_nothing(state: Path, tmp_pa
     made.blobs[largest] = made.blobs[largest].replace(b"/lib", b"/bil")
     made.write(tmp_path / "changed.tar")
     executor = await opened((digest,), state)
-    with pytest.raises(ExecutionError, match="layer 0 holds something else than the configuration says") as caught:
+    with pytest.raises(ExecutionError, match="layer 0 is another blob than the manifest says") as caught:
         await executor.run(ask.sh("true", entry=digest, program=tmp_path / "changed.tar"))
     assert not caught.value.is_ours
     assert list((state / "images").iterdir()) == []
