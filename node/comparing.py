@@ -15,7 +15,7 @@ import trio
 
 from ..protocol.effects import CompareOutputs, Execute
 from ..protocol.events import Event, OutputsCompared
-from .execution.outcome import BatchRequest, ExecutionError, Limits
+from .execution.outcome import BatchRequest, ExecutionError, ExecutionFault, Exit, Limits
 from .execution.pool import WasmPool
 from .execution.wasm_child import ChildConfig
 from .isolation.layers import detect
@@ -68,8 +68,13 @@ class Comparing:
                 batch.append(item)
                 size += len(item)
             outcome = await self._pool.run(_request(module, digest, batch))
+            # What comes after one that took too long was not run: it begins the next batch.
+            ran = outcome.exits.index(Exit.CANCELLED) if Exit.CANCELLED in outcome.exits else len(batch)
+            if not ran:
+                raise ExecutionError(ExecutionFault.UNAVAILABLE, "the comparison was stopped")
             answers += [
-                exit == 0 and output == SAME for exit, output in zip(outcome.exits, outcome.outputs, strict=True)
+                exit == 0 and output == SAME
+                for exit, output in zip(outcome.exits[:ran], outcome.outputs[:ran], strict=True)
             ]
         return answers
 

@@ -7,14 +7,17 @@ would leave nobody to compare with, coarser would call honest nodes liars.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
 from .execution.native_config import NativeCommand
 
 BUILD_BYTES = 8
+CANONICAL_NAN = bytes.fromhex("7ff8000000000000")
 CLASS_CHARS_MAX = 64
 _READ_BYTES = 1 << 20
 # Levels of x86-64, by the flags that each adds and libraries choose their code by.
@@ -34,6 +37,15 @@ def machine_class() -> str:
     libc = " ".join(platform.libc_ver())
     text = f"{cpu_class(cpuinfo, platform.machine())}, {libc or 'libc'}, {len(os.sched_getaffinity(0))} threads"
     return text[:CLASS_CHARS_MAX]
+
+
+def has_own_nans() -> bool:
+    """Whether a NaN that this processor makes has other bits than the canonical one, as on x86-64 and not on ARM.
+
+    Infinity less itself, as a module would have it: both use the processor's own subtraction.
+    """
+    infinity = math.inf
+    return struct.pack(">d", infinity - infinity) != CANONICAL_NAN
 
 
 def cpu_class(cpuinfo: str, architecture: str) -> str:

@@ -48,7 +48,7 @@ from .history import History
 from .isolation.layers import STRANGERS, Layer, detect, lacking, layers_around_programs
 from .isolation.worker_sandbox import WorkerFolders
 from .limits import LimitMeter
-from .machine_class import builds_of, machine_class
+from .machine_class import builds_of, has_own_nans, machine_class
 from .membership_files import Membership, load_membership
 from .ports import monotonic_us
 from .secrecy.folder import SecretFolder, SecretFolderError
@@ -213,6 +213,7 @@ class Node:
             wasm=self.wasm is not None,
             machine=machine,
             builds=builds,
+            sees_nans=has_own_nans(),
         )
 
     def _offers(self, images: Sequence[str]) -> tuple[tuple[str, ...], str, tuple[bytes, ...]]:

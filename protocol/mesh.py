@@ -86,8 +86,11 @@ class Mesh(Roles):
         self._follow_membership(now_us)
         while self.ctx.loopback:
             self._on_message(self.ctx.node_id, self.ctx.loopback.popleft(), now_us)
-        if self.court.wanting:
-            self._hold_trials()
+        if self.court.wants(now_us):
+            self._hold_trials(now_us)
+        elif self.worker.set_aside:
+            self.worker.set_aside = 0
+            self.worker.pump(now_us)
         if self.tables.rests:
             self._stay_awake(now_us)
         return self.ctx.take_effects()
@@ -99,14 +102,14 @@ class Mesh(Roles):
         elif self.seeker.searches or self.zones.has_news:
             self.tables.wake(now_us)
 
-    def _hold_trials(self) -> None:
-        """One slot is kept for trials while any wait: work never runs out of itself."""
+    def _hold_trials(self, now_us: int) -> None:
+        """One slot is kept for a trial that waits, and had its rest: work never runs out of itself."""
         self.worker.set_aside = min(1, self.worker.slots)
         if not self.worker.draining:
-            self.court.pump(self.worker.slots - self.worker.running)
+            self.court.pump(self.worker.slots - self.worker.running, now_us)
 
     def _after_trial(self, now_us: int) -> None:
-        self.worker.set_aside = 1 if self.court.wanting else 0
+        self.worker.set_aside = 1 if self.court.wants(now_us) else 0
         # The sections of a replica that was convicted fall to the next.
         self.replica.on_member(now_us)
         self.worker.pump(now_us)
@@ -125,12 +128,12 @@ class Mesh(Roles):
             case TimerFired():
                 self._on_timer(event.key, now_us)
             case TaskFinished():
-                if self.court.on_ended(event):
+                if self.court.on_ended(event, now_us):
                     self._after_trial(now_us)
                 else:
                     self.worker.on_finished(event, now_us)
             case ExecutionFailed():
-                if self.court.on_ended(event):
+                if self.court.on_ended(event, now_us):
                     self._after_trial(now_us)
                 else:
                     self.worker.on_failed(event, now_us)

@@ -12,7 +12,10 @@ from .tables import Tables
 
 @dataclass(frozen=True, slots=True)
 class NodeProfile:
-    """What a node says of itself in its member record. roles: as its certificate has them."""
+    """What a node says of itself in its member record. roles: as its certificate has them.
+
+    sees_nans: known to itself alone; whether a NaN that its processor makes has other bits than the canonical one.
+    """
 
     name: str
     roles: Role
@@ -24,6 +27,7 @@ class NodeProfile:
     wasm: bool = True
     machine: str = ""
     builds: tuple[bytes, ...] = ()
+    sees_nans: bool = True
 
 
 # As a number: a flag's own operators cost ten times as much, and this is asked for every row.

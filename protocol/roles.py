@@ -60,7 +60,8 @@ class Roles:
         self.worker.native_commands = profile.native_commands
         self.worker.wasm = profile.wasm
         self.trust = TrustBook()
-        self.court = Court(self.ctx, can_run=profile.wasm and bool(profile.roles & Role.WORKER))
+        runs_wasm = profile.wasm and bool(profile.roles & Role.WORKER)
+        self.court = Court(self.ctx, can_run=runs_wasm, sees_nans=profile.sees_nans)
         self.submitter = Submitter(self.ctx, self.members, self.tables, self.trust, self.court)
         self.seeker = Seeker(self.ctx, self.members, self.tables)
         self.seeker.on_reached = self._on_reached

@@ -50,6 +50,7 @@ _SETTINGS = (
 # arithmetic three times as slow, and who writes one can see to it where it matters; a Python function cannot.
 _CANONICAL_SETTINGS = (*_SETTINGS, ("cranelift_nan_canonicalization", True))
 _TRAP_OUT_OF_FUEL = wasmtime.TrapCode.OUT_OF_FUEL.value
+_TRAP_STACK_OVERFLOW = wasmtime.TrapCode.STACK_OVERFLOW.value
 _TRAP_NAMES = {code.value: code.name.lower().replace("_", " ") for code in wasmtime.TrapCode}
 
 
@@ -59,10 +60,11 @@ class OutsideMemory(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why guest code ended early."""
+    """Why guest code ended early. is_machines: on another processor it might not have, as stacks are deeper there."""
 
     exit: int
     detail: str
+    is_machines: bool = False
 
 
 class Program:
@@ -311,7 +313,7 @@ class Guest:
         name = _TRAP_NAMES.get(code, f"trap {code}")
         if name == "unreachable" and self.memory_bytes() * 4 >= self.limit_bytes * 3:
             return Stop(Exit.MEMORY, f"gave up with {self.memory_bytes()} bytes of memory in use")
-        return Stop(Exit.TRAP, name)
+        return Stop(Exit.TRAP, name, is_machines=code == _TRAP_STACK_OVERFLOW)
 
 
 def _read_module(path: Path, digest: bytes) -> bytes:

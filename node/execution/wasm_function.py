@@ -2,6 +2,10 @@
 
 A task's exit must not depend on its neighbours: one that fails in an instance which has run others is run
 again in a fresh one, and an instance that keeps more than half of the free memory is replaced.
+
+What an instance keeps from one task to the next may reach the outputs all the same. So the batch is a function of its
+first task alone: an end that this machine brought about, which another would not, is the last of its batch. Who judges
+a result runs the batch from its first task up to there, and comes to the same.
 """
 
 from __future__ import annotations
@@ -64,6 +68,8 @@ class _FunctionBatch:
                 if not repeat:
                     self._note(stop)
                     columns.add(stop.exit, b"", fuel)
+                if stop.exit == Exit.WALL or stop.is_machines:
+                    return  # the rest is given back; what is to be repeated begins a batch
                 self._close()
         finally:
             self._close()

@@ -46,7 +46,8 @@ class FraudError(Exception):
 class Charge:
     """A good accusation: one of the two results is wrong, and each is signed by its worker.
 
-    named: who is said to have lied.  other: who is said to be right.
+    named: who is said to have lied.  other: who is said to be right.  firsts: tasks from which the run goes, up to the
+    index, each time in one instance; the results of all are the same, or the task hangs on those before it.
     """
 
     record: Record
@@ -56,6 +57,7 @@ class Charge:
     other: bytes
     named_result: Truth
     other_result: Truth
+    firsts: tuple[int, ...]
 
     def liars(self, truth: Truth) -> tuple[bytes, ...]:
         """Who lied, given what the task comes to: one of them, or both."""
@@ -107,15 +109,18 @@ def check_accusation(record: Record, mesh_id: bytes, admits: Admits) -> Charge:
         raise FraudError("the task is of another job or mesh")
     if not is_deterministic(spec.body) or body.index >= spec.body.tasks:
         raise FraudError("not a task that everybody can run")
-    named, named_result = _check_result(body.named, body, admits)
-    other, other_result = _check_result(body.other, body, admits)
+    named, named_result, named_first = _check_result(body.named, body, admits)
+    other, other_result, other_first = _check_result(body.other, body, admits)
     if named == other or named_result == other_result:
         raise FraudError("the two results do not differ, or are of one worker")
-    return Charge(record, spec, body.index, named, other, named_result, other_result)
+    # An instance of a "function" serves a batch, from its first task on, and no other (docs/abi.md).
+    shared = (named_first, other_first) if spec.body.abi == "function" else ()
+    firsts = tuple(dict.fromkeys((body.index, *shared)))
+    return Charge(record, spec, body.index, named, other, named_result, other_result, firsts)
 
 
-def _check_result(result: SignedResult, body: Accusation, admits: Admits) -> tuple[bytes, Truth]:
-    """Its author, and what it says. Raises FraudError."""
+def _check_result(result: SignedResult, body: Accusation, admits: Admits) -> tuple[bytes, Truth, int]:
+    """Its author, what it says, and its batch's first task. Raises FraudError."""
     try:
         header = open_record(result.header)
     except RecordError as error:
@@ -142,7 +147,7 @@ def _check_result(result: SignedResult, body: Accusation, admits: Admits) -> tup
         raise FraudError("a result that goes on from another node's checkpoint")
     if not admits(signed.certificate, header.author):
         raise FraudError("a result of somebody who is no worker here")
-    return header.author, (result.exit_code, result.output_digest)
+    return header.author, (result.exit_code, result.output_digest), signed.first
 
 
 def _goes_on(raw: bytes, worker: bytes, index: int) -> bool:

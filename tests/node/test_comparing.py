@@ -25,6 +25,14 @@ FIRST_BYTE = (
     (i32.load8_u offset=4 (i32.add (local.get $at) (i32.load (local.get $at))))))
   i64.const 1))"""
 )
+# It never ends over an output that begins with "l".
+LOOPS_OVER_L = FIRST_BYTE.replace(
+    "(i32.store8",
+    """(loop $l
+    (br_if $l (i32.eq (i32.load8_u offset=4 (local.get $at)) (i32.const 108))))
+  (i32.store8""",
+    1,
+)
 TRAPS, LOOPS = HEAD + " unreachable))", HEAD + " (loop $l (br $l)) i64.const 1))"
 TALKS = HEAD + " i64.const 65))"
 
@@ -51,6 +59,12 @@ async def test_a_module_says_what_is_the_same(tmp_path: Path, comparing: Any) ->
 @pytest.mark.parametrize("wat", [TRAPS, LOOPS, TALKS], ids=["traps", "loops", "says too much"])
 async def test_a_module_that_does_not_answer_says_that_they_differ(tmp_path: Path, comparing: Any, wat: str) -> None:
     assert await comparing.compare(*module(tmp_path, wat), [(b"a", b"a")]) == [False]
+
+
+async def test_those_after_one_that_takes_too_long_are_compared(tmp_path: Path, comparing: Any) -> None:
+    pairs = [(b"a", b"a"), (b"l", b"l"), (b"a", b"a"), (b"a", b"b"), (b"l", b"l"), (b"c", b"c")]
+    answers = await comparing.compare(*module(tmp_path, LOOPS_OVER_L), pairs)
+    assert answers == [True, False, True, False, False, True]
 
 
 async def test_what_is_no_module_of_this_kind_cannot_be_run(tmp_path: Path, comparing: Any) -> None:

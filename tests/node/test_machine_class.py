@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import pytest
+import wasmtime
+
 from hearthmesh.node.execution.native_config import NativeCommand
-from hearthmesh.node.machine_class import builds_of, cpu_class, machine_class
+from hearthmesh.node.machine_class import builds_of, cpu_class, has_own_nans, machine_class
 
 V2 = "cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3"
 V3 = f"{V2} avx avx2 bmi1 bmi2 f16c fma abm movbe xsave"
@@ -39,3 +43,14 @@ def test_a_build_is_the_program_and_what_its_owner_gives_it(tmp_path: Path) -> N
     tool.unlink()
     made.append(builds_of(("t",), {"t": NativeCommand(tool)}))
     assert len(set(made)) == 5 and all(len(build) == 8 for (build,) in made)
+
+
+@pytest.mark.parametrize("width", ["f32", "f64"])
+def test_a_machines_own_nan_is_that_of_the_modules_it_runs(width: str) -> None:
+    store = wasmtime.Store()
+    whole = width.replace("f", "i")
+    text = f"""(module (func (export "nan") (param {width}) (result {whole})
+      ({whole}.reinterpret_{width} ({width}.sub (local.get 0) (local.get 0)))))"""
+    instance = wasmtime.Instance(store, wasmtime.Module(store.engine, text), [])
+    bits = instance.exports(store)["nan"](store, math.inf)
+    assert (bits != (0x7FC0_0000 if width == "f32" else 0x7FF8 << 48)) is has_own_nans()

@@ -101,6 +101,8 @@ class SimNode:
     varies: bool = False
     # What it computes hangs on the bits that its processor gives a NaN.
     has_nans: bool = False
+    # Its module counts the tasks that its instance has run.
+    counts: bool = False
     missed: list[Callable[[], None]] = field(default_factory=list)
     results: dict[int, bytes] = field(default_factory=dict)
     signed: list[tuple[int, int, bytes]] = field(default_factory=list)
@@ -356,6 +358,7 @@ class Cluster:
             else output_of(index)
             + (node.id[:1] if node.varies else b"")
             + (b"nan" if node.has_nans and run.canonical_nans else b"")
+            + (b"%d" % (index - run.first) if node.counts else b"")
             for index in indices
         )
         view, box = node.mesh.worker.view(run.job_id), None

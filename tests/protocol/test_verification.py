@@ -229,10 +229,11 @@ def accusation(
     lie_of: SimNode,
     begun_by: SimNode | None = None,
     lie_exit: int = 0,
+    **changes: Any,
 ) -> bytes:
     """As a submitter would sign it, of a job of the accuser's. begun_by: who handed the task on to the liar.  lie_exit:
     how the task ended, as the liar says; b"" if it is nothing to accuse somebody of."""
-    spec = cluster.signed_spec(accuser, 3, nonce=named.id[:16] + other.id[:16])
+    spec = cluster.signed_spec(accuser, 3, **{"nonce": named.id[:16] + other.id[:16], **changes})
 
     def exhibit(worker: SimNode) -> Exhibit:
         outputs = tuple(output_of(i) if worker is not lie_of else b"lie" for i in range(3))
@@ -259,7 +260,7 @@ def test_a_false_accusation_costs_the_accuser() -> None:
     for other in (workers[4], workers[5]):
         raw = accusation(cluster, accuser, named=honest, other=other, lie_of=other)
         cluster.feed(judge, Received(accuser.id, Accused(raw)))
-        cluster.run(5 * SECOND)
+        cluster.run(20 * SECOND)
     assert len(judge.penalties) == 3
     again = accusation(cluster, accuser, named=honest, other=workers[4], lie_of=honest)
     cluster.feed(judge, Received(accuser.id, Accused(again)))
