@@ -63,6 +63,8 @@ RECORDS_BYTES_MAX = 1024 * 1024
 RECORDS_A_MESSAGE_MAX = 256
 # Grants that wait to be echoed; with more, all are told at once.
 UNECHOED_MAX = 256
+# More is believed of no keeper: a year.
+ELAPSED_MAX_US = 366 * 24 * 3600 * 1_000_000
 
 
 @dataclass(slots=True)
@@ -75,6 +77,7 @@ class KeptJob:
     sections: the ranges that it may grant now, and what they follow from.  share: of a confidential job's key, sealed
     to this node; empty if it has none.  begun_us: when the first of its tasks was given to somebody, as far as this
     node saw.  invited: not level, and new to this node, which heard of it from another keeper before its submitter.
+    earlier_us: how long others knew the job before it came here, in this life.
     """
 
     state: JobState
@@ -97,11 +100,16 @@ class KeptJob:
     checks: dict[bytes, OpenCheck] = field(default_factory=dict)
     share: bytes = b""
     begun_us: int | None = None
+    earlier_us: int = 0
 
     def elapsed_us(self, now_us: int) -> int:
         """Until its end: it is complete, or cancelled, and nothing of it goes on."""
         ends = [end_us for end_us in (self.completed_us, self.settled_us) if end_us is not None]
-        return max(0, min(ends, default=now_us) - self.since_us)
+        return max(0, min(ends, default=now_us) - self.since_us) + self.earlier_us
+
+    def learn_elapsed(self, told_us: int, now_us: int) -> None:
+        """What another keeper says: the longest memory counts, for the eye alone."""
+        self.earlier_us += max(0, min(told_us, ELAPSED_MAX_US) - self.elapsed_us(now_us))
 
 
 class Granter:

@@ -288,10 +288,14 @@ class RangeDigest(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
 
 
 class Reconcile(MessageBase, frozen=True, tag=24):
-    """Range fingerprints of a job's records; the other compares, and answers for the ranges that differ."""
+    """Range fingerprints of a job's records; the other compares, and answers for the ranges that differ.
+
+    elapsed_us: since the job was submitted, until its end, as the sender knows it; 0 in answers.
+    """
 
     job_id: JobId
     ranges: Annotated[tuple[RangeDigest, ...], Meta(max_length=256)]
+    elapsed_us: UInt = 0
 
 
 class ReconcileIds(MessageBase, frozen=True, tag=25):

@@ -105,7 +105,7 @@ class Upkeep(Granter):
         if kept.reconciled.get(peer) == fingerprint and self._ctx.rng.randrange(10):
             return
         kept.reconciled[peer] = fingerprint
-        self._ctx.send(peer, Reconcile(kept.state.job_id, ranges))
+        self._ctx.send(peer, Reconcile(kept.state.job_id, ranges, kept.elapsed_us(now_us)))
 
     def _want_lacking(self, kept: KeptJob) -> None:
         """What was accepted was on a disk; where that was lost, its submitter may have it still."""
@@ -154,7 +154,11 @@ class Upkeep(Granter):
                 # It keeps the job, maybe under a set of which nobody told us: let it show the path to that.
                 self._ctx.send(peer, Want(job_id, (job_id,)))
             return
-        if not kept.level and message.ranges == opening(kept.state.ids):
+        alike = message.ranges == opening(kept.state.ids)
+        if alike or (kept.settled_us is None and kept.completed_us is None):
+            # Who knows the end of it learns no more from one for whom it still goes on.
+            kept.learn_elapsed(message.elapsed_us, now_us)
+        if not kept.level and alike:
             self._level(kept, now_us)
         ranges, claims = respond(kept.state.ids, message.ranges, self._ctx.config, ranges_max=RECONCILE_RANGES_MAX)
         for answer in answers(job_id, ranges, claims):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hearthmesh.protocol.events import CancelJob, FollowJob, Received, SubmitJob
+from hearthmesh.protocol.granter import ELAPSED_MAX_US, KeptJob
 from hearthmesh.protocol.messages import Message, Records
 from hearthmesh.protocol.records import Cancellation, RecordKind, open_record, sign_record
 from tests.protocol.cluster import SECOND, Cluster, SimNode
@@ -140,4 +145,30 @@ def test_a_client_that_follows_learns_that_another_process_of_it_cancelled_and_i
     kept = [keeper.mesh.replica.jobs[job_id] for keeper in keepers]
     elapsed_us = [each.elapsed_us(cluster.now_us) for each in kept]
     cluster.run(20 * SECOND)
-    assert [each.elapsed_us(cluster.now_us) for each in kept] == elapsed_us and min(elapsed_us) > 0
+    assert {each.elapsed_us(cluster.now_us) for each in kept} == {max(elapsed_us)} and min(elapsed_us) > 0
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_keeper_that_comes_back_counts_from_the_submission_as_the_others_do(ended: bool) -> None:
+    cluster, _, client = village()
+    cluster.feed(client, SubmitJob(cluster.spec(100 if ended else 100_000)))
+    cluster.run(20 * SECOND)
+    job_id = next(iter(client.mesh.submitter.jobs))
+    keepers = [node for node in cluster.nodes.values() if job_id in node.mesh.replica.jobs]
+    cluster.kill(keepers[0])
+    cluster.restart(keepers[0])
+    cluster.run(30 * SECOND)
+    kept = [keeper.mesh.replica.jobs[job_id] for keeper in keepers]
+    assert all((each.completed_us is not None) == ended for each in kept)
+    elapsed_us = [each.elapsed_us(cluster.now_us) for each in kept]
+    assert max(elapsed_us) - min(elapsed_us) < SECOND // 10
+    assert max(elapsed_us) <= (20 if ended else 50) * SECOND
+
+
+@given(st.lists(st.integers(0, 1 << 63)), st.integers(0, 1 << 40))
+def test_the_longest_memory_counts_and_is_bounded(told_us: list[int], now_us: int) -> None:
+    nothing: Any = None
+    kept = KeptJob(nothing, nothing, nothing, since_us=0, adopted_us=0, pace=nothing)
+    for each in told_us:
+        kept.learn_elapsed(each, now_us)
+    assert kept.elapsed_us(now_us) == max([now_us, *(min(each, ELAPSED_MAX_US) for each in told_us)])
