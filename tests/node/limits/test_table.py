@@ -135,6 +135,7 @@ async def connections(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Path
         running_host() as first,
     ):
         await first.swarm.dial_once(host.addresses()[0], host.peer_id)
+        await until(lambda: host.swarm.inbound_count == 1)
         port = int(str(host.addresses()[0]).split("/tcp/")[1].split("/")[0])
         async with await trio.open_tcp_stream("127.0.0.1", port):
             await until(lambda: meter.counts[Limit.CONNECTIONS])
