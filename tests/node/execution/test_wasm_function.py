@@ -63,8 +63,8 @@ async def test_an_attack_ends_one_task_and_the_batch_goes_on(
 @pytest.mark.parametrize(
     ("attack", "exits"),
     [
-        pytest.param(LOOP, [[0, 0, Exit.WALL], [0, 0]], id="out of time"),
-        pytest.param(RECURSE, [[0, 0], [Exit.TRAP], [0, 0]], id="out of stack"),
+        pytest.param(LOOP, [[0, 0, Exit.WALL], [0, 0]], id="endless loop"),
+        pytest.param(RECURSE, [[0, 0], [Exit.TRAP], [0, 0]], id="endless recursion"),
     ],
 )
 async def test_an_end_that_hangs_on_the_machine_is_the_last_of_its_batch(
