@@ -6,7 +6,6 @@ The layer below `upkeep` and `replica`: it holds the jobs, and every change of a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from itertools import islice
 
 from msgspec.structs import replace
@@ -15,8 +14,9 @@ from ..crypto.certificates import Role
 from .appraisal import as_keeper, ask_of, work_of
 from .context import Context
 from .effects import Persist, Publish, Reason
-from .granting import LEASES_COUNTED_MAX, Ledger, controlled_sections, steal_half
+from .granting import controlled_sections, steal_half
 from .jobs import JobState, RejectedRecord
+from .kept_job import KeptJob
 from .lifelines import Lifelines, ParkedSteal
 from .limits import Limit
 from .membership import Membership
@@ -32,8 +32,6 @@ from .messages import (
     Steal,
     Superseded,
 )
-from .pace import Pace
-from .progress import Progress
 from .quota import Accounts, Submitters
 from .records import (
     UINT_MAX,
@@ -48,10 +46,9 @@ from .stealing.appetite import in_units_of
 from .stealing.matching import Work, fit, preference
 from .stealing.pricing import is_at_risk
 from .stealing.urgency import Ask
-from .subscriptions import Subscriptions
 from .tables import Tables
 from .turns import Turns
-from .verification.copies import CopyDesk, OpenCheck
+from .verification.copies import CopyDesk
 from .verification.lanes import is_within_lane
 
 # Parked thieves that one event serves, of `lifelines_held_max`.
@@ -63,53 +60,6 @@ RECORDS_BYTES_MAX = 1024 * 1024
 RECORDS_A_MESSAGE_MAX = 256
 # Grants that wait to be echoed; with more, all are told at once.
 UNECHOED_MAX = 256
-# More is believed of no keeper: a year.
-ELAPSED_MAX_US = 366 * 24 * 3600 * 1_000_000
-
-
-@dataclass(slots=True)
-class KeptJob:
-    """A job of which this node is a replica.
-
-    level: whether it may grant. Who came back, or took a dead one's seat, first has to hear what went on meanwhile:
-    else it would grant again what others have done.  barred: why the submitter may have nothing run any more, its
-    certificate being revoked or at its end; empty if it may.  adopted_us: when it came here, in this life.
-    sections: the ranges that it may grant now, and what they follow from.  share: of a confidential job's key, sealed
-    to this node; empty if it has none.  begun_us: when the first of its tasks was given to somebody, as far as this
-    node saw.  invited: not level, and new to this node, which heard of it from another keeper before its submitter.
-    earlier_us: how long others knew the job before it came here, in this life.
-    """
-
-    state: JobState
-    ledger: Ledger
-    subscriptions: Subscriptions
-    since_us: int
-    adopted_us: int
-    pace: Pace
-    progress: Progress = field(default_factory=Progress)
-    level: bool = True
-    invited: bool = False
-    barred: str = ""
-    sections: tuple[tuple[int, bytes, bool, tuple[bytes, ...]], list[tuple[int, int]]] | None = None
-    completed_us: int | None = None
-    settled_us: int | None = None
-    announced_free: int = -1
-    announced_us: int = -(1 << 60)
-    reconciled: dict[bytes, bytes] = field(default_factory=dict)
-    refusing: dict[bytes, None] = field(default_factory=dict)
-    checks: dict[bytes, OpenCheck] = field(default_factory=dict)
-    share: bytes = b""
-    begun_us: int | None = None
-    earlier_us: int = 0
-
-    def elapsed_us(self, now_us: int) -> int:
-        """Until its end: it is complete, or cancelled, and nothing of it goes on."""
-        ends = [end_us for end_us in (self.completed_us, self.settled_us) if end_us is not None]
-        return max(0, min(ends, default=now_us) - self.since_us) + self.earlier_us
-
-    def learn_elapsed(self, told_us: int, now_us: int) -> None:
-        """What another keeper says: the longest memory counts, for the eye alone."""
-        self.earlier_us += max(0, min(told_us, ELAPSED_MAX_US) - self.elapsed_us(now_us))
 
 
 class Granter:
@@ -391,7 +341,7 @@ class Granter:
                 in_units_of(state.task_us, steal.speed_permille),
                 steal.slots,
                 config,
-                self._fair_share(kept, thief, steal.slots, now_us),
+                kept.fair_share(thief, steal.slots, now_us),
             )
             ranges = kept.ledger.pick(sections, count, GRANT_RANGES_MAX)
         if not ranges:
@@ -412,13 +362,6 @@ class Granter:
         self._ctx.send(thief, granted)
         self._publish_digest(kept, now_us)
         return True
-
-    def _fair_share(self, kept: KeptJob, thief: bytes, slots: int, now_us: int) -> int:
-        """Where there are too many leases to be counted at each steal, all."""
-        if len(kept.ledger.live) > LEASES_COUNTED_MAX:
-            return kept.state.spec.tasks
-        held = kept.ledger.leased_by()
-        return kept.progress.fair_share(thief, slots, kept.ledger.free.total, held, kept.state.task_us, now_us)
 
     def _clears(self, state: JobState, thief: bytes) -> bool:
         """Whether the thief may be given the key of a confidential job; who keeps it may not."""

@@ -13,11 +13,12 @@ from .batches import BatchError, check_batch
 from .context import Context
 from .effects import FetchBlobs, Persist, Reason, TimerKey, UnpinBlobs
 from .events import StoredRow
-from .granter import JOBS_A_REPLY_MAX, KeptJob
+from .granter import JOBS_A_REPLY_MAX
 from .granter import parts as in_messages
 from .granting import Ledger
 from .intervals import IntervalSet
 from .jobs import JobState, RejectedRecord
+from .kept_job import KeptJob
 from .limits import Limit
 from .membership import Membership
 from .messages import (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from .context import Context
 from .custody import GIVEN_BACK_MAX
 from .effects import Forget, Persist, SendBatch, UnpinBlobs
-from .granter import RECORDS_A_MESSAGE_MAX, Granter, KeptJob
+from .granter import RECORDS_A_MESSAGE_MAX, Granter
+from .kept_job import KeptJob
 from .membership import Membership
 from .messages import (
     Reconcile,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ..crypto.certificates import Role
 from ..crypto.identity import peer_id_text
 from .budget import Budget
-from .granter import KeptJob
 from .granting import controlled_sections
 from .jobs import JobState
+from .kept_job import KeptJob
 from .messages import WHY_TEXT_MAX, Because, Why
 from .reasons import Decision
 from .records import MemberRecord, RecordKind

@@ -25,7 +25,7 @@ from ..tables import Tables
 from .keys import open_secret, own_share, seal_secret, secret_bytes
 
 if TYPE_CHECKING:
-    from ..granter import KeptJob
+    from ..kept_job import KeptJob
 
 # A share on disk, as it was sealed to this node.
 SHARE_ROW = 114

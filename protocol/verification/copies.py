@@ -20,7 +20,7 @@ from .choice import Checker, chosen_count, ranked, site_of
 from .lanes import COPIES_MAX, numbers_of, tasks_of
 
 if TYPE_CHECKING:
-    from ..granter import KeptJob
+    from ..kept_job import KeptJob
 
 RANGES_A_GRANT_MAX = 16
 Sections = Sequence[tuple[int, int]]

@@ -8,9 +8,10 @@ from hearthmesh.crypto.certificates import Role, revoke
 from hearthmesh.protocol.codec import decode_message, encode_message
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import CancelJob, FollowJob, Received, StorageFailed, StorageRecovered, SubmitJob
-from hearthmesh.protocol.granter import KeptJob, parts
+from hearthmesh.protocol.granter import parts
 from hearthmesh.protocol.granting import Ledger
 from hearthmesh.protocol.jobs import BatchInfo, JobState
+from hearthmesh.protocol.kept_job import KeptJob
 from hearthmesh.protocol.messages import Delivery, Reconcile, Records, Rejected, Renew, Revocations, Steal, Submit
 from hearthmesh.protocol.records import UINT_MAX, Acceptance, AcceptedBatch, RecordKind, sign_record
 from hearthmesh.protocol.subscriptions import job_status

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hearthmesh.protocol.events import CancelJob, FollowJob, Received, SubmitJob
-from hearthmesh.protocol.granter import ELAPSED_MAX_US, KeptJob
+from hearthmesh.protocol.kept_job import ELAPSED_MAX_US, KeptJob
 from hearthmesh.protocol.messages import Message, Records
 from hearthmesh.protocol.records import Cancellation, RecordKind, open_record, sign_record
 from tests.protocol.cluster import SECOND, Cluster, SimNode

@@ -10,8 +10,8 @@ from ....crypto.certificates import Certificate, Role
 from ....crypto.signing import Context, verify
 from ....protocol.batches import BatchError, check_batch
 from ....protocol.effects import Notify
-from ....protocol.granter import KeptJob
 from ....protocol.intervals import IntervalSet
+from ....protocol.kept_job import KeptJob
 from ....protocol.messages import Message, Records
 from ....protocol.records import RecordKind, open_record
 from ....protocol.upkeep import FORGOTTEN_ROW
