@@ -10,7 +10,6 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 import structlog
@@ -43,7 +42,6 @@ from ..protocol.effects import (
     Send,
     SendBatch,
     SetTimer,
-    TimerKey,
     Unpersist,
     UnpinBlobs,
 )
@@ -77,6 +75,7 @@ from .ports import Blobs, BlobsUnavailable, Runner, Transport, monotonic_us
 from .storage import errors as storage_errors
 from .storage.records import Delete, Put, StoredRecord
 from .storage.records import Forget as ForgetWrite
+from .timers import Timers
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -91,6 +90,8 @@ BYTES_A_MESSAGE = 4096
 # Unhandled messages of one peer, of at most 4 MiB each and 300 B mostly, before it has to wait.
 MESSAGES_A_PEER_MAX = 64
 WALL_CLOCK_CHECK_S = 5.0
+# How long the driver's own task sleeps where no timer is set.
+IDLE_US = 3_600_000_000
 
 
 class Driver:
@@ -129,9 +130,7 @@ class Driver:
         self._wake = trio.Event()
         self._sleep = trio.CancelScope()
         self._sleeps_until_us = 0
-        self._timers: dict[TimerKey, int] = {}
-        self._timer_heap: list[tuple[int, int, TimerKey]] = []
-        self._timer_count = 0
+        self._timers = Timers()
         self._leaving: dict[bytes, list[bytes]] = {}
         self._encoded: tuple[Message | None, bytes] = (None, b"")
         self._lacks_room = False
@@ -257,9 +256,8 @@ class Driver:
                 await trio.lowlevel.checkpoint()
                 continue
             self._wake = trio.Event()
-            wait_s = self._until_timer_s()
-            self._sleeps_until_us = monotonic_us() + round(wait_s * 1e6)
-            with trio.CancelScope(deadline=trio.current_time() + wait_s) as self._sleep:
+            with trio.CancelScope() as self._sleep:
+                self._sleep_until_timer()
                 await self._wake.wait()
 
     def _handle_waiting(self) -> None:
@@ -278,10 +276,8 @@ class Driver:
             self._handling = False
         if self._inbox:
             self._wake.set()
-        elif self._timer_heap and self._timer_heap[0][0] < self._sleeps_until_us:
-            # Sooner than the driver's own task would look; to look in vain, where it was cancelled since, is cheap.
-            self._sleeps_until_us = self._timer_heap[0][0]
-            self._sleep.deadline = trio.current_time() + self._until_timer_s()
+        elif (next_us := self._timers.next_us()) is not None and next_us < self._sleeps_until_us:
+            self._sleep_until_timer()
 
     def _handle_some(self) -> None:
         now_us = monotonic_us()
@@ -323,20 +319,16 @@ class Driver:
             else:
                 await self._pipeline.settled()
 
-    def _until_timer_s(self) -> float:
-        while self._timer_heap:
-            at_us, _, key = self._timer_heap[0]
-            if self._timers.get(key) == at_us:
-                return max(0.0, (at_us - monotonic_us()) / 1e6)
-            heappop(self._timer_heap)
-        return 3600.0
+    def _sleep_until_timer(self) -> None:
+        """Have the driver's own task look when the next timer is due, and not before."""
+        now_us = monotonic_us()
+        next_us = self._timers.next_us()
+        self._sleeps_until_us = now_us + IDLE_US if next_us is None else next_us
+        self._sleep.deadline = trio.current_time() + max(0.0, (self._sleeps_until_us - now_us) / 1e6)
 
     def _fire_due(self, now_us: int) -> None:
-        while self._timer_heap and self._timer_heap[0][0] <= now_us:
-            at_us, _, key = heappop(self._timer_heap)
-            if self._timers.get(key) == at_us:
-                del self._timers[key]
-                self._tell(TimerFired(key), now_us)
+        while (key := self._timers.pop_due(now_us)) is not None:
+            self._tell(TimerFired(key), now_us)
 
     async def _follow_wall_clock(self) -> None:
         while True:
@@ -363,11 +355,9 @@ class Driver:
                 case Forget(job_id):
                     self._pipeline.write(ForgetWrite(job_id))
                 case SetTimer(key, at_us):
-                    self._timers[key] = at_us
-                    self._timer_count += 1
-                    heappush(self._timer_heap, (at_us, self._timer_count, key))
+                    self._timers.set(key, at_us)
                 case CancelTimer(key):
-                    self._timers.pop(key, None)
+                    self._timers.cancel(key)
                 case Notify():
                     self._notify(effect)
                 case _:

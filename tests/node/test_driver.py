@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from hearthmesh.crypto.certificates import MembershipPolicy, MeshDefinition, Role, issue
@@ -18,11 +20,13 @@ from hearthmesh.node.driver import MESSAGES_A_PEER_MAX, Driver
 from hearthmesh.node.fair_queue import QUANTUM
 from hearthmesh.node.intake import IntakeLimits
 from hearthmesh.node.pipeline import LINGER_S
+from hearthmesh.node.ports import monotonic_us
 from hearthmesh.node.storage.errors import StorageError, StorageFull
 from hearthmesh.node.storage.records import Put, Write
 from hearthmesh.protocol.codec import decode_message, encode_message
 from hearthmesh.protocol.config import LOCAL
-from hearthmesh.protocol.events import BlobsFetched, PeerConnected, Received
+from hearthmesh.protocol.effects import CancelTimer, Effect, SetTimer
+from hearthmesh.protocol.events import BlobsFetched, Event, PeerConnected, Received
 from hearthmesh.protocol.limits import Limit
 from hearthmesh.protocol.mesh import Mesh
 from hearthmesh.protocol.messages import (
@@ -147,9 +151,9 @@ class NoBlobs:
     def unpin(self, owner: bytes) -> None: ...
 
 
-def make() -> tuple[Driver, SlowStore, Wire]:
+def make(kind: type[Mesh] = Mesh) -> tuple[Driver, SlowStore, Wire]:
     certificate = issue(AUTHORITY, MESH, NODE.node_id, Role.REPLICA, 0, 1 << 33, "node")
-    mesh = Mesh(
+    mesh = kind(
         NODE,
         LOCAL,
         random.Random(1),
@@ -271,6 +275,61 @@ async def test_a_timer_that_an_event_sets_fires_in_time(
     driver._sleeps_until_us = 1 << 62
     driver.feed(Received(CLIENT.node_id, Ping(1)))
     assert driver._sleep.deadline < math.inf
+
+
+class Told(Mesh):
+    """Has the effects that a test wants of a ping, and no timers of its own."""
+
+    wanted: tuple[Effect, ...] = ()
+
+    def handle(self, event: Event, now_us: int) -> list[Effect]:
+        if isinstance(event, Received) and isinstance(event.message, Ping):
+            return list(self.wanted)
+        return [effect for effect in super().handle(event, now_us) if not isinstance(effect, SetTimer)]
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.sampled_from("abc"), st.none() | st.integers(min_value=60, max_value=3_000)),
+            min_size=1,
+            max_size=3,
+        ),
+        max_size=6,
+    )
+)
+def test_the_driver_sleeps_until_the_earliest_timer_whatever_was_cancelled(
+    turns: list[list[tuple[str, int | None]]],
+) -> None:
+    """In each turn some timers are set, by seconds from now, or cancelled (None)."""
+
+    async def play() -> None:
+        driver, _, _ = make(Told)
+        assert isinstance(driver.mesh, Told)
+        due_us: dict[str, int] = {}
+        async with trio.open_nursery() as nursery:
+            await started(nursery, driver)
+            for turn in turns:
+                # Sometimes the driver's own task has looked since, sometimes it has not.
+                effects: list[Effect] = []
+                for name, in_s in turn:
+                    if in_s is None:
+                        due_us.pop(name, None)
+                        effects.append(CancelTimer((name, b"")))
+                    else:
+                        due_us[name] = monotonic_us() + in_s * 1_000_000
+                        effects.append(SetTimer((name, b""), due_us[name]))
+                driver.mesh.wanted = tuple(effects)
+                driver.feed(Received(CLIENT.node_id, Ping(1)))
+                if due_us:
+                    wait_s = (min(due_us.values()) - monotonic_us()) / 1e6
+                    assert driver._sleep.deadline <= trio.current_time() + wait_s + 1
+                if len(due_us) == 2:
+                    driver._wake.set()
+                    await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
+    trio.run(play)
 
 
 async def test_a_banned_peer_is_not_even_decoded(nursery: trio.Nursery) -> None:
