@@ -238,7 +238,7 @@ def say_rooms(scene: Scene) -> None:
         )
         say(_with_as_many(line, took[:TAKEN_SHOWN], " ").rstrip())
     if scene.keepers():
-        say("         * keeps the job's state")
+        say("         * keeps the job's state; done: as the heater last said")
 
 
 def _with_as_many(line: str, parts: Sequence[str], separator: str) -> str:

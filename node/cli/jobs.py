@@ -144,7 +144,7 @@ async def watch(prefix: str | None, last: bool, client: Path | None, as_json: bo
     rates, shown = Rates(), None
     async with _connected(config, ledger) as session:
         job = await session.job(wanted)
-        with live_progress() as show:
+        with live_progress(is_output=True) as show:
             async with aclosing(job.watch()) as statuses:
                 async for status in statuses:
                     rate = rates.update(trio.current_time(), status)

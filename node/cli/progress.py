@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...crypto.identity import peer_id_text
 from ...protocol.messages import JobStatus
-from .output import console, duration, energy, note, printable
+from .output import console, duration, energy, note, printable, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -129,12 +129,15 @@ WORKER_COLUMNS = ("node", ">done", ">leased", ">CPU s", ">energy", ">°C", "stat
 
 
 @contextmanager
-def live_progress() -> Iterator[Show]:
-    """A picture that is redrawn on a terminal; elsewhere a line now and then, and the last one."""
-    if sys.stderr.isatty():
+def live_progress(*, is_output: bool = False) -> Iterator[Show]:
+    """A picture that is redrawn on a terminal; elsewhere a line now and then, and the last one.
+
+    is_output: it is what the command is for, and goes to stdout; else to stderr, beside the output.
+    """
+    if (sys.stdout if is_output else sys.stderr).isatty():
         from rich.live import Live
 
-        with Live(console=console(stderr=True), auto_refresh=False) as live:
+        with Live(console=console(stderr=not is_output), auto_refresh=False) as live:
             yield lambda shown: live.update(_picture(shown), refresh=True)
         return
     last_s = float("-inf")
@@ -143,7 +146,7 @@ def live_progress() -> Iterator[Show]:
         nonlocal last_s
         if time.monotonic() - last_s >= PLAIN_INTERVAL_S or shown["state"] != "running":
             last_s = time.monotonic()
-            note(summary(shown))
+            (say if is_output else note)(summary(shown))
 
     yield write
 

@@ -144,6 +144,7 @@ def test_a_job_goes_from_submission_to_verified_files(street: Street) -> None:
     last = json.loads(lines[-1])
     assert (last["job"], last["done"], last["failed"]) == (submitted["job"], 10, 0)
     assert sum(worker["done"] for worker in last["workers"]) == 10
+    assert "10 of 10 tasks" in street.run("watch", "--last").stdout
     fetched = street.json("results", submitted["job"][:8], "--folder", "out put")
     assert (fetched["results"], fetched["fetched"], fetched["failed"]) == (10, 10, {})
     out = street.work / "out put"
