@@ -9,28 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from hearthmesh.crypto.certificates import Role
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.effects import (
     CancelExecution,
     DropCheckpoint,
-    Effect,
     Execute,
     Penalise,
     Reason,
-    SaveExecution,
     Send,
-    SetTimer,
 )
 from hearthmesh.protocol.events import (
     Drain,
-    Event,
     ExecutionFailed,
-    ExecutionSaved,
-    HeatReading,
-    Received,
     StorageFailed,
-    TaskFinished,
     TimerFired,
 )
 from hearthmesh.protocol.messages import (
@@ -38,122 +29,22 @@ from hearthmesh.protocol.messages import (
     HandOn,
     HeldJob,
     HeldRange,
-    Message,
     Records,
     Renew,
     Steal,
     Superseded,
     TableRows,
 )
-from hearthmesh.protocol.moving import LEAVING_US
 from hearthmesh.protocol.records import (
     Cancellation,
-    Grant,
-    HeatDigest,
     JobDigest,
-    Record,
     RecordKind,
-    Release,
     ReplicaSet,
     open_record,
     sign_record,
 )
-from hearthmesh.protocol.stealing.appetite import FOREVER_US
-from tests.protocol.cluster import MS, SECOND, WARM, Cluster, SimNode, cold
-
-
-class Shop:
-    """One worker, three keepers that only listen, a submitter, and a rogue member."""
-
-    def __init__(self, *, slots: int = 1, estimate_us: int = 100 * MS) -> None:
-        self.cluster = Cluster()
-        self.worker = self.cluster.add("worker", Role.WORKER)
-        self.keepers = [self.cluster.add(f"k{number}", Role.REPLICA) for number in range(3)]
-        self.peer = self.cluster.add("peer", Role.WORKER)
-        self.client = self.cluster.client()
-        self.spec = self.cluster.signed_spec(self.client, 100, estimate_us=estimate_us)
-        members = tuple(keeper.id for keeper in self.keepers)
-        self.replicas = sign_record(self.client.identity, RecordKind.REPLICA_SET, ReplicaSet(self.spec.id, 0, members))
-        self.cluster.run(SECOND)
-        if slots:
-            self.tell(cold(slots))
-
-    def begin_what_can_be_saved(
-        self, appetite_us: int = FOREVER_US, longest_us: int = FOREVER_US, deadline_us: int = 0
-    ) -> Execute:
-        """A long task with checkpoints runs here, and the peer is cold. appetite_us, longest_us: the peer's."""
-        spec = self.cluster.signed_spec(
-            self.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND, deadline_us=deadline_us
-        )
-        members = tuple(keeper.id for keeper in self.keepers)
-        replicas = sign_record(self.client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, members))
-        digest = HeatDigest(
-            self.peer.id,
-            1,
-            1,
-            400,
-            500,
-            1,
-            0,
-            "room",
-            15_000,
-            discomfort_mkh=500,
-            appetite_us=appetite_us,
-            longest_us=longest_us,
-        )
-        raw = sign_record(self.peer.identity, RecordKind.HEAT, digest).raw
-        self.say(self.peer, TableRows(0, False, (raw,), (), (), ()))
-        self.tell(cold())
-        given = Granted(0, (self.grant(0, 1, job_id=spec.id).raw,), (spec.raw, replicas.raw))
-        (first,) = [effect for effect in self.say(self.keepers[0], given) if isinstance(effect, Execute)]
-        return first
-
-    def tell(self, event: Event) -> list[Effect]:
-        """Effects of an event at the worker; nobody else hears of them."""
-        return self.worker.mesh.handle(event, self.cluster.now_us)
-
-    def say(self, peer: SimNode, message: Message) -> list[Effect]:
-        return self.worker.mesh.handle(Received(peer.id, message), self.cluster.now_us)
-
-    def grant(self, lo: int, hi: int, epoch: int = 1, *, by: SimNode | None = None, **changes: Any) -> Record:
-        fields: dict[str, Any] = dict(
-            job_id=self.spec.id, lo=lo, hi=hi, epoch=epoch, holder=self.worker.id, lease_us=3 * SECOND
-        )
-        fields.update(changes)
-        return sign_record((by or self.keepers[0]).identity, RecordKind.GRANT, Grant(**fields))
-
-    def give(self, *grants: Record, by: SimNode | None = None) -> list[Effect]:
-        raws = tuple(record.raw for record in grants)
-        return self.say(by or self.keepers[0], Granted(0, raws, (self.spec.raw, self.replicas.raw)))
-
-    @property
-    def held(self) -> int:
-        return self.worker.mesh.worker.unstarted
-
-    def finish(self, run: Execute, done: int, *, cpu_us: int = 0) -> list[Effect]:
-        zeros, spent = (0,) * done, (cpu_us,) * done
-        return self.tell(
-            TaskFinished(run.execution_id, zeros, (b"",) * done, {}, {}, zeros, spent, 0, 0, False)  # type: ignore[arg-type]
-        )
-
-
-def runs(effects: list[Effect]) -> list[tuple[int, int]]:
-    return [(effect.first, effect.first + effect.count) for effect in effects if isinstance(effect, Execute)]
-
-
-def penalties(effects: list[Effect]) -> list[Effect]:
-    return [effect for effect in effects if isinstance(effect, Penalise)]
-
-
-def records_told(effects: list[Effect], kind: RecordKind) -> list[tuple[bytes, Record]]:
-    """(to whom, record) of all records of a kind that were sent as news of a job."""
-    found = []
-    for effect in effects:
-        if isinstance(effect, Send) and isinstance(effect.message, Records):
-            opened = [open_record(raw) for raw in effect.message.records]
-            found += [(effect.peer, record) for record in opened if record.kind is kind]
-    return found
-
+from tests.protocol.cluster import MS, WARM, cold
+from tests.protocol.shop import Shop, penalties, records_told, released, runs, steals
 
 # -- grants -------------------------------------------------------------------------------------------------
 
@@ -260,15 +151,6 @@ def test_hand_on_that_says_more_than_its_parent_is_penalised(field: dict[str, in
 
 
 # -- giving back --------------------------------------------------------------------------------------------
-
-
-def released(effects: list[Effect]) -> dict[tuple[int, int], int]:
-    """Ranges given back, and to how many replicas."""
-    found: dict[tuple[int, int], int] = {}
-    for _, record in records_told(effects, RecordKind.RELEASE):
-        body: Release = record.body
-        found[body.lo, body.hi] = found.get((body.lo, body.hi), 0) + 1
-    return found
 
 
 def test_warm_room_lets_the_running_finish_and_gives_the_rest_back() -> None:
@@ -405,12 +287,6 @@ def test_all_that_is_held_is_renewed_in_one_message_to_each_replica() -> None:
 # -- how much -------------------------------------------------------------------------------------------------
 
 
-def steals(effects: list[Effect]) -> list[Steal]:
-    return [
-        e.message for e in effects if isinstance(e, Send) and isinstance(e.message, Steal) and not e.message.lifeline
-    ]
-
-
 def test_batches_stay_whole_while_the_granter_has_more_and_shrink_to_the_end_of_several_slots() -> None:
     shop = Shop(slots=2, estimate_us=50 * MS)
     full = shop.cluster.config.batch_target_us // (50 * MS)
@@ -497,172 +373,3 @@ def test_a_slot_that_gets_next_to_nothing_of_a_core_has_enough_and_says_so() -> 
     shop.tell(replace(cold(), horizon_wh=0.0))
     why = shop.worker.mesh.ctx.reasons.seeking.what
     assert why == "its sink wants no more heat within the next 15 minutes"
-
-
-# -- what the sink takes ------------------------------------------------------------------------------------
-
-
-def nearly_full(longest_s: float, slots: int = 1) -> HeatReading:
-    """A room that takes tasks of at most so many seconds, and wants some heat still."""
-    return replace(cold(slots), buffer_wh=50.0 * slots * longest_s / 3600, hold_w=0.0)
-
-
-def test_nothing_starts_that_cannot_end_before_the_sink_is_full() -> None:
-    shop = Shop(slots=0, estimate_us=10 * SECOND)
-    shop.tell(nearly_full(9))
-    assert runs(shop.give(shop.grant(0, 10))) == [] and shop.held == 10
-    assert runs(shop.tell(nearly_full(11))) == [(0, 1)]
-
-
-def test_what_no_longer_fits_goes_back_and_what_fits_stays() -> None:
-    shop = Shop(slots=0, estimate_us=10 * SECOND)
-    brief = shop.cluster.signed_spec(shop.client, 100, estimate_us=SECOND)
-    members = tuple(keeper.id for keeper in shop.keepers)
-    replicas = sign_record(shop.client.identity, RecordKind.REPLICA_SET, ReplicaSet(brief.id, 0, members))
-    shop.tell(nearly_full(60))
-    given = shop.grant(0, 10, job_id=brief.id)
-    shop.say(shop.keepers[0], Granted(0, (given.raw,), (brief.raw, replicas.raw)))
-    shop.give(shop.grant(0, 10))
-    effects = shop.tell(nearly_full(5))
-    released = {record.body.job_id for _, record in records_told(effects, RecordKind.RELEASE)}
-    assert released == {shop.spec.id}
-    assert {lease.body.job_id for lease in shop.worker.mesh.worker._leases} == {brief.id}
-
-
-def tasks_at_a_keeper(shop: Shop, job_id: bytes, task_us: int) -> TableRows:
-    """It says that it has some, and how long they take."""
-    digest = JobDigest(job_id, shop.keepers[0].id, 1, 1, 50, task_us, "wasm", "", 5, False)
-    record = sign_record(shop.keepers[0].identity, RecordKind.JOB_DIGEST, digest)
-    return TableRows(0, False, (record.raw,), (), (), ())
-
-
-def test_what_others_measured_counts_for_more_than_the_submitters_estimate() -> None:
-    shop = Shop(slots=0, estimate_us=600 * SECOND)
-    shop.tell(nearly_full(9))
-    shop.say(shop.keepers[0], tasks_at_a_keeper(shop, shop.spec.id, SECOND))
-    assert runs(shop.give(shop.grant(0, 10))) == [(0, 1)]
-
-
-def test_of_a_job_that_went_back_as_too_long_none_is_asked_for_until_the_sink_can_take_it() -> None:
-    shop = Shop(slots=0, estimate_us=SECOND)
-    shop.tell(nearly_full(60))
-    (run,) = [effect for effect in shop.give(shop.grant(0, 1)) if isinstance(effect, Execute)]
-    # It takes so much longer here than the keepers can know that they see no reason not to grant.
-    shop.tell(TaskFinished(run.execution_id, (0,), (b"",), {}, {}, (0,), (30 * SECOND,), 0, 0, False))
-    shop.tell(nearly_full(20))
-    assert runs(shop.give(shop.grant(1, 4))) == []
-    assert released(shop.tell(nearly_full(20))) == {(1, 4): 3}
-    (asked,) = steals(shop.say(shop.keepers[0], tasks_at_a_keeper(shop, bytes(32), SECOND)))
-    assert asked.excluded == (shop.spec.id,)
-    shop.tell(TimerFired(("steal", b"")))
-    shop.cluster.now_us += SECOND
-    assert [steal.excluded for steal in steals(shop.tell(nearly_full(40)))] == [()]
-
-
-def test_a_job_with_checkpoints_starts_where_it_could_not_end() -> None:
-    shop = Shop(slots=0)
-    spec = shop.cluster.signed_spec(shop.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND)
-    members = tuple(keeper.id for keeper in shop.keepers)
-    replicas = sign_record(shop.client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, members))
-    shop.tell(nearly_full(9))
-    given = shop.grant(0, 10, job_id=spec.id)
-    assert runs(shop.say(shop.keepers[0], Granted(0, (given.raw,), (spec.raw, replicas.raw)))) == [(0, 1)]
-
-
-def test_a_task_that_came_with_a_checkpoint_goes_on_here_from_the_one_that_it_made_here() -> None:
-    shop = Shop(slots=0)
-    spec = shop.cluster.signed_spec(shop.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND)
-    members = tuple(keeper.id for keeper in shop.keepers)
-    replicas = sign_record(shop.client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, members))
-    parent = shop.grant(0, 1, job_id=spec.id, holder=shop.peer.id)
-    came, made = bytes([1]) * 32, bytes([2]) * 32
-    handed = shop.grant(0, 1, 2, by=shop.peer, job_id=spec.id, parent=parent.raw, checkpoint=came)
-    shop.tell(cold())
-    effects = shop.say(shop.peer, HandOn((handed.raw,), (spec.raw, replicas.raw)))
-    (first,) = [effect for effect in effects if isinstance(effect, Execute)]
-    shop.tell(WARM)
-    shop.tell(ExecutionSaved(first.execution_id, made, 1_000, b"pin"))
-    (second,) = [effect for effect in shop.tell(cold()) if isinstance(effect, Execute)]
-    assert (first.checkpoint, second.checkpoint) == (came, made)
-
-
-def test_what_a_task_left_that_went_elsewhere_is_dropped_here_and_what_waits_here_is_kept() -> None:
-    shop = Shop(slots=0)
-    spec = shop.cluster.signed_spec(shop.client, 100, estimate_us=600 * SECOND, checkpoint_us=5 * SECOND)
-    members = tuple(keeper.id for keeper in shop.keepers)
-    replicas = sign_record(shop.client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, members))
-    shop.tell(cold())
-    given = Granted(0, (shop.grant(0, 1, job_id=spec.id).raw,), (spec.raw, replicas.raw))
-    (first,) = [effect for effect in shop.say(shop.keepers[0], given) if isinstance(effect, Execute)]
-    shop.tell(WARM)
-    drop = DropCheckpoint(spec.id, 0)
-    assert drop not in shop.tell(ExecutionSaved(first.execution_id, bytes(32), 1_000, b"pin"))
-    digest = HeatDigest(shop.peer.id, 1, 1, 400, 500, 1, 0, "room", 15_000, appetite_us=1 << 40)
-    raw = sign_record(shop.peer.identity, RecordKind.HEAT, digest).raw
-    shop.say(shop.peer, TableRows(0, False, (raw,), (), (), ()))
-    assert drop in shop.tell(WARM), "it went on to the peer"
-    assert drop not in shop.tell(WARM)
-
-
-def test_a_task_that_was_to_move_stays_in_a_room_that_is_cold_again() -> None:
-    shop = Shop(slots=0)
-    first = shop.begin_what_can_be_saved()
-    assert SaveExecution(first.execution_id) in shop.tell(WARM)
-    shop.tell(cold())
-    assert runs(shop.tell(ExecutionSaved(first.execution_id, bytes(32), 1_000, b"pin"))) == [(0, 1)]
-    assert shop.worker.mesh.worker.moved == 0
-
-
-def slow(deficit_w: float) -> HeatReading:
-    """A room with a slot of 50 W that is nearly where it should be."""
-    return replace(cold(), deficit_w=deficit_w, horizon_wh=deficit_w / 4)
-
-
-@pytest.mark.parametrize(
-    ("here_w", "appetite_us", "moves"),
-    [(14.0, 600 * SECOND, True), (16.0, 600 * SECOND, False), (14.0, 100 * SECOND, False)],
-)
-def test_a_slow_room_lets_what_can_be_saved_go_to_one_that_wants_it(
-    here_w: float, appetite_us: int, moves: bool
-) -> None:
-    shop = Shop(slots=0)
-    first = shop.begin_what_can_be_saved(appetite_us=appetite_us)
-    assert (SaveExecution(first.execution_id) in shop.tell(slow(here_w))) is moves
-    if moves:
-        effects = shop.tell(ExecutionSaved(first.execution_id, bytes([1]) * 32, 1_000, b"pin"))
-        assert [
-            effect.peer for effect in effects if isinstance(effect, Send) and isinstance(effect.message, HandOn)
-        ] == [shop.peer.id]
-
-
-@pytest.mark.parametrize(("due_us", "heir"), [(0, "peer"), (700 * SECOND, "keeper"), (9_000 * SECOND, "peer")])
-def test_what_would_be_late_in_a_slow_room_goes_where_it_can_end_and_not_to_the_coldest(due_us: int, heir: str) -> None:
-    """The peer is colder, but would have to save it again; a task of 600 s has a fifth of its core here."""
-    shop = Shop(slots=0)
-    wall_us = shop.worker.mesh.ctx.wall_us(shop.cluster.now_us)
-    first = shop.begin_what_can_be_saved(
-        appetite_us=600 * SECOND, longest_us=60 * SECOND, deadline_us=wall_us + due_us if due_us else 0
-    )
-    steady = shop.keepers[0]
-    digest = HeatDigest(steady.id, 1, 2, 100, 500, 1, 0, "tank", 58_000, appetite_us=600 * SECOND)
-    shop.say(steady, TableRows(0, False, (sign_record(steady.identity, RecordKind.HEAT, digest).raw,), (), (), ()))
-    assert SaveExecution(first.execution_id) in shop.tell(slow(10.0))
-    effects = shop.tell(ExecutionSaved(first.execution_id, bytes([1]) * 32, 1_000, b"pin"))
-    (handed,) = [each for each in effects if isinstance(each, Send) and isinstance(each.message, HandOn)]
-    assert handed.peer == {"peer": shop.peer.id, "keeper": steady.id}[heir]
-
-
-def test_who_leaves_hands_on_what_can_be_saved_and_stays_until_the_heir_has_had_time_to_fetch_it() -> None:
-    shop = Shop(slots=0)
-    first = shop.begin_what_can_be_saved()
-    assert SaveExecution(first.execution_id, LEAVING_US) in shop.tell(Drain())
-    assert not shop.worker.mesh.worker.drained
-    effects = shop.tell(ExecutionSaved(first.execution_id, bytes([1]) * 32, 1_000_000, b"pin"))
-    (handed,) = [each for each in effects if isinstance(each, Send) and isinstance(each.message, HandOn)]
-    assert handed.peer == shop.peer.id
-    (until,) = [each for each in effects if isinstance(each, SetTimer) and each.key == ("heirs", b"")]
-    # A megabyte takes a second there and as long again, and the heir looks around first.
-    assert until.at_us - shop.cluster.now_us == 4 * SECOND
-    assert not shop.worker.mesh.worker.drained
-    shop.tell(TimerFired(until.key))
-    assert shop.worker.mesh.worker.drained
