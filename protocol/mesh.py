@@ -269,7 +269,7 @@ class Mesh(Roles):
         self.aggregates.peer_lost(peer)
         self.zones.peer_lost(peer)
         self.replica.on_peer_gone(peer)
-        self.thief.on_peer_gone(peer)
+        self.thief.on_peer_gone(peer, now_us)
         self.members.lost(peer, reset, now_us)
         self.submitter.on_peer_gone(peer, now_us)
 
@@ -294,7 +294,7 @@ class Mesh(Roles):
             if status in (Status.DEAD, Status.LEFT):
                 self.tables.forget_node(node)
                 self.replica.drop_lifeline(node)
-                self.thief.on_peer_gone(node)
+                self.thief.on_peer_gone(node, now_us)
                 self.replica.on_dead(node, now_us)
                 self.submitter.on_peer_gone(node, now_us)
                 if node in self.connected and status is Status.DEAD:

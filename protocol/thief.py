@@ -419,13 +419,16 @@ class Thief:
                 return False
         return True
 
-    def on_peer_gone(self, peer: bytes) -> None:
-        """Its lifeline is gone with it, and it will not answer."""
+    def on_peer_gone(self, peer: bytes, now_us: int) -> None:
+        """Its lifeline is gone with it, and it will not answer: who hangs up when it is asked is as good as silent."""
         self._seen = -1
         self._lifelines.pop(peer, None)
         if self._outstanding is not None and self._outstanding[1] == peer:
+            far = self._outstanding[2]
             self._outstanding = None
             self._ctx.cancel_timer(("steal", b""))
+            self._count_silence(peer, now_us)
+            self._count_refusal(peer, now_us, far=far)
 
     def stop(self) -> None:
         self._outstanding = self._waits_until_us = None

@@ -204,8 +204,9 @@ def test_a_queue_of_which_nobody_tells_what_it_is_hides_no_urgent_work_of_other_
     assert [who for who, _ in den.want()] == [asked]
 
 
+@pytest.mark.parametrize("hangs_up", [False, True])
 @pytest.mark.parametrize("near", [False, True])
-def test_who_never_answers_is_asked_more_and_more_seldom_whatever_others_grant(near: bool) -> None:
+def test_who_never_answers_is_asked_more_and_more_seldom_whatever_others_grant(near: bool, hangs_up: bool) -> None:
     den = Den(a=50)
     if near:
         den.digest(B.node_id, 1 << 40, priority=9)
@@ -221,7 +222,10 @@ def test_who_never_answers_is_asked_more_and_more_seldom_whatever_others_grant(n
         else:
             now_us += LOCAL.steal_timeout_us
             lost_us += LOCAL.steal_timeout_us
-            den.thief.on_timer(("steal", b""), now_us)
+            if hangs_up:
+                den.thief.on_peer_gone(victim, now_us)
+            else:
+                den.thief.on_timer(("steal", b""), now_us)
             # What comes too late is no answer.
             den.thief.on_refused(victim, Refused(steal.request), now_us)
             den.bench.effects()
@@ -401,7 +405,7 @@ def test_who_waits_need_not_look_until_somebody_says_something_or_a_lifeline_is_
     for _ in range(2):
         den.want()
         assert den.thief.need_not_look()
-        den.thief.on_peer_gone(A.node_id)
+        den.thief.on_peer_gone(A.node_id, 0)
         assert not den.thief.need_not_look()
     den.want()
     # Work of another cell is in no row.
@@ -439,7 +443,7 @@ def test_lost_peers_lifeline_is_parked_anew() -> None:
     den = Den()
     den.member(A.node_id)
     assert len(den.want()) == 1 and den.want() == []
-    den.thief.on_peer_gone(A.node_id)
+    den.thief.on_peer_gone(A.node_id, 0)
     assert len(den.want()) == 1
 
 
