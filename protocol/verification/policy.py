@@ -14,8 +14,6 @@ QUORUM_MAX = COPIES_MAX // 2
 PROVEN_AFTER = 10
 # Of a node with any record, at least this share of tasks is checked, and it cannot tell which.
 AUDIT_FLOOR = 0.02
-# A sample is a stretch of this part of a batch, so that a check costs the mesh few messages.
-STRETCHES = 8
 
 _SPOT = re.compile(r"spot\((0(?:\.[0-9]{1,4})?|1(?:\.0)?)\)")
 _QUORUM = re.compile(r"quorum\(([0-9]{1,2})\)")
@@ -73,22 +71,3 @@ def parse_policy(text: str) -> Policy:
     if (found := _QUORUM.fullmatch(text)) and 2 <= int(found[1]) <= QUORUM_MAX:
         return Policy(PolicyKind.QUORUM, quorum=int(found[1]))
     raise ValueError(f'expected "none", "spot(0.05)", "quorum(2)" to "quorum({QUORUM_MAX})", or "adaptive"')
-
-
-def stretch_to_check(count: int, share: float, chance: float, place: float) -> tuple[int, int] | None:
-    """Offsets [lo, hi) of a batch that are checked; None for nothing.
-
-    count: tasks of the batch, > 0.  chance, place: uniform in [0, 1), drawn after the worker signed.
-    Each task is checked with about the probability `share`.
-    """
-    if share >= 1.0:
-        return 0, count
-    length = max(1, count // STRETCHES, int(share * count))
-    if chance >= share * count / length:
-        return None
-    start = int(place * count)
-    # A stretch over the end is cut in two on a ring; the longer piece is enough, and both ends stay as likely.
-    if start + length <= count:
-        return start, start + length
-    tail, head = count - start, start + length - count
-    return (start, count) if tail >= head else (0, head)

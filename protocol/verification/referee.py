@@ -19,7 +19,8 @@ from ..records import Recheck, Record, RecordError, RecordKind, open_record
 from ..secrecy.results import OpenedBatch
 from .comparators import Comparator, Pair, Undecided
 from .lanes import COPIES_MAX, numbers_of
-from .policy import PROVEN_AFTER, Policy, PolicyKind, stretch_to_check
+from .policy import PROVEN_AFTER, Policy, PolicyKind
+from .sampling import Sampled
 from .trust import Standing, TrustBook, runtime_of
 from .verdict import Verdict, Vote, decide
 
@@ -120,7 +121,7 @@ class Referee:
     panel: the nodes of a class that could run a copy now.  kind_of: a node's class; empty for runtimes without.
     caught: those that were found wrong in this job, or lying before, or whose class comes to other bytes than the one
     that they were compared with: nothing that they say counts.  asked: pairs that the comparator's module is at.
-    comparing: how many times it was set to work and has not answered.
+    comparing: how many times it was set to work and has not answered.  sampled: what chance was to check, and did.
     unproven: copies given by who is in no replica set that this node has heard of.
     """
 
@@ -142,6 +143,7 @@ class Referee:
     cases: dict[int, Case] = field(default_factory=dict)
     asked: dict[Pair, None] = field(default_factory=dict)
     comparing: int = 0
+    sampled: Sampled = field(default_factory=Sampled)
     _copies: dict[bytes, Exhibit] = field(default_factory=dict)
     _witnesses: IntervalMap[tuple[Exhibit, ...]] = field(default_factory=IntervalMap)
     _trials: dict[bytes, int] = field(default_factory=dict)
@@ -347,8 +349,8 @@ class Referee:
 
     def _draw(self, held: Held, share: float, now_us: int) -> None:
         count = held.unplanned.total
-        stretch = stretch_to_check(count, share, self.rng.random(), self.rng.random())
-        chosen = _pick(held.unplanned, *stretch) if stretch is not None else []
+        drawn = self.sampled.draw(count, share, self.rng.random(), self.rng.random())
+        chosen = [part for lo, hi in drawn for part in _pick(held.unplanned, lo, hi)]
         self._open(held, chosen, now_us, quorum=self.policy.quorum)
         held.unplanned = IntervalSet()
 
