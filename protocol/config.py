@@ -143,6 +143,9 @@ class ProtocolConfig:
     outbox_retry_us: int = 2 * SECOND
     # Batches on their way to one subscriber: 32 * 512 KiB of inline outputs at most.
     result_window: int = 32
+    # What a submitter holds back of a job until copies come is not on its way any more: 128 batches of 512 KiB, of
+    # 750 ms each what a hundred workers make in a second, about as long as a copy takes. Beyond, the window holds it.
+    held_bytes_max: int = 64 * 1024 * 1024
     subscribers_max: int = 16
     # What a submitter took of a job, and is on too few disks: for half a second, about `stored_delay_us` and a round
     # trip, of 128 MiB/s. Above this nothing more is asked for.

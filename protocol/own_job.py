@@ -19,6 +19,7 @@ class OwnJob:
 
     referee: judges its results; None where the policy is none.  rulings: what it let pass, and is not given yet.
     verified: tasks whose result the consumer has taken, or does not want.  handed: those plus what it is being given.
+    aside: batches that wait for a copy and are said to be consumed, with their bytes; aside_bytes: of all.
     bound: by task, the batch that this client signs for, in whatever life.  unsigned: those of which no acceptance is
     known here.
     lost: tasks that the consumer has from a batch that nobody has any more, until another result of them passes.
@@ -46,6 +47,8 @@ class OwnJob:
     received: dict[bytes, Ruling] = field(default_factory=dict)
     custody: Custody = field(default_factory=Custody)
     consumed: list[bytes] = field(default_factory=list)
+    aside: dict[bytes, int] = field(default_factory=dict)
+    aside_bytes: int = 0
     bound: IntervalMap[bytes] = field(default_factory=IntervalMap)
     lost: IntervalSet = field(default_factory=IntervalSet)
     unsigned: IntervalSet = field(default_factory=IntervalSet)
@@ -80,6 +83,20 @@ class OwnJob:
         if batch_id in self.received or any(ruling.exhibit.header.id == batch_id for ruling in self.rulings):
             return True
         return self.referee is not None and batch_id in self.referee.held
+
+    def set_aside(self, batch_id: bytes, size_bytes: int, bytes_max: int) -> bool:
+        """Whether there is room for a batch that waits for a copy, beside what is on its way."""
+        if batch_id in self.aside or self.aside_bytes + size_bytes > bytes_max:
+            return False
+        self.aside[batch_id] = size_bytes
+        self.aside_bytes += size_bytes
+        return True
+
+    def let_go(self, batch_id: bytes) -> bool:
+        """It waits no more. Whether it had been set aside."""
+        size_bytes = self.aside.pop(batch_id, None)
+        self.aside_bytes -= size_bytes or 0
+        return size_bytes is not None
 
     def bind_anew(self, lo: int, hi: int, batch_id: bytes, delivery: Delivery | None) -> list[bytes]:
         """Sign for this batch in [lo, hi) instead of lost ones. Returns those of which nothing is held any more."""

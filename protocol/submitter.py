@@ -138,6 +138,8 @@ class Submitter(Accepting):
             own.bind(lo, hi, batch_id)
         own.received.clear()
         own.rulings.clear()
+        own.aside.clear()
+        own.aside_bytes = 0
         own.referee = self._judging.referee(own.state)
         self._follow_other(own, now_us)
         if not self._watch_armed:
@@ -288,7 +290,7 @@ class Submitter(Accepting):
         parts = self._canonical_parts(own, header)
         self._accept_again(own, header, message, now_us)
         if not parts:
-            if not own.is_held(header.id):
+            if header.id in own.aside or not own.is_held(header.id):
                 self._consume(own, peer, header.id)
             return True
         for lo, hi in parts:
@@ -298,7 +300,19 @@ class Submitter(Accepting):
         else:
             own.referee.take(exhibit, parts, now_us, self._ctx.wall_us(now_us) // 1_000_000)
             self._follow_referee(own, now_us)
+            self._make_room(own, exhibit, now_us)
         return True
+
+    def _make_room(self, own: OwnJob, exhibit: Exhibit, now_us: int) -> None:
+        """What waits for a copy is on its way no more: others may come meanwhile, as far as there is room."""
+        config, batch_id = self._ctx.config, exhibit.header.id
+        if own.referee is None or batch_id not in own.referee.held or exhibit.source != own.source:
+            return
+        if own.set_aside(batch_id, len(exhibit.header.raw) + len(exhibit.columns), config.held_bytes_max):
+            own.consumed.append(batch_id)
+            if len(own.consumed) >= config.result_window // 4:
+                self._open_window(own)
+            self._arm_accept(now_us)
 
     def on_records(self, message: Records, now_us: int) -> None:
         """What this client accepted or cancelled in an earlier life; its signature counts, whoever tells."""
@@ -330,6 +344,8 @@ class Submitter(Accepting):
             for lo, hi in ruling.parts:
                 own.handed.add(lo, hi)
         own.rulings.clear()
+        own.aside.clear()
+        own.aside_bytes = 0
         own.referee = self._judging.referee(own.state)
 
     def _pass_accepted(self, own: OwnJob, exhibit: Exhibit, now_us: int) -> None:
@@ -365,6 +381,7 @@ class Submitter(Accepting):
             for lo, hi in again:
                 self._bind_anew(own, lo, hi, exhibit.header.id, delivery)
             if not ruling.parts:
+                own.let_go(exhibit.header.id)
                 self._consume(own, exhibit.source, exhibit.header.id)
                 return
         own.received[exhibit.header.id] = ruling
@@ -390,6 +407,7 @@ class Submitter(Accepting):
             self._tell_replicas(own, record)
         own.rulings.extend(self._judging.take_rulings(own.referee))
         for exhibit in self._judging.take_losers(own.referee):
+            own.let_go(exhibit.header.id)
             self._consume(own, exhibit.source, exhibit.header.id)
         self._hand_over_ready(own)
         self._judging.arm(own.referee, now_us)
@@ -450,7 +468,8 @@ class Submitter(Accepting):
             own.verified.add(lo, hi)
             own.bind(lo, hi, batch_id)
             own.hold(lo, hi, batch_id, delivery)
-        if given.exhibit.source == own.source:
+        if not own.let_go(batch_id) or given.exhibit.source != own.source:
+            # Another source may have sent it again meanwhile.
             own.consumed.append(batch_id)
         if len(own.consumed) >= self._ctx.config.result_window // 4:
             self._ask(own, now_us)
