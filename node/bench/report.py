@@ -67,6 +67,7 @@ def print_report(report: Report) -> None:
     _print_tiny(report.details.get("tiny"))
     _print_million(report.details.get("million"))
     _print_budgets(report.details.get("budgets"))
+    _print_checked(report.details.get("checked"))
     _print_parts(report.details)
     say("")
     say(", ".join(f"{name} {value}" for name, value in report.machine.items()))
@@ -114,6 +115,16 @@ def _print_budgets(budgets: Mapping[str, Any] | None) -> None:
             f"accounts of peers: a tiny task takes the nodes {cpu_us['with']:g} us of CPU with and "
             f"{cpu_us['without']:g} without ({rate['with']:,g} and {rate['without']:,g} tasks/s), "
             f"a message {message_us['with']:g} us and {message_us['without']:g}"
+        )
+
+
+def _print_checked(checked: Mapping[str, Any] | None) -> None:
+    if checked is not None:
+        say("")
+        say(
+            f"compared results: by the policy {checked['expected']:.3f} runs a task with the names that workers had, "
+            f"± {checked['deviation']:.4f} by the draw; {checked['unasked']} runs were neither a task's first nor a "
+            f"check's; {checked['warm_up']:.3f} runs a task in the {checked['warm_up_tasks']:,} tasks before"
         )
 
 

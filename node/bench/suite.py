@@ -16,7 +16,7 @@ import trio
 from ..cli.errors import UserError
 from .blobs import measure_blob_mb_per_s
 from .budgets import measure_budgets, nodes_cpu_us
-from .checked import measure_checked
+from .checked import Checked, CheckedRounds, measure_checked
 from .execution import measure_execution
 from .machine import describe_machine, describe_versions
 from .profiled import cpu_profile, hot_spots
@@ -43,6 +43,7 @@ class Plan:
     blob_bytes: int
     blob_rounds: int
     checked_tasks: int
+    checked_warm_up: int
     checked_rounds: int
     parts_scale: float
 
@@ -56,8 +57,9 @@ FULL = Plan(
     done_tasks=100_000,
     blob_bytes=256 << 20,
     blob_rounds=3,
-    checked_tasks=1_200,
-    checked_rounds=3,
+    checked_tasks=6_000,
+    checked_warm_up=1_200,
+    checked_rounds=5,
     parts_scale=1.0,
 )
 QUICK = Plan(
@@ -69,8 +71,9 @@ QUICK = Plan(
     done_tasks=0,
     blob_bytes=256 << 20,
     blob_rounds=1,
-    checked_tasks=1_200,
-    checked_rounds=1,
+    checked_tasks=6_000,
+    checked_warm_up=1_200,
+    checked_rounds=2,
     parts_scale=0.1,
 )
 
@@ -293,13 +296,20 @@ async def _measure_budgets(plan: Plan, folder: Path, report: Report, progress: P
 
 
 async def _measure_checked(plan: Plan, folder: Path, report: Report, progress: Progress) -> None:
-    rounds = [await measure_checked(folder, plan.checked_tasks) for _ in range(plan.checked_rounds)]
-    progress(f"checked: {len(rounds)} rounds of {plan.checked_tasks} tasks after a warm-up of half as many")
-    report.add("runs_a_task_checked", Rounds(tuple(one.after for one in rounds)))
+    rounds: list[Checked] = []
+    for number in range(plan.checked_rounds):
+        rounds.append(await measure_checked(folder, plan.checked_tasks, plan.checked_warm_up))
+        progress(f"checked: round {number + 1} of {plan.checked_rounds}: {rounds[-1].after.a_task:.3f} runs a task")
+    together = CheckedRounds(tuple(rounds))
+    report.add("runs_a_task_checked", Rounds(tuple(one.after.a_task for one in rounds)), together.a_task)
     report.details["checked"] = {
         "tasks": plan.checked_tasks,
+        "warm_up_tasks": plan.checked_warm_up,
         "rounds": len(rounds),
-        "warm_up": rounded(median(one.warm_up for one in rounds)),
+        "warm_up": rounded(median(one.warm_up.a_task for one in rounds)),
+        "expected": rounded(together.expected),
+        "deviation": rounded(together.deviation),
+        "unasked": sum(one.after.unasked for one in rounds),
     }
 
 

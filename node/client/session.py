@@ -26,6 +26,7 @@ from ...protocol.secrecy.hidden import revealed
 from ...protocol.secrecy.keys import job_key
 from ...protocol.verification.deposition import deposition
 from ...protocol.verification.judging import TRUST_ROW
+from ...protocol.verification.sampling import Sampled
 from ..clock import wall_us
 from ..comparing import ClientRunner, Comparing
 from ..config import ClientConfig, load_client_config
@@ -467,6 +468,11 @@ class Client:
         """Tasks of a followed job that are held until they are compared."""
         own = self._driver.mesh.submitter.jobs.get(job_id)
         return len(own.referee.cases) if own is not None and own.referee is not None else 0
+
+    def sampled(self, job_id: bytes) -> Sampled:
+        """Of a job that is or was followed here: what chance was to check of it, and did."""
+        own = self._driver.mesh.submitter.jobs.get(job_id)
+        return own.referee.sampled if own is not None and own.referee is not None else Sampled()
 
     async def read_blob(self, digest: bytes, sources: Sequence[bytes]) -> bytes:
         """A large output. Raises ClientError."""
