@@ -149,8 +149,8 @@ def liars(
     nodes: Annotated[int, typer.Option("--nodes", min=5, max=1_000, help="Workers of each street.")] = 40,
     seed: Seed = 1,
     tasks: Annotated[
-        int, typer.Option("--tasks", min=20, max=100_000, help="Of the measured job; half as many before it count too.")
-    ] = 2_400,
+        int, typer.Option("--tasks", min=20, max=100_000, help="Of the measured job; as many before it count too.")
+    ] = 4_000,
     policy: Annotated[list[str] | None, typer.Option("--policy", help="Only this one; may be repeated.")] = None,
     share: Annotated[list[float] | None, typer.Option("--share", help="Only this share of liars, up to 0.5.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Write a plot, as SVG.")] = None,

@@ -13,21 +13,24 @@ from typing import Any
 
 from ...protocol.verification.choice import FIRST_CHOSEN
 from ...protocol.verification.policy import PolicyKind, parse_policy
+from ...protocol.verification.sampling import Sampled
 from .engine import MS, SECOND
 from .plan import JobPlan, Plan
 from .run import all_done
 from .world import World
 
 NODES = 40
-# The first job has half of that.
-TASKS = 2_400
+# Of each of the two jobs. A worker that ran 100 of the first has some 30 right results, and one in 30 is checked; the
+# floor of one in 50 it reaches after about 600 (n right ones grow by 2/n a task, as it checks others as often).
+TASKS = 4_000
 TASK_US = 100 * MS
 SHARES = (0.05, 0.1, 0.2)
 LIES = ("wrong results", "accomplice", "sleeper")
 POLICIES = ("none", "spot(0.05)", "adaptive", "quorum(2)", "quorum(3)")
 BOUND_US = 600 * SECOND
-# The first job is over by then, also where everything is run thrice.
-WARM_US = 30 * SECOND
+# The first job is over after so many times what it takes a street of honest workers that checks nothing.
+WARM_TIMES = 4
+WARM_MIN_US = 30 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +49,15 @@ class Street:
         return round(self.share * self.nodes) if self.lie else 0
 
     def plan(self) -> Plan:
-        warm = JobPlan(tasks=self.tasks // 2, task_us=TASK_US, verification=self.policy)
-        measured = JobPlan(at_us=WARM_US, tasks=self.tasks, task_us=TASK_US, verification=self.policy)
+        warm_us = max(WARM_MIN_US, WARM_TIMES * self.tasks * TASK_US // self.nodes)
+        warm = JobPlan(tasks=self.tasks, task_us=TASK_US, verification=self.policy)
+        measured = JobPlan(at_us=warm_us, tasks=self.tasks, task_us=TASK_US, verification=self.policy)
         return Plan(
             seed=self.seed,
             nodes=self.nodes,
             jobs=(warm, measured),
             liars=(self.lie,) * self.liars,
-            active_us=WARM_US,
+            active_us=warm_us,
             bound_us=BOUND_US,
         )
 
@@ -62,9 +66,10 @@ class Street:
 class Finding:
     """What came of a street. wrong: accepted results that are wrong, of `accepted`, in both jobs.
 
-    warm_up, executions: runs of each task, in the first job and in the second.  found: liars that were caught;
-    found_s: how long after its first wrong result was signed the median of them was.  bound: what the formula of
-    docs/verification.md allows as share of wrong results, 1 where it allows all.  complete: both jobs ended.
+    warm_up, executions: runs of each task, in the first job and in the second.  by_policy: what the draw of the second
+    comes to on average, with the names that the workers had; doubts come on top.  deviation: of that.  found: liars
+    that were caught; found_s: how long after its first wrong result was signed the median of them was.  bound: what
+    the formula of docs/verification.md allows as share of wrong results, 1 where it allows all.  complete: both ended.
     """
 
     street: Street
@@ -72,6 +77,8 @@ class Finding:
     wrong: int
     warm_up: float
     executions: float
+    by_policy: float
+    deviation: float
     found: int
     found_s: float | None
     bound: float
@@ -92,6 +99,8 @@ class Finding:
             "bound": round(self.bound, 6),
             "executions_warm_up": round(self.warm_up, 4),
             "executions": round(self.executions, 4),
+            "executions_by_policy": round(self.by_policy, 4),
+            "deviation": round(self.deviation, 4),
             "found": self.found,
             "found_s": None if self.found_s is None else round(self.found_s, 3),
             "complete": self.complete,
@@ -137,6 +146,7 @@ def observe(street: Street) -> Finding:
             for node, at_us in order.caught.items():
                 found_us.setdefault(node, at_us)
         lied_us = {m.id: m.liar.lied_us for m in world.nodes if m.liar is not None and m.liar.lied_us}
+        sampled = _sampled(world, orders[-1].job_id) if orders else Sampled()
         delays_s = [(at_us - lied_us[node]) / SECOND for node, at_us in found_us.items() if node in lied_us]
         return Finding(
             street,
@@ -144,11 +154,20 @@ def observe(street: Street) -> Finding:
             wrong=sum(len(order.wrong) for order in orders),
             warm_up=executions[0] if executions else 0.0,
             executions=executions[-1] if executions else 0.0,
+            by_policy=1 + sampled.expected / street.tasks,
+            deviation=float(sampled.variance**0.5 / street.tasks),
             found=len(delays_s),
             found_s=median(delays_s) if delays_s else None,
             bound=wrong_bound(street.policy, street.lie, street.share),
             complete=len(orders) == 2 and all(order.complete for order in orders),
         )
+
+
+def _sampled(world: World, job_id: bytes) -> Sampled:
+    """What chance was to check of a job, and did."""
+    lives = [customer.machine.life for customer in world.customers if customer.machine.life is not None]
+    known = [life.mesh.submitter.jobs[job_id].referee for life in lives if job_id in life.mesh.submitter.jobs]
+    return next((referee.sampled for referee in known if referee is not None), Sampled())
 
 
 def _executions(world: World, job_id: bytes) -> int:

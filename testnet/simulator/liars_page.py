@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-COLUMNS = ("policy", "lie", ">liars", ">wrong accepted", ">bound", ">runs a task", ">warm-up", ">found", ">found after")
+COLUMNS = (
+    "policy",
+    "lie",
+    ">liars",
+    ">wrong accepted",
+    ">bound",
+    ">runs a task",
+    ">by policy",
+    ">warm-up",
+    ">found",
+    ">found after",
+)
 _COLOURS = {"wrong results": "#4477aa", "accomplice": "#cc6677", "sleeper": "#999933"}
 _WIDTH, _PANEL, _TOP, _ROW = 760, 250, 54, 22
 
@@ -20,6 +31,7 @@ def table_rows(findings: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
             f"{found['wrong']} of {found['accepted']}",
             f"{found['bound']:.2%}",
             f"{found['executions']:.3f}",
+            f"{found['executions_by_policy']:.3f} ± {found['deviation']:.3f}",
             f"{found['executions_warm_up']:.3f}",
             f"{found['found']} of {found['liars']}",
             "–" if found["found_s"] is None else f"{found['found_s']:.1f} s",

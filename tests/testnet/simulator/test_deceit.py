@@ -19,6 +19,14 @@ def test_checking_honest_workers_costs_little_once_they_are_known() -> None:
     street = found("adaptive")
     assert street.complete and street.wrong == 0
     assert street.executions < 1.1 < street.warm_up
+    assert abs(street.executions - street.by_policy) < 3 * street.deviation
+
+
+def test_a_street_that_had_time_to_know_its_workers_checks_one_in_twenty_at_most() -> None:
+    """Of any seed: the draw would have to miss by many deviations."""
+    street = observe(Street("adaptive", nodes=5, tasks=1_000))
+    assert street.complete and street.executions <= 1.05
+    assert street.by_policy + 3 * street.deviation < 1.05
 
 
 def test_liars_that_do_not_agree_get_nothing_past_a_quorum() -> None:
