@@ -32,6 +32,7 @@ from .execution.checkpoints import (
     unpack_folder,
 )
 from .execution.outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, Executor, Exit, Limits
+from .execution.scarcity import machine_fault
 from .heating.control.loads import LoadMeter, load_of
 from .heating.heater import Heater
 from .ports import BlobsUnavailable
@@ -169,6 +170,20 @@ class TaskRunner:
         executor = self._executors.get(view.spec.runtime) if view is not None else None
         if view is None or executor is None:
             return
+        try:
+            folder = await self._next_checkpoint(run, executor, patience_s)
+        except Exception as error:  # boundary: what this machine lacks leaves the task where it is
+            reason = machine_fault(error)
+            if reason is None:
+                raise
+            log.warning("checkpoint.not-seen", job=run.job_id.hex()[:16], task=run.first, reason=reason)
+            return
+        if folder is not None:
+            self._saving[run.execution_id] = folder
+            self._scopes[run.execution_id].cancel()
+
+    async def _next_checkpoint(self, run: Execute, executor: Executor, patience_s: float) -> Path | None:
+        """Where it is, once it is made; None if the execution ended before. Raises OSError."""
         folder = executor.checkpoint_folder(self._checkpoints, run.job_id, run.first)
         # Who asks before it runs is given the first checkpoint; what it goes on from itself is none.
         until_s = trio.current_time() + patience_s
@@ -177,13 +192,12 @@ class TaskRunner:
         while run.execution_id in self._scopes:
             now = await trio.to_thread.run_sync(state_of, folder)
             known = self._begun.get(run.execution_id) if waits else before
-            if known is not None and now and (now != known or trio.current_time() >= until_s):
+            if run.execution_id not in self._scopes:
                 break
+            if known is not None and now and (now != known or trio.current_time() >= until_s):
+                return folder
             await trio.sleep(CHECKPOINT_LOOK_S)
-        else:
-            return
-        self._saving[run.execution_id] = folder
-        self._scopes[run.execution_id].cancel()
+        return None
 
     async def _saved(self, run: Execute, folder: Path) -> Event:
         """The stopped task's checkpoint as a blob; what cannot be one stays in its folder."""
@@ -204,19 +218,19 @@ class TaskRunner:
         if running:
             self._to_drop[max(running)] = (job_id, index)
             return
-        for folder in {each.checkpoint_folder(self._checkpoints, job_id, index) for each in self._executors.values()}:
+        for executor in self._executors.values():
             try:
-                gone = put_aside(folder)
+                gone = put_aside(executor.checkpoint_folder(self._checkpoints, job_id, index))
             except OSError as error:
-                log.warning("checkpoint.not-removed", folder=str(folder), reason=error.strerror)
+                log.warning("checkpoint.not-removed", job=job_id.hex()[:16], task=index, reason=error.strerror)
                 continue
             if gone is not None:
                 self._nursery.start_soon(_remove, gone)
 
     async def _resume(self, run: Execute, executor: Executor, spec: JobSpec, sources: Sequence[bytes]) -> None:
         """Put the checkpoint that came with the task where it finds it. Without one it begins anew."""
-        folder = executor.checkpoint_folder(self._checkpoints, run.job_id, run.first)
         try:
+            folder = executor.checkpoint_folder(self._checkpoints, run.job_id, run.first)
             await self._blobs.fetch((run.checkpoint,), (*run.sources, *sources), _pin(run))
             packed = await self._blobs.store.read_async(run.checkpoint)
             await trio.to_thread.run_sync(mark_foreign, folder)
@@ -230,8 +244,8 @@ class TaskRunner:
         Raises ExecutionError.
         """
         indices = range(run.first, run.first + run.count)
-        folders = [executor.checkpoint_folder(self._checkpoints, run.job_id, index) for index in indices]
         try:
+            folders = [executor.checkpoint_folder(self._checkpoints, run.job_id, index) for index in indices]
             if folders[0].parent.is_dir():
                 await trio.to_thread.run_sync(drop_foreign, folders)
         except OSError as error:
@@ -366,6 +380,11 @@ class TaskRunner:
             return ExecutionFailed(run.execution_id, f"what the job sealed: {error}", True, int(Exit.MISSING))
         except ValueError as error:
             return ExecutionFailed(run.execution_id, f"the job cannot be run: {error}", True, int(Exit.MISSING))
+        except Exception as error:  # boundary: what this machine lacks gives the task back; the rest is a bug of ours
+            reason = machine_fault(error)
+            if reason is None:
+                raise
+            return ExecutionFailed(run.execution_id, f"this machine: {reason}", False, 0)
 
     async def _run_secret(
         self, run: Execute, material: SecretMaterial, executor: Executor, request: BatchRequest
@@ -528,7 +547,13 @@ def _tails(stderrs: Mapping[int, bytes], ran: int) -> dict[int, bytes]:
 async def _remove(aside: Path) -> None:
     # Also where the node ends before this begins: what is aside already is found by nobody else.
     with trio.CancelScope(shield=True):
-        await trio.to_thread.run_sync(remove_aside, aside)
+        try:
+            await trio.to_thread.run_sync(remove_aside, aside)
+        except Exception as error:  # boundary: what this machine lacks leaves a folder that is not looked into any more
+            reason = machine_fault(error)
+            if reason is None:
+                raise
+            log.warning("checkpoint.not-removed", folder=str(aside), reason=reason)
 
 
 def _tasks(run: Execute) -> range:

@@ -261,6 +261,9 @@ class _RunningSandbox:
         except FileNotFoundError:
             self._stop(Exit.KILLED, "the node removed the checkpoint folder")
             return
+        except OSError as error:  # what cannot be looked at cannot be bounded
+            self._stop(Exit.KILLED, f"the node cannot look into the checkpoint folder: {error.strerror}")
+            return
         if size_bytes is None:
             self._stop(Exit.OUTPUT, f"more than {MAX_CHECKPOINT_ENTRIES} files in /ckpt, or too deep")
         elif size_bytes > bounds.checkpoint_bytes:

@@ -15,6 +15,7 @@ from .native_duty import Pace
 from .native_folders import FolderError, SandboxFolders
 from .native_sandbox import SandboxFailed
 from .outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, Exit, Limits
+from .scarcity import machine_fault
 from .seccomp import UnsupportedMachine
 
 RETRY_S = 60.0
@@ -113,6 +114,15 @@ class SandboxedExecutor(ABC):
                     return await self._run_batch(request, tools, folders, slot)
             except (FolderError, SandboxFailed) as error:
                 raise unavailable(str(error)) from error
+            except ExecutionError:
+                raise
+            except (
+                Exception
+            ) as error:  # boundary: what this machine lacks gives the task back; the rest is a bug of ours
+                reason = machine_fault(error)
+                if reason is None:
+                    raise
+                raise unavailable(f"the {self._kind} sandbox: {reason}") from error
             finally:
                 del self._scopes[scope]
         raise ExecutionError(ExecutionFault.CHILD_LOST, f"the node stopped its {self._kind} runtime")

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ COMPONENT_PATIENCE = 2  # times compile_timeout_s: one holds a whole Python, som
 BUSY_PATIENCE = 3  # times the processor time of a compilation, where the processor is busy
 INFO_BYTES = 4096
 INFO_TIMEOUT_S = 20.0
+INFO_AGAIN_S = 0.02
 CANCEL_GRACE_S = 0.5
 STALL_S = 30.0
 """A running worker beats at every tick of 5 ms; one that is silent for so long is stuck in a call of ours."""
@@ -91,37 +92,41 @@ class WasmChild:
         self._worker_fd = -1
         self._info_fd = -1
         self._info = b""
-        ours, theirs = socket.socketpair()
+        with ExitStack() as theirs, ExitStack() as ours:
+            try:
+                self._start(duty, theirs, ours)
+            except OSError as error:
+                raise ExecutionError(ExecutionFault.UNAVAILABLE, f"no worker process: {error.strerror}") from error
+            ours.pop_all()
+
+    def _start(self, duty: float, theirs: ExitStack, ours: ExitStack) -> None:
+        """theirs, ours: close each side's descriptors. Raises OSError."""
+        self._socket, their_socket = socket.socketpair()
+        ours.callback(self._socket.close)
+        theirs.callback(their_socket.close)
+        self._socket.setblocking(False)
         page_number = os.memfd_create("hearth-pace", os.MFD_CLOEXEC)
-        info_number = -1
-        try:
-            if config.confinement.bwrap:
-                self._info_fd, info_number = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            os.ftruncate(page_number, PAGE_BYTES)
-            self.page = ControlPage(page_number)
-            self.page.set_duty(duty)
-            # Not trio.open_process: its thread would end one day, and the parent-death signal is tied to that thread.
-            self._process = subprocess.Popen(
-                self._command(theirs.fileno(), page_number, info_number),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), page_number, *([info_number] if info_number >= 0 else [])),
-                start_new_session=True,
-                env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
-            )
-        except OSError as error:
-            ours.close()
-            if self._info_fd >= 0:
-                os.close(self._info_fd)
-            raise ExecutionError(ExecutionFault.UNAVAILABLE, f"no worker process: {error.strerror}") from error
-        finally:
-            theirs.close()
-            os.close(page_number)
-            if info_number >= 0:
-                os.close(info_number)
-        ours.setblocking(False)
-        self._socket = ours
+        theirs.callback(os.close, page_number)
+        os.ftruncate(page_number, PAGE_BYTES)
+        self.page = ControlPage(page_number)
+        ours.callback(self.page.close)
+        self.page.set_duty(duty)
+        passed, info_number = [their_socket.fileno(), page_number], -1
+        if self._config.confinement.bwrap:
+            self._info_fd, info_number = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            ours.callback(os.close, self._info_fd)
+            theirs.callback(os.close, info_number)
+            passed.append(info_number)
+        # Not trio.open_process: its thread would end one day, and the parent-death signal is tied to that thread.
+        self._process = subprocess.Popen(
+            self._command(their_socket.fileno(), page_number, info_number),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=passed,
+            start_new_session=True,
+            env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
+        )
 
     @property
     def pid(self) -> int:
@@ -147,15 +152,20 @@ class WasmChild:
         """
         if self._info_fd < 0 or self._worker_fd >= 0:
             return
-        try:
+        said = None
+        with suppress(BlockingIOError):
             said = os.read(self._info_fd, INFO_BYTES)
-        except BlockingIOError:
-            return
-        self._info += said
+        self._info += said or b""
         found = _CHILD_PID.search(self._info)
+        if found is None and said is None:
+            return
         if found is not None:
-            with suppress(ProcessLookupError):
+            try:
                 self._worker_fd, self._worker_pid = os.pidfd_open(int(found[1])), int(found[1])
+                return
+            except ProcessLookupError:
+                pass
+            except OSError:  # the node has too many files open: another time
                 return
         if found is not None or not said:  # it has ended since, or failed before
             self._close_info()
@@ -328,13 +338,15 @@ class WasmChild:
         """Kill if need be, and reap: no process and no descriptor is left after this."""
         with trio.CancelScope(shield=True):
             # bwrap, killed while it sets up, would leave its child behind, waiting for ever: let it say whom it has.
-            self._learn_worker()
-            while self._info_fd >= 0 and self._worker_fd < 0:
-                with trio.move_on_after(INFO_TIMEOUT_S) as waiting:
-                    await trio.lowlevel.wait_readable(self._info_fd)
+            with trio.move_on_after(INFO_TIMEOUT_S):
                 self._learn_worker()
-                if waiting.cancelled_caught and self._worker_fd < 0:
-                    self._close_info()
+                while self._info_fd >= 0 and self._worker_fd < 0:
+                    await trio.lowlevel.wait_readable(self._info_fd)
+                    self._learn_worker()
+                    if self._worker_fd < 0:
+                        await trio.sleep(INFO_AGAIN_S)
+            if self._worker_fd < 0:
+                self._close_info()
             self.kill()
             if self._worker_fd >= 0:
                 await trio.lowlevel.wait_readable(self._worker_fd)
