@@ -11,6 +11,7 @@ from ..node.cli.errors import UserError
 from ..node.cli.options import Json
 from ..node.cli.output import print_json, print_table, say
 from ..node.cli.running import run_async, until_signalled
+from ..node.cli.tables import ID_CHARS, Column, Columns
 from .chaos import commands as chaos_commands
 from .heat.real_command import heat
 
@@ -31,6 +32,11 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
 Folder = Annotated[Path, typer.Option(help="Where everything of it is.")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME…", help="Nodes, or `all`.")]
 DEFAULT_FOLDER = Path(".hearth")
+NODE_COLUMNS: Columns = (
+    *("name", "state", ">pid", ">°C", Column(">wanted", drop=4), Column(">running", drop=5)),
+    *(Column(">waiting", drop=2), Column(">done", drop=6), Column(">links", drop=1)),
+    Column("peer id", tail=ID_CHARS, drop=3),
+)
 
 
 @app.command()
@@ -127,8 +133,7 @@ def ps(folder: Folder = DEFAULT_FOLDER, as_json: Json = False) -> None:
     if as_json:
         print_json({"folder": str(folder.absolute()), "client": str(net.client_config.absolute()), "nodes": rows})
         return
-    columns = ("name", "state", ">pid", ">°C", ">wanted", ">running", ">waiting", ">done", ">links", "peer id")
-    print_table(columns, [_row(row) for row in rows], empty="no nodes")
+    print_table(NODE_COLUMNS, [_row(row) for row in rows], empty="no nodes")
 
 
 def _row(node: dict[str, Any]) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from ..node.cli.output import duration, say
 from .demo_scene import Condition, RoomState, Scene
 
 if TYPE_CHECKING:
-    from rich.console import Console, Group, JustifyMethod, RenderableType
+    from rich.console import Console, Group, JustifyMethod, OverflowMethod, RenderableType
     from rich.table import Table
     from rich.text import Text
 
@@ -124,31 +124,34 @@ def picture(scene: Scene, now_s: float, columns: int, lines: int | None = None) 
 
     parts: list[RenderableType] = [rooms_table(scene, columns)]
     if scene.tasks:
-        parts += [Text(), progress_line(scene, now_s)]
+        parts += [Text(), progress_line(scene, now_s, columns)]
     if scene.tasks and lines is not None:
         flows = "   ".join(flow_lines(scene, now_s)) or "nothing in the last seconds"
         parts.append(Text(f"  took   {flows}", "cyan", no_wrap=True, overflow="ellipsis"))
     parts.append(Text())
     room_for = len(scene.happenings) if lines is None else max(1, lines - len(scene.rooms) - OTHER_LINES)
-    parts += [happening_line(item.at_s, item.text) for item in scene.happenings[-room_for:]]
+    is_live = lines is not None
+    parts += [happening_line(item.at_s, item.text, is_live=is_live) for item in scene.happenings[-room_for:]]
     return Group(*parts)
 
 
 def rooms_table(scene: Scene, columns: int) -> Table:
-    """Only the last column gives way to a narrow terminal."""
+    """The last column gives way to a narrow terminal, then the bars: what they show stands beside them."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", caption_justify="left")
-    for title, justify, width in _COLUMNS:
-        table.add_column(title, justify=justify, width=width, no_wrap=True)
     left = columns - sum(width + 2 for _, _, width in _COLUMNS)
+    has_bars = left >= -2  # no space after the last
+    for title, justify, width in _COLUMNS:
+        if title or has_bars:
+            table.add_column(title, justify=justify, width=width, no_wrap=True)
     if left >= TAKEN_WIDTH_MIN:
         table.add_column("took from", width=left, no_wrap=True, overflow="ellipsis")
     for room in scene.rooms.values():
         cells: list[str | Text] = [
             room.name + (" *" if room.keeps_job else ""),
             f"{room.temperature_c:.2f} °C",
-            bar(room),
+            *((bar(room),) if has_bars else ()),
             f"{room.plan.setpoint_c:g} °C",
             _coloured(room),
             str(room.total.tasks),
@@ -195,14 +198,16 @@ def _coloured(room: RoomState) -> Text:
     return text.append(f" +{room.waiting}", "dim") if room.condition is Condition.UP and room.waiting else text
 
 
-def progress_line(scene: Scene, now_s: float) -> Text:
+def progress_line(scene: Scene, now_s: float, columns: int) -> Text:
+    """The bar gives way to what is said."""
     from rich.text import Text
 
-    width = 20
+    said = progress_text(scene, now_s)
+    width = max(0, min(20, columns - 4 - len(said)))
     filled = round(width * scene.share)
     text = Text("  ", no_wrap=True, overflow="ellipsis")
     text.append("━" * filled, "green").append("━" * (width - filled), "dim")
-    return text.append("  " + progress_text(scene, now_s))
+    return text.append("  " * bool(width) + said)
 
 
 def progress_text(scene: Scene, now_s: float) -> str:
@@ -219,11 +224,13 @@ def flow_lines(scene: Scene, now_s: float) -> list[str]:
     return [f"{thief} ← {victim} {tasks}" for (thief, victim), tasks in flows]
 
 
-def happening_line(at_s: float, text: str) -> Text:
+def happening_line(at_s: float, text: str, *, is_live: bool) -> Text:
+    """A picture that is drawn anew has so many lines; one that stays tells all."""
     from rich.text import Text
 
     colour = "bold red" if text.startswith("SIG") else "bold" if text.startswith("the client") else ""
-    return Text(f"{at_s:6.1f} s  ", no_wrap=True, overflow="ellipsis").append(text, colour)
+    overflow: OverflowMethod = "ellipsis" if is_live else "fold"
+    return Text(f"{at_s:6.1f} s  ", no_wrap=is_live, overflow=overflow).append(text, colour)
 
 
 def say_rooms(scene: Scene) -> None:

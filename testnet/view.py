@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ..node.cli.output import console, note, say
+from ..node.cli.output import cells_of, console, note, say
+from ..node.cli.tables import Column, Columns, Layout, lay_out
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from .network import Progress, Testnet
     from .node import TestnetNode
 
 REFRESH_S = 1.0
 FOLLOW_S = 0.2
+ROOM_COLUMNS: Columns = (
+    *("room", "state", Column("sink", drop=2), ">°C", Column("", drop=4), ">at work", Column(">waiting", drop=3)),
+    *(">done", Column(">links", drop=1)),
+)
 _STATUS_KEYS = (
     "temperature_c",
     "setpoint_c",
@@ -85,7 +88,7 @@ async def watch_rooms(net: Testnet, *, quiet: bool) -> None:
         while await _some_remain(net):
             statuses = await net.statuses()
             rows = [describe_node(node, statuses[name]) for name, node in net.nodes.items()]
-            live.update(rooms_table(rows), refresh=True)
+            live.update(rooms_table(rows, live.console.width).text(), refresh=True)
             await trio.sleep(REFRESH_S)
     say("the network was taken down")
 
@@ -99,28 +102,27 @@ async def _some_remain(net: Testnet) -> bool:
     return any(node.process is not None for node in net.nodes.values())
 
 
-def rooms_table(rows: list[dict[str, Any]]) -> Table:
-    from rich.table import Table
+def rooms_table(rows: list[dict[str, Any]], columns: int) -> Layout:
+    """The rooms on a terminal of so many columns."""
+    return lay_out(ROOM_COLUMNS, map(_room_cells, rows), columns)
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("room", "state", "sink", "°C", "", "at work", "waiting", "done", "links"):
-        table.add_column(title, no_wrap=True)
-    for row in rows:
-        if row["temperature_c"] is None:
-            table.add_row(row["name"], row["state"])
-            continue
-        table.add_row(
+
+def _room_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    if row["temperature_c"] is None:
+        return (row["name"], row["state"], *[""] * (len(ROOM_COLUMNS) - 2))
+    return cells_of(
+        (
             row["name"],
             row["state"],
             row["sink"],
-            f"{row['temperature_c']:6.2f}",
+            f"{row['temperature_c']:.2f}",
             warmth_bar(row["temperature_c"], row["setpoint_c"]),
             f"{row['running']}/{row['slots']}",
-            str(row["queued_tasks"]),
-            str(row["tasks_done"]),
-            str(len(row["links"])),
+            row["queued_tasks"],
+            row["tasks_done"],
+            len(row["links"]),
         )
-    return table
+    )
 
 
 def warmth_bar(temperature_c: float, setpoint_c: float, width: int = 16) -> str:

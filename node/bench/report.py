@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..cli.output import print_table, say
+from ..cli.tables import Column, Columns
 from .peers import OURS, PACK
 from .suite import Report
 
@@ -41,6 +42,21 @@ TARGETS: Mapping[str, Target] = {
 }
 
 
+MEASURED_COLUMNS: Columns = (
+    *(Column("measured", folds=True), ">value", "", Column(">rounds", folds=True, drop=1), ">aim", "met"),
+)
+PROCESS_COLUMNS: Columns = ("process", ">µs a task", ">share")
+PART_COLUMNS: Columns = ("part", Column("measured", folds=True), ">value")
+SYSTEM_COLUMNS: Columns = (
+    *("system", ">tiny, /s", f">{PACK} by hand, /s", Column(">CPU µs/task", drop=2), ">one p50, ms"),
+    *(Column(">p99", drop=1), ">50 ms eff."),
+)
+RATIO_COLUMNS: Columns = (
+    *("ratio", Column(">tiny", folds=True), Column(f">tiny : packed {PACK}", folds=True)),
+    *(Column(">one p50", folds=True, drop=2), Column(">50 ms eff.", folds=True, drop=1)),
+)
+HOT_COLUMNS: Columns = (">own", ">total", ">calls", Column("function", folds=True))
+
 # Other programs' share of the machine above which wall figures say little, cores.
 QUIET_CORES = 0.1
 
@@ -60,7 +76,7 @@ def print_report(report: Report) -> None:
                     "yes" if target.met(value) else "no",
                 )
             )
-    print_table(("measured", ">value", "", ">rounds", ">aim", "met"), rows, empty="nothing was measured")
+    print_table(MEASURED_COLUMNS, rows, empty="nothing was measured")
     _warn_of_others(
         [report.details.get(part, {}).get("others_cores", 0.0) for part in ("tiny", "efficiency", "budgets")]
     )
@@ -93,7 +109,7 @@ def _print_tiny(tiny: Mapping[str, Any] | None) -> None:
         (name, f"{used_us:.1f}", f"{used_us / total:.0%}" if total else None)
         for name, used_us in tiny["cpu_us_per_task"].items()
     ]
-    print_table(("process", ">µs a task", ">share"), [*rows, ("together", f"{total:.1f}", None)], empty="")
+    print_table(PROCESS_COLUMNS, [*rows, ("together", f"{total:.1f}", None)], empty="")
     say(
         f"{tiny['seconds']:.2f} s for {tiny['tasks']:,} tasks, of which {tiny['submit_s']:.2f} s until the job was kept"
         f"; {tiny['steals']:g} steals, {tiny['duplicates']} tasks ran twice"
@@ -136,7 +152,7 @@ def _print_parts(details: Mapping[str, Any]) -> None:
     ]
     if rows:
         say("")
-        print_table(("part", "measured", ">value"), rows, empty="")
+        print_table(PART_COLUMNS, rows, empty="")
 
 
 def print_comparison(comparison: Mapping[str, Any]) -> None:
@@ -144,8 +160,7 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
     say("")
     say(f"the same work on {', '.join(comparison['systems'])}; interleaved rounds: {comparison['rounds']}")
     rows = [_comparison_row(system, row) for system, row in comparison["systems"].items()]
-    columns = ("system", ">tiny, /s", f">{PACK} by hand, /s", ">CPU µs/task", ">one p50, ms", ">p99", ">50 ms eff.")
-    print_table(columns, rows, empty="")
+    print_table(SYSTEM_COLUMNS, rows, empty="")
     _warn_of_others([row["others_cores"] for row in comparison["systems"].values()])
     ratios = [
         (
@@ -157,7 +172,7 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
     if ratios:
         say("")
         say("how many times better, median (least–most of the rounds); below 1 the other is:")
-        print_table(("ratio", ">tiny", f">tiny : packed {PACK}", ">one p50", ">50 ms eff."), ratios, empty="")
+        print_table(RATIO_COLUMNS, ratios, empty="")
     for system, reason in comparison["skipped"].items():
         say(f"{system} was skipped: {reason}")
 
@@ -184,4 +199,4 @@ def print_profile(profile: Mapping[str, Any]) -> None:
         (f"{hot['own_us']:.2f}", f"{hot['total_us']:.2f}", f"{hot['calls']:.3f}", hot["function"])
         for hot in profile["functions"]
     ]
-    print_table((">own", ">total", ">calls", "function"), rows, empty="nothing was recorded")
+    print_table(HOT_COLUMNS, rows, empty="nothing was recorded")

@@ -32,9 +32,18 @@ from .program_check import check_program
 from .progress import WORKER_COLUMNS, Rates, describe_status, live_progress, summary, worker_rows
 from .results_folder import ResultsFolder
 from .session import client_path
+from .tables import PEER_ID, Column, Columns
 
 JOB_STATUS_TIMEOUT_S = 3.0
 JOBS_AT_ONCE = 16
+JOB_COLUMNS: Columns = (
+    *(Column("job", head=8), "name", "state", ">done", ">tasks"),
+    *(Column(">failed", drop=2), Column("secrecy", drop=1)),
+)
+PEER_COLUMNS: Columns = (
+    *("name", "state", Column("heats", drop=4), ">°C", Column(">wants W", drop=5)),
+    *(Column(">free", drop=3), Column(">cores", drop=2), Column("zone", head=8, drop=1), PEER_ID),
+)
 
 
 class Session:
@@ -295,8 +304,7 @@ async def list_jobs(client: Path | None, as_json: bool) -> int:
         )
         for row in rows
     ]
-    columns = ("job", "name", "state", ">done", ">tasks", ">failed", "secrecy")
-    print_table(columns, cells, empty="the mesh knows no job of yours")
+    print_table(JOB_COLUMNS, cells, empty="the mesh knows no job of yours")
     return SUCCESS
 
 
@@ -356,8 +364,7 @@ async def peers(client: Path | None, as_json: bool) -> int:
         )
         for member in members
     ]
-    columns = ("name", "state", "heats", ">°C", ">wants W", ">free", ">cores", "zone", "peer id")
-    print_table(columns, rows, empty="no node is known yet; try again in a moment")
+    print_table(PEER_COLUMNS, rows, empty="no node is known yet; try again in a moment")
     return SUCCESS
 
 

@@ -11,6 +11,7 @@ import typer
 from .errors import UserError
 from .options import Json, ask_passphrase, new_passphrase
 from .output import print_json, print_table, say
+from .tables import ID_CHARS, Column, Columns
 
 if TYPE_CHECKING:
     from ...crypto.certificates import Certificate, Quota, Role, Vouched
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 NODE_ROLES = "worker,submitter,replica,relay"
 CLIENT_ROLES = "submitter"
+# A serial is what takes an admission back: a part of it is of no use.
+MEMBER_COLUMNS: Columns = (
+    *("name", Column("peer id", tail=ID_CHARS, drop=6), Column("roles", folds=True, drop=4), Column("until", drop=5)),
+    *(Column("owner", head=8, drop=3), Column("site", head=8, drop=1), Column("classes", head=8, drop=2)),
+    *(Column("", folds=True), "serial"),
+)
 
 HELP = """Found a mesh, admit its members, take admissions back. Each command has --json.
 
@@ -306,8 +313,7 @@ def show(folder: Folder = Path("."), as_json: Json = False) -> None:
         )
         for m in members
     ]
-    heads = ("name", "peer id", "roles", "until", "owner", "site", "classes", "", "serial")
-    print_table(heads, rows, empty="nobody was admitted from here")
+    print_table(MEMBER_COLUMNS, rows, empty="nobody was admitted from here")
 
 
 def _standing(member: dict[str, Any], needed: int) -> str:

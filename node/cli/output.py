@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from .tables import Columns, lay_out
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,21 +68,24 @@ def console(*, stderr: bool = False) -> Console:
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """Columns whose name begins with ">" are right-aligned. Without rows, the text `empty`."""
-    from rich.table import Table
+def print_table(columns: Columns, rows: Iterable[Sequence[Any]], *, empty: str) -> None:
+    """As wide as the terminal; into a pipe, as wide as it is. Without rows, the text `empty`.
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
-    count = 0
-    for row in rows:
-        table.add_row(*(printable("–" if cell is None else str(cell)) for cell in row))
-        count += 1
-    if count:
-        console().print(table)
-    else:
+    What had to be left out is said on standard error.
+    """
+    cells = [cells_of(row) for row in rows]
+    if not cells:
         say(empty)
+        return
+    layout = lay_out(columns, cells, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
+    console().print(layout.text(), soft_wrap=True)
+    if layout.omitted:
+        note(f"no room for {', '.join(layout.omitted)}: a wider terminal, or --json, shows all")
+
+
+def cells_of(row: Sequence[Any]) -> tuple[str, ...]:
+    """A table's row as text; what is not known is a dash."""
+    return tuple(printable("–" if cell is None else str(cell)) for cell in row)
 
 
 def duration(seconds: float) -> str:

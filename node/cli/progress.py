@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...crypto.identity import peer_id_text
 from ...protocol.messages import JobStatus
-from .output import console, duration, energy, note, printable, say
+from .output import cells_of, console, duration, energy, note, printable, say
+from .tables import Column, Columns, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -125,7 +126,9 @@ def worker_rows(shown: dict[str, Any]) -> list[tuple[Any, ...]]:
     ]
 
 
-WORKER_COLUMNS = ("node", ">done", ">leased", ">CPU s", ">energy", ">°C", "state")
+WORKER_COLUMNS: Columns = (
+    *("node", ">done", Column(">leased", drop=2), Column(">CPU s", drop=1), Column(">energy", drop=3), ">°C", "state"),
+)
 
 
 @contextmanager
@@ -138,7 +141,7 @@ def live_progress(*, is_output: bool = False) -> Iterator[Show]:
         from rich.live import Live
 
         with Live(console=console(stderr=not is_output), auto_refresh=False) as live:
-            yield lambda shown: live.update(_picture(shown), refresh=True)
+            yield lambda shown: live.update(picture(shown, live.console.width), refresh=True)
         return
     last_s = float("-inf")
 
@@ -151,19 +154,15 @@ def live_progress(*, is_output: bool = False) -> Iterator[Show]:
     yield write
 
 
-def _picture(shown: dict[str, Any]) -> Group:
+def picture(shown: dict[str, Any], columns: int) -> Group:
+    """A status on a terminal of so many columns."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     filled = BAR_COLUMNS * shown["done"] // max(1, shown["tasks"])
     leased = min(BAR_COLUMNS - filled, -(-BAR_COLUMNS * shown["leased"] // max(1, shown["tasks"])))
     bar = Text("█" * filled + "▒" * leased + "░" * (BAR_COLUMNS - filled - leased))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in WORKER_COLUMNS:
-        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
-    for row in worker_rows(shown):
-        table.add_row(*(printable("–" if cell is None else str(cell)) for cell in row))
+    table = lay_out(WORKER_COLUMNS, map(cells_of, worker_rows(shown)), columns).text()
     heading = Text(printable(f"{shown['name']}  {shown['job'][:16]}"), style="bold")
     return Group(heading, bar, Text(summary(shown)), table)
 

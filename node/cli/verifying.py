@@ -8,9 +8,14 @@ from pathlib import Path
 from ...protocol.words import counted
 from .errors import JOB_FAILED, SUCCESS
 from .output import energy, note, print_json, print_table, say
+from .tables import ID_CHARS, Column, Columns
 from .verify_folder import verify_folder
 
 FAULTS_SHOWN_MAX = 20
+RECEIPT_COLUMNS: Columns = (
+    *(Column("worker", tail=ID_CHARS), ">tasks"),
+    *(Column(">CPU s", drop=1), Column(">energy", drop=3), Column(">wanted heat", drop=2)),
+)
 
 
 def verify(folder: Path, as_json: bool) -> int:
@@ -40,7 +45,7 @@ def verify(folder: Path, as_json: bool) -> int:
     empty = "no result was good" if report.faults and not report.is_incomplete else "no result is accepted yet"
     if report.cancelled and report.ok:
         empty = "no result was accepted"
-    print_table(("worker", ">tasks", ">CPU s", ">energy", ">wanted heat"), rows, empty=empty)
+    print_table(RECEIPT_COLUMNS, rows, empty=empty)
     cost = sum(each.cost_micro for each in report.receipts.values())
     if cost:
         say(f"to pay for heat that nobody wanted: {cost / 1e6:.6g}")

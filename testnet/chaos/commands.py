@@ -11,6 +11,7 @@ from ...node.cli.errors import JOB_FAILED, UserError
 from ...node.cli.options import Json
 from ...node.cli.output import note, print_json, print_table, say
 from ...node.cli.running import run_async, until_signalled
+from ...node.cli.tables import Column, Columns
 
 if TYPE_CHECKING:
     from .disturbances import Disturbance
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .scene import Settings
 
 MINUTES_MAX = 24 * 60.0
+LIST_COLUMNS: Columns = ("name", Column("what", folds=True), Column("not here, since", folds=True))
 
 
 def chaos(
@@ -108,7 +110,7 @@ def _print_list(disturbances: list[Disturbance], as_json: bool) -> None:
     if as_json:
         print_json([{"name": name, "what": what, "not_here": why} for name, what, why in rows])
         return
-    print_table(("name", "what", "not here, since"), rows, empty="none")
+    print_table(LIST_COLUMNS, rows, empty="none")
 
 
 async def _chaos(

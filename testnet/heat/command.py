@@ -15,6 +15,7 @@ import typer
 from ...node.cli.errors import JOB_FAILED, UserError
 from ...node.cli.options import Json
 from ...node.cli.output import duration, note, print_json, print_table, say
+from ...node.cli.tables import Column, Columns
 
 if TYPE_CHECKING:
     from .compare import Group
@@ -22,9 +23,14 @@ if TYPE_CHECKING:
 
 LOADS = (0.3, 0.7, 1.1)
 ROOMS_MOST, DAYS_MOST = 20_000, 365
-COLUMNS = (
-    *("season", ">load %", "work", "policy", ">K·h p50", ">K·h p95", ">outside %", ">wasted kWh", ">burnt kWh"),
-    *(">lost %", ">makespan h", ">missed", ">moved GB", ">fairness"),
+COLUMNS: Columns = (
+    *("season", ">load %", "work", "policy", ">K·h p50", Column(">K·h p95", drop=8), Column(">outside %", drop=7)),
+    *(Column(">wasted kWh", drop=9), Column(">burnt kWh", drop=6), Column(">lost %", drop=5)),
+    *(Column(">makespan h", drop=4), Column(">missed", drop=3), Column(">moved GB", drop=2)),
+    Column(">fairness", drop=1),
+)
+TARGET_COLUMNS: Columns = (
+    *("season", ">load %", "work", Column(">rooms", drop=1), Column("target", folds=True), ">found", ">at most", ""),
 )
 
 
@@ -224,7 +230,7 @@ def _print(groups: Sequence[Group]) -> None:
         + (f"{each.found:.4g}", f"{each.limit:g}", "met" if each.met else "MISSED")
         for first, each in verdicts
     ]
-    print_table(("season", ">load %", "work", ">rooms", "target", ">found", ">at most", ""), shown, empty="")
+    print_table(TARGET_COLUMNS, shown, empty="")
     met = sum(verdict.met for _, verdict in verdicts)
     say(f"{met} of {len(verdicts)} targets met")
 

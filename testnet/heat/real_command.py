@@ -11,10 +11,11 @@ from ...node.cli.errors import JOB_FAILED, UserError
 from ...node.cli.options import Json
 from ...node.cli.output import note, print_json, print_table
 from ...node.cli.running import run_async
+from ...node.cli.tables import Column, Columns
 
-COLUMNS = (
-    *("stealing", ">K·h in all", ">K·h p50", ">K·h most", ">outside %", ">kJ of work", ">useful %"),
-    *(">tasks", ">all done after s"),
+COLUMNS: Columns = (
+    *("stealing", ">K·h in all", Column(">K·h p50", drop=1), Column(">K·h most", drop=2), Column(">outside %", drop=3)),
+    *(Column(">kJ of work", drop=4), Column(">useful %", drop=5), ">tasks", ">all done after s"),
 )
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Stealing by heat</title></head><body>{}</body></html>

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from ...node.cli.tables import column_of
 from .command import COLUMNS, table_row
 from .compare import Group
 from .figure import figure
@@ -35,7 +36,7 @@ def page(groups: Sequence[Group], cases: Sequence[Case]) -> str:
     whole = [case for case in cases if case.whole]
     town = f"{town_of(whole[0].town).count()}; " if whole else ""
     first = cases[0]
-    head = "".join(f"<th>{escape(column.lstrip('>'))}</th>" for column in COLUMNS)
+    head = "".join(f"<th>{escape(column_of(column).heading)}</th>" for column in COLUMNS)
     rows = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in table_row(row)) + "</tr>"
         for group in groups

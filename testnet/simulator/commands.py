@@ -10,12 +10,28 @@ import typer
 from ...node.cli.errors import JOB_FAILED, UserError
 from ...node.cli.options import Json
 from ...node.cli.output import note, print_json, print_table, say
+from ...node.cli.tables import Column, Columns
 from ..heat.command import heat
 from .siege_command import siege
 
 if TYPE_CHECKING:
     from .plan import Plan
     from .run import Outcome
+
+MUTANT_COLUMNS: Columns = (Column("mutant", folds=True), Column("caught by", folds=True), ">seed")
+SCENARIO_COLUMNS: Columns = (
+    *(Column("scenario", folds=True), "here", ">again", Column("where it went wrong", folds=True)),
+)
+COST_FIELDS = (
+    *("nodes", "messages", "membership_bytes", "gossip_bytes", "finding_bytes", "stealing_bytes", "job_bytes"),
+    *("start_bytes", "links", "memory_bytes"),
+)
+COST_COLUMNS: Columns = (
+    *(">nodes", ">messages/s", ">membership B/s", Column(">gossip B/s", drop=4), Column(">finding B/s", drop=5)),
+    *(Column(">stealing B/s", drop=3), Column(">jobs B/s", drop=2), Column(">start B", drop=1), ">links", ">memory B"),
+)
+MEETING_FIELDS = ("records", "missing", "rounds", "bytes")
+MEETING_COLUMNS: Columns = tuple(f">{name}" for name in MEETING_FIELDS)
 
 HELP = """Simulate a mesh: the real protocol, a made-up world, one seed. Each command has --json.
 
@@ -268,7 +284,7 @@ def mutants(as_json: Json = False) -> None:
         print_json([{"mutant": each.mutant, "caught_by": each.caught_by or None, "seed": each.seed} for each in caught])
     else:
         rows = [(each.mutant, each.caught_by or "NOBODY", each.seed) for each in caught]
-        print_table(("mutant", "caught by", ">seed"), rows, empty="no mutants")
+        print_table(MUTANT_COLUMNS, rows, empty="no mutants")
     if not all(each.caught_by for each in caught):
         raise typer.Exit(JOB_FAILED)
 
@@ -302,7 +318,7 @@ def scenarios(as_json: Json = False) -> None:
         print_json(rows)
     else:
         shown = [(row["scenario"], row["state"], row["duplicates"], row["failed"]) for row in rows]
-        print_table(("scenario", "here", ">again", "where it went wrong"), shown, empty="no scenarios")
+        print_table(SCENARIO_COLUMNS, shown, empty="no scenarios")
     if any(row["state"] == "FAILS" for row in rows):
         raise typer.Exit(JOB_FAILED)
 
@@ -432,11 +448,8 @@ def scale(
     if as_json:
         print_json([cost.as_json() for cost in costs])
         return
-    shown = {"messages": ">messages/s", "membership_bytes": ">membership B/s", "gossip_bytes": ">gossip B/s"}
-    shown |= {"finding_bytes": ">finding B/s", "stealing_bytes": ">stealing B/s", "job_bytes": ">jobs B/s"}
-    shown |= {"start_bytes": ">start B", "links": ">links", "memory_bytes": ">memory B"}
-    rows = [(cost.nodes, *(getattr(cost, name) for name in shown)) for cost in costs]
-    print_table([">nodes", *shown.values()], rows, empty="no sizes")
+    rows = [tuple(getattr(cost, name) for name in COST_FIELDS) for cost in costs]
+    print_table(COST_COLUMNS, rows, empty="no sizes")
 
 
 @app.command()
@@ -478,9 +491,8 @@ def numbers(
         return
     for what in ("detection", "churn"):
         say(f"{what}: " + ", ".join(f"{name} {value}" for name, value in found[what].items()))
-    names = ("records", "missing", "rounds", "bytes")
-    rows = [tuple(each[name] for name in names) for each in found["meeting"]]
-    print_table(tuple(f">{name}" for name in names), rows, empty="no partitions")
+    rows = [tuple(each[name] for name in MEETING_FIELDS) for each in found["meeting"]]
+    print_table(MEETING_COLUMNS, rows, empty="no partitions")
 
 
 # -- output ----------------------------------------------------------------------------------------------------

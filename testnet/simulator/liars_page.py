@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-COLUMNS = (
-    "policy",
-    "lie",
-    ">liars",
-    ">wrong accepted",
-    ">bound",
-    ">runs a task",
-    ">by policy",
-    ">warm-up",
-    ">found",
-    ">found after",
+from ...node.cli.tables import Column, Columns, column_of
+
+COLUMNS: Columns = (
+    *("policy", "lie", ">liars", ">wrong accepted", Column(">bound", drop=2), ">runs a task"),
+    Column(">by policy", drop=5),
+    *(Column(">warm-up", drop=1), Column(">found", drop=4), Column(">found after", drop=3)),
 )
 _COLOURS = {"wrong results": "#4477aa", "accomplice": "#cc6677", "sleeper": "#999933"}
 _WIDTH, _PANEL, _TOP, _ROW = 760, 250, 54, 22
@@ -42,8 +37,9 @@ def table_rows(findings: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 def markdown(findings: Sequence[dict[str, Any]]) -> str:
     """The table for a page of the docs."""
-    lines = ["| " + " | ".join(column.lstrip(">") for column in COLUMNS) + " |"]
-    lines.append("|" + "|".join("---:" if column.startswith(">") else "---" for column in COLUMNS) + "|")
+    columns = [column_of(column) for column in COLUMNS]
+    lines = ["| " + " | ".join(column.heading for column in columns) + " |"]
+    lines.append("|" + "|".join("---:" if column.is_right else "---" for column in columns) + "|")
     lines += ["| " + " | ".join(row) + " |" for row in table_rows(findings)]
     return "\n".join(lines) + "\n"
 

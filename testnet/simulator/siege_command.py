@@ -8,6 +8,10 @@ import typer
 
 from ...node.cli.options import Json
 from ...node.cli.output import note, print_json, print_table, say
+from ...node.cli.tables import Column, Columns
+
+SEAT_COLUMNS: Columns = (">attackers", Column("they are", folds=True), ">seats", ">two of three", ">all three")
+ECLIPSE_COLUMNS: Columns = (">attackers", ">honest contacts", ">honest nodes known", ">wrong results", "job")
 
 
 def siege(
@@ -39,13 +43,13 @@ def siege(
         print_json({"seats": drawn, "eclipses": eclipses})
         return
     print_table(
-        (">attackers", "they are", ">seats", ">two of three", ">all three"),
+        SEAT_COLUMNS,
         [(f"{row['share']:.0%}", _who(row), *_percent(row, "seats", "majority", "all_three")) for row in drawn],
         empty="",
     )
     say("")
     print_table(
-        (">attackers", ">honest contacts", ">honest nodes known", ">wrong results", "job"),
+        ECLIPSE_COLUMNS,
         [
             (
                 f"{row['attackers']} of {row['nodes']}",

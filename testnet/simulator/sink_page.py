@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...node.cli.tables import Column, Columns
 from .sink_week import Week
 
-COLUMNS = (
-    "kind",
-    ">heat kWh",
-    ">gains kWh",
-    ">lost kWh",
-    ">delivered kWh",
-    ">stored kWh",
-    ">from °C",
-    ">to °C",
-    ">sinks/CPU s",
+COLUMNS: Columns = (
+    *("kind", ">heat kWh", Column(">gains kWh", drop=2), Column(">lost kWh", drop=3), ">delivered kWh"),
+    *(Column(">stored kWh", drop=1), ">from °C", ">to °C", ">sinks/CPU s"),
 )
 _WIDTH, _LEFT, _PANEL_W, _PANEL_H, _GAP = 860, 60, 740, 92, 46
 _OUTSIDE, _TARGET, _SINK, _POWER = "#88aacc", "#999999", "#bb3322", "#ddaa44"

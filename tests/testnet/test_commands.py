@@ -1,13 +1,16 @@
 """`hearth testnet` and the client's commands against one, as a user types them."""
 
+import contextlib
 import io
 import json
 import os
+import pty
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -65,6 +68,24 @@ class Street:
     def json(self, *arguments: object, code: int = 0) -> Any:
         return json.loads(self.run(*arguments, "--json", code=code).stdout)
 
+    def on_terminal(self, columns: int, *arguments: object) -> list[str]:
+        """The lines that a terminal of so many columns is given, without what steers it."""
+        ours, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, (50, columns))
+        environment = {**os.environ, "HEARTH_CLIENT": str(self.folder / "client" / "client.toml"), "TERM": "dumb"}
+        for name in ("COLUMNS", "LINES"):
+            environment.pop(name, None)
+        command = [*HEARTH, *map(str, arguments)]
+        with subprocess.Popen(command, stdin=theirs, stdout=theirs, cwd=self.work, env=environment) as process:
+            os.close(theirs)
+            said = b""
+            with contextlib.suppress(OSError):  # the terminal's end, once nobody holds the other one
+                while part := os.read(ours, 1 << 16):
+                    said += part
+            os.close(ours)
+            assert process.wait(60) == 0, said
+        return said.decode().replace("\r\n", "\n").splitlines()
+
     def net(self, *arguments: object, code: int = 0) -> Any:
         return self.json("testnet", *arguments, "--folder", self.folder, code=code)
 
@@ -105,6 +126,23 @@ def test_ps_shows_each_node(street: Street) -> None:
     for row in rows:
         assert len(row["links"]) >= 2 and row["pid"] and row["temperature_c"] < row["setpoint_c"]
     assert "h3" in street.run("testnet", "ps", "--folder", street.folder).stdout
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_a_narrow_terminal_shows_names_states_and_numbers_whole(street: Street, columns: int) -> None:
+    nodes = street.net("ps")["nodes"]
+    shown = street.on_terminal(columns, "testnet", "ps", "--folder", street.folder)
+    assert max(map(len, shown)) <= columns
+    for node in nodes:
+        (line,) = (line for line in shown if line.split()[:1] == [node["name"]])
+        assert line.split()[1:3] == ["running", str(node["pid"])] and "…" not in line.split("  ")[:6]
+        assert columns == 60 or node["peer_id"][-8:] in line
+    peers = wait_for(
+        lambda: street.on_terminal(columns, "peers"), lambda seen: sum(line.startswith("h") for line in seen) == NODES
+    )
+    assert max(map(len, peers)) <= columns
+    for node in nodes:
+        assert any(line.split()[:2] == [node["name"], "alive"] and node["peer_id"][-8:] in line for line in peers)
 
 
 def test_a_running_network_is_not_started_twice(street: Street) -> None:

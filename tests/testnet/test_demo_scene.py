@@ -128,19 +128,20 @@ def test_bars_have_their_mark_at_the_setpoint() -> None:
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100, 140])
-def test_the_picture_fits_its_terminal_and_only_its_last_column_is_cut(columns: int) -> None:
+def test_the_picture_fits_its_terminal_with_its_names_states_and_numbers_whole(columns: int) -> None:
     seen = scene()
     seen.take_status("attic", status(stolen_from={PEERS[name]: 100 for name in HOUSE}, jobs_kept=1), 1.0)
     seen.take_progress(50, 1.0)
-    seen.tell(2.0, "SIGKILL hall: it keeps the job")
+    seen.tell(2.0, "SIGKILL hall: it keeps the job, and nobody else on the whole street has heard of it yet, alas")
     console = Console(width=columns, file=io.StringIO(), force_terminal=True, record=True)
     console.print(picture(seen, 2.0, columns))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= columns
-    assert any("SIGKILL hall" in line for line in lines)
-    if columns >= 80:
-        row = next(line for line in lines if line.startswith("attic *"))
-        assert "17.00 °C" in row and "20 °C" in row and "working +3" in row and "boiler" in row
+    assert "SIGKILL hall" in " ".join(lines) and lines[-1].endswith("alas")
+    assert "50 of 100 tasks (50 %)" in " ".join(lines)
+    row = next(line for line in lines if line.startswith("attic *"))
+    assert "17.00 °C" in row and "20 °C" in row and "working +3" in row
+    assert ("boiler" in row) is (columns >= 80)
 
 
 def test_the_picture_is_no_higher_than_its_terminal_and_shows_the_latest() -> None:
