@@ -9,8 +9,8 @@ from ...node.cli.tables import Column, Columns, column_of
 
 COLUMNS: Columns = (
     *("policy", "lie", ">liars", ">wrong accepted", Column(">bound", drop=2), ">runs a task"),
-    Column(">by policy", drop=5),
-    *(Column(">warm-up", drop=1), Column(">found", drop=4), Column(">found after", drop=3)),
+    Column(">by policy", drop=3),
+    *(Column(">warm-up", drop=1), Column(">found", drop=5), Column(">found after", drop=4)),
 )
 _COLOURS = {"wrong results": "#4477aa", "accomplice": "#cc6677", "sleeper": "#999933"}
 _WIDTH, _PANEL, _TOP, _ROW = 760, 250, 54, 22
