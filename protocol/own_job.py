@@ -25,8 +25,10 @@ class OwnJob:
     lost: tasks that the consumer has from a batch that nobody has any more, until another result of them passes.
     received: batches being given, and the parts meant.  custody: taken, and not known to be on disks enough.
     pending: on disks enough, but not yet in an acceptance.
-    status: the source's last word.  moved_us: when results were last asked for, or came.  told_us: when acceptances
-    were last told.  uncopied: replicas that are to get the submission a little later.  left: who is to be told, a
+    suspects: replicas that were silent, or did not send what they have, the last one last.
+    status: the source's last word.  moved_us: when results were last asked for, or came.  asked_again: in vain, so far.
+    most_done: that any source has said.  news_us: when there was news of work, or others were asked.  looks: how often
+    they were, since the last news.  looked_at: who has not answered yet.  told_us: when acceptances were last told.  uncopied: replicas that are to get the submission a little later.  left: who is to be told, a
     little later, that its results are followed no more.  given: replicas that were sent their share of the key.
     """
 
@@ -55,6 +57,11 @@ class OwnJob:
     pending: list[AcceptedBatch] = field(default_factory=list)
     suspects: dict[bytes, None] = field(default_factory=dict)
     moved_us: int = 0
+    asked_again: bool = False
+    most_done: int = 0
+    news_us: int = 0
+    looks: int = 0
+    looked_at: dict[bytes, None] = field(default_factory=dict)
     told_us: int = 0
     uncopied: tuple[bytes, ...] = ()
     left: bytes | None = None
@@ -77,6 +84,10 @@ class OwnJob:
             for a, b, bound in self.bound.pieces(part.lo, part.hi):
                 if bound == part.batch_id:
                     self.unsigned.discard(a, b)
+
+    def has_news(self, now_us: int) -> None:
+        """More is known to be done, or here, than before."""
+        self.news_us, self.looks = now_us, 0
 
     def is_held(self, batch_id: bytes) -> bool:
         """Whether the consumer, or the referee, has a part of it that is not settled."""

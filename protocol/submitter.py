@@ -6,14 +6,12 @@ It may go away once `durable_replicas` hold the job, and come back as anybody wi
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from ..crypto.certificates import Role
-from .accepting import Accepting
 from .batches import BatchError, check_batch
 from .context import Context
 from .effects import Publish, Reason, TimerKey
 from .events import OutputsCompared, ResultsSpoiled
+from .following import Following
 from .granter import parts as in_messages
 from .intervals import IntervalSet
 from .jobs import JobState, RejectedRecord
@@ -25,11 +23,8 @@ from .messages import (
     Delivery,
     FindJob,
     FoundJobs,
-    JobStatus,
     Records,
     Rejected,
-    Subscribe,
-    TaskRange,
     Unsubscribe,
     Why,
 )
@@ -52,16 +47,13 @@ from .verification.trust import TrustBook
 
 HAVE_RANGES_MAX = 4096
 _OWN_WORDS = (RecordKind.ACCEPTANCE, RecordKind.CANCELLATION)
-# Members asked for a job: in a cell most are linked anyway, and each answers in one message.
-FIND_PEERS_MAX = 64
 
 
-class Submitter(Accepting):
+class Submitter(Following):
     """Sub-machine; `Mesh` routes to it."""
 
     def __init__(self, ctx: Context, members: Membership, tables: Tables, book: TrustBook, court: Court) -> None:
         super().__init__(ctx, members, tables, Judging(ctx, members, tables, book, court))
-        self._watch_armed = False
         # The last question, and who has not answered it.
         self._asked_why: tuple[int, tuple[bytes, ...]] = (0, ())
 
@@ -101,7 +93,7 @@ class Submitter(Accepting):
         if own.requests.pop(message.request, None) == peer:
             self._replace(own, peer, message.reason, now_us)
         elif message.request == 0 and own.source == peer:
-            own.suspects[peer] = None
+            self._doubt(own, peer)
             if all(node in own.suspects for node in own.state.replicas if self._members.is_alive(node)):
                 # Others have their seats: ask who, and look again with the next heartbeat.
                 own.suspects.clear()
@@ -133,6 +125,8 @@ class Submitter(Accepting):
                 self._notify_status(own, own.status, own.source)
             return
         own.following, own.wants_results, own.listeners = True, results, own.listeners + 1
+        own.most_done, own.asked_again = 0, False
+        own.has_news(now_us)
         own.verified, own.handed, own.lost = have.copy(), have.copy(), IntervalSet()
         for lo, hi, batch_id in signed:
             own.bind(lo, hi, batch_id)
@@ -142,9 +136,7 @@ class Submitter(Accepting):
         own.aside_bytes = 0
         own.referee = self._judging.referee(own.state)
         self._follow_other(own, now_us)
-        if not self._watch_armed:
-            self._watch_armed = True
-            self._ctx.set_timer(("watch", b""), now_us + self._ctx.config.status_heartbeat_us)
+        self._arm_watch(now_us)
 
     def unfollow(self, job_id: bytes, now_us: int) -> None:
         """Stop the transfer. What was taken so far is accepted: at once, or where all is here, soon."""
@@ -160,27 +152,6 @@ class Submitter(Accepting):
                 # More is on its way here, for nobody.
                 self.settle(now_us)
 
-    def _follow_other(self, own: OwnJob, now_us: int) -> None:
-        """Subscribe at the living replica that is next after the last source."""
-        nodes = [node for node in own.state.replicas if not self._members.is_gone(node)]
-        good = [node for node in nodes if node not in own.suspects] or nodes
-        if not good:
-            # Others may have taken their seats meanwhile.
-            own.suspects.clear()
-            own.source = None
-            self.find(own.state.job_id)
-            return
-        # Workers send results in the order of ranks; which node has which rank differs from job to job.
-        # But who was asked before knows no less than it said then; another may not have heard of the results yet.
-        first = next((node for node in good if node in own.stored_by), good[0])
-        own.source = own.last_source = own.last_source if own.last_source in good else first
-        own.heard_us = own.moved_us = now_us
-        own.consumed.clear()
-        own.status = None
-        have = tuple(TaskRange(lo, hi) for lo, hi in own.verified)[:HAVE_RANGES_MAX]
-        window = self._ctx.config.result_window
-        self._ctx.send(own.source, Subscribe(own.state.job_id, have, own.wants_results, window))
-
     def ask_why(self, peers: tuple[bytes, ...], job_id: bytes, index: int) -> None:
         """Each answer is a note with the request's number."""
         request = self._ctx.next_request()
@@ -194,14 +165,6 @@ class Submitter(Accepting):
         if message.request == request and peer in peers:
             self._asked_why = (request, tuple(each for each in peers if each != peer))
             self._ctx.notify("why.answered", request=request, peer=peer, sure=message.sure, text=message.text)
-
-    def find(self, job_id: bytes, peers: tuple[bytes, ...] = ()) -> None:
-        """Ask some members, or these peers, for a job of this client's; with an empty id for all."""
-        alive = self._members.alive()
-        nodes = list(peers) or (alive if len(alive) <= FIND_PEERS_MAX else self._ctx.sample(alive, FIND_PEERS_MAX))
-        for node in nodes:
-            self._ctx.send(node, FindJob(self._ctx.next_request(), job_id))
-        self._ctx.notify("jobs.asked", count=len(nodes))
 
     def on_found(self, peer: bytes, message: FoundJobs, now_us: int) -> None:
         for raw in message.context:
@@ -233,26 +196,6 @@ class Submitter(Accepting):
                 own.referee.hear_copy(exhibit, now_us, self._ctx.wall_us(now_us) // 1_000_000)
             self._follow_referee(own, now_us)
 
-    def on_status(self, peer: bytes, message: JobStatus, now_us: int) -> None:
-        own = self.jobs.get(message.job_id)
-        if own is None:
-            return
-        if peer == own.source:
-            own.heard_us = now_us
-            own.status = message
-        self._notify_status(own, message, peer)
-
-    def _notify_status(self, own: OwnJob, status: JobStatus, replica: bytes | None) -> None:
-        """Nobody but this client accepts, so what it took counts, whether the replica has heard it or not.
-
-        heard: of how many acceptances the replica has.
-        """
-        accepted, heard = own.taken, status.accepted
-        if accepted > heard:
-            state = "accepted" if accepted == own.state.spec.tasks else status.state
-            status = replace(status, accepted=accepted, state=state)
-        self._ctx.notify("job.status", job_id=own.state.job_id, status=status, replica=replica, heard=heard)
-
     # -- results, acceptance -------------------------------------------------------------------------------
 
     def on_delivery(self, peer: bytes, message: Delivery, header: Record, now_us: int) -> bool:
@@ -262,6 +205,8 @@ class Submitter(Accepting):
             return False
         if peer == own.source:
             own.heard_us = own.moved_us = now_us
+            own.asked_again = False
+            own.has_news(now_us)
         body = header.body
         if not self._ctx.admitted(body.certificate, header.author, Role.WORKER, now_us):
             self._ctx.penalise(peer, Reason.NOT_ADMITTED)
@@ -536,39 +481,6 @@ class Submitter(Accepting):
                 self._tell_replicas(own, record)
             self._follow_referee(own, now_us)
 
-    def _watch(self, now_us: int) -> None:
-        """A source that has been silent for two heartbeats is left for another replica."""
-        self._watch_armed = False
-        patience_us = 2 * self._ctx.config.status_heartbeat_us
-        for own in self.jobs.values():
-            if not own.following:
-                continue
-            if own.source is None or now_us - own.heard_us > patience_us:
-                if own.source is not None:
-                    own.suspects[own.source] = None
-                self._follow_other(own, now_us)
-            else:
-                self._catch_up(own, now_us, patience_us)
-            self._watch_armed = True
-        if self._watch_armed:
-            self._ctx.set_timer(("watch", b""), now_us + self._ctx.config.status_heartbeat_us)
-
-    def _catch_up(self, own: OwnJob, now_us: int, patience_us: int) -> None:
-        """What was dropped on the way to or from the source, though it speaks: tell again, or ask again."""
-        if own.status is None:
-            return
-        # This life may have signed for few of them, so its own count says nothing of what the source lacks.
-        lost = own.unsigned.total - own.waiting
-        behind = own.status.accepted < own.state.accepted_tasks.total + lost
-        if behind and now_us - own.told_us > patience_us:
-            own.told_us = now_us
-            for record in own.state.acceptances.values():
-                self._tell_replicas(own, record)
-        starved = own.handed.total < own.status.done and not own.received
-        unaccepted = behind and lost > 0
-        if own.wants_results and (starved or unaccepted) and now_us - own.moved_us > patience_us:
-            self._follow_other(own, now_us)
-
     def on_connected(self, peer: bytes) -> None:
         """What a replica was told may have been lost with its link, or with its process before it was on disk."""
         for job_id, own in self.jobs.items():
@@ -579,9 +491,3 @@ class Submitter(Accepting):
                 for part in in_messages(words):
                     self._ctx.send(peer, Records(job_id, part))
                 self._ask_one(own, peer, own.custody.lacked_by(peer, own.custody.keys()))
-
-    def on_peer_gone(self, peer: bytes, now_us: int) -> None:
-        for own in self.jobs.values():
-            if own.following and own.source == peer:
-                own.suspects[peer] = None
-                self._follow_other(own, now_us)

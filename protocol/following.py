@@ -1,0 +1,172 @@
+"""From which replica a client hears of a job, and when it turns to another.
+
+It follows one: its source. A source that is silent is left; so is one that says that it has results, and sends none.
+One that only says nothing new may be slow work, or a replica whose disk is full or that nobody else reaches: the others
+are asked how far they are, more and more seldom, and who knows more is followed.
+
+The layer between `accepting` and `submitter`.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from .accepting import Accepting
+from .messages import FindJob, JobStatus, Subscribe, TaskRange, Unsubscribe
+from .own_job import OwnJob
+
+HAVE_RANGES_MAX = 4096
+# Members asked for a job: in a cell most are linked anyway, and each answers in one message.
+FIND_PEERS_MAX = 64
+# The time between two looks around doubles so often: from two heartbeats to some four minutes.
+LOOK_DOUBLINGS = 6
+
+
+class Following(Accepting):
+    """See the module."""
+
+    _watch_armed = False
+
+    # -- choosing ------------------------------------------------------------------------------------------
+
+    def _follow_other(self, own: OwnJob, now_us: int) -> None:
+        """Subscribe at the living replica that is next after the last source."""
+        nodes = [node for node in own.state.replicas if not self._members.is_gone(node)]
+        if not nodes:
+            # Others may have taken their seats meanwhile.
+            own.suspects.clear()
+            own.source = None
+            self.find(own.state.job_id)
+            return
+        if all(node in own.suspects for node in nodes):
+            # Each was doubted once: begin anew, with any but the one that was doubted last.
+            last = [node for node in own.suspects if node in nodes][-1:]
+            own.suspects = dict.fromkeys(last if len(nodes) > 1 else ())
+        good = [node for node in nodes if node not in own.suspects]
+        # Workers send results in the order of ranks; which node has which rank differs from job to job.
+        # But who was asked before knows no less than it said then; another may not have heard of the results yet.
+        first = next((node for node in good if node in own.stored_by), good[0])
+        self._follow_at(own, own.last_source if own.last_source in good else first, now_us)
+
+    def _follow_at(self, own: OwnJob, node: bytes, now_us: int) -> None:
+        own.source = own.last_source = node
+        own.heard_us = own.moved_us = now_us
+        own.consumed.clear()
+        own.status = None
+        have = tuple(TaskRange(lo, hi) for lo, hi in own.verified)[:HAVE_RANGES_MAX]
+        window = self._ctx.config.result_window
+        self._ctx.send(node, Subscribe(own.state.job_id, have, own.wants_results, window))
+
+    def _doubt(self, own: OwnJob, node: bytes) -> None:
+        """Of those that are doubted, this one last."""
+        own.suspects.pop(node, None)
+        own.suspects[node] = None
+
+    def find(self, job_id: bytes, peers: tuple[bytes, ...] = ()) -> None:
+        """Ask some members, or these peers, for a job of this client's; with an empty id for all."""
+        alive = self._members.alive()
+        nodes = list(peers) or (alive if len(alive) <= FIND_PEERS_MAX else self._ctx.sample(alive, FIND_PEERS_MAX))
+        for node in nodes:
+            self._ctx.send(node, FindJob(self._ctx.next_request(), job_id))
+        self._ctx.notify("jobs.asked", count=len(nodes))
+
+    # -- progress ------------------------------------------------------------------------------------------
+
+    def on_status(self, peer: bytes, message: JobStatus, now_us: int) -> None:
+        own = self.jobs.get(message.job_id)
+        if own is None:
+            return
+        if peer in own.looked_at:
+            del own.looked_at[peer]
+            if peer != own.source:
+                self._weigh(own, peer, message, now_us)
+                return
+        if peer == own.source:
+            own.heard_us = now_us
+            own.status = message
+            if message.done > own.most_done:
+                own.most_done = message.done
+                own.has_news(now_us)
+        self._notify_status(own, message, peer)
+
+    def _weigh(self, own: OwnJob, peer: bytes, other: JobStatus, now_us: int) -> None:
+        """Another replica says how far it is: who knows more is followed from now on."""
+        mine = own.status
+        more = mine is not None and (other.done > mine.done or (mine.state == "running" and other.state != "running"))
+        if own.following and own.source is not None and more:
+            self._ctx.send(own.source, Unsubscribe(own.state.job_id))
+            self._follow_at(own, peer, now_us)
+        else:
+            self._ctx.send(peer, Unsubscribe(own.state.job_id))
+
+    def _notify_status(self, own: OwnJob, status: JobStatus, replica: bytes | None) -> None:
+        """Nobody but this client accepts, so what it took counts, whether the replica has heard it or not.
+
+        heard: of how many acceptances the replica has.
+        """
+        accepted, heard = own.taken, status.accepted
+        if accepted > heard:
+            state = "accepted" if accepted == own.state.spec.tasks else status.state
+            status = replace(status, accepted=accepted, state=state)
+        self._ctx.notify("job.status", job_id=own.state.job_id, status=status, replica=replica, heard=heard)
+
+    # -- watching ------------------------------------------------------------------------------------------
+
+    def _arm_watch(self, now_us: int) -> None:
+        if not self._watch_armed:
+            self._watch_armed = True
+            self._ctx.set_timer(("watch", b""), now_us + self._ctx.config.status_heartbeat_us)
+
+    def _watch(self, now_us: int) -> None:
+        """A source that has been silent for two heartbeats is left for another replica."""
+        self._watch_armed = False
+        patience_us = 2 * self._ctx.config.status_heartbeat_us
+        for own in self.jobs.values():
+            if not own.following:
+                continue
+            self._arm_watch(now_us)
+            if own.source is None or now_us - own.heard_us > patience_us:
+                if own.source is not None:
+                    self._doubt(own, own.source)
+                self._follow_other(own, now_us)
+            else:
+                self._catch_up(own, now_us, patience_us)
+                self._look_around(own, now_us, patience_us)
+
+    def _catch_up(self, own: OwnJob, now_us: int, patience_us: int) -> None:
+        """What was dropped on the way to or from the source, though it speaks: tell again, or ask again."""
+        if own.status is None:
+            return
+        # This life may have signed for few of them, so its own count says nothing of what the source lacks.
+        lost = own.unsigned.total - own.waiting
+        behind = own.status.accepted < own.state.accepted_tasks.total + lost
+        if behind and now_us - own.told_us > patience_us:
+            own.told_us = now_us
+            for record in own.state.acceptances.values():
+                self._tell_replicas(own, record)
+        starved = own.handed.total < own.status.done and not own.received
+        unaccepted = behind and lost > 0
+        if own.wants_results and (starved or unaccepted) and now_us - own.moved_us > patience_us:
+            if starved and own.asked_again and own.source is not None:
+                # It was asked again before, and has sent nothing since.
+                self._doubt(own, own.source)
+            own.asked_again = starved
+            self._follow_other(own, now_us)
+
+    def _look_around(self, own: OwnJob, now_us: int, patience_us: int) -> None:
+        """Ask the others how far they are, if there was no news of work for long."""
+        wait_us = patience_us << min(own.looks, LOOK_DOUBLINGS)
+        if own.status is None or own.status.state != "running" or now_us - own.news_us <= wait_us:
+            return
+        own.looks += 1
+        own.news_us = now_us
+        others = [node for node in self._living(own) if node != own.source]
+        own.looked_at = dict.fromkeys([node for node in others if node not in own.suspects] or others)
+        for node in own.looked_at:
+            self._ctx.send(node, Subscribe(own.state.job_id, (), False, self._ctx.config.result_window))
+
+    def on_peer_gone(self, peer: bytes, now_us: int) -> None:
+        for own in self.jobs.values():
+            if own.following and own.source == peer:
+                self._doubt(own, peer)
+                self._follow_other(own, now_us)

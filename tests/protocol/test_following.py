@@ -1,0 +1,117 @@
+"""Who follows a job hears all of it, whichever of its replicas is behind, silent, or cut off from the others."""
+
+from __future__ import annotations
+
+import pytest
+
+from hearthmesh.crypto.certificates import Role
+from hearthmesh.protocol.config import LOCAL
+from hearthmesh.protocol.events import FollowJob, StorageFailed, SubmitJob
+from hearthmesh.protocol.messages import Delivery, JobStatus, Subscribe
+from tests.protocol.cluster import SECOND, Cluster, SimNode, cold
+
+PATIENCE_US = 2 * LOCAL.status_heartbeat_us
+
+
+class Street:
+    """Three keepers, two workers, a client that follows a job from its beginning."""
+
+    def __init__(self, tasks: int = 200, *, results: bool = True, task_us: int = 20_000) -> None:
+        self.cluster = Cluster(task_us=task_us)
+        self.keepers = [self.cluster.add(f"k{number}", Role.REPLICA) for number in range(3)]
+        for number in range(2):
+            self.cluster.add(f"w{number}", Role.WORKER, cold())
+        self.client = self.cluster.client()
+        self.tasks = tasks
+        self.cluster.run(2 * SECOND)
+        self.cluster.feed(self.client, SubmitJob(self.cluster.spec(tasks)))
+        self.cluster.run_until(lambda: all(keeper.mesh.replica.jobs for keeper in self.keepers))
+        (self.job_id,) = self.client.mesh.submitter.jobs
+        self.cluster.feed(self.client, FollowJob(self.job_id, (), results))
+        self.cluster.run_until(lambda: self.done > tasks // 10)
+
+    @property
+    def source(self) -> SimNode:
+        source = self.client.mesh.submitter.jobs[self.job_id].source
+        assert source is not None
+        return self.cluster.nodes[source]
+
+    @property
+    def done(self) -> int:
+        """As the client was told last."""
+        told = [note["status"].done for note in self.client.noted("job.status")]
+        return told[-1] if told else 0
+
+    def asked(self) -> list[str]:
+        """Whom the client subscribed with."""
+        return [line for line in self.cluster.log if line.startswith("client>") and line.endswith(Subscribe.__name__)]
+
+
+@pytest.mark.parametrize("results", [True, False])
+def test_what_a_source_with_a_full_disk_lacks_comes_from_another(results: bool) -> None:
+    street = Street(results=results)
+    source = street.source
+    street.cluster.feed(source, StorageFailed("no space left on device"))
+    street.cluster.run_until(lambda: street.done == street.tasks, within_us=5 * PATIENCE_US)
+    if results:
+        street.cluster.run_until(lambda: len(street.client.results) == street.tasks, within_us=PATIENCE_US)
+    assert street.source is not source
+
+
+@pytest.mark.parametrize("results", [True, False])
+def test_a_source_that_nobody_else_reaches_is_left_for_one_that_knows_more(results: bool) -> None:
+    street = Street(results=results)
+    source = street.source
+    street.cluster.blocked = lambda a, b, _: source in (a, b) and street.client not in (a, b)
+    street.cluster.run_until(lambda: street.done == street.tasks, within_us=10 * PATIENCE_US)
+    if results:
+        street.cluster.run_until(lambda: len(street.client.results) == street.tasks, within_us=PATIENCE_US)
+
+
+def test_progress_never_goes_back_while_others_are_asked() -> None:
+    """The source knows all; the others hear nothing of it any more, and know less."""
+    street = Street(results=False)
+    source, others = street.source, [keeper for keeper in street.keepers if keeper is not street.source]
+    worker = next(node for node in street.cluster.nodes.values() if node.name == "w0")
+    street.cluster.blocked = lambda a, b, _: (a in others or b in others) and street.client not in (a, b)
+    seen = len(street.client.noted("job.status"))
+    street.cluster.run(30 * SECOND)
+    told = [note["status"].done for note in street.client.noted("job.status")][seen:]
+    assert street.asked() and told == sorted(told) and street.source is source and worker.alive
+    followed = [keeper.name for keeper in others if len(keeper.mesh.replica.jobs[street.job_id].subscriptions)]
+    assert followed == []
+
+
+def test_a_source_that_never_sends_what_it_has_is_left_for_another() -> None:
+    """It has merged results that it cannot read any more, and says that it is alive."""
+    street = Street()
+    source = street.source
+    street.cluster.blocked = lambda a, b, message: a is source and b is street.client and isinstance(message, Delivery)
+    street.cluster.run_until(lambda: len(street.client.results) == street.tasks, within_us=10 * PATIENCE_US)
+
+
+def test_others_are_asked_more_and_more_seldom_while_long_tasks_run() -> None:
+    street = Street(20, task_us=2 * SECOND)
+    street.cluster.task_us = 3_600 * SECOND
+    street.cluster.run_until(
+        lambda: street.cluster.now_us > 120 * SECOND and not street.client.mesh.submitter.jobs[street.job_id].received,
+        within_us=200 * SECOND,
+    )
+    street.cluster.log.clear()
+    street.cluster.run(1_800 * SECOND)
+    assert 0 < len(street.asked()) <= 2 * 20
+    said = sum(line.startswith(f"{street.source.name}>client {JobStatus.__name__}") for line in street.cluster.log)
+    assert said > 100, "it was never left for being slow"
+
+
+def test_when_all_were_doubted_the_one_that_was_doubted_first_is_asked_again() -> None:
+    street = Street(results=False)
+    silent = {keeper.id for keeper in street.keepers}
+    street.cluster.blocked = lambda a, b, message: a.id in silent and isinstance(message, JobStatus)
+    street.cluster.log.clear()
+    street.cluster.run(10 * PATIENCE_US)
+    asked = {line.split(">")[1].split()[0] for line in street.asked()}
+    assert asked == {keeper.name for keeper in street.keepers}
+    back = next(keeper for keeper in street.keepers if keeper is not street.source)
+    silent.discard(back.id)
+    street.cluster.run_until(lambda: street.source is back and street.done == street.tasks, within_us=10 * PATIENCE_US)
