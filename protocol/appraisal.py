@@ -49,7 +49,14 @@ def as_keeper(ask: Ask, job_id: bytes) -> Ask:
 
 
 def work_of(
-    job_id: bytes, spec: JobSpec, task_us: int, *, free: int = 1, at_risk: bool = False, since_us: int = 0
+    job_id: bytes,
+    spec: JobSpec,
+    task_us: int,
+    *,
+    free: int = 1,
+    at_risk: bool = False,
+    since_us: int = 0,
+    left_us: int = 0,
 ) -> Work:
     """task_us: as it was measured, 0 if nothing is known."""
     return Work(
@@ -64,6 +71,7 @@ def work_of(
         since_us,
         spec.shared_bytes(),
         spec.input_bytes(),
+        left_us,
     )
 
 

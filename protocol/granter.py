@@ -43,7 +43,7 @@ from .records import (
 )
 from .secrecy.keeping import ShareKeeper
 from .stealing.appetite import in_units_of
-from .stealing.matching import Work, fit, preference
+from .stealing.matching import Work, fit, preference, standing
 from .stealing.pricing import is_at_risk
 from .stealing.urgency import Ask
 from .tables import Tables
@@ -243,16 +243,23 @@ class Granter:
             kept.refusing[peer] = None
             self._after_freeing(kept, now_us)
 
-    def grant(self, thief: bytes, steal: Steal, now_us: int, job_ids: Iterable[bytes] | None = None) -> bool:
+    def grant(
+        self,
+        thief: bytes,
+        steal: Steal,
+        now_us: int,
+        job_ids: Iterable[bytes] | None = None,
+        at_worst: tuple[int, bool] | None = None,
+    ) -> bool:
         """Answer a steal with tasks of the job that suits the thief best; False, and why, if there is nothing.
 
-        job_ids: of these open jobs alone.
+        job_ids: of these open jobs alone.  at_worst: of those that go as well first as that, see `standing`.
         """
         self.refusal = "its disk is full" if self.storage_failed else "it keeps no job with work left"
         if self.storage_failed:
             return False
         ask = ask_of(thief, steal, self.turns.waited_us(thief, now_us))
-        for kept in self._suitable(ask, steal, self.open_jobs if job_ids is None else job_ids, now_us):
+        for kept in self._suitable(ask, steal, self.open_jobs if job_ids is None else job_ids, now_us, at_worst):
             self.refusal = "all that is left runs elsewhere, or is not its to give"
             if self._grant_from(kept, thief, steal, now_us):
                 self.turns.served(thief, now_us)
@@ -262,7 +269,9 @@ class Granter:
                 self._deny(kept, thief, "it held tasks for long without a result", now_us)
         return False
 
-    def _suitable(self, ask: Ask, steal: Steal, job_ids: Iterable[bytes], now_us: int) -> list[KeptJob]:
+    def _suitable(
+        self, ask: Ask, steal: Steal, job_ids: Iterable[bytes], now_us: int, at_worst: tuple[int, bool] | None
+    ) -> list[KeptJob]:
         """Of open jobs, those whose tasks the thief can run and its sink can take, the best first."""
         found: list[tuple[tuple[int, ...], KeptJob]] = []
         for job_id in job_ids:
@@ -274,6 +283,8 @@ class Granter:
                 self._deny(kept, ask.thief, "the job needs what that node does not offer", now_us)
                 continue
             work = self._work(kept, now_us)
+            if at_worst is not None and standing(work) > at_worst:
+                continue
             verdict = fit(work, ask)
             if verdict.good:
                 keeps = ask.thief in kept.state.replicas
@@ -294,14 +305,14 @@ class Granter:
 
     def _work(self, kept: KeptJob, now_us: int) -> Work:
         state = kept.state
-        at_risk = self._at_risk(kept, now_us)
         return work_of(
             state.job_id,
             state.spec,
             state.task_us,
             free=kept.ledger.free.total,
-            at_risk=at_risk,
+            at_risk=self._at_risk(kept, now_us),
             since_us=kept.since_us,
+            left_us=max(0, state.spec.deadline_us - self._ctx.wall_us(now_us)),
         )
 
     def _at_risk(self, kept: KeptJob, now_us: int) -> bool:

@@ -39,7 +39,7 @@ from .records import (
 )
 from .secrecy.keyring import KeyRing
 from .stealing.appetite import FOREVER_US, in_units_of
-from .stealing.matching import Work, fit, transfer_us
+from .stealing.matching import Work, fit, standing, transfer_us
 from .stealing.moving import Heir, heirs_for
 from .stealing.urgency import Ask
 from .tables import Tables
@@ -422,8 +422,18 @@ class Holder:
 
     # -- giving away -----------------------------------------------------------------------------------------
 
+    def best_queued(self, thief: bytes, steal: Steal) -> tuple[int, bool] | None:
+        """How well what it would give of its queue goes first, see `standing`; None if it gives that thief nothing."""
+        if self.queue_us() <= self.slots * self._ctx.config.queue_low_us:
+            return None
+        ask = ask_of(thief, steal)
+        unstarted = dict.fromkeys(lease.body.job_id for lease in self._leases if lease.unstarted)
+        suiting = (each for each in unstarted if self._suits(ask, steal.can_run, each, self._views[each].spec))
+        return min((standing(self._work(job_id)) for job_id in suiting), default=None)
+
     def give(self, thief: bytes, steal: Steal) -> Granted | None:
-        """A thief's share of the unstarted tasks: at most half, from the far end, under the next epoch."""
+        """A thief's share of the unstarted tasks: at most half, what goes first of them, from the far end, under the
+        next epoch."""
         if self.queue_us() <= self.slots * self._ctx.config.queue_low_us:
             return None
         give_us = min(self.queue_us() // 2, steal.appetite_us)
@@ -446,7 +456,7 @@ class Holder:
         unknown_us = self._ctx.config.batch_target_us // self._ctx.config.batch_tasks_first
         grants: list[bytes] = []
         context: dict[bytes, None] = {}
-        for lease in reversed(self._leases):
+        for lease in sorted(reversed(self._leases), key=lambda each: standing(self._work(each.body.job_id))):
             if give_us <= 0 or len(grants) >= GRANTS_A_MESSAGE_MAX:
                 break
             view = self._views[lease.body.job_id]

@@ -234,15 +234,20 @@ class Inbox:
                 self._serve(peer, message, now_us)
 
     def _serve(self, peer: bytes, message: Steal, now_us: int) -> None:
+        """Of what it keeps and what it has queued, what goes first; of equals what it keeps."""
         roles = self._roles
-        if roles.replica.grant(peer, message, now_us):
+        queued = roles.worker.best_queued(peer, message) if peer != roles.ctx.node_id else None
+        if roles.replica.grant(peer, message, now_us, at_worst=queued):
             return
-        given = roles.worker.give(peer, message) if peer != roles.ctx.node_id else None
-        if given is not None:
-            roles.replica.turns.served(peer, now_us)
-            roles.ctx.send(peer, given)
-            roles.worker.publish_heat(now_us)
-            return
+        if queued is not None:
+            given = roles.worker.give(peer, message)
+            if given is not None:
+                roles.replica.turns.served(peer, now_us)
+                roles.ctx.send(peer, given)
+                roles.worker.publish_heat(now_us)
+                return
+            if roles.replica.grant(peer, message, now_us):
+                return
         roles.replica.refuse(peer, message, now_us)
 
     def _on_delivery(self, peer: bytes, message: Delivery, now_us: int) -> None:

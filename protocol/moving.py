@@ -80,7 +80,8 @@ class Mover(Holder):
                 found.append(Heir(ask, digest.appetite_us, self._members.rtt_us(digest.node)))
         time_us = work.deadline_us - self._ctx.wall_us(now_us)
         late = work.deadline_us > 0 and is_late(left_us, duty, time_us)
-        return heirs_for(replace(work, at_risk=late), found if full else lively(found, left_us), size_bytes)
+        work = replace(work, at_risk=late, left_us=max(0, time_us))
+        return heirs_for(work, found if full else lively(found, left_us), size_bytes)
 
     def take_saved(self, event: ExecutionSaved, now_us: int) -> None:
         """Hand the task on with its checkpoint; keep it, unstarted, if nobody can take it any more."""

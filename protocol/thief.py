@@ -41,7 +41,7 @@ IDLE_BACKOFF_MAX = 4
 # Of the idle nodes of other cells so many a free task try their luck at a job, not all of them.
 TRIES_A_TASK = 4
 _REPLICA = int(Role.REPLICA)
-# Of what a worker has queued where no job is known: what most jobs have.
+# Of what a worker has queued: what most jobs have.
 _ORDINARY = standing(Work(b"", 0, 0))
 
 
@@ -195,20 +195,26 @@ class Thief:
         return better(first, second, hunger.appetite_us).node, is_far
 
     def _victims(self, hunger: Steal, now_us: int) -> list[_Group]:
-        """Of this cell, the group first that has what goes first. What a worker has in its queue went first where it
-        took it: it counts among the best that is known, and as ordinary where nothing is.
+        """Of this cell, the group first that has what goes first.
+
+        What a worker has queued nobody tells: it counts as ordinary, and among volunteers' work where no other is. What
+        is known to go before that lies at its keepers, who are asked for it alone: from a queue may come anything.
         """
         groups = by_standing([each for each in self._open_jobs() if _runs(hunger, each)], work_of_digest)
+        stands = [standing(work_of_digest(digests[0])) for digests in groups]
         queues = [Victim(heat.node, heat.queue_us, self._members.rtt_us(heat.node)) for heat in self._heat.queueing()]
+        place = next((each for each, known in enumerate(stands) if known >= _ORDINARY), len(groups))
+        if place == len(groups):
+            groups, stands = [*groups, []], [*stands, _ORDINARY]
         found: list[_Group] = []
-        for digests in groups or [[]]:
-            known = {victim.node: victim for victim in queues}
+        for number, digests in enumerate(groups):
+            known = {victim.node: victim for victim in queues} if number == place else {}
             for digest in digests:
                 victim = self._victim(hunger, digest)
                 last = known.get(victim.node)
                 known[victim.node] = victim if last is None else _both(last, victim)
-            stands = standing(work_of_digest(digests[0])) if digests else _ORDINARY
-            found.append(_Group(stands, [known[node] for node in sorted(known) if self._may_ask(node, now_us)]))
+            allowed = [known[node] for node in sorted(known) if self._may_ask(node, now_us)]
+            found.append(_Group(stands[number], allowed))
         return found
 
     def _victim(self, hunger: Steal, digest: JobDigest) -> Victim:

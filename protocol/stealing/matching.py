@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from .appetite import in_units_of, is_steady
-from .pricing import pays
+from .pricing import is_pressing, pays
 from .urgency import Ask, by_urgency
 
 # What a blob's way through the mesh brings, where nothing was measured: a slow uplink.
@@ -24,7 +24,8 @@ class Work:
     time between two of its checkpoints, 0 if it makes none.  priority: 0 (volunteer) to 9.  at_risk: of missing its
     deadline.  price_limit_micro: see `pays`.  deadline_us, since_us: order equals; deadline_us 0: none.
     blob_bytes: what whoever has not got the job's blobs has to fetch before it can begin.  input_bytes: what each task
-    needs of its own; all but the job's replicas have to fetch it.
+    needs of its own; all but the job's replicas have to fetch it.  left_us: until its deadline, 0 if it is over or
+    unknown.  unstarted: tasks of the job that nobody has, wherever they lie; 0 if no more are known of than are free.
     """
 
     job: bytes
@@ -38,6 +39,8 @@ class Work:
     since_us: int = 0
     blob_bytes: int = 0
     input_bytes: int = 0
+    left_us: int = 0
+    unstarted: int = 0
 
 
 def transfer_us(size_bytes: int, bytes_per_s: int = BYTES_PER_S) -> int:
@@ -68,10 +71,14 @@ class Fit(StrEnum):
 
 def fit(work: Work, ask: Ask) -> Fit:
     """A task is taken only if it can end, or be saved and moved, before the sink is full. Unknown lengths pass."""
-    limit = work.price_limit_micro
-    if not pays(price_micro=ask.price_micro, limit_micro=limit, priority=work.priority, at_risk=work.at_risk):
-        return Fit.TOO_DEAR
-    if is_steady(ask.longest_us) or in_units_of(work.task_us, ask.speed_permille) <= ask.longest_us:
+    task_us = in_units_of(work.task_us, ask.speed_permille)
+    if ask.price_micro > 0:
+        free = max(work.free, work.unstarted)
+        presses = work.at_risk and is_pressing(left_us=work.left_us, task_us=task_us, free=free, slots=ask.slots)
+        limit = work.price_limit_micro
+        if not pays(price_micro=ask.price_micro, limit_micro=limit, priority=work.priority, at_risk=presses):
+            return Fit.TOO_DEAR
+    if is_steady(ask.longest_us) or task_us <= ask.longest_us:
         return Fit.FINISHES
     if 0 < in_units_of(work.checkpoint_us, ask.speed_permille) <= ask.longest_us:
         return Fit.SAVES
@@ -152,6 +159,7 @@ def deal(
                 break
             shares.append(Share(ask.thief, work.job, count))
             left[work.job] = replace(work, free=work.free - count)
-            eaten_us = count * in_units_of(work.task_us, ask.speed_permille)
-            hungry = replace(hungry, appetite_us=max(0, hungry.appetite_us - eaten_us))
+            if jobs_each > 1:
+                eaten_us = count * in_units_of(work.task_us, ask.speed_permille)
+                hungry = replace(hungry, appetite_us=max(0, hungry.appetite_us - eaten_us))
     return shares

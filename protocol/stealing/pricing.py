@@ -6,6 +6,8 @@ a hurry: it is urgent, or would miss its deadline where the heat is wanted. What
 
 from __future__ import annotations
 
+from .appetite import STRETCH_MAX
+
 # Priorities from here on are urgent.
 URGENT = 8
 # A deadline is at risk if this many times the time that the rest needs is more than what is left.
@@ -29,6 +31,17 @@ def is_at_risk(*, now_us: int, created_us: int, deadline_us: int, done: int, tas
     if now_us - created_us <= left_us:
         return False
     return done <= 0 or begun_us <= 0 or (now_us - begun_us) * (tasks - done) * MARGIN > left_us * done
+
+
+def is_pressing(*, left_us: int, task_us: int, free: int, slots: int) -> bool:
+    """Whether a job at risk would be late if it waited any longer for places where its heat is wanted.
+
+    left_us: until its deadline, 0 if unknown.  task_us: the mean there, 0 if unknown.  free: tasks of the job that
+    nobody has.  slots: that could start some there. In so many rounds all of them end there; the last place where heat
+    is wanted that one goes to may take `STRETCH_MAX` times as long for it.
+    """
+    rounds = max(1.0, free / max(1, slots))
+    return task_us <= 0 or left_us <= (STRETCH_MAX + rounds) * task_us
 
 
 def pays(*, price_micro: int, limit_micro: int, priority: int, at_risk: bool) -> bool:

@@ -204,6 +204,30 @@ def test_a_queue_of_which_nobody_tells_what_it_is_hides_no_urgent_work_of_other_
     assert [who for who, _ in den.want()] == [asked]
 
 
+@pytest.mark.parametrize(
+    ("priority", "victims"), [(7, {A.node_id}), (5, {A.node_id, B.node_id}), (0, {A.node_id, B.node_id})]
+)
+def test_a_queue_of_which_nobody_tells_what_it_is_counts_as_ordinary_beside_urgent_work(
+    priority: int, victims: set[bytes]
+) -> None:
+    den = Den()
+    den.digest(A.node_id, 3, priority=priority)
+    den.queue(B.node_id, 60 * SECOND)
+    asked = set()
+    for _ in range(20):
+        ((victim, steal),) = den.want()
+        asked.add(victim)
+        den.thief.on_granted(victim, steal.request, 1, 0)
+    assert asked == victims
+    ((victim, steal),) = den.want()
+    # Where the keeper has just said no, there is the queue.
+    while victim != A.node_id:
+        den.thief.on_granted(victim, steal.request, 1, 0)
+        ((victim, steal),) = den.want()
+    den.refuse(A.node_id, steal, 0)
+    assert [who for who, _ in den.want(idle=False)] == [B.node_id]
+
+
 @pytest.mark.parametrize("hangs_up", [False, True])
 @pytest.mark.parametrize("near", [False, True])
 def test_who_never_answers_is_asked_more_and_more_seldom_whatever_others_grant(near: bool, hangs_up: bool) -> None:

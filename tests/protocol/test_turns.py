@@ -12,10 +12,10 @@ from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.effects import Effect, Send, SetTimer
 from hearthmesh.protocol.events import Received, SubmitJob, TimerFired
 from hearthmesh.protocol.messages import Granted, Refused, Steal, TableRows
-from hearthmesh.protocol.records import HeatDigest, RecordKind, sign_record
+from hearthmesh.protocol.records import Grant, HeatDigest, RecordKind, ReplicaSet, open_record, sign_record
 from hearthmesh.protocol.turns import Turns
 from tests.protocol.arena import context
-from tests.protocol.cluster import MS, SECOND, Cluster, SimNode
+from tests.protocol.cluster import MS, SECOND, Cluster, SimNode, cold
 
 HUNGER = Steal(1, SECOND, 1, 400, 1 << 40, (), False)
 COLD, WARM, WARMER = (bytes([number]) * 32 for number in range(3))
@@ -237,3 +237,39 @@ def test_who_waits_is_held_against_everything_when_what_a_node_may_give_changed(
     keeper.keepers_changed()
     keeper.serve_lifelines(counter.cluster.now_us)
     assert not len(keeper._lifelines)
+
+
+def test_a_job_at_risk_pays_only_when_it_can_wait_no_longer_for_heat_that_is_wanted() -> None:
+    deadline_us = Cluster().now_us + 1_800_000_000_000_000 + 60 * SECOND
+    counter = Counter(1, 1, price_limit_micro=50, deadline_us=deadline_us, estimate_us=4 * SECOND)
+    thief = counter.thieves[0]
+    counter.cluster.run(40 * SECOND)
+    # Half of its time is over and nothing is done, but three times its length is 12 s.
+    assert answers(counter.ask(thief, price_micro=40)) == [(thief.id, "Refused")]
+    counter.cluster.run(9 * SECOND)
+    assert answers(counter.ask(thief, price_micro=40)) == [(thief.id, "Granted")]
+
+
+@pytest.mark.parametrize(("queued", "given"), [(7, "queued"), (5, "kept"), (0, "kept")])
+def test_a_replica_with_a_queue_gives_of_both_what_goes_first(queued: int, given: str) -> None:
+    """It is a worker as well, and has taken tasks of another keeper's job."""
+    cluster = Cluster(config=replace(Cluster().config, replicas=1, durable_replicas=1))
+    keeper = cluster.add("keeper", Role.REPLICA | Role.WORKER)
+    thief = cluster.add("thief", Role.WORKER)
+    client = cluster.client()
+    cluster.run(3 * SECOND)
+    cluster.feed(client, SubmitJob(cluster.spec(4, priority=5)))
+    cluster.run_until(lambda: bool(keeper.mesh.replica.jobs))
+    (kept,) = keeper.mesh.replica.jobs
+    other = cluster.add("other", Role.REPLICA)
+    cluster.run(SECOND)
+    spec = cluster.signed_spec(client, 100, estimate_us=100 * MS, priority=queued)
+    replicas = sign_record(client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, (other.id,)))
+    grant = sign_record(other.identity, RecordKind.GRANT, Grant(spec.id, 0, 40, 1, keeper.id, 3 * SECOND))
+    took = Received(other.id, Granted(0, (grant.raw,), (spec.raw, replicas.raw)))
+    keeper.mesh.handle(cold(), cluster.now_us)
+    keeper.mesh.handle(took, cluster.now_us)
+    effects = keeper.mesh.handle(Received(thief.id, Steal(7, SECOND, 1, 400, 1 << 40, (), False)), cluster.now_us)
+    (granted,) = [each.message for each in effects if isinstance(each, Send) and isinstance(each.message, Granted)]
+    (job_id,) = {open_record(raw).body.job_id for raw in granted.grants}
+    assert job_id == {"queued": spec.id, "kept": kept}[given]

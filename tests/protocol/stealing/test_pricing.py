@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hearthmesh.protocol.stealing.pricing import cost_micro, is_at_risk, pays
+from hearthmesh.protocol.stealing.pricing import cost_micro, is_at_risk, is_pressing, pays
 
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
@@ -58,6 +58,29 @@ def test_what_it_waited_before_it_was_begun_does_not_count_against_its_rate() ->
 
     assert late(MINUTE_US) and not late(60 * MINUTE_US)
     assert late(0)
+
+
+def test_a_job_waits_for_heat_that_is_wanted_until_it_would_be_late_without_any_other_place() -> None:
+    # Eight tasks of ten minutes on four slots are two rounds; where its heat is wanted one may take twice as long.
+    def presses(left_minutes: int, free: int = 8, slots: int = 4) -> bool:
+        return is_pressing(left_us=left_minutes * MINUTE_US, task_us=10 * MINUTE_US, free=free, slots=slots)
+
+    assert [presses(minutes) for minutes in (40, 41)] == [True, False]
+    assert [presses(minutes, free=1, slots=100) for minutes in (30, 31)] == [True, False]
+    # Nobody knows how long it takes, or until when it has time.
+    assert presses(0) and is_pressing(left_us=HOUR_US, task_us=0, free=1, slots=1)
+
+
+@given(
+    st.integers(0, 10**12), st.integers(0, 10**11), st.integers(1, 10**6), st.integers(1, 1000), st.integers(1, 1000)
+)
+def test_more_work_fewer_slots_or_less_time_never_make_a_job_press_less(
+    left_us: int, task_us: int, free: int, slots: int, more: int
+) -> None:
+    if is_pressing(left_us=left_us, task_us=task_us, free=free, slots=slots):
+        assert is_pressing(left_us=max(0, left_us - more), task_us=task_us, free=free, slots=slots)
+        assert is_pressing(left_us=left_us, task_us=task_us, free=free + more, slots=slots)
+        assert is_pressing(left_us=left_us, task_us=task_us, free=free, slots=max(1, slots - more))
 
 
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 9), st.booleans())
