@@ -1,7 +1,4 @@
-"""Cases that were played, a line each, so that hours of them can be played in pieces.
-
-A log knows nothing of the code that played: one of another version is not to be gone on with.
-"""
+"""Cases that were played, a line each, so that hours of them can be played in pieces."""
 
 from __future__ import annotations
 
@@ -12,22 +9,30 @@ import msgspec
 
 from ..line_log import LineLog
 from .play import Case
+from .policies import POLICIES
+from .sources import OPTIMUM, digest_of
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
-    """cpu_s: processor time that the case took."""
+    """sources: a digest of what played it.  cpu_s: processor time that the case took."""
 
+    sources: str
     case: Case
     numbers: dict[str, Any]
     cpu_s: float
 
 
 class CaseLog:
-    """A file of JSON lines. What is no whole line is left alone."""
+    """A file of JSON lines. Lines of other sources are left alone, and so is what is no whole line.
+
+    Numbers also rest on NumPy and the interpreter, of which another version may round otherwise; that is not looked at.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
         self._lines = LineLog(path)
+        # As they stand now, when they are loaded.
+        self._sources = {policy: digest_of(policy) for policy in (*POLICIES, OPTIMUM)}
 
     def played(self) -> dict[Case, dict[str, Any]]:
         """Numbers by case. Raises OSError."""
@@ -37,9 +42,10 @@ class CaseLog:
                 line = msgspec.json.decode(raw, type=_Line)
             except msgspec.DecodeError:
                 continue
-            found[line.case] = line.numbers
+            if line.sources == self._sources.get(line.case.policy):
+                found[line.case] = line.numbers
         return found
 
     def append(self, case: Case, numbers: dict[str, Any], cpu_s: float) -> None:
         """Raises OSError."""
-        self._lines.append(msgspec.json.encode(_Line(case, numbers, round(cpu_s, 1))))
+        self._lines.append(msgspec.json.encode(_Line(self._sources[case.policy], case, numbers, round(cpu_s, 1))))

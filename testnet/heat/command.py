@@ -64,6 +64,9 @@ def heat(
         Path | None,
         typer.Option("--log", help="Append each case that was played, and take what is there instead of playing it."),
     ] = None,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Tables as in docs/heat-comparison.md, and the targets that are missed.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare policies in one town: who keeps people warm, and what it costs.
@@ -72,7 +75,8 @@ def heat(
     published rule; and, for a few rooms and a day, the optimum with everything known beforehand.
     Without options: 1,000 rooms, three weeks and a year, all loads and workloads. That takes hours;
     --quick takes some ten minutes of two cores.
-    With a --log a comparison that was interrupted goes on where it was; what comes from it is in no plot.
+    With a --log a comparison that was interrupted goes on where it was; what other sources played is played anew,
+    and what comes from the log is in no plot.
     --json: an object a season, load, workload and policy. Needs pip install '.[compare]' in the clone.
 
     \b
@@ -80,13 +84,15 @@ def heat(
       hearth sim heat --quick
       hearth sim heat --season winter --load 70 --workload bag --json
       hearth sim heat --policy ours --policy optimum --season winter --report heat.html
-      hearth sim heat --log heat.log --json
+      hearth sim heat --log heat.log --markdown
     """
     try:
         from .case_log import CaseLog
         from .compare import compare
     except ModuleNotFoundError as error:
         raise UserError(f"this needs {error.name}: pip install '.[compare]' in the clone") from error
+    if as_json and as_markdown:
+        raise UserError("--markdown and --json: one of the two")
     cases = chosen(season, load, policy, workload, rooms, days, seed, climate, step, quick)
     if report is not None and not report.parent.is_dir():
         raise UserError(f"--report {report}: no such folder")
@@ -103,7 +109,11 @@ def heat(
             raise
         raise UserError(f"--log {log}: {error.strerror}") from None
     progress.clear()
-    if not as_json:
+    if as_markdown:
+        from .markdown import markdown
+
+        say(markdown(groups))
+    elif not as_json:
         _print(groups)
     if report is not None:
         _write(groups, cases, report)

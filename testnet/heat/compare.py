@@ -15,9 +15,9 @@ from .metrics import Outcome
 from .optimum import cost_of, solve
 from .play import Case, Course, play
 from .season import town_of
+from .sources import OPTIMUM
 from .targets import Verdict, judge
 
-OPTIMUM = "optimum"
 SMALL_ROOMS, SMALL_DAYS, SMALL_STEP_S = 6, 1, 300.0
 Key = tuple[str, float, str, int]
 

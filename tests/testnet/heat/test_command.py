@@ -10,6 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hearthmesh.node.cli.app import run
+from hearthmesh.testnet.heat.policies import POLICIES
+from hearthmesh.testnet.heat.sources import digest_of, modules_under
 from hearthmesh.testnet.simulator.commands import app
 
 KEYS = (
@@ -59,6 +61,7 @@ def test_a_table_ends_with_the_targets() -> None:
         (["--step", "7000"], "--step 7000: seconds that divide an hour"),
         (["--climate", "mars"], '--climate "mars": one of'),
         (["--season", "year", "--policy", "optimum"], "--policy optimum: it is solved for a day"),
+        (["--json", "--markdown"], "--markdown and --json: one of the two"),
         (["--report", "/nowhere/at/all.html"], "--report /nowhere/at/all.html: no such folder"),
     ],
 )
@@ -84,6 +87,45 @@ def test_what_a_log_holds_is_not_played_again(tmp_path: Path) -> None:
     # The torn line stands alone, and the new case is whole.
     assert json.loads(log.read_text().splitlines()[-1])["case"]["policy"] == "qarnot"
     assert len(log.read_text().splitlines()) == 3
+
+
+def test_what_other_sources_played_is_played_anew(tmp_path: Path) -> None:
+    log = tmp_path / "heat.log"
+    options = [*SMALL, "--load", "70", "--log", str(log), "--json", "--policy", "central"]
+    assert CliRunner().invoke(app, options).exit_code == 0
+    line = json.loads(log.read_text())
+    found = line["numbers"]["discomfort_kh_p50"]
+    line["numbers"]["discomfort_kh_p50"], line["sources"] = 123.0, "0" * 32
+    log.write_text(json.dumps(line) + "\n")
+    again = CliRunner().invoke(app, options)
+    assert json.loads(again.stdout)["discomfort_kh_p50"] == found
+    # And is in the log beside the old one.
+    assert len(log.read_text().splitlines()) == 2
+
+
+def test_a_case_rests_on_its_policy_and_all_that_it_imports_but_not_on_others() -> None:
+    def names(policy: str) -> set[str]:
+        return {name.removeprefix("hearthmesh.") for name in modules_under((POLICIES[policy].__module__,))}
+
+    assert {"protocol.stealing.pricing", "testnet.heat.policies.mesh", "testnet.heat.floor"} <= names("ours")
+    assert {"testnet.heat.policies.backlog", "testnet.heat.physics", "node.heating.sinks.room"} <= names("central")
+    assert not {name for name in names("central") if name.startswith("protocol") or name.endswith(".ours")}
+    assert len({digest_of(policy) for policy in POLICIES}) == len(POLICIES)
+
+
+def test_tables_for_the_docs_have_a_row_a_policy_and_say_what_was_missed() -> None:
+    options = ["--load", "70", "--policy", "ours", "--policy", "central", "--policy", "optimum", "--markdown"]
+    found = CliRunner().invoke(app, [*SMALL, *options])
+    assert found.exit_code == 0, found.output
+    towns, smalls, targets = found.stdout.strip().split("\n\n", 2)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in towns.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [["winter, 70 %, bag", "ours"], ["", "central"]]
+    assert len({len(row) for row in rows} | {towns.splitlines()[0].count("|") - 1}) == 1
+    # Of each policy over the optimum's, which is the least.
+    (row,) = smalls.splitlines()[2:]
+    name, costs = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert name == "winter, bag" and all(float(cost) >= 1 for cost in costs.split(", "))
+    assert "targets met" in targets.splitlines()[0]
 
 
 def test_a_log_that_cannot_be_written_is_one_line_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
