@@ -21,12 +21,16 @@ TRIES_A_TASK = 4
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A digest row: so many free tasks of a job at a node, as of a step ago or more."""
+    """A digest row: so many free tasks of a job at a node, as of a step ago or more.
+
+    queued: what a worker took and has not started; else a replica's.
+    """
 
     node: int
     job: int
     free: int
     seconds: float
+    queued: bool = False
 
 
 @dataclass

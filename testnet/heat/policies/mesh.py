@@ -72,7 +72,7 @@ class Mesh(ABC):
         for node, queue in enumerate(self.queue):
             if queue:
                 job = int(self.scene.work.job_of[queue[-1]])
-                found.append(Offer(node, job, len(queue), jobs_of[job].length_s))
+                found.append(Offer(node, job, len(queue), jobs_of[job].length_s, queued=True))
         return found
 
     # -- a step --------------------------------------------------------------------------------------------
@@ -176,9 +176,12 @@ class Mesh(ABC):
         return found
 
     def push(self, node: int, task: int) -> None:
-        """Onto its queue."""
+        """Onto its queue; what was begun goes first."""
         self.knows(node, int(self.scene.work.job_of[task]))
-        self.queue[node].append(task)
+        if self.scene.floor.progress_s[task] > 0:
+            self.queue[node].appendleft(task)
+        else:
+            self.queue[node].append(task)
         self.queued_s[node] += self._left_s(task)
 
     def knows(self, node: int, job: int) -> None:

@@ -39,6 +39,7 @@ HEIRS_MAX = 8
 PRICE_MICRO = 1000
 _SINKS = {"room": "room", "boiler": "tank", "pool": "pool", "data centre": "none"}
 _US = 1_000_000
+ORDINARY = standing(Work(b"", 0, 0))
 
 
 class Foresight:
@@ -102,11 +103,13 @@ class Ours(Mesh):
         # As of the last step: what others know of a node's coldness and free places.
         self._told: Foresight | None = None
         self._told_places: list[int] = [0] * len(town)
+        self._told_wants: list[bool] = [False] * len(town)
         self._members: list[list[int]] = [[] for _ in range(self.knowledge.cells)]
         for node, cell in enumerate(self.knowledge.cell_of):
             self._members[cell].append(node)
         self._asks: dict[int, Ask] = {}
-        self._works: dict[int, Work] = {}
+        # By job, and as many as are free.
+        self._works: dict[tuple[int, int], Work] = {}
         self._fits: dict[tuple[int, int, int], bool] = {}
         self._ranked: dict[int, list[list[Offer]]] = {}
         self._far_ranked: dict[int, list[list[Offer]]] = {}
@@ -114,7 +117,7 @@ class Ours(Mesh):
         self._suiting: dict[tuple[int, int, int, int], list[Offer]] = {}
         # By node and cell, of the step.
         self._as_heir: dict[int, Heir] = {}
-        self._coldest: dict[int, list[int]] = {}
+        self._coldest: dict[tuple[int, bool], list[int]] = {}
         self._wanted_w: list[float] = []
         self._wanted_slots: list[int] = []
         self._begun_s: dict[int, float] = {}
@@ -147,7 +150,9 @@ class Ours(Mesh):
         """As it goes out; its slots and appetite shrink as it is given."""
         foresight = self._foresee(self.scene)
         price = self._price[node]
-        longest_us = appetite = FOREVER_US
+        longest_us = FOREVER_US
+        # What a slot can do within the horizon, where no sink says less.
+        appetite = max(0, int((self.scene.town.slots[node] * HORIZON_S - self.queued_s[node]) * _US))
         if not price:
             wanted_wh = max(foresight.wanted_wh[node], self._wanted_w[node] * HORIZON_S / 3600.0)
             appetite = appetite_us(wanted_wh, WATTS_PER_SLOT, int(self.queued_s[node] * _US))
@@ -164,10 +169,11 @@ class Ours(Mesh):
         return known
 
     def _work(self, job: int, free: int = 1) -> Work:
-        known = self._works.get(job)
+        known = self._works.get((job, free))
         if known is None:
-            known = self._works[job] = self._describe(job)
-        return known if free == known.free else replace(known, free=free)
+            known = self._describe(job) if free == 1 else replace(self._work(job), free=free)
+            self._works[job, free] = known
+        return known
 
     def _describe(self, number: int) -> Work:
         job, now_s = self.scene.work.jobs[number], self.scene.now_s
@@ -192,6 +198,8 @@ class Ours(Mesh):
             since_us=int(job.arrival_s * _US),
             blob_bytes=job.program_bytes,
             input_bytes=job.input_bytes,
+            left_us=max(0, int((job.deadline_s - now_s) * _US)) if due else 0,
+            unstarted=sum(len(self.free[home].get(number, ())) for home in self.homes[number]) if due else 0,
         )
 
     # -- a step --------------------------------------------------------------------------------------------
@@ -209,6 +217,7 @@ class Ours(Mesh):
         super().act(scene)
         self._told = self._foresee(scene)
         self._told_places = np.clip(self.places(scene) - scene.floor.running, 0, scene.floor.free).tolist()
+        self._told_wants = (scene.town.wants_heat & (scene.wanted_w > 0)).tolist()
 
     def suits(self, node: int, offer: Offer) -> bool:
         ask = self._asked(node)
@@ -216,7 +225,8 @@ class Ours(Mesh):
         key = (offer.job, ask.longest_us, ask.price_micro)
         known = self._fits.get(key)
         if known is None:
-            known = self._fits[key] = fit(self._work(offer.job), ask).good
+            # How long it has until it is due its digest does not tell; whom it asks knows.
+            known = self._fits[key] = fit(replace(self._work(offer.job), left_us=0), ask).good
         return known
 
     def choose(self, node: int) -> int | None:
@@ -258,12 +268,21 @@ class Ours(Mesh):
         """Of the best group of its cell that has any, and which one that is."""
         ranked = self._ranked.get(cell)
         if ranked is None:
-            ranked = self._ranked[cell] = by_standing(self.knowledge.near[cell], self._work_of)
+            ranked = self._ranked[cell] = self._groups(self.knowledge.near[cell])
         for place in range(len(ranked)):
             found = self.some(node, self._suiting_of(node, cell, place), most)
             if found:
                 return found, place
         return [], 0
+
+    def _groups(self, offers: list[Offer]) -> list[list[Offer]]:
+        """Nobody knows what goes first of what a worker has queued: it counts as ordinary, as for real thieves."""
+        groups = by_standing([offer for offer in offers if not offer.queued], self._work_of)
+        queued = [offer for offer in offers if offer.queued]
+        if queued:
+            place = next((i for i, group in enumerate(groups) if self._standing(group) >= ORDINARY), len(groups))
+            groups[place : place + 1] = [[*(groups[place] if place < len(groups) else ()), *queued]]
+        return groups
 
     def _suiting_of(self, node: int, cell: int, place: int) -> list[Offer]:
         """Of one group of its cell, what a sink like the node's takes."""
@@ -284,9 +303,13 @@ class Ours(Mesh):
         asks = [self._ask(thief, int(wanted[thief])) for thief in thieves]
         works = [self._work(job, len(tasks)) for job, tasks in self.free[victim].items()]
         queued: Counter[int] = Counter()
-        if not works and self.queue[victim]:
+        if self.queue[victim]:
             queued.update(int(self.scene.work.job_of[task]) for task in self.queue[victim])
-            works = [self._work(job, -(-count // 2)) for job, count in sorted(queued.items())]
+            waiting = [self._work(job, -(-count // 2)) for job, count in sorted(queued.items())]
+            if not works or min(map(standing, waiting)) < min(map(standing, works)):
+                works = waiting
+            else:
+                queued.clear()
         given: list[tuple[int, int]] = []
         served: set[int] = set()
         for share in deal(asks, works):
@@ -322,14 +345,21 @@ class Ours(Mesh):
         self._move(scene, warm)
 
     def _hand_on(self, node: int) -> None:
+        """What was begun here or elsewhere is never given back: it waits for its sink, or for an heir."""
         heirs = self._heirs(node)
         left: list[int] = []
+        begun: list[int] = []
+        progress_s = self.scene.floor.progress_s
         for task in self.take_queued(node, len(self.queue[node])):
-            heir = self._heir(heirs, task, 0)
-            if heir is None:
-                left.append(task)
-            else:
+            heir = self._heir(heirs, task, CHECKPOINT_BYTES if progress_s[task] else 0) if heirs else None
+            if heir is not None:
                 self.push(heir, task)
+            elif progress_s[task]:
+                begun.append(task)
+            else:
+                left.append(task)
+        for task in begun:
+            self.push(node, task)
         self.give_back(left)
 
     def _move(self, scene: Scene, warm: np.ndarray) -> None:
@@ -346,40 +376,61 @@ class Ours(Mesh):
         for slot in slots.tolist():
             node, task = int(floor.owner[slot]), int(floor.task[slot])
             left_us = int(floor.left_s[slot] * _US)
-            if not worth_moving(left_us, float(duty[node]), CHECKPOINT_BYTES):
+            share = float(duty[node])
+            if not worth_moving(left_us, share, CHECKPOINT_BYTES):
                 continue
             if node not in by_node:
-                by_node[node] = self._heirs(node)
+                by_node[node] = self._heirs(node, busy=bool(warm[node]))
             heirs = by_node[node] if warm[node] else lively(by_node[node], left_us)
+            heirs = [heir for heir in heirs if worth_moving(left_us, share, CHECKPOINT_BYTES, self._queued_us(heir))]
+            if not heirs:
+                continue
             time_s = float(scene.work.deadline_s[task]) - scene.now_s
-            late = time_s < math.inf and is_late(left_us, float(duty[node]), int(time_s * _US))
+            late = time_s < math.inf and is_late(left_us, share, int(time_s * _US))
             heir = self._heir(heirs, task, CHECKPOINT_BYTES, late=late)
             if heir is not None:
                 by_node[node] = [each for each in by_node[node] if each.ask.thief != self._name[heir]]
                 floor.checkpoint(np.array([slot]))
                 self.push(heir, task)
 
-    def _heirs(self, node: int) -> list[Heir]:
-        """Peers of the cell that wanted work a step ago and had none, the coldest few."""
-        cell = self.knowledge.cell_of[node]
-        coldest = self._coldest.get(cell)
-        if coldest is None:
-            coldest = self._coldest[cell] = self._coldest_of(self._members[cell])
-        return [self._heir_at(peer) for peer in coldest if peer != node][:HEIRS_MAX]
+    def _heirs(self, node: int, *, busy: bool = False) -> list[Heir]:
+        """Peers of the cell that wanted work a step ago and have room for some, the coldest few.
 
-    def _coldest_of(self, members: list[int]) -> list[int]:
-        """One more than are looked at, for who looks may be among them."""
+        busy: also those that had enough; it waits for its turn there.
+        """
+        cell = self.knowledge.cell_of[node]
+        coldest = self._coldest.get((cell, busy))
+        if coldest is None:
+            coldest = self._coldest[cell, busy] = self._coldest_of(self._members[cell], busy=busy)
+        found: list[Heir] = []
+        full: list[int] = []
+        for peer in coldest:
+            heir = self._heir_at(peer)
+            if heir.room_us <= 0:
+                full.append(peer)
+            elif peer != node:
+                found.append(heir)
+                if len(found) == HEIRS_MAX:
+                    break
+        for peer in full:
+            coldest.remove(peer)
+        return found
+
+    def _coldest_of(self, members: list[int], *, busy: bool) -> list[int]:
         told = self._told
         if told is None:
             return []
-        found = (peer for peer in members if self._told_places[peer])
-        return sorted(found, key=lambda peer: (-told.discomfort_mkh(peer), peer))[: HEIRS_MAX + 1]
+        found = (peer for peer in members if self._told_places[peer] or (busy and self._told_wants[peer]))
+        return sorted(found, key=lambda peer: (-told.discomfort_mkh(peer), peer))
+
+    def _queued_us(self, heir: Heir) -> int:
+        return int(self.queued_s[int.from_bytes(heir.ask.thief, "big")] * _US)
 
     def _heir_at(self, peer: int) -> Heir:
         known = self._as_heir.get(peer)
         if known is None:
-            places = self._told_places[peer]
-            known = self._as_heir[peer] = Heir(self._ask(peer, places), places * int(HORIZON_S) * _US)
+            ask = self._ask(peer, max(1, self._told_places[peer]))
+            known = self._as_heir[peer] = Heir(ask, ask.appetite_us)
         return known
 
     def push(self, node: int, task: int) -> None:
