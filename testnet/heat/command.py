@@ -136,10 +136,11 @@ def chosen(
     Raises UserError.
     """
     from ...node.heating.weather.generator import CLIMATES
-    from .compare import OPTIMUM, small
+    from .compare import small
     from .play import Case
     from .policies import POLICIES
     from .season import SEASONS
+    from .sources import OPTIMUM
     from .work import KINDS
 
     seasons = _known("--season", season, tuple(SEASONS))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .compare import OPTIMUM, SMALL_ROOMS, Group
+from .compare import SMALL_ROOMS, Group
+from .sources import OPTIMUM
 
 _HEAD = (
     "| season, load, work | policy | K·h p50 / p95 | outside % | wasted kWh | burnt kWh | lost % | makespan h | missed "
