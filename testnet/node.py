@@ -106,13 +106,15 @@ class TestnetNode:
         await self.ask({"do": "clock", "offset_s": offset_s})
 
     def log_tail(self, lines: int = 20) -> list[str]:
-        """The last lines of its log."""
+        """The last lines of its log. Raises TestnetError."""
         try:
             with self.log_path.open("rb") as log:
                 log.seek(max(0, os.fstat(log.fileno()).st_size - LOG_TAIL_BYTES))
                 return log.read().decode(errors="replace").splitlines()[-lines:]
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise TestnetError(f"{self.log_path}: cannot be read: {error.strerror}") from error
 
     # -- hurting -------------------------------------------------------------------------------------------
 
@@ -174,5 +176,9 @@ class TestnetNode:
 
     def _signal(self, number: signal.Signals) -> None:
         process = self.process
-        if process is None or not process.send(number):
+        try:
+            sent = process is not None and process.send(number)
+        except TestnetError as error:
+            raise TestnetError(f"{self.name}: {error}") from None
+        if not sent:
             raise TestnetError(f"{self.name}: it does not run ({self.state}); hearth testnet ps shows who does")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import trio
 
+from .errors import TestnetError
+
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -41,7 +43,7 @@ class Process:
         return "frozen" if found[0] in "Tt" else "running"
 
     def send(self, number: signal.Signals) -> bool:
-        """Signal it; False if it is gone."""
+        """Signal it; False if it is gone. Raises TestnetError if it is another user's."""
         try:
             handle = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -53,6 +55,8 @@ class Process:
             return True
         except ProcessLookupError:
             return False
+        except PermissionError:
+            raise TestnetError(f"process {self.pid} is another user's, who alone can signal it") from None
         finally:
             os.close(handle)
 

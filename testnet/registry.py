@@ -62,7 +62,14 @@ class Registry:
         self._lock_path = folder / "testnet.lock"
 
     def exists(self) -> bool:
-        return self.path.exists()
+        """Raises TestnetError if that cannot be told."""
+        try:
+            self.path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise TestnetError(f"{self.path}: cannot be read: {error.strerror}") from error
+        return True
 
     def nodes(self) -> dict[str, NodeEntry]:
         """Raises TestnetError."""
@@ -78,9 +85,13 @@ class Registry:
             raise TestnetError(f"{self.path}: damaged: {error}; remove the folder by hand") from error
 
     def write(self, nodes: dict[str, NodeEntry]) -> None:
+        """Raises TestnetError."""
         fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}.new")
-        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(_Content(1, nodes)), indent=1) + b"\n")
-        fresh.replace(self.path)
+        try:
+            fresh.write_bytes(msgspec.json.format(msgspec.json.encode(_Content(1, nodes)), indent=1) + b"\n")
+            fresh.replace(self.path)
+        except OSError as error:
+            raise TestnetError(f"{self.path}: cannot be written: {error.strerror}") from error
 
     def update(self, name: str, entry: NodeEntry) -> None:
         """Call it under `changing`."""
@@ -88,8 +99,14 @@ class Registry:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Keeps other commands from starting or stopping nodes meanwhile. Raises TestnetError if one does."""
-        handle = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Keeps other commands from starting or stopping nodes meanwhile. Raises TestnetError if one does, or if the
+        network is another user's."""
+        try:
+            handle = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise TestnetError(
+                f"{self._lock_path}: {error.strerror}; only who made the network can start and stop its nodes"
+            ) from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
