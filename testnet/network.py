@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import trio
 
+from ..node.secrecy.folder import remove_secrets
 from .errors import TestnetError
 from .node import TERM_PATIENCE_S, TestnetNode
 from .ports import HOST, ReservedPort
@@ -113,13 +114,17 @@ class Testnet:
             return await self._end_all(patience_s)
 
     def wipe(self) -> None:
-        """Remove what `create` made and the nodes wrote. Raises TestnetError while a node runs."""
+        """Remove what `create` made and the nodes wrote. Raises TestnetError, also while a node runs."""
         alive = [name for name, node in self.nodes.items() if node.pid is not None]
         if alive:
             raise TestnetError(f"{self.folder}: {', '.join(alive)} still run; take the network down first")
-        for node in self.nodes.values():
-            node.state_folder.remove_control_socket()
-        _remove_known(self.folder)
+        try:
+            for node in self.nodes.values():
+                node.state_folder.remove_control_socket()
+                remove_secrets(node.state_folder.root)
+            _remove_known(self.folder)
+        except OSError as error:
+            raise TestnetError(f"{error.filename}: cannot be removed: {error.strerror}") from error
 
     async def _end_all(self, patience_s: float) -> dict[str, str]:
         how: dict[str, str] = {}

@@ -27,9 +27,7 @@ class SecretFolder:
 
     def __init__(self, state: Path, *, shared: bool = False, base: Path | None = None) -> None:
         """Raises SecretFolderError. state: the node's, which names the folder."""
-        base = base or memory_folder()
-        digest = hashlib.sha256(os.fsencode(state.absolute())).hexdigest()
-        self.root = base / f"hearthmesh-{digest[:24]}"
+        self.root = (base or memory_folder()) / _name_for(state)
         self._shared = shared
         try:
             if self.root.is_symlink():
@@ -82,9 +80,23 @@ class SecretFolder:
         shutil.rmtree(self.root, ignore_errors=True)
 
 
+def remove_secrets(state: Path) -> None:
+    """What a node that was killed left in memory, as its next start would. state: the node's, which does not run."""
+    for base in _places():
+        shutil.rmtree(base / _name_for(state), ignore_errors=True)
+
+
+def _name_for(state: Path) -> str:
+    return f"hearthmesh-{hashlib.sha256(os.fsencode(state.absolute())).hexdigest()[:24]}"
+
+
+def _places() -> tuple[Path, Path]:
+    return SHARED_MEMORY, Path(os.environ.get("XDG_RUNTIME_DIR") or SHARED_MEMORY)
+
+
 def memory_folder() -> Path:
     """Where files lie in memory: /dev/shm, or the user's run-time folder. Raises SecretFolderError."""
-    for path in (SHARED_MEMORY, Path(os.environ.get("XDG_RUNTIME_DIR") or SHARED_MEMORY)):
+    for path in _places():
         if os.access(path, os.W_OK) and is_in_memory(path):
             return path
     raise SecretFolderError(f"{SHARED_MEMORY} is no file system in memory, so confidential jobs cannot run here")

@@ -1,5 +1,7 @@
 """Test networks as a library: real processes in folders of their own."""
 
+import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from hearthmesh.node.secrecy.folder import memory_folder
 from hearthmesh.testnet.errors import TestnetError
 from hearthmesh.testnet.fixture import MakeTestnet
 from hearthmesh.testnet.fixture import testnet as _testnet
@@ -76,6 +79,18 @@ async def test_a_network_that_was_down_comes_back_with_its_keys(testnet: MakeTes
             net.wipe()
     net.wipe()
     assert not tmp_path.exists()
+
+
+async def test_what_a_killed_node_had_in_memory_is_wiped_with_the_network(testnet: MakeTestnet, tmp_path: Path) -> None:
+    """A node that leaves in order removes it; one that is killed leaves it to its next start, which never comes."""
+    async with testnet(n=2, folder=tmp_path) as net:
+        digest = hashlib.sha256(os.fsencode(tmp_path / "nodes" / "h1" / "state")).hexdigest()
+        secrets = memory_folder() / f"hearthmesh-{digest[:24]}"
+        (secrets / "program").write_text("confidential")
+        net.nodes["h1"].kill()
+    assert secrets.exists()
+    net.wipe()
+    assert not secrets.exists()
 
 
 async def test_two_networks_start_at_once_and_never_meet(testnet: MakeTestnet) -> None:
