@@ -25,6 +25,7 @@ from .request import (
     NO_PROGRAM,
     JobRequest,
     inline_or_all,
+    only_bytes,
     policy_of,
     spec_of,
 )
@@ -129,7 +130,7 @@ def _digest_of(request: JobRequest) -> bytes:
     hasher = hashlib.sha256(msgspec.msgpack.encode(said))
     for content in (_program(request), *(request.files[name] for name in sorted(request.files))):
         hasher.update(_content_digest(content))
-    for item in request.inputs or ():
+    for item in only_bytes(request.inputs or ()):
         hasher.update(hashlib.sha256(item).digest())
     return hasher.digest()
 

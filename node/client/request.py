@@ -11,9 +11,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ...protocol.inputs import input_packs
 from ...protocol.records import FileRef, InputPack, JobSpec, ResourceLimits
 from ..execution.oci_archive import ImageFault, read_image
+from ..execution.outcome import ExecutionError
+from ..execution.wasm_abi import misfit
+from ..execution.wasm_imports import unoffered
+from ..execution.wasm_sections import read_shape
 from ..jobfile import JobFile
 from ..storage.blobs import INLINE_BYTES, BlobStore
 from .errors import ClientError
@@ -66,6 +72,7 @@ class JobRequest:
     trust_streak: int = 0
 
     def __post_init__(self) -> None:
+        self._check_types()
         if not self.confidential and (self.trust_classes or self.trust_owners or self.trust_streak):
             raise ClientError("trust_classes, trust_owners and trust_streak are for confidential jobs")
         if self.confidential and not isinstance(self.comparator, str):
@@ -81,13 +88,33 @@ class JobRequest:
             # They are gone through twice.
             object.__setattr__(self, "inputs", tuple(self.inputs))
 
+    def _check_types(self) -> None:
+        """Those that the spec does not show; `spec_of` checks the others. Raises ClientError."""
+        for name in ("program", "comparator"):
+            if isinstance(getattr(self, name), bytearray):
+                object.__setattr__(self, name, bytes(getattr(self, name)))
+        for name, kinds, wanted in _KINDS:
+            value = getattr(self, name)
+            if not isinstance(value, kinds):
+                raise _mistyped(name, value, wanted)
+        for name in ("arguments", "inputs", "trust_classes", "trust_owners"):
+            value = getattr(self, name)
+            if isinstance(value, str | bytes | bytearray) or not isinstance(value, Iterable | None):
+                raise _mistyped(name, value, "a sequence")
+        for name, content in self.files.items():
+            if not isinstance(content, bytes | Path):
+                raise _mistyped(f'files["{name}"]', content, "bytes or a Path")
+
     def is_small(self) -> bool:
         """Whether `build_spec` takes less time than a hop to a thread and back."""
         if self.files or not isinstance(self.comparator, str) or self.runtime == "oci":
             return False
         if not isinstance(self.inputs, Sequence | None) or len(self.inputs or ()) > INLINE_INPUTS_MAX:
             return False
-        if sum(map(len, self.inputs or ())) > INLINE_INPUTS_BYTES_MAX:
+        if (
+            sum(len(item) for item in self.inputs or () if isinstance(item, bytes | bytearray))
+            > INLINE_INPUTS_BYTES_MAX
+        ):
             return False
         if self.runtime != "wasm":
             return True
@@ -191,7 +218,7 @@ def spec_of(
 ) -> JobSpec:
     """What a request says, with what became of its blobs. program: its digest, its size in bytes, and what nodes
     know it by if that is something else."""
-    return JobSpec(
+    said = dict(
         version=1,
         mesh_id=mesh_id,
         nonce=request.nonce,
@@ -216,6 +243,48 @@ def spec_of(
         checkpoint_us=request.checkpoint_us,
         price_limit_micro=request.price_limit_micro,
     )
+    for name, value in said.items():
+        try:
+            msgspec.convert(value, _SPEC_TYPES[name], builtin_types=(bytes,), from_attributes=True)
+        except msgspec.ValidationError as error:
+            # Peers would close the link of one who sends them this.
+            said_of = str(error).removesuffix(" - at `$`")
+            raise ClientError(f"{name}: {said_of[:1].lower()}{said_of[1:]}; it is {_shown(value)}") from None
+    return JobSpec(**said)  # type: ignore[arg-type]  # just checked, each by its field
+
+
+def check_module(request: JobRequest) -> None:
+    """Whether a node could run the module, as far as its sections say; it may be no valid code all the same.
+
+    Raises ClientError.
+    """
+    if request.runtime != "wasm":
+        return
+    source = Path(request.program) if isinstance(request.program, str) else request.program
+    try:
+        module = source if isinstance(source, bytes) else source.read_bytes()
+        shape = read_shape(module)
+    except OSError as error:
+        raise ClientError(f"{request.program!s}: cannot be read: {error.strerror}") from error
+    except ExecutionError as error:
+        raise ClientError(f"program: {error.detail}") from error
+    problem = unoffered(shape.imports) or misfit(shape.exports, request.abi, request.entry)
+    if problem is not None:
+        raise ClientError(f"program: {problem}")
+    if shape.memory_bytes > request.limits.memory_bytes:
+        raise ClientError(
+            f"limits.memory_bytes: {request.limits.memory_bytes}, but the module starts with {shape.memory_bytes}"
+        )
+
+
+def _mistyped(name: str, value: object, wanted: str) -> ClientError:
+    return ClientError(f"{name}: expected {wanted}; it is {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """Short enough for one line."""
+    text = repr(value) if isinstance(value, str | int | float | bytes | None) else type(value).__name__
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _image_digest(source: bytes | Path) -> str:
@@ -303,10 +372,29 @@ def inline_or_all(
     """All of them and None if they fit the bounds, each a little longer; else some, and all of them anew."""
     head: list[bytes] = []
     size = 0
-    source = iter(inputs)
+    source = only_bytes(inputs)
     for item in source:
         head.append(item)
         size += len(item) + overhead_bytes
         if size > bytes_max or len(head) > items_max:
             return head, chain(head, source)
     return head, None
+
+
+def only_bytes(inputs: Iterable[bytes]) -> Iterator[bytes]:
+    """Raises ClientError at the first that is something else."""
+    for index, item in enumerate(inputs):
+        if not isinstance(item, bytes | bytearray | memoryview):
+            raise _mistyped(f"inputs[{index}]", item, "bytes")
+        yield bytes(item)
+
+
+_KINDS: tuple[tuple[str, Any, str], ...] = (
+    ("program", bytes | Path | str, "bytes, a Path or a name"),
+    ("comparator", bytes | Path | str, "bytes, a Path or a name"),
+    ("files", Mapping, "a mapping of names"),
+    ("limits", ResourceLimits, "ResourceLimits"),
+    ("confidential", bool, "True or False"),
+    ("trust_streak", int, "a number"),
+)
+_SPEC_TYPES = {each.name: each.type for each in msgspec.structs.fields(JobSpec)}

@@ -47,7 +47,7 @@ from .errors import ClientError, JobFailed, single_error
 from .job import Batches, Job, Listener, Notes, Results, SignedPart, open_notes
 from .memory import ClientMemory
 from .python_job import python_request, unpack_native, unpack_result
-from .request import JobRequest, build_spec
+from .request import JobRequest, build_spec, check_module
 from .result import Result
 from .volatile import VolatileStore
 
@@ -202,10 +202,13 @@ class Client:
             if request.confidential:
                 nodes = self._trusted(request)
                 build = partial(build_confidential, request, ctx.identity, mesh_id, nodes, self._store, pin)
-                return build() if request.is_small() else await trio.to_thread.run_sync(build)
+            else:
+                build = partial(build_spec, request, mesh_id, self._store, pin)
             if request.is_small():
-                return build_spec(request, mesh_id, self._store, pin)
-            return await trio.to_thread.run_sync(build_spec, request, mesh_id, self._store, pin)
+                check_module(request)
+                return build()
+            await trio.to_thread.run_sync(check_module, request)
+            return await trio.to_thread.run_sync(build)
         except StorageError as error:
             raise ClientError(f"the job's files cannot be kept for upload: {error}") from error
 

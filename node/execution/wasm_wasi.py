@@ -20,8 +20,8 @@ from . import wasm_ffi
 from .outcome import Exit
 from .wasm_engine import Guest, OutsideMemory, Stop
 from .wasm_files import Errno, File, FileTree, Folder
+from .wasm_imports import ABORT_NAME, ABORT_NAMESPACE, ABORT_SIGNATURE, NAMESPACE, SIGNATURES
 
-NAMESPACE = "wasi_snapshot_preview1"
 EPOCH_NS = 1_577_836_800_000_000_000  # 2020-01-01T00:00:00Z
 CLOCK_STEP_NS = 1_000_000
 MAX_RANDOM_BYTES = 65_536
@@ -490,37 +490,13 @@ def _type_of(node: File | Folder) -> int:
     return _TYPE_FILE if isinstance(node, File) else _TYPE_FOLDER
 
 
-_SIGNATURES = {
-    "args_get": "ii", "args_sizes_get": "ii", "environ_get": "ii", "environ_sizes_get": "ii",
-    "clock_res_get": "ii", "clock_time_get": "iIi", "random_get": "ii", "sched_yield": "",
-    "proc_exit": "i", "proc_raise": "i",
-    "fd_advise": "iIIi", "fd_allocate": "iII", "fd_close": "i", "fd_datasync": "i", "fd_sync": "i",
-    "fd_fdstat_get": "ii", "fd_fdstat_set_flags": "ii", "fd_fdstat_set_rights": "iII",
-    "fd_filestat_get": "ii", "fd_filestat_set_size": "iI", "fd_filestat_set_times": "iIIi",
-    "fd_pread": "iiiIi", "fd_prestat_get": "ii", "fd_prestat_dir_name": "iii", "fd_pwrite": "iiiIi",
-    "fd_read": "iiii", "fd_readdir": "iiiIi", "fd_renumber": "ii", "fd_seek": "iIii", "fd_tell": "ii",
-    "fd_write": "iiii",
-    "path_create_directory": "iii", "path_filestat_get": "iiiii", "path_filestat_set_times": "iiiiIIi",
-    "path_link": "iiiiiii", "path_open": "iiiiiIIii", "path_readlink": "iiiiii",
-    "path_remove_directory": "iii", "path_rename": "iiiiii", "path_symlink": "iiiii", "path_unlink_file": "iii",
-    "poll_oneoff": "iiii",
-    "sock_accept": "iii", "sock_recv": "iiiiii", "sock_send": "iiiii", "sock_shutdown": "ii",
-}  # fmt: skip
 _SAME_AS = {"fd_datasync": "fd_sync"}
 _UNSUPPORTED = {"path_link", "path_readlink", "path_symlink", "poll_oneoff", "sock_accept"} | {
     "sock_recv",
     "sock_send",
     "sock_shutdown",
 }
-_ABORT_NAMESPACE, _ABORT_NAME, _ABORT_SIGNATURE = "env", "abort", "iiii"
 _ARGUMENT_MASKS = {"i": (1 << 32) - 1, "I": (1 << 64) - 1}
-
-
-def host_signatures() -> dict[tuple[str, str], str]:
-    """All that a module may import: (module, name) → signature as `wasm_sections` writes it."""
-    known = {(NAMESPACE, name): _written(kinds, name != "proc_exit") for name, kinds in _SIGNATURES.items()}
-    known[_ABORT_NAMESPACE, _ABORT_NAME] = _written(_ABORT_SIGNATURE, False)
-    return known
 
 
 class Host:
@@ -530,10 +506,10 @@ class Host:
         self.world: TaskWorld | None = None
         self.linker = wasmtime.Linker(engine)
         self._kept: list[Any] = []
-        for name, kinds in _SIGNATURES.items():
+        for name, kinds in SIGNATURES.items():
             method = "unsupported" if name in _UNSUPPORTED else _SAME_AS.get(name, name)
             self._define(NAMESPACE, name, kinds, name != "proc_exit", getattr(TaskWorld, method))
-        self._define(_ABORT_NAMESPACE, _ABORT_NAME, _ABORT_SIGNATURE, False, _abort)
+        self._define(ABORT_NAMESPACE, ABORT_NAME, ABORT_SIGNATURE, False, _abort)
 
     def _define(self, module: str, name: str, kinds: str, returns: bool, method: Callable[..., int]) -> None:
         types = {"i": wasmtime.ValType.i32, "I": wasmtime.ValType.i64}
@@ -580,8 +556,3 @@ def _abort(world: TaskWorld, message: int, file: int, line: int, column: int) ->
         size = min(int.from_bytes(world.guest.read(message - 4, 4), "little"), 1_024) & ~1
         text = world.guest.read(message, size).decode("utf-16-le", "replace")
     raise GuestExit(Stop(Exit.TRAP, f"abort: {text} ({line}:{column})"))
-
-
-def _written(kinds: str, returns: bool) -> str:
-    parameters = ", ".join("i32" if kind == "i" else "i64" for kind in kinds)
-    return f"({parameters}) -> {'i32' if returns else '()'}"

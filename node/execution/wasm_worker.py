@@ -28,8 +28,9 @@ from .wasm_component import run_component
 from .wasm_control import ControlPage
 from .wasm_engine import ComponentProgram, Program, ProgramLoader
 from .wasm_function import run_functions
+from .wasm_imports import unoffered
 from .wasm_pace import Pacer
-from .wasm_wasi import Host, host_signatures
+from .wasm_wasi import Host
 from .wasm_wire import (
     HEADER,
     MAX_FRAME_BYTES,
@@ -60,7 +61,6 @@ class Worker:
     def __init__(self, connection: socket.socket, page: ControlPage, cache: CompiledCache) -> None:
         self._connection = connection
         self._page = page
-        self._known_imports = host_signatures()
         self._cache = cache
         loader = ProgramLoader(cache, self._link)
         self._machinery = Machinery(loader, Host(loader.engine), Pacer(loader.engine, page))
@@ -121,16 +121,9 @@ class Worker:
         return Checked(check.batch, imports, shape.exports, shape.memory_bytes, program.compile_us)
 
     def _link(self, engine: wasmtime.Engine, program: Program) -> wasmtime.InstancePre:
-        for wanted in program.shape.imports:
-            name = f"{wanted.module}.{wanted.name}"
-            known = self._known_imports.get((wanted.module, wanted.name))
-            if known is None:
-                raise ExecutionError(ExecutionFault.MISSING_IMPORT, f"the module wants {name}, which is not offered")
-            if wanted.signature != known:
-                found = wanted.signature or wanted.kind
-                raise ExecutionError(
-                    ExecutionFault.MISSING_IMPORT, f"the module wants {name} as {found}, it is {known}"
-                )
+        problem = unoffered(program.shape.imports)
+        if problem is not None:
+            raise ExecutionError(ExecutionFault.MISSING_IMPORT, problem)
         is_usual = engine is self._machinery.loader.engine
         return (self._machinery if is_usual else self._careful).host.linker.instantiate_pre(program.module)
 

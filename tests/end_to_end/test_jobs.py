@@ -140,9 +140,19 @@ async def test_large_outputs_come_as_blobs(street: Testnet) -> None:
 
 
 async def test_a_module_that_is_none_fails_with_the_reason(street: Testnet) -> None:
+    no_code = wat2wasm(
+        """(module (memory (export "memory") 1)
+             (func (export "hearth_alloc") (param i32) (result i32) unreachable)
+             (func (export "hearth_task") (param i64 i32 i32) (result i64) unreachable))"""
+    )
+    assert no_code[-2:] == b"\0\x0b"
+    no_code[-2] = 0xFF
     async with visiting(street) as client:
-        with pytest.raises(JobFailed, match="exit code -8: .*invalid_module"):
+        with pytest.raises(ClientError, match="program: not a valid wasm module: it does not start like"):
             await client.map(b"no module", [b"x"])
+        # What its sections say is right; what is in them no node can compile.
+        with pytest.raises(JobFailed, match="exit code -8: .*invalid_module"):
+            await client.map(bytes(no_code), [b"x"])
 
 
 async def test_a_job_that_no_node_can_run_is_refused_at_once(street: Testnet) -> None:
