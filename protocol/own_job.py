@@ -28,8 +28,9 @@ class OwnJob:
     suspects: replicas that were silent, or did not send what they have, the last one last.
     status: the source's last word.  moved_us: when results were last asked for, or came.  asked_again: in vain, so far.
     most_done: that any source has said.  news_us: when there was news of work, or others were asked.  looks: how often
-    they were, since the last news.  looked_at: who has not answered yet.  told_us: when acceptances were last told.  uncopied: replicas that are to get the submission a little later.  left: who is to be told, a
-    little later, that its results are followed no more.  given: replicas that were sent their share of the key.
+    they were, since the last news.  looked_at: who has not answered yet.  told_us: when acceptances were last told.
+    uncopied: replicas that are to get the submission a little later.  left: who is to be told, a little later, that its
+    results are followed no more.  given: replicas that were sent their share of the key.
     """
 
     state: JobState
