@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from ...crypto.certificates import Role
+from ...crypto.certificates import CertificateError, CertificateReason, Role
 from ..context import Context
 from ..effects import CancelExecution, Execute, FetchBlobs, Persist, Publish, Reason, UnpinBlobs
 from ..events import ExecutionFailed, StoredRow, TaskFinished
@@ -140,11 +140,12 @@ class Court:
             charge = check_accusation(
                 record,
                 self._ctx.policy.mesh.mesh_id,
-                lambda certificate, node: self._ctx.admitted(certificate, node, Role.WORKER, now_us),
+                lambda certificate, node, role: self._admit(certificate, node, role, now_us),
             )
         except FraudError as error:
             self._ctx.notify("fraud.unproven", accuser=record.author, reason=error.reason)
-            self._ctx.penalise(peer, Reason.BAD_PROOF)
+            if not error.is_lapsed:
+                self._ctx.penalise(peer, Reason.BAD_PROOF)
             return
         if charge.named in self._ctx.convicted:
             return
@@ -159,6 +160,14 @@ class Court:
         sources = dict.fromkeys((peer, record.author, charge.other, charge.named))
         digests = charge.spec.body.blob_digests()
         self._ctx.emit(FetchBlobs(record.id, digests, tuple(sources), pin=record.id))
+
+    def _admit(self, certificate: bytes, node: bytes, role: Role, now_us: int) -> None:
+        """Raises FraudError. A convicted node is revoked sooner or later: who tells of it then did nothing wrong."""
+        try:
+            self._ctx.check(certificate, node, role, now_us)
+        except CertificateError as error:
+            lapsed = error.reason in (CertificateReason.EXPIRED, CertificateReason.REVOKED)
+            raise FraudError(f"somebody who is no {str(role.name).lower()} here", is_lapsed=lapsed) from error
 
     def _remember(self, key: bytes) -> None:
         self._heard[key] = None

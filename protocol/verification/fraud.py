@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ...crypto.certificates import Role
 from ..batches import TaskProof, check_task, prove_task
 from ..records import (
     RECORD_BYTES_MAX,
@@ -29,17 +30,20 @@ GOSSIP_BYTES_MAX = 60 * 1024
 # Ends that the task brings about and no machine does: out of memory, too much output, out of fuel (docs/abi.md).
 _EVIDENT_FAILURES = (-2, -4, -5)
 
-Admits = Callable[[bytes, bytes], bool]
+# (certificate, node, role): raises FraudError if the node is not admitted with it.
+Admits = Callable[[bytes, bytes, Role], None]
 # Exit code and digest of the output.
 Truth = tuple[int, bytes]
 
 
 class FraudError(Exception):
-    """An accusation that proves nothing. reason: for the log."""
+    """An accusation that proves nothing. reason: for the log.  is_lapsed: it may have proved something once, so that
+    who tells it is not to blame."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, is_lapsed: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.is_lapsed = is_lapsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,8 @@ def is_deterministic(spec: JobSpec) -> bool:
 def check_accusation(record: Record, mesh_id: bytes, admits: Admits) -> Charge:
     """The charge, if the accusation is one that a run of the task decides. Raises FraudError.
 
-    admits(certificate, node): whether the node is, or was, a worker of this mesh.
+    Only a job's own submitter is heard, by the certificate in its spec: whom no authority admitted would have nothing
+    to lose, and new names without end.
     """
     body: Accusation = record.body
     try:
@@ -107,6 +112,9 @@ def check_accusation(record: Record, mesh_id: bytes, admits: Admits) -> Charge:
         raise FraudError(f"the task: {error.reason}") from error
     if spec.kind is not RecordKind.SPEC or spec.id != body.job_id or spec.body.mesh_id != mesh_id:
         raise FraudError("the task is of another job or mesh")
+    if spec.author != record.author:
+        raise FraudError("an accuser whose job it is not")
+    admits(spec.body.certificate, record.author, Role.SUBMITTER)
     if not is_deterministic(spec.body) or body.index >= spec.body.tasks:
         raise FraudError("not a task that everybody can run")
     named, named_result, named_first = _check_result(body.named, body, admits)
@@ -145,8 +153,7 @@ def _check_result(result: SignedResult, body: Accusation, admits: Admits) -> tup
     if not signed.copy and _goes_on(signed.grant, header.author, body.index):
         # Who began it may have left a wrong checkpoint: the run would not tell which of the two lied.
         raise FraudError("a result that goes on from another node's checkpoint")
-    if not admits(signed.certificate, header.author):
-        raise FraudError("a result of somebody who is no worker here")
+    admits(signed.certificate, header.author, Role.WORKER)
     return header.author, (result.exit_code, result.output_digest), signed.first
 
 

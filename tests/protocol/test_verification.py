@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as changed
 
+from hearthmesh.crypto.certificates import Certificate, Role
+from hearthmesh.crypto.revocations import revoke
 from hearthmesh.protocol.batches import Batch, encode_columns
 from hearthmesh.protocol.events import (
     Event,
@@ -17,8 +19,8 @@ from hearthmesh.protocol.events import (
     SubmitJob,
     UnfollowJob,
 )
-from hearthmesh.protocol.messages import Accused, Delivery
-from hearthmesh.protocol.records import BatchHeader, Grant, RecordKind, sign_record
+from hearthmesh.protocol.messages import Accused, Delivery, Revocations
+from hearthmesh.protocol.records import BatchHeader, Grant, RecordKind, open_record, sign_record
 from hearthmesh.protocol.verification.fraud import accusation_of
 from hearthmesh.protocol.verification.lanes import numbers_of
 from hearthmesh.protocol.verification.referee import UNPROVEN_A_WORKER, Dispute, Exhibit
@@ -282,8 +284,43 @@ def test_what_proves_nothing_is_not_tried() -> None:
     assert not judge.mesh.ctx.convicted and len(judge.penalties) == 3
     assert [note["reason"] for note in judge.noted("fraud.unproven")] == [
         "the two results do not differ, or are of one worker",
-        "a result of somebody who is no worker here",
+        "somebody who is no worker here",
     ]
+
+
+def test_who_is_no_submitter_here_accuses_nobody() -> None:
+    """It has nothing to lose: not a run is given for its word, under however many names it comes."""
+    cluster, workers, client = village()
+    judge, liar, honest = workers[:3]
+    replica = cluster.add("keeper", Role.REPLICA)
+    stranger = Cluster(seed=2).client("stranger")
+    stranger.mesh.ctx.certificate = client.mesh.ctx.certificate  # another's, as everybody can read it in a spec
+    for accuser in (stranger, replica):
+        raw = accusation(cluster, accuser, named=liar, other=honest, lie_of=liar)
+        cluster.feed(judge, Received(client.id, Accused(raw)))
+    borrowed = open_record(accusation(cluster, client, named=liar, other=honest, lie_of=liar)).body
+    raw = sign_record(workers[3].identity, RecordKind.ACCUSATION, borrowed).raw
+    cluster.feed(judge, Received(client.id, Accused(raw)))
+    cluster.run(5 * SECOND)
+    assert not judge.mesh.ctx.convicted and not judge.mesh.court._trials
+    assert [note["reason"] for note in judge.noted("fraud.unproven")] == [
+        "somebody who is no submitter here",
+        "somebody who is no submitter here",
+        "an accuser whose job it is not",
+    ]
+    assert len(judge.penalties) == 3
+
+
+def test_who_tells_of_a_liar_that_was_revoked_since_is_not_to_blame() -> None:
+    cluster, workers, client = village()
+    judge, neighbour, liar, honest = workers[:4]
+    raw = accusation(cluster, client, named=liar, other=honest, lie_of=liar)
+    serial = Certificate.from_bytes(liar.mesh.ctx.certificate).serial
+    listed = revoke(cluster.authority, cluster.mesh_definition, [serial])
+    cluster.feed(judge, Received(neighbour.id, Revocations(listed.to_bytes())))
+    cluster.feed(judge, Received(neighbour.id, Accused(raw)))
+    assert [note["reason"] for note in judge.noted("fraud.unproven")] == ["somebody who is no worker here"]
+    assert not judge.penalties
 
 
 def test_who_went_on_from_anothers_checkpoint_is_not_convicted_for_it() -> None:
