@@ -177,6 +177,7 @@ async def results(
 async def _fetch(session: Session, job: Job, folder: ResultsFolder, follow: bool, as_json: bool) -> int:
     rates = Rates()
     before, done = folder.done.total, 0
+    ended: JobFailed | None = None
     with live_progress() as show:
 
         def on_status(status: JobStatus, received: int) -> None:
@@ -191,12 +192,15 @@ async def _fetch(session: Session, job: Job, folder: ResultsFolder, follow: bool
         await trio.to_thread.run_sync(folder.add_proofs, *job.proofs(folder.signed()))
         try:
             await fetch_results(job, folder, follow=follow, on_status=on_status)
-        except JobFailed:
+        except JobFailed as error:
             # What came before a cancellation is all that will ever be here: it is to prove itself.
             with suppress(ClientError):
                 await _prove(job, folder)
-            raise
-        await _prove(job, folder)
+            if not folder.done:
+                raise
+            ended = error
+        else:
+            await _prove(job, folder)
     here, failed = folder.done.total, sorted(folder.failed)
     if as_json:
         print_json(
@@ -220,6 +224,8 @@ async def _fetch(session: Session, job: Job, folder: ResultsFolder, follow: bool
             f"{counted(len(failed), 'task')} failed, the first is {failed[0]} "
             f"with exit code {folder.failed[failed[0]]}; hearth logs {job.id[:8]} --task {failed[0]}"
         )
+    if ended is not None:
+        raise ended
     return JOB_FAILED if failed else SUCCESS
 
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 STATUS_TIMEOUT_S = 10.0
 # Results that are kept count as accepted once a replica says so; this long one waits for that.
 CONFIRM_TIMEOUT_S = 3.0
+# Of a cancelled job, results that were made before still come; where none did for so long, none will. More than two of
+# the heartbeats with which a replica tells its state.
+CANCELLED_SILENCE_S = 5.0
 
 # Tasks [lo, hi) whose results came in the batch with this id.
 SignedPart = tuple[int, int, bytes]
@@ -121,8 +124,8 @@ class Job:
         kept in an earlier session, [lo, hi) and the batch's id: this client signs for that batch and for no other,
         again if its acceptance reached nobody then.  kept: gives back a batch of those, for replicas that lost it; it
         is called in a thread.  When the next item is asked for a batch counts as taken; it is accepted, by signature,
-        once enough replicas have it on disk.  Leaving the loop early is fine. Raises JobFailed on cancellation,
-        ClientError for ranges that are not the job's.
+        once enough replicas have it on disk.  Leaving the loop early is fine. Raises JobFailed after a cancellation,
+        once what was made before is here, ClientError for ranges that are not the job's.
         """
         return Batches(self._client, self, tuple(have), tuple(signed), kept)
 
@@ -330,6 +333,7 @@ class Batches(AsyncIterator[VerifiedBatch | JobStatus]):
         # Who is cancelled while a large output is fetched gets the batch the next time.
         self._coming: VerifiedBatch | None = None
         self._given: VerifiedBatch | None = None
+        self._moved_s = trio.current_time()
 
     async def __anext__(self) -> VerifiedBatch | JobStatus:
         while True:
@@ -346,12 +350,30 @@ class Batches(AsyncIterator[VerifiedBatch | JobStatus]):
             note = await self._follower.next_note()
             if note.name == "job.status":
                 status: JobStatus = note.fields["status"]
-                if status.state == "cancelled":
+                if status.state == "cancelled" and self._has_all(status):
                     self._follower.close()
-                    raise JobFailed(self._job.job_id, "was cancelled")
+                    raise JobFailed(self._job.job_id, self._cancelled(status))
                 return status
             if note.name == "job.results":
                 self._coming = VerifiedBatch.of(note)
+                self._moved_s = trio.current_time()
+
+    @property
+    def _here(self) -> int:
+        return self._job.spec.tasks - self._missing
+
+    def _has_all(self, status: JobStatus) -> bool:
+        """Whether of a cancelled job nothing more is to come."""
+        return self._here >= status.done or trio.current_time() - self._moved_s > CANCELLED_SILENCE_S
+
+    def _cancelled(self, status: JobStatus) -> str:
+        """What became of the results that were made before."""
+        if not status.done:
+            return "was cancelled before any of its results was made"
+        said = f"was cancelled; {self._here} of the {status.done} results that were made before are here"
+        if waiting := self._job.checking:
+            return f"{said}, {waiting} are not: what they were to be compared with nobody runs any more"
+        return said
 
     def _take_given(self) -> None:
         """The consumer came back for more: what it was given is accepted."""

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -116,6 +118,42 @@ async def test_cancelling_stops_the_tasks(street: Testnet) -> None:
                 await trio.sleep(0.05)
         with pytest.raises(JobFailed, match="cancelled"):
             await collect(job, {})
+
+
+@pytest.mark.parametrize("policy", ["none", "adaptive", "quorum(2)"])
+async def test_what_was_made_before_a_cancellation_is_fetched_for_the_first_time_after_it(
+    street: Testnet, tmp_path: Path, policy: str
+) -> None:
+    """And is proved; or it is said that what it was to be compared with is made no more."""
+    async with visiting(street) as client:
+        job = await client.submit(replace(spinning(5_000), verification=policy))
+        with trio.fail_after(WITHIN_S):
+            async for status in job.watch():
+                if status.done >= 20:
+                    break
+        await job.cancel()
+    folder = tmp_path / "out"
+    told = await hearth(street, "results", job.id, "--folder", str(folder))
+    assert told.returncode == 1 and "Traceback" not in told.stderr
+    found = re.search(r"was cancelled; (\d+) of the (\d+) results that were made before are here(.*)", told.stderr)
+    assert found is not None, told.stderr
+    here, made = int(found[1]), int(found[2])
+    assert 20 <= made < 5_000
+    assert here == made if policy == "none" else here == made or "to be compared with" in found[3]
+    if policy == "quorum(2)":
+        assert here < made
+    if here:
+        assert f"{here} of 5000 results" in told.stdout
+    verified = await hearth(street, "verify", str(folder))
+    assert f"the job was cancelled: {here} accepted" in verified.stdout and verified.returncode == 0, verified.stderr
+
+
+async def hearth(street: Testnet, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user runs it."""
+    environment = os.environ | {"HEARTH_CLIENT": str(street.client_config)}
+    command = [sys.executable, "-P", "-m", "hearthmesh.node", *arguments]
+    run = partial(subprocess.run, command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return await trio.to_thread.run_sync(run)
 
 
 async def test_exit_codes_traps_and_stderr_reach_the_client(street: Testnet) -> None:
