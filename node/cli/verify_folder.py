@@ -86,9 +86,14 @@ class Report:
         return not self.faults
 
     @property
+    def forged(self) -> list[Fault]:
+        """What no interrupted run leaves: forged, edited, missing."""
+        return [fault for fault in self.faults if not fault.unfinished]
+
+    @property
     def is_incomplete(self) -> bool:
         """Whether `hearth results` would mend all that is wrong: nothing looks forged."""
-        return bool(self.faults) and all(fault.unfinished for fault in self.faults)
+        return bool(self.faults) and not self.forged
 
 
 def verify_folder(root: Path) -> Report:

@@ -27,11 +27,11 @@ def verify(folder: Path, as_json: bool) -> int:
         print_json({"ok": report.ok, "incomplete": report.is_incomplete, **asdict(report)})
         return code
     # What another run of hearth results mends is said once, below.
-    shown = [] if report.is_incomplete else report.faults
-    for fault in shown[:FAULTS_SHOWN_MAX]:
+    forged = report.forged
+    for fault in forged[:FAULTS_SHOWN_MAX]:
         say(f"{fault.file}: {fault.reason}")
-    if len(shown) > FAULTS_SHOWN_MAX:
-        say(f"and {len(shown) - FAULTS_SHOWN_MAX} more; --json lists all")
+    if len(forged) > FAULTS_SHOWN_MAX:
+        say(f"and {len(forged) - FAULTS_SHOWN_MAX} more; --json lists all")
     say(f"{report.name}  {report.job}{'  confidential' if report.confidential else ''}")
     say(f"mesh {report.mesh or 'unknown'}, submitted by {report.submitter or 'nobody'}, policy {report.policy or '-'}")
     say(
@@ -42,7 +42,7 @@ def verify(folder: Path, as_json: bool) -> int:
         (worker, each.tasks, f"{each.cpu_us / 1e6:.3f}", energy(each.energy_mj / 1000), energy(each.useful_mj / 1000))
         for worker, each in sorted(report.receipts.items())
     ]
-    empty = "no result was good" if report.faults and not report.is_incomplete else "no result is accepted yet"
+    empty = "no result was good" if forged and not report.unaccepted else "no result is accepted yet"
     if report.cancelled and report.ok:
         empty = "no result was accepted"
     print_table(RECEIPT_COLUMNS, rows, empty=empty)
@@ -52,9 +52,9 @@ def verify(folder: Path, as_json: bool) -> int:
     if report.cancelled:
         left = f", {report.unaccepted} fetched but not accepted, which count for nothing" if report.unaccepted else ""
         say(f"the job was cancelled: {report.accepted} accepted{left}")
-    if report.is_incomplete:
+    if forged:
+        note(f"{counted(len(forged), 'fault')}: these results do not prove themselves")
+    if len(forged) < len(report.faults):
         accepted = f", {report.unaccepted} of them not accepted yet" if report.unaccepted else ""
         note(f"incomplete: {report.results} of {report.tasks} results are here{accepted}; run hearth results again")
-    elif not report.ok:
-        note(f"{counted(len(report.faults), 'fault')}: these results do not prove themselves")
     return code

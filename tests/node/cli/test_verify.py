@@ -315,6 +315,24 @@ def test_a_folder_that_was_left_half_filled_is_incomplete_and_not_forged(
     assert not verify_folder(root).is_incomplete
 
 
+def test_one_edit_in_a_half_filled_folder_is_one_fault(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What another run of hearth results mends is told apart, and hides nothing."""
+    unaccept(root)
+    edit_output(root)
+    report = verify_folder(root)
+    assert [fault.reason for fault in report.forged] == ["is not what the worker signed"]
+    assert len(report.faults) == 4
+    assert run(["verify", str(root)]) == 1
+    told = capsys.readouterr()
+    (fault,) = report.forged
+    assert told.out.startswith(f"{fault.file}: {fault.reason}\njob ")
+    assert "no result was good" not in told.out and "no result is accepted yet" in told.out
+    assert told.err == (
+        "1 fault: these results do not prove themselves\n"
+        "incomplete: 3 of 3 results are here, 3 of them not accepted yet; run hearth results again\n"
+    )
+
+
 def cancelled(job: Job) -> None:
     job.state.merge(sign_record(OWNER, RecordKind.CANCELLATION, Cancellation(job.state.job_id)))
 
