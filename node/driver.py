@@ -64,7 +64,7 @@ from ..protocol.mesh import Mesh
 from ..protocol.messages import Accused, Announce, Delivery, Message, Revocations
 from ..protocol.outbox import OWED_COLUMNS_ROW
 from ..protocol.records import RecordKind
-from ..protocol.replica import COLUMNS_ROW
+from ..protocol.result_keeping import COLUMNS_ROW
 from .clock import wall_us
 from .fair_queue import FairQueue
 from .intake import Intake, IntakeLimits

@@ -21,7 +21,7 @@ from ..protocol.mesh import Mesh
 from ..protocol.outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW, Outbox
 from ..protocol.presence import NodeProfile
 from ..protocol.records import RecordError, RecordKind, open_record, reopen_record
-from ..protocol.replica import COLUMNS_ROW
+from ..protocol.result_keeping import COLUMNS_ROW
 from .answers import Answers, EventLog
 from .clock import set_offset, wall_us
 from .config import NodeConfig

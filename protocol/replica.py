@@ -1,17 +1,16 @@
 """A node as a replica: it keeps jobs' states, grants their tasks to thieves, and stores results.
 
 It is trusted with nothing but keeping: every record it passes on is signed by its author. What it grants is in
-`granter`, what it does unasked in `upkeep`; here is what submitters, workers and followers ask of it.
+`granter`, what it does unasked in `upkeep`, what it takes of workers in `result_keeping`; here is what submitters and
+followers ask of it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..crypto.certificates import Role
-from .batches import BatchError, check_batch
 from .context import Context
-from .effects import FetchBlobs, Persist, Reason, TimerKey, UnpinBlobs
+from .effects import FetchBlobs, Reason, TimerKey, UnpinBlobs
 from .events import StoredRow
 from .granter import JOBS_A_REPLY_MAX
 from .granter import parts as in_messages
@@ -23,8 +22,6 @@ from .limits import Limit
 from .membership import Membership
 from .messages import (
     Consumed,
-    Declined,
-    Delivery,
     FindJob,
     FoundJobs,
     KeyWanted,
@@ -34,7 +31,6 @@ from .messages import (
     ShareGiven,
     SharePart,
     ShareWanted,
-    Stored,
     Submit,
     Submitted,
     Subscribe,
@@ -52,17 +48,13 @@ from .records import (
     open_record,
     reopen_record,
 )
+from .result_keeping import UNACKNOWLEDGED_MAX, ResultKeeper
 from .secrecy.keeping import SHARE_ROW
 from .subscriptions import Subscriptions
 from .tables import Tables
-from .upkeep import FORGOTTEN_ROW, Upkeep
+from .upkeep import FORGOTTEN_ROW
 
-# Rows on disk that are not records: a batch's columns; the mark of a forgotten job is `FORGOTTEN_ROW`.
-COLUMNS_ROW = 101
 CONTEXT_A_REPLY_MAX = 512
-STORED_A_MESSAGE_MAX = 256
-# To one node of one job, at one time.
-UNACKNOWLEDGED_MAX = 4096
 PENDING_MAX = 256
 REASON_CHARS_MAX = 256
 # Records after which there may be more to grant here.
@@ -84,24 +76,13 @@ class PendingJob:
     taken: dict[bytes, None] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class PendingBatch:
-    """A delivery whose large outputs are still coming."""
-
-    header: Record
-    delivery: Delivery
-    sender: bytes
-
-
-class Replica(Upkeep):
+class Replica(ResultKeeper):
     """Sub-machine; `Mesh` routes messages, timers and membership changes to it."""
 
     def __init__(self, ctx: Context, members: Membership, tables: Tables, incarnation: int) -> None:
         super().__init__(ctx, members, tables, incarnation)
         self.keeps_jobs = True
         self._pending: dict[bytes, PendingJob] = {}
-        self._pending_batches: dict[bytes, PendingBatch] = {}
-        self._unacknowledged: dict[tuple[bytes, bytes], dict[bytes, None]] = {}
 
     def is_fetching(self, job_id: bytes) -> bool:
         """Whether a submission waits for its blobs."""
@@ -305,11 +286,7 @@ class Replica(Upkeep):
         if pending is not None:
             self._keep(pending, now_us)
             return True
-        batch = self._pending_batches.pop(token, None)
-        if batch is not None:
-            self._store(batch.header, batch.delivery, batch.sender, now_us)
-            return True
-        return False
+        return self._outputs_fetched(token, now_us)
 
     def on_blobs_failed(self, token: bytes, reason: str) -> bool:
         pending = self._pending.pop(token, None)
@@ -318,12 +295,7 @@ class Replica(Upkeep):
             for peer, request in pending.answers.items():
                 self._ctx.send(peer, Rejected(request, pending.spec.id, reason[:REASON_CHARS_MAX]))
             return True
-        batch = self._pending_batches.pop(token, None)
-        if batch is not None:
-            job_id = batch.header.body.job_id
-            self._ctx.send(batch.sender, Declined(job_id, batch.header.id, reason[:REASON_CHARS_MAX]))
-            return True
-        return False
+        return self._outputs_failed(token, reason[:REASON_CHARS_MAX])
 
     def _keep(self, pending: PendingJob, now_us: int) -> None:
         kept = self._adopt(pending.spec, now_us)
@@ -415,109 +387,6 @@ class Replica(Upkeep):
             self._ctx.send(peer, Want(job_id, (job_id,)))
 
     # -- results -----------------------------------------------------------------------------------------
-
-    def on_delivery(self, peer: bytes, message: Delivery, header: Record, now_us: int) -> None:
-        """Check a batch against its signed root, then keep it. The signature was checked by the caller."""
-        job_id = header.body.job_id
-        kept = self.jobs.get(job_id)
-        if kept is None:
-            reason = "accepted" if job_id in self._forgotten else Reason.UNKNOWN_JOB
-            self._ctx.send(peer, Declined(job_id, header.id, reason))
-            return
-        if header.id in kept.state.batches:
-            self._ctx.send(peer, Stored(job_id, (header.id,)))
-            return
-        if peer == header.author and peer in self._ctx.convicted:
-            # What other replicas took before stays: they all have to keep the same.
-            self._ctx.send(peer, Declined(job_id, header.id, Reason.NOT_ADMITTED))
-            return
-        if self.storage_failed:
-            self._ctx.send(peer, Declined(job_id, header.id, Reason.DISK_FULL))
-            return
-        if len(kept.state.ids) >= self._ctx.config.records_per_job_max:
-            self._ctx.limit(Limit.RECORDS_A_JOB, peer)
-            self._ctx.send(peer, Declined(job_id, header.id, Reason.TOO_MANY))
-            return
-        if not self._ctx.admitted(header.body.certificate, header.author, Role.WORKER, now_us):
-            self._ctx.penalise(peer, Reason.NOT_ADMITTED)
-            self._ctx.send(peer, Declined(job_id, header.id, Reason.NOT_ADMITTED))
-            return
-        try:
-            batch = check_batch(header.body, message.columns)
-        except BatchError:
-            self._ctx.penalise(peer, Reason.BAD_PROOF)
-            self._ctx.send(peer, Declined(job_id, header.id, Reason.BAD_PROOF))
-            return
-        if batch.externals:
-            self._fetch_outputs(header, message, peer, batch.externals)
-            return
-        self._store(header, message, peer, now_us)
-
-    def _fetch_outputs(
-        self, header: Record, message: Delivery, peer: bytes, externals: dict[int, tuple[bytes, int]]
-    ) -> None:
-        if header.id in self._pending_batches:
-            return
-        if len(self._pending_batches) >= PENDING_MAX:
-            self._ctx.limit(Limit.BATCHES_FETCHING, peer)
-            self._ctx.send(peer, Declined(header.body.job_id, header.id, Reason.TOO_MANY))
-            return
-        self._pending_batches[header.id] = PendingBatch(header, message, peer)
-        digests = tuple(dict.fromkeys(digest for digest, _ in externals.values()))
-        sources = tuple(dict.fromkeys((peer, header.author)))
-        self._ctx.emit(FetchBlobs(header.id, digests, sources, pin=header.body.job_id))
-
-    def _store(self, header: Record, message: Delivery, peer: bytes, now_us: int) -> None:
-        job_id = header.body.job_id
-        kept = self.jobs.get(job_id)
-        if kept is None:
-            return
-        self._ctx.emit(Persist(job_id, COLUMNS_ROW, header.id, message.columns))
-        if not self._merge(kept, header, peer, now_us):
-            return
-        for node in dict.fromkeys((peer, header.author)):
-            self._acknowledge_soon(node, job_id, header.id, now_us)
-        kept.subscriptions.stored(header.id, message, is_copy=header.body.copy > 0)
-        self._after_change(kept, now_us)
-        self._acknowledge_all(kept)
-
-    def _acknowledge_soon(self, node: bytes, job_id: bytes, batch_id: bytes, now_us: int) -> None:
-        if not self._unacknowledged:
-            self._ctx.set_timer(("stored", b""), now_us + self._ctx.config.stored_delay_us)
-        waiting = self._unacknowledged.setdefault((node, job_id), {})
-        if len(waiting) < UNACKNOWLEDGED_MAX:
-            waiting[batch_id] = None
-
-    def _acknowledge(self) -> None:
-        """Tell the workers what is on this disk; by now all of it was written in one go. What is not, is wanted."""
-        unacknowledged, self._unacknowledged = self._unacknowledged, {}
-        for (node, job_id), batch_ids in unacknowledged.items():
-            kept = self.jobs.get(job_id)
-            if kept is not None:
-                self._say_stored(node, job_id, [each for each in batch_ids if each in kept.state.batches])
-                self._want(node, kept, list(batch_ids))
-            elif job_id in self._forgotten:
-                self._say_stored(node, job_id, list(batch_ids))
-
-    def _acknowledge_all(self, kept: KeptJob) -> None:
-        """Of a job that has all its results the submitter waits for nothing else."""
-        asked = self._unacknowledged.get((kept.state.submitter, kept.state.job_id))
-        if asked and kept.state.complete:
-            here = [batch_id for batch_id in asked if batch_id in kept.state.batches]
-            for batch_id in here:
-                del asked[batch_id]
-            self._say_stored(kept.state.submitter, kept.state.job_id, here)
-
-    def _say_stored(self, node: bytes, job_id: bytes, batch_ids: list[bytes]) -> None:
-        for at in range(0, len(batch_ids), STORED_A_MESSAGE_MAX):
-            self._ctx.send(node, Stored(job_id, tuple(batch_ids[at : at + STORED_A_MESSAGE_MAX])))
-
-    def _want(self, node: bytes, kept: KeptJob, batch_ids: list[bytes]) -> None:
-        """Ask the submitter for what it took and this node lacks; not for what is on its way."""
-        lacking = [each for each in batch_ids if each not in kept.state.batches]
-        wanted = [each for each in lacking if each not in self._pending_batches]
-        if wanted and not self.storage_failed:
-            self._ctx.send(node, Want(kept.state.job_id, tuple(wanted[:STORED_A_MESSAGE_MAX])))
 
     def on_taken(self, peer: bytes, message: Taken, now_us: int) -> None:
         """The submitter asks what is on this disk of what it took; it is told with the next acknowledgments.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ...protocol.effects import Forget, Persist, Unpersist
 from ...protocol.events import StoredRow
-from ...protocol.replica import COLUMNS_ROW
+from ...protocol.result_keeping import COLUMNS_ROW
 from .dice import Stream
 
 Write = Persist | Unpersist | Forget

@@ -70,7 +70,7 @@ from ...protocol.limits import Limit
 from ...protocol.mesh import Mesh
 from ...protocol.messages import Accused, Announce, Delivery, Message, Revocations, keeps_its_place, rests_on_disk
 from ...protocol.records import RecordKind
-from ...protocol.replica import COLUMNS_ROW
+from ...protocol.result_keeping import COLUMNS_ROW
 from .disk import Write
 from .engine import MS, SECOND
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace as replace_struct
 
-from ...protocol import granter, records, replica, submitter
+from ...protocol import granter, records, result_keeping, submitter
 from ...protocol.accepting import Accepting
 from ...protocol.granting import Ledger
 from ...protocol.holder import Holder
@@ -297,7 +297,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "believe any proof",
         ("proof-valid",),
         replace(_CALM, liars=("bad proof",)),
-        lambda: [(replica, "check_batch", _unchecked), (submitter, "check_batch", _unchecked)],
+        lambda: [(result_keeping, "check_batch", _unchecked), (submitter, "check_batch", _unchecked)],
     ),
     Mutant(
         "count energy twice",

@@ -29,7 +29,7 @@ from hearthmesh.protocol.intervals import IntervalSet
 from hearthmesh.protocol.kept_job import KeptJob
 from hearthmesh.protocol.messages import Message
 from hearthmesh.protocol.records import RecordKind, open_record
-from hearthmesh.protocol.replica import COLUMNS_ROW
+from hearthmesh.protocol.result_keeping import COLUMNS_ROW
 from tests.protocol.cluster import MS, SECOND, WARM, Cluster, SimNode, cold, output_of
 
 KEEPALIVE_US = 6 * SECOND

@@ -57,7 +57,7 @@ from hearthmesh.protocol.mesh import Mesh
 from hearthmesh.protocol.messages import Delivery, Message
 from hearthmesh.protocol.presence import NodeProfile
 from hearthmesh.protocol.records import JobSpec, Record, RecordKind, Secrecy, sign_record
-from hearthmesh.protocol.replica import COLUMNS_ROW
+from hearthmesh.protocol.result_keeping import COLUMNS_ROW
 from hearthmesh.protocol.secrecy.hidden import Hidden, hide, revealed
 from hearthmesh.protocol.secrecy.keys import job_key, key_digest, salt_of
 from hearthmesh.protocol.secrecy.results import BatchSealer, open_large

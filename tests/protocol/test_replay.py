@@ -34,7 +34,7 @@ from hearthmesh.protocol.records import (
     ReplicaSet,
     sign_record,
 )
-from hearthmesh.protocol.replica import COLUMNS_ROW
+from hearthmesh.protocol.result_keeping import COLUMNS_ROW
 from tests.protocol.cluster import ALL_ROLES, SECOND, Cluster, SimNode
 from tests.protocol.test_verification import accusation
 

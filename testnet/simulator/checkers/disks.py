@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from ....protocol.effects import Notify
 from ....protocol.messages import Delivery, Granted, Message, Stored, Submitted
 from ....protocol.records import RecordKind, open_record
-from ....protocol.replica import COLUMNS_ROW
+from ....protocol.result_keeping import COLUMNS_ROW
 from ....protocol.upkeep import FORGOTTEN_ROW
 from .base import Checker
 from .leases import own_root_grants

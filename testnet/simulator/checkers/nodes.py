@@ -11,6 +11,7 @@ from ....protocol.holder import JOB_VIEWS_MAX
 from ....protocol.messages import Delivery, Message
 from ....protocol.records import open_record
 from ....protocol.replica import PENDING_MAX
+from ....protocol.result_keeping import FETCHING_MAX
 from ....protocol.seeking import SEARCHES_MAX
 from ....protocol.zones import KEPT_MAX, MATES_MAX
 from .base import Checker
@@ -102,7 +103,7 @@ class Bounded(Checker):
             ("members of zones", len(mesh.zones._kept), KEPT_MAX),
             ("lifelines", len(replica._lifelines), config.lifelines_held_max),
             ("submissions", len(replica._pending), PENDING_MAX),
-            ("batches that wait for outputs", len(replica._pending_batches), PENDING_MAX),
+            ("batches that wait for outputs", len(replica._pending_batches), FETCHING_MAX),
             ("jobs", len(replica.jobs), config.jobs_max),
             ("views of jobs", len(worker._views), JOB_VIEWS_MAX + worker.slots + len(worker._leases)),
         )

@@ -471,7 +471,7 @@ async def records_a_job(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Pa
 async def batches_fetching(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Path) -> None:
     scene = Scene(meter)
     job_id, one = scene.keep(), (0,)
-    patch.setattr("hearthmesh.protocol.replica.PENDING_MAX", 0)
+    patch.setattr("hearthmesh.protocol.result_keeping.FETCHING_MAX", 0)
     batch = Batch(0, 1, one, (b"",), one, one, {0: (b"o" * 32, 1 << 20)}, {})
     certificate = scene.member.mesh.ctx.certificate
     body = BatchHeader(job_id, 0, 1, 1, batch.root(), 0, 0, 0, 0, 0, False, certificate)
