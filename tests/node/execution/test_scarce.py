@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,3 +108,146 @@ async def test_containers_are_given_back_while_the_node_has_too_many_files_open(
     assert (await executor.run(request)).exits == [Exit.SUCCESS]
     reasons = await run_with_ever_more(executor.run, request)
     assert any("Too many open files" in reason for reason in reasons)
+
+
+@contextmanager
+def full_disk(folder: Path) -> Iterator[Path]:
+    """A file system of its own with neither a block nor an inode left; what fills it is named `full…`."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=24,mode=0755", "tmpfs", str(folder)]
+    made = subprocess.run(command, capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {made.stderr.decode().strip()}")
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            (folder / "full").write_bytes(bytes(1 << 20))
+        with pytest.raises(OSError, match="No space left"):
+            for number in range(64):
+                (folder / f"full-{number}").touch()
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def make_room(folder: Path) -> None:
+    for path in folder.glob("full*"):
+        path.unlink()
+
+
+async def test_a_module_runs_where_the_disk_has_no_room_for_it_compiled(
+    wasm: Wasm, make_pool: PoolMaker, tmp_path: Path
+) -> None:
+    with full_disk(tmp_path / "disk") as disk:
+        make_room(disk)
+        (disk / "cache").mkdir(mode=0o700)
+        with pytest.raises(OSError, match="No space left"):
+            (disk / "full").write_bytes(bytes(1 << 20))
+        pool = make_pool(cache_dir=disk / "cache")
+        assert (await pool.run(wasm.request("echo", [b"x"]))).outputs == [b"x"]
+        await pool.aclose()
+
+
+async def test_where_not_even_the_cache_has_a_folder_tasks_are_given_back(
+    wasm: Wasm, make_pool: PoolMaker, tmp_path: Path
+) -> None:
+    with full_disk(tmp_path / "disk") as disk:
+        pool = make_pool(cache_dir=disk / "cache")
+        before = open_files()
+        with pytest.raises(ExecutionError, match="No space left") as caught:
+            await pool.run(wasm.request("echo", [b"x"]))
+        assert caught.value.is_ours and open_files() == before
+        make_room(disk)
+        assert (await pool.run(wasm.request("echo", [b"x"]))).outputs == [b"x"]
+        await pool.aclose()
+
+
+async def test_a_native_task_is_given_back_where_its_checkpoint_has_no_room(tmp_path: Path) -> None:
+    executor = NativeExecutor(CONFIG, tmp_path / "native")
+    is_available, reason = await executor.available()
+    if not is_available:
+        pytest.skip(reason)
+    with full_disk(tmp_path / "disk") as disk:
+        request = ask_native("exit 0", checkpoint_root=disk / "checkpoints")
+        with pytest.raises(ExecutionError, match="No space left") as caught:
+            await executor.run(request)
+        assert caught.value.is_ours
+        make_room(disk)
+        assert (await executor.run(request)).exits == [Exit.SUCCESS]
+    await executor.aclose()
+
+
+@contextmanager
+def processes() -> Iterator[Callable[[int | None], None]]:
+    """This process in a control group of its own; call it with how many more it may start, None for as many as ever."""
+    parents = [Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")]
+    parent = next((each for each in parents if (each / "cgroup.procs").exists()), None)
+    mine = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    before = next((path for _, names, path in mine if names == "pids" or (parent == parents[1] and not names)), None)
+    if parent is None or before is None:
+        pytest.skip("no control groups are mounted here")
+    group = parent / f"hearth-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        if not (group / "pids.max").exists():
+            raise FileNotFoundError("no pids.max")
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+    except OSError as error:
+        if group.exists():
+            group.rmdir()
+        pytest.skip(f"no control group of processes can be made here: {error}")
+
+    def allow(left: int | None) -> None:
+        used = int((group / "pids.current").read_text())
+        (group / "pids.max").write_text("max" if left is None else str(used + left))
+
+    try:
+        yield allow
+    finally:
+        allow(None)
+        (parent / before.lstrip("/") / "cgroup.procs").write_text(str(os.getpid()))
+        group.rmdir()
+
+
+async def run_with_ever_more_processes(
+    run: Runs, request: BatchRequest, allow: Callable[[int | None], None]
+) -> list[str]:
+    """As `run_with_ever_more`, of processes and threads."""
+    reasons: list[str] = []
+    for left in range(DESCRIPTORS_MAX):
+        files = open_files()
+        allow(left)
+        with trio.fail_after(60):
+            try:
+                outcome = await run(request)
+            except ExecutionError as error:
+                assert error.is_ours, str(error)
+                reasons.append(str(error))
+                outcome = None
+            finally:
+                allow(None)
+        if outcome is not None and outcome.exits == [Exit.SUCCESS]:
+            return reasons
+        assert open_files() == files and not children(), f"left behind with {left} processes"
+    raise AssertionError("it never had enough processes")
+
+
+async def test_wasm_tasks_are_given_back_while_no_process_can_be_started(wasm: Wasm, make_pool: PoolMaker) -> None:
+    pool = make_pool(idle_s=0)
+    request = wasm.request("echo", [b"x"])
+    with processes() as allow:
+        reasons = await run_with_ever_more_processes(pool.run, request, allow)
+        assert any("Resource temporarily unavailable" in reason for reason in reasons)
+        assert (await pool.run(request)).outputs == [b"x"]
+        await pool.aclose()
+
+
+async def test_native_tasks_are_given_back_while_no_process_can_be_started(tmp_path: Path) -> None:
+    executor = NativeExecutor(CONFIG, tmp_path / "native")
+    is_available, reason = await executor.available()
+    if not is_available:
+        pytest.skip(reason)
+    with processes() as allow:
+        reasons = await run_with_ever_more_processes(executor.run, ask_native("exit 0"), allow)
+        assert reasons
+        assert (await executor.run(ask_native("exit 0"))).exits == [Exit.SUCCESS]
+    await executor.aclose()
