@@ -349,7 +349,7 @@ class Referee:
 
     def _draw(self, held: Held, share: float, now_us: int) -> None:
         count = held.unplanned.total
-        drawn = self.sampled.draw(count, share, self.rng.random(), self.rng.random())
+        drawn = self.sampled.draw(count, share, self.rng.random)
         chosen = [part for lo, hi in drawn for part in _pick(held.unplanned, lo, hi)]
         self._open(held, chosen, now_us, quorum=self.policy.quorum)
         held.unplanned = IntervalSet()

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+# Tasks of a batch that one stretch stands for: as many as an honest batch has at most (`batch_tasks_max`). A worker may
+# sign longer ones, in which one stretch would miss more.
+SECTION_TASKS = 1024
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -42,14 +47,22 @@ class Sampled:
     variance: float = 0.0
     checked: int = 0
 
-    def draw(self, count: int, share: float, chance: float, place: float) -> Ranges:
+    def draw(self, count: int, share: float, uniform: Callable[[], float]) -> Ranges:
         """Offsets of a batch that are checked, each with the probability `share`.
 
-        count: its tasks, > 0.  chance, place: uniform in [0, 1), drawn after the worker signed.
+        count: its tasks, > 0.  uniform: draws from [0, 1), after the worker signed.
         """
-        length, part = sample_length(count, share, chance), share * count % 1
+        sections = -(-count // SECTION_TASKS)
+        found: Ranges = ()
+        for number in range(sections):
+            first, last = number * count // sections, (number + 1) * count // sections
+            found += tuple((first + lo, first + hi) for lo, hi in self._draw_section(last - first, share, uniform))
+        return found
+
+    def _draw_section(self, count: int, share: float, uniform: Callable[[], float]) -> Ranges:
+        length, part = sample_length(count, share, uniform()), share * count % 1
         self.tasks += count
         self.expected += share * count
         self.variance += part * (1 - part)
         self.checked += length
-        return stretch(count, length, place)
+        return stretch(count, length, uniform())

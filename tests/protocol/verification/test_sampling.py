@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hearthmesh.protocol.verification.policy import AUDIT_FLOOR
-from hearthmesh.protocol.verification.sampling import Sampled, sample_length, stretch
+from hearthmesh.protocol.verification.sampling import SECTION_TASKS, Sampled, sample_length, stretch
 
 COUNTS = st.integers(1, 1024)
 SHARES = st.floats(0, 1)
@@ -54,7 +54,7 @@ def test_a_batch_of_fifty_tasks_never_escapes_the_hidden_audit(count: int, chanc
 def test_what_was_expected_is_what_it_comes_to_within_the_spread(count: int) -> None:
     dice, sampled = random.Random(7), Sampled()
     for _ in range(20_000):
-        sampled.draw(count, 0.05, dice.random(), dice.random())
+        sampled.draw(count, 0.05, dice.random)
     assert sampled.tasks == 20_000 * count and sampled.expected == pytest.approx(0.05 * sampled.tasks)
     assert abs(sampled.checked - sampled.expected) <= 3 * sampled.variance**0.5 + 0.001
 
@@ -63,6 +63,19 @@ def test_a_job_of_a_few_long_batches_costs_what_the_policy_says() -> None:
     """Twelve hundred quick tasks on four workers come in such batches: shares of what is left."""
     sampled = Sampled()
     for count in (384, 288, 192, 120, 80, 48, 32, 24, 16, 8, 4, 4):
-        sampled.draw(count, AUDIT_FLOOR, 0.999, 0.0)
+        sampled.draw(count, AUDIT_FLOOR, lambda: 0.999)
     assert sampled.expected == pytest.approx(24)
     assert sampled.variance**0.5 < 0.002 * sampled.tasks
+
+
+@given(st.integers(1, 65_536), st.integers(0, 1 << 32))
+def test_of_a_batch_that_is_longer_than_honest_ones_are_every_thousand_tasks_are_looked_at(
+    count: int, seed: int
+) -> None:
+    """Or a worker would sign what it lies about as one."""
+    found = Sampled().draw(count, AUDIT_FLOOR, random.Random(seed).random)
+    assert list(found) == sorted(found) and all(0 <= lo < hi <= count for lo, hi in found)
+    gaps = [lo - hi for (_, hi), (lo, _) in zip([(0, 0), *found], [*found, (count, count)], strict=True)]
+    assert max(gaps) <= 2 * SECTION_TASKS
+    if count > SECTION_TASKS:
+        assert len(found) >= -(-count // SECTION_TASKS)
