@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from ...protocol.inputs import input_packs
 from ...protocol.records import FileRef, InputPack, JobSpec, ResourceLimits
 from ..execution.oci_archive import ImageFault, read_image
 from ..execution.outcome import ExecutionError
-from ..execution.wasm_abi import misfit
+from ..execution.wasm_abi import COMPONENT_HEAD, misfit
 from ..execution.wasm_imports import unoffered
 from ..execution.wasm_sections import read_shape
 from ..jobfile import JobFile
@@ -254,7 +255,8 @@ def spec_of(
 
 
 def check_module(request: JobRequest) -> None:
-    """Whether a node could run the module, as far as its sections say; it may be no valid code all the same.
+    """Whether a node could run the module, as far as its sections say; it may be no valid code all the same. A component,
+    as Python functions come in, has other sections: nodes look at those.
 
     Raises ClientError.
     """
@@ -262,8 +264,11 @@ def check_module(request: JobRequest) -> None:
         return
     source = Path(request.program) if isinstance(request.program, str) else request.program
     try:
-        module = source if isinstance(source, bytes) else source.read_bytes()
-        shape = read_shape(module)
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+            head = file.read(len(COMPONENT_HEAD))
+            if head == COMPONENT_HEAD:
+                return
+            shape = read_shape(head + file.read())
     except OSError as error:
         raise ClientError(f"{request.program!s}: cannot be read: {error.strerror}") from error
     except ExecutionError as error:

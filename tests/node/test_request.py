@@ -36,6 +36,14 @@ def test_what_is_right_is_taken(store: BlobStore) -> None:
     assert mutable.program == build(store).program and mutable.inline_inputs == (b"x", b"y")
 
 
+def test_a_component_is_for_nodes_to_look_into(store: BlobStore, tmp_path: Path) -> None:
+    """Python functions come in one."""
+    component = bytes(wasmtime.wat2wasm("(component)"))
+    path = tmp_path / "python.wasm"
+    path.write_bytes(component)
+    assert build(store, program=path).program == build(store, program=component).program
+
+
 @pytest.mark.parametrize(
     ("said", "complaint"),
     [
