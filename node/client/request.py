@@ -255,8 +255,8 @@ def spec_of(
 
 
 def check_module(request: JobRequest) -> None:
-    """Whether a node could run the module, as far as its sections say; it may be no valid code all the same. A component,
-    as Python functions come in, has other sections: nodes look at those.
+    """Whether a node could run the module, as far as its sections say; it may be no valid code all the same. A
+    component, as Python functions come in, has other sections: nodes look at those.
 
     Raises ClientError.
     """
