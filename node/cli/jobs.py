@@ -29,7 +29,7 @@ from .names import Names
 from .output import connecting, print_json, print_table, printable, say
 from .prices import describe_price, price_of
 from .program_check import check_program
-from .progress import WORKER_COLUMNS, Rates, describe_status, live_progress, summary, worker_rows
+from .progress import WORKER_COLUMNS, Rates, copy_progress, describe_status, live_progress, summary, worker_rows
 from .results_folder import ResultsFolder
 from .session import client_path
 from .tables import PEER_ID, Column, Columns
@@ -100,7 +100,8 @@ async def submit(file: Path, again: bool, follow: bool, folder: Path | None, cli
     request = await trio.to_thread.run_sync(partial(JobRequest.from_file, job_file, now_us=wall_us(), again=again))
     async with _connected(config, ledger) as session:
         try:
-            job = await session.mesh.submit(request)
+            with copy_progress() as show:
+                job = await session.mesh.submit(request, show)
         except JobFailed as error:
             raise UserError(f"{file}: not taken: {error.reason}", BAD_INPUT) from error
         where = folder if folder is not None else job_file.results.folder

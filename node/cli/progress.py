@@ -167,5 +167,36 @@ def picture(shown: dict[str, Any], columns: int) -> Group:
     return Group(heading, bar, Text(summary(shown)), table)
 
 
+COPY_SHOWN_BYTES = 64 << 20
+
+
+@contextmanager
+def copy_progress() -> Iterator[Callable[[int, int], None]]:
+    """How far a job's large files are copied, on standard error: rewritten on a terminal, else a line now and then."""
+    is_live = sys.stderr.isatty()
+    last_s, width = float("-inf"), 0
+
+    def show(done_bytes: int, total_bytes: int) -> None:
+        nonlocal last_s, width
+        now_s = time.monotonic()
+        if total_bytes < COPY_SHOWN_BYTES or now_s - last_s < (0.2 if is_live else PLAIN_INTERVAL_S):
+            return
+        last_s = now_s
+        text = f"copying the job's files: {done_bytes / 1e9:.1f} of {total_bytes / 1e9:.1f} GB"
+        if is_live:
+            sys.stderr.write(f"\r{text}")
+            sys.stderr.flush()
+            width = len(text)
+        else:
+            note(text)
+
+    try:
+        yield show
+    finally:
+        if width:
+            sys.stderr.write("\r" + " " * width + "\r")
+            sys.stderr.flush()
+
+
 def _percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.0f} %" if whole else "0 %"

@@ -17,7 +17,6 @@ T = TypeVar("T")
 
 # How long a client's session may take to end after Ctrl-C; it has no process and no file to leave behind.
 CLIENT_PATIENCE_S = 8.0
-INTERRUPTED = 130
 
 
 def run_async(function: Callable[[], Awaitable[T]]) -> T:
@@ -59,23 +58,24 @@ async def until_signalled() -> AsyncIterator[Interruption]:
 
 
 def run_client(function: Callable[[], Awaitable[T]]) -> T:
-    """As `run_async`, for commands that only talk to the mesh: Ctrl-C cancels, and ends the process in any case."""
+    """As `run_async`, for commands that only talk to the mesh: Ctrl-C and SIGTERM cancel, and end the process in any
+    case, so that what was half done is taken back."""
     import trio
 
     from ..client.errors import single_error
 
     async def until_interrupted() -> T:
-        interrupted = False
+        interrupted = 0
         results: list[T] = []
         async with trio.open_nursery() as nursery:
 
             async def obey(*, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
                 nonlocal interrupted
-                with trio.open_signal_receiver(signal.SIGINT) as signals:
+                with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                     task_status.started()
-                    async for _ in signals:
-                        interrupted = True
-                        last_resort = threading.Timer(CLIENT_PATIENCE_S, os._exit, (INTERRUPTED,))
+                    async for number in signals:
+                        interrupted = number
+                        last_resort = threading.Timer(CLIENT_PATIENCE_S, os._exit, (128 + number,))
                         last_resort.daemon = True
                         last_resort.start()
                         nursery.cancel_scope.cancel()
@@ -84,8 +84,10 @@ def run_client(function: Callable[[], Awaitable[T]]) -> T:
             await nursery.start(obey)
             results.append(await function())
             nursery.cancel_scope.cancel()
-        if interrupted:
+        if interrupted == signal.SIGINT:
             raise KeyboardInterrupt
+        if interrupted:
+            raise SystemExit(128 + interrupted)
         return results[0]
 
     try:

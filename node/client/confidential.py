@@ -24,6 +24,7 @@ from .request import (
     INLINE_INPUTS_MAX,
     NO_PROGRAM,
     JobRequest,
+    Told,
     inline_or_all,
     only_bytes,
     policy_of,
@@ -35,15 +36,21 @@ _INLINE_OVERHEAD_BYTES = 80
 
 
 def build_confidential(
-    request: JobRequest, identity: Identity, mesh_id: bytes, nodes: tuple[bytes, ...], store: BlobStore, pin: bytes
+    request: JobRequest,
+    identity: Identity,
+    mesh_id: bytes,
+    nodes: tuple[bytes, ...],
+    store: BlobStore,
+    pin: bytes,
+    told: Told = lambda part_bytes: None,
 ) -> JobSpec:
     """As `build_spec`; all that the store gets is ciphertext. nodes: the only ones that may be given the key, or empty.
 
     Raises ClientError, OSError, StorageError.
     """
-    salt = salt_of(identity, _digest_of(request))
+    salt = salt_of(identity, _digest_of(request, told))
     key = job_key(identity, salt)
-    sealing = _Sealing(envelope_of(key), salt, store, pin)
+    sealing = _Sealing(envelope_of(key), salt, store, pin, told)
     try:
         names = sorted(request.files)
         files = tuple(
@@ -66,11 +73,12 @@ def build_confidential(
 
 
 class _Sealing:
-    def __init__(self, envelope: Envelope, salt: bytes, store: BlobStore, pin: bytes) -> None:
+    def __init__(self, envelope: Envelope, salt: bytes, store: BlobStore, pin: bytes, told: Told) -> None:
         self._envelope = envelope
         self._salt = salt
         self._store = store
         self._pin = pin
+        self._told = told
 
     def blob(self, kind: str, number: int, content: bytes | Path) -> tuple[bytes, int]:
         """Sealed into the store; (digest, size) of the ciphertext. Raises SealError if a file changes meanwhile."""
@@ -79,6 +87,8 @@ class _Sealing:
             size = 0
             for part in self._parts(content, binding):
                 writer.write(part)
+                if isinstance(content, Path):
+                    self._told(len(part))
                 size += len(part)
             digest = writer.finish()
         self._store.pin(digest, self._pin)
@@ -106,7 +116,7 @@ class _Sealing:
         return (), tuple(packs)
 
 
-def _digest_of(request: JobRequest) -> bytes:
+def _digest_of(request: JobRequest, told: Told) -> bytes:
     """Of all that the job says, so that the same job has the same key, and no other has."""
     said = [
         request.name,
@@ -129,7 +139,7 @@ def _digest_of(request: JobRequest) -> bytes:
     ]
     hasher = hashlib.sha256(msgspec.msgpack.encode(said))
     for content in (_program(request), *(request.files[name] for name in sorted(request.files))):
-        hasher.update(_content_digest(content))
+        hasher.update(_content_digest(content, told))
     for item in only_bytes(request.inputs or ()):
         hasher.update(hashlib.sha256(item).digest())
     return hasher.digest()
@@ -142,12 +152,13 @@ def _program(request: JobRequest) -> bytes | Path:
     return Path(request.program) if request.runtime == "wasm" else request.program.encode()
 
 
-def _content_digest(content: bytes | Path) -> bytes:
+def _content_digest(content: bytes | Path, told: Told) -> bytes:
     if not isinstance(content, Path):
         return hashlib.sha256(content).digest()
     hasher = hashlib.sha256()
     with _opened(content) as file:
         for part in _read(file):
+            told(0)
             hasher.update(part)
     return hasher.digest()
 

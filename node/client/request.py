@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -29,6 +29,8 @@ from .errors import ClientError
 INLINE_INPUTS_BYTES_MAX = 48 * 1024
 INLINE_INPUTS_MAX = 1024
 _CHUNK_BYTES = 1 << 20
+# Told of so many bytes more.
+Told = Callable[[int], None]
 NO_PROGRAM = hashlib.sha256(b"").digest()
 
 
@@ -187,19 +189,22 @@ class _Inputs:
         return self._job.read_inputs()
 
 
-def build_spec(request: JobRequest, mesh_id: bytes, store: BlobStore, pin: bytes) -> JobSpec:
+def build_spec(
+    request: JobRequest, mesh_id: bytes, store: BlobStore, pin: bytes, told: Told = lambda part_bytes: None
+) -> JobSpec:
     """The request as a spec whose blobs are in the store, pinned. Reads files: call it from a thread if they are large.
 
+    told: of each part of a large file that was written; what it raises ends the copy, which leaves nothing behind.
     Raises ClientError, OSError, StorageError.
     """
-    files = tuple(FileRef(name, *_put(content, store, pin)) for name, content in sorted(request.files.items()))
+    files = tuple(FileRef(name, *_put(content, store, pin, told)) for name, content in sorted(request.files.items()))
     program, program_bytes, command = NO_PROGRAM, 0, ""
     if request.runtime == "native":
         command = str(request.program)
     else:
         source = Path(request.program) if isinstance(request.program, str) else request.program
         command = _image_digest(source) if request.runtime == "oci" else ""
-        program, program_bytes = _put(source, store, pin)
+        program, program_bytes = _put(source, store, pin, told)
     inline: tuple[bytes, ...] = ()
     packs: tuple[InputPack, ...] = ()
     if request.inputs is not None:
@@ -335,7 +340,9 @@ def policy_of(request: JobRequest) -> str:
     return "adaptive" if request.runtime == "wasm" or request.comparator != "exact" else "none"
 
 
-def _put(content: bytes | Path, store: BlobStore, pin: bytes) -> tuple[bytes, int]:
+def _put(
+    content: bytes | Path, store: BlobStore, pin: bytes, told: Told = lambda part_bytes: None
+) -> tuple[bytes, int]:
     """Into the store, in parts if it is a file; (digest, size)."""
     if isinstance(content, bytes):
         digest = store.put_bytes(content, durable=False)
@@ -350,6 +357,7 @@ def _put(content: bytes | Path, store: BlobStore, pin: bytes) -> tuple[bytes, in
                 with store.writer(durable=False) as writer:
                     while part:
                         writer.write(part)
+                        told(len(part))
                         size += len(part)
                         part = source.read(_CHUNK_BYTES)
                     digest = writer.finish()

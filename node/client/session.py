@@ -14,7 +14,7 @@ from typing import Any, TypeVar, overload
 import structlog
 import trio
 
-from ...crypto.certificates import Role
+from ...crypto.certificates import NO_QUOTA, Certificate, Quota, Role
 from ...crypto.identity import peer_id_text
 from ...crypto.sealing import SealError
 from ...protocol.effects import Notify
@@ -43,6 +43,7 @@ from ..tasks import NodeBlobs
 from ..transport.addresses import split_peer_address
 from ..transport.links import LinkConfig, Links
 from .confidential import build_confidential
+from .copying import Copying, OnCopied, check_room, no_word
 from .errors import ClientError, JobFailed, single_error
 from .job import Batches, Job, Listener, Notes, Results, SignedPart, open_notes
 from .memory import ClientMemory
@@ -181,21 +182,22 @@ class Client:
     def peer_id(self) -> str:
         return peer_id_text(self._driver.mesh.ctx.node_id)
 
-    async def submit(self, request: JobRequest | JobFile) -> Job:
+    async def submit(self, request: JobRequest | JobFile, on_copied: OnCopied = no_word) -> Job:
         """Sign and place a job; returns once a majority of its replicas has it on disk, blobs included.
 
+        on_copied: told, in a thread, how many bytes of large files are in this client's store, and of how many.
         Submitting the same again returns the same job. Raises JobFailed, ClientError.
         """
         if isinstance(request, JobFile):
             request = await trio.to_thread.run_sync(partial(JobRequest.from_file, request, now_us=wall_us()))
         pin = _submission_pin()
         try:
-            return await self._submit_spec(await self._build(request, pin))
+            return await self._submit_spec(await self._build(request, pin, on_copied))
         finally:
             self._store.unpin_owner(pin)
 
-    async def _build(self, request: JobRequest, pin: bytes) -> JobSpec:
-        """The spec, with its files in the local store, held under the pin."""
+    async def _build(self, request: JobRequest, pin: bytes, on_copied: OnCopied = no_word) -> JobSpec:
+        """The spec, with its files in the local store, held under the pin. Cancelled, it leaves no half of a file."""
         ctx = self._driver.mesh.ctx
         mesh_id = ctx.policy.mesh.mesh_id
         try:
@@ -208,9 +210,15 @@ class Client:
                 check_module(request)
                 return build()
             await trio.to_thread.run_sync(check_module, request)
-            return await trio.to_thread.run_sync(build)
+            total = await trio.to_thread.run_sync(check_room, request, self._store, self._own_quota())
+            return await trio.to_thread.run_sync(partial(build, told=Copying(total, on_copied)))
         except StorageError as error:
             raise ClientError(f"the job's files cannot be kept for upload: {error}") from error
+
+    def _own_quota(self) -> Quota:
+        """What the certificate lets this submitter have at a node."""
+        certificate = self._driver.mesh.ctx.certificate
+        return Certificate.from_bytes(certificate).quota if certificate else NO_QUOTA
 
     def _trusted(self, request: JobRequest) -> tuple[bytes, ...]:
         """Nodes with so good a record, or nothing if none is asked for. Raises ClientError if there are none."""

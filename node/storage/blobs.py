@@ -208,6 +208,18 @@ class BlobStore:
             index = self._index
             return BlobUsage(index.quota_bytes, index.pinned_bytes, index.idle_bytes, index.reserved_bytes, len(index))
 
+    def room(self) -> tuple[int, str]:
+        """Bytes that can still be kept, all idle blobs evicted, and what bounds them: the quota or the disk.
+
+        The disk's number may be below 0. Raises StorageFailed.
+        """
+        with self._guard:
+            index = self._index
+            quota = index.quota_bytes - index.pinned_bytes - index.reserved_bytes
+            with typed_errors(self.root):
+                disk = free_bytes(self.root) - index.reserved_bytes - self._min_free_bytes
+        return (quota, "its quota") if quota < disk else (disk, "the disk's free space")
+
     def pin(self, digest: bytes, owner: bytes) -> bool:
         """Keep the blob from eviction until `unpin`, once per call. False if it has yet to arrive."""
         with self._guard:

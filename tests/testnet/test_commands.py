@@ -242,6 +242,34 @@ def test_ctrl_c_ends_a_command_quietly(street: Street) -> None:
     street.run("cancel", "--last")
 
 
+def test_a_file_that_cannot_fit_is_refused_before_it_is_copied(street: Street) -> None:
+    with (street.work / "huge").open("wb") as file:
+        file.truncate(1 << 43)
+    job = street.job("huge", TRAP, 'tasks = 1\n[files]\ndata = "huge"\n')
+    said = street.run("submit", job, code=2).stderr
+    assert said.count("\n") == 1 and "8796.1 GB together, the largest is" in said and "there is room for" in said
+    assert list((street.folder / "client" / "state" / "blobs" / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_submission_that_is_stopped_while_it_copies_leaves_nothing(street: Street, number: signal.Signals) -> None:
+    with (street.work / "large").open("wb") as file:
+        file.truncate(6 << 30)
+    job = street.job("large", TRAP, 'tasks = 1\n[files]\ndata = "large"\n')
+    copies = street.folder / "client" / "state" / "blobs" / "tmp"
+    environment = {**os.environ, "HEARTH_CLIENT": str(street.folder / "client" / "client.toml")}
+    with subprocess.Popen(
+        [*HEARTH, "submit", str(job)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as submit:
+        assert submit.stdout is not None and submit.stderr is not None
+        assert re.fullmatch(r"copying the job's files: 0\.\d of 6\.4 GB\n", submit.stderr.readline())
+        assert len(list(copies.iterdir())) == 1
+        submit.send_signal(number)
+        assert submit.wait(60) == 128 + number
+        assert (submit.stdout.read(), "Traceback" in submit.stderr.read()) == ("", False)
+    assert list(copies.iterdir()) == []
+
+
 def test_nodes_are_killed_frozen_and_started_again(street: Street) -> None:
     assert street.net("freeze", "h3") == {"frozen": ["h3"]}
     assert street.net("kill", "h2") == {"killed": ["h2"]}
