@@ -496,13 +496,19 @@ class Holder:
     def hand_on(self, now_us: int, which: Callable[[bytes], bool] = lambda _job_id: True) -> None:
         """Warm: the coldest peers that can take it get the unstarted work, the replicas what nobody can.
 
+        What was begun is never given back, so it also goes to who is busy, and is the next to start there.
+
         which: jobs of which nothing is kept here.
         """
+        begun = dict.fromkeys(lease.body.job_id for lease in self._leases if lease.begun)
         room_us = self._room_of_peers()
+        if begun:
+            room_us = self._room_of_peers(busy=True) | room_us
         for job_id in dict.fromkeys(lease.body.job_id for lease in self._leases if which(lease.body.job_id)):
             heirs = [
                 Heir(self._ask_of(digest, job_id), left_us, self._members.rtt_us(node))
                 for node, (digest, left_us) in room_us.items()
+                if digest.free_slots > 0 or job_id in begun
             ]
             for heir in heirs_for(self._work(job_id), heirs)[:HEIRS_MAX]:
                 if not any(lease.body.job_id == job_id for lease in self._leases):
@@ -515,10 +521,13 @@ class Holder:
         ask = ask_of_peer(digest)
         return as_keeper(ask, job_id) if digest.node in self._views[job_id].replicas else ask
 
-    def _room_of_peers(self) -> dict[bytes, tuple[HeatDigest, int]]:
-        """Cold peers that live, with what their queues have room for: CPU time of theirs, within their horizon."""
+    def _room_of_peers(self, *, busy: bool = False) -> dict[bytes, tuple[HeatDigest, int]]:
+        """Cold peers that live, with what their queues have room for: CPU time of theirs, within their horizon.
+
+        busy: also those whose slots all run.
+        """
         found: dict[bytes, tuple[HeatDigest, int]] = {}
-        for digest in self._heat.coldest()[:PEERS_LOOKED_AT_MAX]:
+        for digest in self._heat.coldest(busy=busy)[:PEERS_LOOKED_AT_MAX]:
             queue_us = max(1, digest.free_slots) * self._ctx.config.queue_target_us - digest.queue_us
             room_us = min(queue_us, digest.appetite_us)
             if room_us > 0 and self._members.is_alive(digest.node):

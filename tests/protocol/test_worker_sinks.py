@@ -149,6 +149,24 @@ def test_a_task_that_was_to_move_stays_in_a_room_that_is_cold_again() -> None:
     assert shop.worker.mesh.worker.moved == 0
 
 
+def test_what_was_begun_and_waits_in_a_full_sink_goes_to_who_wants_heat_though_it_is_busy() -> None:
+    shop = Shop(slots=0)
+    first = shop.begin_what_can_be_saved()
+    assert SaveExecution(first.execution_id) in shop.tell(WARM)
+
+    def hear(sequence: int, deficit_w: int) -> None:
+        digest = HeatDigest(shop.peer.id, 1, sequence, deficit_w, 500, 0, 0, "room", 15_000)
+        raw = sign_record(shop.peer.identity, RecordKind.HEAT, digest).raw
+        shop.say(shop.peer, TableRows(0, False, (raw,), (), (), ()))
+
+    hear(2, -100)
+    kept = shop.tell(ExecutionSaved(first.execution_id, bytes(32), 1_000, b"pin")) + shop.tell(WARM)
+    assert not [each for each in kept if isinstance(each, Send) and isinstance(each.message, HandOn)]
+    hear(3, 400)
+    given = [each for each in shop.tell(WARM) if isinstance(each, Send) and isinstance(each.message, HandOn)]
+    assert [each.peer for each in given] == [shop.peer.id]
+
+
 def slow(deficit_w: float) -> HeatReading:
     """A room with a slot of 50 W that is nearly where it should be."""
     return replace(cold(), deficit_w=deficit_w, horizon_wh=deficit_w / 4)

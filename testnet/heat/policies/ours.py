@@ -346,11 +346,12 @@ class Ours(Mesh):
 
     def _hand_on(self, node: int) -> None:
         """What was begun here or elsewhere is never given back: it waits for its sink, or for an heir."""
-        heirs = self._heirs(node)
+        free, busy = self._heirs(node), self._heirs(node, busy=True)
         left: list[int] = []
         begun: list[int] = []
         progress_s = self.scene.floor.progress_s
         for task in self.take_queued(node, len(self.queue[node])):
+            heirs = busy if progress_s[task] else free
             heir = self._heir(heirs, task, CHECKPOINT_BYTES if progress_s[task] else 0) if heirs else None
             if heir is not None:
                 self.push(heir, task)
