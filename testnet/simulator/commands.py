@@ -386,6 +386,8 @@ def soak(
             f"{totals.runs} runs ({len(before)} of them before), {totals.faults} faults, {per_run:.0f} events each, "
             f"{totals.cpu_s:.0f} s of CPU, now {totals.elapsed_s:.0f} s; {len(totals.failures)} failed"
         )
+        for each in totals.as_json()["by_sources"] if before else ():
+            say(f"  {each['runs']} of sources {each['sources'] or 'unknown'}: {each['failed']} failed")
     if totals.failures:
         raise typer.Exit(JOB_FAILED)
 
@@ -489,8 +491,11 @@ def numbers(
     if as_json:
         print_json(found)
         return
+    by_sources = found["detection"].pop("by_sources")
     for what in ("detection", "churn"):
         say(f"{what}: " + ", ".join(f"{name} {value}" for name, value in found[what].items()))
+    for each in by_sources if len(by_sources) > 1 else ():
+        say("  of them " + ", ".join(f"{name} {value}" for name, value in each.items()))
     rows = [tuple(each[name] for name in MEETING_FIELDS) for each in found["meeting"]]
     print_table(MEETING_COLUMNS, rows, empty="no partitions")
 

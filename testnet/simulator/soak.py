@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,15 @@ from .plan import draw_plan
 from .run import play
 from .shrink import shrink
 
+_SOURCES = "; sources "
+
 
 @dataclass(slots=True)
 class Played:
-    """One seed of a soak. command: what replays the least failing run; empty if nothing failed."""
+    """One seed of a soak. command: what replays the least failing run; empty if nothing failed.
+
+    sources: a digest of what was played; empty in lines that are older than that.
+    """
 
     seed: int
     nodes: int
@@ -31,11 +37,15 @@ class Played:
     checker: str = ""
     text: str = ""
     command: str = ""
+    sources: str = ""
 
 
 @dataclass(slots=True)
 class SoakTotals:
-    """elapsed_s: of this session; all else with what the log holds of earlier ones."""
+    """elapsed_s: of this session; all else with what the log holds of earlier ones.
+
+    by_sources: the runs and failures of each digest of sources, in the order in which they came.
+    """
 
     runs: int = 0
     events: int = 0
@@ -45,9 +55,13 @@ class SoakTotals:
     cpu_s: float = 0.0
     elapsed_s: float = 0.0
     failures: list[Played] = field(default_factory=list)
+    by_sources: dict[str, list[int]] = field(default_factory=dict)
 
     def add(self, played: Played) -> None:
         self.runs += 1
+        of_these = self.by_sources.setdefault(played.sources, [0, 0])
+        of_these[0] += 1
+        of_these[1] += bool(played.checker)
         self.events += played.events
         self.faults += played.faults
         self.tasks += played.tasks
@@ -67,6 +81,11 @@ class SoakTotals:
             "events_per_cpu_s": round(self.events / self.cpu_s) if self.cpu_s else 0,
             "compiled": compiled.in_use(),
             "elapsed_s": round(self.elapsed_s, 1),
+            "sources": compiled.digest_of_sources(),
+            "by_sources": [
+                {"sources": sources, "runs": runs, "failed": failed}
+                for sources, (runs, failed) in self.by_sources.items()
+            ],
             "failures": [
                 {"seed": each.seed, "checker": each.checker, "text": each.text, "command": each.command}
                 for each in self.failures
@@ -77,7 +96,7 @@ class SoakTotals:
 class Log:
     """A line for each seed; what it holds of the same draw need not be played again.
 
-    seed outcome nodes faults events tasks duplicates cpu-seconds [what was found | command]
+    seed outcome nodes faults events tasks duplicates cpu-seconds [what was found] | [command; ]draw N/F; sources digest
     """
 
     def __init__(self, path: Path, nodes: int | None, faults: int | None) -> None:
@@ -97,10 +116,12 @@ class Log:
             except (IndexError, ValueError):
                 continue
             text, draw = fields[8] if len(fields) > 8 else "", f"{self._draw[0]}/{self._draw[1]}"
+            tail, _, sources = tail.partition(_SOURCES)
             if tail.endswith(f"draw {draw}"):
                 checker = "" if fields[1] == "ok" else fields[1]
                 command = tail.partition("; ")[0] if checker else ""
-                found[seed] = Played(seed, nodes, events, faults, duplicates, tasks, cpu_s, checker, text, command)
+                counts = (nodes, events, faults, duplicates, tasks, cpu_s)
+                found[seed] = Played(seed, *counts, checker, text, command, sources)
         return found
 
     def append(self, played: Played) -> None:
@@ -108,7 +129,8 @@ class Log:
         text = " ".join(played.text.split()).replace(" | ", " / ")
         head = " ".join(map(str, (played.seed, played.checker or "ok", *numbers, text))).rstrip()
         command = f"{played.command}; " if played.command else ""
-        self._lines.append(f"{head} | {command}draw {self._draw[0]}/{self._draw[1]}".encode())
+        draw = f"draw {self._draw[0]}/{self._draw[1]}{_SOURCES}{played.sources}"
+        self._lines.append(f"{head} | {command}{draw}".encode())
 
 
 def play_seed(seed: int, nodes: int | None, faults: int | None) -> Played:
@@ -116,13 +138,19 @@ def play_seed(seed: int, nodes: int | None, faults: int | None) -> Played:
     plan = draw_plan(seed, nodes=nodes, faults=faults)
     outcome = play(plan)
     counts = (outcome.events, len(outcome.happened), outcome.duplicates, outcome.tasks_submitted)
-    played = Played(seed, plan.nodes, *counts, round(outcome.cpu_s, 3))
+    played = Played(seed, plan.nodes, *counts, round(outcome.cpu_s, 3), sources=_own_sources())
     if outcome.violations:
         first = outcome.violations[0]
         reduction, _ = shrink(plan, first.checker)
         played.checker, played.text = first.checker, first.text
         played.command = replay_command(seed, nodes, faults) + reduction.options()
     return played
+
+
+@lru_cache(maxsize=1)
+def _own_sources() -> str:
+    """Once a process: as they were when it began, or so."""
+    return compiled.digest_of_sources()
 
 
 def replay_command(seed: int, nodes: int | None = None, faults: int | None = None) -> str:

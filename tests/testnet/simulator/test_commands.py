@@ -108,6 +108,23 @@ def test_a_soak_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     assert whole["runs"] == 3 and whole["events"] > first["events"] and whole["faults"] == 3
 
 
+def test_runs_of_other_sources_are_told_apart(tmp_path: Path) -> None:
+    log = tmp_path / "soak.log"
+    log.write_text("5 ok 5 1 12 5 0 0.1 | draw 5/1\n6 liveness 5 1 9 5 0 0.1 late | replay 6; draw 5/1; sources abc\n")
+    options = ("--seed", 5, "--draw-nodes", 5, "--draw-faults", 1, "--log", log, "--resume")
+    told = sim("soak", "--runs", 3, *options, "--json").json()
+    own = told["sources"]
+    assert told["runs"] == 3
+    assert [(each["sources"], each["runs"], each["failed"]) for each in told["by_sources"]] == [
+        ("", 1, 0),
+        ("abc", 1, 1),
+        (own, 1, 0),
+    ]
+    assert log.read_text().splitlines()[-1].endswith(f"draw 5/1; sources {own}")
+    shown = sim("soak", "--runs", 3, *options)
+    assert "1 of sources abc: 1 failed" in shown.stdout and "1 of sources unknown: 0 failed" in shown.stdout
+
+
 def test_half_of_a_soaks_line_is_not_taken_for_a_whole_one_of_another_draw(tmp_path: Path) -> None:
     log = tmp_path / "soak.log"
     log.write_bytes(b"6 liveness 5 1 99 9 9 0.1 \xc3\n5 ok 5 1 12 5 0 0.1 | draw 5/1")

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from hearthmesh.testnet.simulator.compiled import digest_of_sources
 from hearthmesh.testnet.simulator.detection_log import DetectionLog
-from hearthmesh.testnet.simulator.measure import detections_of
+from hearthmesh.testnet.simulator.measure import _by_sources, detections_of
 from hearthmesh.testnet.simulator.numbers import Detection, detect, detection_numbers, meet
 
 
@@ -39,8 +40,24 @@ def test_a_measurement_that_was_interrupted_goes_on_where_it_was(tmp_path: Path)
         file.write(b'{"seed":2,"minutes":15.0,"detec')
     log = DetectionLog(path, 15.0)
     log.append(3, Detection([8], 0, 5 * hours, 12))
-    assert log.played() == {1: Detection([7, 9], 1, 5 * hours, 11), 3: Detection([8], 0, 5 * hours, 12)}
+    first, third = Detection([7, 9], 1, 5 * hours, 11), Detection([8], 0, 5 * hours, 12)
+    assert log.played() == {1: (log.sources, first), 3: (log.sources, third)}
     log.append(2, Detection([6], 0, 5 * hours, 13))
     # All that is asked for is there, so nothing is played.
-    found = detection_numbers(detections_of(15.0, 1, path))
+    found = detection_numbers([run for _, run in detections_of(15.0, 1, path)])
     assert (found["samples"], found["false_alarms"], found["node_hours"], found["events"]) == (4, 1, 15.0, 36)
+
+
+def test_what_was_measured_of_other_sources_is_counted_apart(tmp_path: Path) -> None:
+    path = tmp_path / "detection.log"
+    hours = 3_600_000_000
+    DetectionLog(path, 15.0).append(1, Detection([7, 9], 1, 5 * hours, 11))
+    old = path.read_text().replace(digest_of_sources(), "0" * 32) + path.read_text().replace('"seed":1', '"seed":2')
+    path.write_text(
+        old + '{"seed":3,"minutes":15.0,"detection":{"noticed_us":[8],"false_alarms":0,'
+        f'"node_us":{5 * hours},"events":12}}}}\n'
+    )
+    found = _by_sources(detections_of(15.0, 1, path))
+    assert (found["samples"], found["node_hours"]) == (5, 15.0)
+    apart = [(each["sources"], each["samples"], each["node_hours"]) for each in found["by_sources"]]
+    assert apart == [("0" * 32, 2, 5.0), (digest_of_sources(), 2, 5.0), ("unknown", 1, 5.0)]
