@@ -80,8 +80,8 @@ def suspicion_timeout_us(live_members: int, confirmations: int, config: Protocol
 class Member:
     """What one node knows of another. Owned by `Membership`.
 
-    shared_place, own_place: on two rings, one that all nodes share and one of this node's own; they make the
-    view.  level: first bits that its place shares with this node's, see `Cell.level`.
+    shared_place, pair_place: on a ring that all nodes share, and a number of the pair that it is with this node, the
+    same for both; they make the view.  level: first bits that its place shares with this node's, see `Cell.level`.
     told_us: when it was last told of a doubt.  accusers: of the suspicion, in the order in which they came.
     shortest: the evidence is strong, so the suspicion lasts `suspicion_min_us`.
     serves: its record names a role in which it does something for others.  watched: it concerns this node, see
@@ -91,7 +91,7 @@ class Member:
     node: bytes
     incarnation: int
     shared_place: bytes
-    own_place: bytes
+    pair_place: bytes
     level: int
     status: Status = Status.ALIVE
     serves: bool = False
@@ -120,13 +120,15 @@ class Member:
 def choose_view(members: list[Member], here: bytes, size: int) -> list[Member]:
     """Whom to watch: all, if they are few, else `size` of them.
 
-    here: this node's place on the shared ring. Half of the view are its successors there, so that every
-    member is watched by as many; half are the nearest on a ring of this node's own, which makes the whole an
-    expander.
+    here: this node's place on the shared ring. Half of the view are its neighbours there, on either side, so that
+    every member is watched by as many; half are the nearest by a hash of the pair, which makes the whole an expander.
+    Both mostly hold for both of a pair: they watch each other, over one link, and a ping of one shows the other that
+    it lives.
     """
     if len(members) <= size:
         return list(members)
     ring = sorted(members, key=lambda each: (each.shared_place <= here, each.shared_place))
-    successors, others = ring[: size // 2], ring[size // 2 :]
-    others.sort(key=lambda each: each.own_place)
-    return successors + others[: size - len(successors)]
+    before, after = size // 4, size // 2 - size // 4
+    neighbours, others = ring[:after] + ring[len(ring) - before :], ring[after : len(ring) - before]
+    others.sort(key=lambda each: each.pair_place)
+    return neighbours + others[: size - len(neighbours)]

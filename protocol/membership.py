@@ -124,8 +124,8 @@ class Membership(Roster):
 
     def fill_view(self) -> None:
         """Watch whom this event brought, while there are few: once for all of them, since each is asked for a link."""
-        if self._running and len(self._view.nodes) < self._ctx.config.active_view_max:
-            self._view.refresh()
+        if self._running:
+            self._view.fill()
 
     def watch(self, nodes: dict[bytes, None], now_us: int) -> None:
         """The replicas that concern this node, all of them: known or not, they are members from now on, and probed."""

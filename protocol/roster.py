@@ -107,7 +107,8 @@ class Roster:
         if not self._make_room(node):
             self.turned_away = self.turned_away or self.circle.concerns(node)
             return None
-        places = sha256(node).digest(), sha256(self._ctx.node_id + node).digest()
+        own = self._ctx.node_id
+        places = sha256(node).digest(), sha256(own + node if own < node else node + own).digest()
         level = self.cell.level(node)
         member = Member(node, incarnation, *places, level, status, heard_us=now_us, changed_us=now_us)
         self._members[node] = member

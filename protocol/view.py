@@ -11,6 +11,9 @@ from .context import Context
 from .effects import Connect, Disconnect
 from .liveness import Member, choose_view
 
+# A newcomer watches so many at once: whom it hears of in its first second, one after the other, would else be replaced
+# by the next, and each has been linked to by then.
+FIRST_VIEW = 4
 # Links that nobody used for so long may go when there are twice as many as are kept.
 IDLE_LINK_SHORT_US = 5_000_000
 LINKS_CLOSED_AT_ONCE = 16
@@ -53,11 +56,18 @@ class View:
         self.choices = 0
         self.live_count = 1
 
+    def fill(self) -> None:
+        """Watch a few, if there are fewer; all of the others from the next `refresh` on."""
+        if len(self.nodes) < FIRST_VIEW:
+            self._choose(min(FIRST_VIEW, self._ctx.config.active_view_max))
+
     def refresh(self) -> None:
         """Choose whom to watch, and ask for links to those that are new."""
+        self._choose(self._ctx.config.active_view_max)
+
+    def _choose(self, size: int) -> None:
         if not self.stale:
             return
-        self.stale = False
         self.choices += 1
         here = [member for member in self._members.values() if member.here]
         serving = [member for member in here if member.serves]
@@ -66,7 +76,8 @@ class View:
         mates = [member for member in serving if member.level >= depth]
         self.live_count = 1 + len(mates)
         place = sha256(self._ctx.node_id).digest()
-        chosen = choose_view(mates, place, self._ctx.config.active_view_max)
+        chosen = choose_view(mates, place, size)
+        self.stale = len(chosen) < min(len(mates), self._ctx.config.active_view_max)
         before = dict.fromkeys(self.nodes)
         view = dict.fromkeys(member.node for member in chosen)
         view.update(dict.fromkeys(self._circle.contacts))

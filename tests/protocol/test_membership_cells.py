@@ -13,8 +13,8 @@ from hearthmesh.protocol.liveness import (
 )
 from hearthmesh.protocol.membership import Membership
 from hearthmesh.protocol.messages import Ack, MemberState
-from hearthmesh.protocol.view import FRESH_LINK_US, idle_link_us
-from tests.protocol.arena import context, identity
+from hearthmesh.protocol.view import FIRST_VIEW, FRESH_LINK_US, idle_link_us
+from tests.protocol.arena import arena_of, context, identity
 from tests.protocol.members import BOB, alone, effects, ping
 
 # -- the unknown --------------------------------------------------------------------------------------------
@@ -153,6 +153,22 @@ def test_of_many_who_are_heard_of_at_once_only_those_are_asked_for_a_link_that_w
     for number in range(2, 60):
         members.learn(identity(number).node_id, 7, 0)
     members.fill_view()
-    asked = [effect.peer for effect in effects(members) if isinstance(effect, Connect)]
+    first = links_asked(members)
+    assert first == members.view and len(first) == FIRST_VIEW, "whoever else is heard of soon has yet to be weighed"
     members.on_timer(("probe", b""), SECOND)
-    assert asked == members.view and len(asked) == LAN.active_view_max
+    assert sorted(first + links_asked(members)) == members.view and len(members.view) == LAN.active_view_max
+
+
+def links_asked(members: Membership) -> list[bytes]:
+    return [effect.peer for effect in effects(members) if isinstance(effect, Connect)]
+
+
+def test_most_of_those_whom_a_node_watches_watch_it() -> None:
+    """One link and one ping serve both."""
+    arena = arena_of(60, LAN)
+    arena.start_members()
+    arena.run_for(10 * SECOND)
+    views = {node.id: node.members.view for node in arena.nodes.values()}
+    pairs = [(one, other) for one, view in views.items() for other in view]
+    mutual = sum(one in views[other] for one, other in pairs)
+    assert len(pairs) == 60 * LAN.active_view_max and 5 * mutual > 4 * len(pairs), mutual
