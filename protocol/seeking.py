@@ -31,11 +31,19 @@ ASKED_AT_ONCE = 3
 ASKED_MAX = 24
 CANDIDATES_MAX = 16
 ROWS_AN_ANSWER = 4
+# A search ends when so many of the closest were asked: as many as one answer names where each may know more, or may be
+# the one who is sought; for a place fewer, since whoever is close to it knows the others who are; for anybody
+# somewhere one, since one answer names as many as are wanted.
+WIDTH = ROWS_AN_ANSWER
+WIDTH_OF_PLACES = 2
+WIDTH_OF_CONTACTS = 1
 # Questions of one peer that are answered: a burst, then so many an interval.
 ANSWERS_BURST = 32
 ANSWERS_AN_INTERVAL = 8
 # A half of a cell that has so many times fewer nodes than the other half was not found yet.
 LOPSIDED = 4
+# A newcomer looks around for the first time after so many intervals of the tables.
+FIRST_LOOK_INTERVALS = 2
 # So many looks around that found nothing wanting make the next ones more seldom, up to so many times what else rests:
 # a loss makes a node look at once.
 CONTENT_LOOKS = 2
@@ -48,13 +56,14 @@ REACHED_MAX = 64
 class _Search:
     """node: which is sought; None if all that are close to the place are of interest.  asked: until when we wait.
 
-    on_end: gets the closest nodes that there are, in the end.
+    on_end: gets the closest nodes that there are, in the end.  width: so many of the closest are asked.
     """
 
     place: int
     node: bytes | None
     candidates: dict[bytes, None]
     on_end: Callable[[list[bytes]], None] | None = None
+    width: int = WIDTH
     asked: dict[bytes, int] = field(default_factory=dict)
     answered: int = 0
 
@@ -73,7 +82,7 @@ class Seeker:
         self._requests: dict[int, tuple[bytes, bytes]] = {}
         self._budgets: dict[bytes, Budget] = {}
         self._due_us: dict[bytes, int] = {}
-        self._around_us = 0
+        self._around_us = -1
         # Looks around in a row at which all was as it should be.
         self._content = 0
         # As of the last tick: the depth of the cell, its living nodes, and the contacts.
@@ -99,7 +108,7 @@ class Seeker:
 
     def find_place(self, key: bytes, place: int, on_end: Callable[[list[bytes]], None]) -> None:
         """Find the nodes that are closest to a place; nothing if too many searches go on, or one under this key."""
-        self._begin(key, place, None, on_end)
+        self._begin(key, place, None, on_end, WIDTH_OF_PLACES)
 
     def peer_lost(self, peer: bytes) -> None:
         self._budgets.pop(peer, None)
@@ -116,8 +125,12 @@ class Seeker:
         while len(self._due_us) > self._ctx.config.members_max:
             del self._due_us[next(iter(self._due_us))]
         self._notice_losses(now_us)
-        if (self._members.cell.depth or self._tables.depths.deepest) and now_us >= self._around_us:
-            self._look_around(now_us)
+        if self._members.cell.depth or self._tables.depths.deepest:
+            if self._around_us < 0:
+                # Those whom a newcomer was told of tell it of others first; it seeks whom it still lacks then.
+                self._around_us = now_us + FIRST_LOOK_INTERVALS * self._ctx.config.sync_interval_us
+            if now_us >= self._around_us:
+                self._look_around(now_us)
         for key in list(self._searches):
             self._go_on(key, now_us)
 
@@ -127,7 +140,8 @@ class Seeker:
         self._seen = now = (self._members.cell.depth, sum(self._members.halves), self._members.circle.contacts)
         if now[0] != depth or now[1] < nodes or not set(contacts) <= set(now[2]):
             self._content = 0
-            self._around_us = min(self._around_us, now_us + self._ctx.config.cell_interval_us)
+            soon_us = now_us + self._ctx.config.cell_interval_us
+            self._around_us = min(self._around_us, soon_us) if self._around_us >= 0 else -1
 
     def _look_around(self, now_us: int) -> None:
         """For neighbours while there are few, else for contacts, a level at a time."""
@@ -152,12 +166,17 @@ class Seeker:
         # The first bits as here, the next one not, and the rest at random: somewhere in that sibling prefix. Or, where
         # neighbours have split and this node has not, somewhere in its own cell.
         place = ((cell.place >> rest) ^ beyond) << rest | rng.getrandbits(rest)
-        self._begin(b"contacts", place, None)
+        self._begin(b"contacts", place, None, width=WIDTH_OF_CONTACTS)
 
     # -- searching ---------------------------------------------------------------------------------------
 
     def _begin(
-        self, key: bytes, place: int, node: bytes | None, on_end: Callable[[list[bytes]], None] | None = None
+        self,
+        key: bytes,
+        place: int,
+        node: bytes | None,
+        on_end: Callable[[list[bytes]], None] | None = None,
+        width: int = WIDTH,
     ) -> None:
         if key in self._searches or len(self._searches) >= SEARCHES_MAX:
             return
@@ -165,7 +184,7 @@ class Seeker:
         # Those who keep the same jobs know each other.
         others = [each for each in self._members.circle.watched if self._members.is_alive(each)]
         known.extend(self._ctx.sample(others, ASKED_AT_ONCE))
-        self._searches[key] = _Search(place, node, dict.fromkeys(known), on_end)
+        self._searches[key] = _Search(place, node, dict.fromkeys(known), on_end, width)
 
     def _go_on(self, key: bytes, now_us: int) -> None:
         """Ask the closest that were not asked; at the end, say what came of it."""
@@ -175,7 +194,7 @@ class Seeker:
             return
         waiting = [node for node, until_us in search.asked.items() if until_us > now_us]
         # Who is not among the closest any more need not be asked.
-        fresh = [node for node in search.closest()[:ROWS_AN_ANSWER] if node not in search.asked]
+        fresh = [node for node in search.closest()[: search.width] if node not in search.asked]
         for node in fresh[: ASKED_AT_ONCE - len(waiting)]:
             if len(search.asked) >= ASKED_MAX:
                 break

@@ -265,9 +265,11 @@ def test_newcomer_that_was_told_of_deeper_cells_looks_for_its_neighbours() -> No
     home.seeker.tick(SECOND)
     assert home.questions() == [], "a small mesh of one cell seeks nobody"
     home.tables.peer_connected(identity(2).node_id, 0)
-    home.tables.heard_depth(identity(2).node_id, 4)
+    home.tables.heard_depth(identity(2).node_id, 4, 0)
     home.ctx.take_effects()
     home.seeker.tick(2 * SECOND)
+    assert home.questions() == [], "whom it knows may tell it of them yet"
+    home.seeker.tick(4 * SECOND)
     assert {question.place for _, question in home.questions()} == {place_bytes(home.members.cell.place)}
 
 
@@ -295,3 +297,27 @@ def test_every_node_finds_every_other_where_each_knows_its_cell_and_some_contact
             assert node in home.reached, f"{home.number} does not find {sought}"
             rounds_most = max(rounds_most, rounds)
     assert 1 <= rounds_most <= DEPTH + 1
+
+
+def test_closest_to_a_place_are_found_with_few_questions() -> None:
+    homes = {identity(number).node_id: Home(number) for number in ALL}
+    for home in homes.values():
+        home.meet(*(number for number in ALL if number != home.number))
+    asked, searches = 0, 0
+    for home in list(homes.values())[:12]:
+        for sought in strangers(home, 5):
+            place, ends = place_of(identity(sought).node_id), list[list[bytes]]()
+            home.seeker.find_place(b"place", place, ends.append)
+            for rounds in range(1, 12):
+                home.seeker.tick(rounds * SECOND)
+                for peer, question in home.questions(identity(sought).node_id):
+                    asked += 1
+                    homes[peer].seeker.peer_lost(home.ctx.node_id)
+                    homes[peer].seeker.on_find(home.ctx.node_id, question, rounds * SECOND)
+                    [answer] = [each.message for each in homes[peer].ctx.take_effects() if isinstance(each, Send)]
+                    assert isinstance(answer, FoundNodes)
+                    home.seeker.on_found(peer, answer, rounds * SECOND)
+            [closest] = ends
+            searches += 1
+            assert closest[:3] == [identity(number).node_id for number in nearest(ALL, place)[:3]]
+    assert asked < 5 * searches
