@@ -198,7 +198,7 @@ class Aggregates:
         if not budget.spend(1, now_us):
             self._ctx.limit(Limit.CELL_DIGESTS, peer)
             return False
-        self._tables.heard_depth(peer, message.depth)
+        self._tables.heard_depth(peer, message.depth, now_us)
         if self._members.circle.is_contact(peer):
             self._cells[peer] = _Heard(message, now_us)
         news = False

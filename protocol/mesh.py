@@ -254,7 +254,8 @@ class Mesh(Roles):
         self.replica.on_peer_gone(peer)
         self.submitter.on_connected(peer)
         self.tables.peer_connected(peer, now_us)
-        if not self.tables.shares_rows(peer):
+        # One of the two asks, for both; as one of two that share rows compares them.
+        if self.ctx.node_id < peer and not self.tables.shares_rows(peer):
             self.aggregates.ask(peer, now_us)
         # Gossip reaches who was there at that time; the others hear of it from their next peer.
         for held in self.ctx.policy.revocations:
@@ -264,7 +265,7 @@ class Mesh(Roles):
 
     def _on_lost(self, peer: bytes, reset: bool, now_us: int) -> None:
         self.connected.pop(peer, None)
-        self.tables.peer_lost(peer)
+        self.tables.peer_lost(peer, now_us)
         self.seeker.peer_lost(peer)
         self.aggregates.peer_lost(peer)
         self.zones.peer_lost(peer)

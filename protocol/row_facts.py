@@ -56,7 +56,7 @@ def facts_of(record: Record) -> Facts:
     return _facts(int(record.kind), row_key(record), version_of(record), record.author)
 
 
-@lru_cache(maxsize=1 << 13)
+@lru_cache(maxsize=1 << 17)
 def _facts(kind: int, key: bytes, version: Version, author: bytes) -> Facts:
     wire = wire_key(kind, key)
     return Facts(key, wire, version, TableVersion(wire, version), place_of(author), stamp_of(wire, version))

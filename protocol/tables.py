@@ -34,6 +34,9 @@ __all__ = ["Tables", "row_key", "wire_key"]
 # Changed rows that one exchange tells; if there are more, parts of the key space are compared instead.
 NEWS_MAX = 512
 VERSIONS_MAX = 1024
+# So many rows that came within an interval are sent to a peer that did not ask, who surely lacks them; more came
+# because this node itself had much to catch up with, and the peer may have them.
+FRESH_MAX = 8
 # New rows that a full table asks for in one exchange.
 STRANGE_WANTED = 4
 # Peers that an urgent row is pushed to; they don't push it on, their exchanges spread it.
@@ -100,6 +103,10 @@ class Tables(Rows):
         self.depths = Depths()
         self._mates: tuple[int, list[bytes]] | None = None
         self._partners: list[bytes] = []
+        # With whom it compares since when, and new peers that wait for that to end: what the first one brings need not
+        # come from all of them.
+        self._comparing: tuple[bytes, int] | None = None
+        self._uncompared: dict[bytes, None] = {}
         self._ticks = 0
         self._quiet = 0
         self._due_us: int | None = None
@@ -155,20 +162,25 @@ class Tables(Rows):
         return lives and replace(old, sequence=new.sequence, temperature_mc=new.temperature_mc) != new
 
     def peer_connected(self, peer: bytes, now_us: int) -> None:
-        """A new peer may lack all that we have, and have all that we lack: one of the two compares, for both."""
+        """A new peer may lack all that we have, and have all that we lack: one of the two compares, for both, when it
+        is through with the one before."""
         entries, interval_us = self._ctx.config.table_entries_max, self._ctx.config.sync_interval_us
         self._forget_depth(peer)
-        known = self._peers[peer] = _Peer(
+        self._peers[peer] = _Peer(
             Budget(SYNCS_BURST, SYNCS_AN_INTERVAL, interval_us, now_us),
             Budget(2 * entries, max(1, entries // 2), interval_us, now_us),
         )
-        scope = self._scope(peer, known)
-        if scope is not None and self._ctx.node_id < peer:
-            self._compare_with(peer, known, scope)
+        if self._comparing is not None and self._comparing[0] == peer:
+            self._comparing = None
+        if self._ctx.node_id < peer:
+            self._uncompared[peer] = None
+            self._compare_next(now_us)
 
-    def peer_lost(self, peer: bytes) -> None:
+    def peer_lost(self, peer: bytes, now_us: int) -> None:
         self._forget_depth(peer)
         self._peers.pop(peer, None)
+        self._uncompared.pop(peer, None)
+        self._compared(peer, now_us)
         if peer in self._partners:
             self._partners.remove(peer)
 
@@ -179,7 +191,7 @@ class Tables(Rows):
             self.depths.remove(self._cell.level(peer), known.depth)
             known.depth = None
 
-    def heard_depth(self, peer: bytes, depth: int) -> None:
+    def heard_depth(self, peer: bytes, depth: int, now_us: int) -> None:
         """A linked peer said how deep its cell is."""
         known = self._peers.get(peer)
         if known is None or known.depth == depth:
@@ -190,6 +202,9 @@ class Tables(Rows):
         known.depth = depth
         self.depths.add(level, depth)
         self._mates = None
+        if self._scope(peer, known) is None:
+            # It will not answer.
+            self._compared(peer, now_us)
 
     def shares_rows(self, peer: bytes) -> bool:
         """Whether a linked peer's cell and this one's overlap, as far as is known."""
@@ -215,6 +230,29 @@ class Tables(Rows):
     def _scope(self, peer: bytes, known: _Peer) -> Scope | None:
         depth = self._cell.depth if known.depth is None else known.depth
         return self._cell.common(peer, depth)
+
+    # -- comparing with new peers --------------------------------------------------------------------------
+
+    def _compare_next(self, now_us: int) -> None:
+        """With the peer that came last, unless another comparison goes on, and not for longer than an interval."""
+        if self._comparing is not None and now_us - self._comparing[1] < self._ctx.config.sync_interval_us:
+            return
+        self._comparing = None
+        while self._uncompared:
+            peer, _ = self._uncompared.popitem()
+            known = self._peers[peer]
+            scope = self._scope(peer, known)
+            # Whoever compared with this node meanwhile need not be compared with.
+            if scope is not None and known.seen < 0:
+                self._comparing = peer, now_us
+                self._compare_with(peer, known, scope)
+                return
+
+    def _compared(self, peer: bytes, now_us: int) -> None:
+        """A comparison with this peer is over, if there was one."""
+        if self._comparing is not None and self._comparing[0] == peer:
+            self._comparing = None
+            self._compare_next(now_us)
 
     # -- beginning an exchange -----------------------------------------------------------------------------
 
@@ -264,7 +302,7 @@ class Tables(Rows):
         if buckets & (buckets - 1):
             self._ctx.penalise(peer, Reason.MALFORMED)
             return
-        self.heard_depth(peer, message.depth)
+        self.heard_depth(peer, message.depth, now_us)
         scope = self._scope(peer, known)
         if scope is None:
             # Whoever owns these tables tells the peer how deep the own cell is.
@@ -302,12 +340,14 @@ class Tables(Rows):
         newer = [wire for wire in theirs if wire in self._rows and theirs[wire] < self._rows[wire].facts.version]
         wanted = self._wanted(known, message.versions)
         versions: list[TableVersion] = []
+        fresh = 0
         changed = self.changed_since(known.seen, scope, NEWS_MAX) if known.seen >= 0 else None
         for wire, row in changed or ():
             if wire in theirs or row.source == peer:
                 continue
             # What is brand-new the peer surely lacks.
-            if now_us - row.since_us < self._ctx.config.sync_interval_us:
+            if fresh < FRESH_MAX and now_us - row.since_us < self._ctx.config.sync_interval_us:
+                fresh += 1
                 newer.append(wire)
             else:
                 versions.append(row.facts.told)
@@ -348,6 +388,8 @@ class Tables(Rows):
         # Who told versions hears that they came.
         if rows or wanted or versions or (mine and first and message.versions):
             self._ctx.send(peer, TableRows(message.request, not mine, rows, wanted, versions, ()))
+        if mine and exchange.buckets and not known.awaited:
+            self._compared(peer, now_us)
 
     @staticmethod
     def _exchange_of(known: _Peer, message: TableRows) -> _Exchange | None:
@@ -394,6 +436,7 @@ class Tables(Rows):
         self._arm(now_us + slowness * config.sync_interval_us)
         self.rests = slowness > 1
         self.sweep(now_us)
+        self._compare_next(now_us)
         self._ticks += 1
         peer = self._next_partner()
         if peer is None:

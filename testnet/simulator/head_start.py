@@ -118,7 +118,8 @@ class HeadStart:
         for index in self._within(machine, depth) + self._contacts(machine, depth):
             other = self._world.machines[index]
             own = other.life.mesh.tables.get(RecordKind.MEMBER, other.id) if other.life is not None else None
-            if own is not None and other is not machine:
+            # As in any exchange: only what it lacks.
+            if own is not None and life.mesh.tables.get(RecordKind.MEMBER, other.id) is None:
                 rows.append(own.raw)
         for at in range(0, len(rows), WANTED_MAX):
             self._say(life, peer, TableRows(0, False, tuple(rows[at : at + WANTED_MAX]), (), (), ()))

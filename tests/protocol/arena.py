@@ -256,7 +256,7 @@ class Arena:
 
     def _unlink(self, node: Node, other: Node, *, reset: bool) -> None:
         if node.links.pop(other.id, 0) is None:
-            node.tables.peer_lost(other.id)
+            node.tables.peer_lost(other.id, self.now_us)
             self._on(node, lambda: node.members.lost(other.id, reset, self.now_us))
 
 

@@ -64,7 +64,7 @@ def test_job_that_comes_to_a_mesh_at_rest_is_begun_at_once() -> None:
     cluster = at_rest()
     client = cluster.client()
     cluster.run(30 * SECOND)
-    cluster.feed(client, SubmitJob(cluster.spec(12)))
+    cluster.feed(client, SubmitJob(cluster.spec(24)))
     began_us = cluster.now_us
     nodes = [node for node in cluster.nodes.values() if node is not client]
     cluster.run_until(lambda: all(node.executed or node.executions for node in nodes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -161,7 +162,7 @@ def test_idle_tables_say_almost_nothing() -> None:
     arena.start_tables()
     for node in arena.nodes.values():
         publish(arena, node, member(node.number))
-    arena.run_for(60 * SECOND)
+    arena.run_for(120 * SECOND)
     arena.sent.clear()
     arena.run_for(240 * SECOND)
     # One exchange in ten a node, in case something was lost, and they are eight intervals apart.
@@ -336,15 +337,37 @@ def test_wanted_rows_are_given_only_in_an_exchange_and_so_often() -> None:
     for answers in (True, False):
         tables.on_message(BOB, TableRows(999, answers, (), wanted, (), ()), 0)
     assert ctx.take_effects() == []
-    tables.peer_connected(BOB, 0)
+    tables.peer_connected(BOB, SECOND)
     [sync] = ctx.take_effects()
     assert isinstance(sync, Send) and isinstance(sync.message, TableSync)
     request = sync.message.request
     for _ in range(TURNS):
         tables.on_message(BOB, TableRows(request, True, (), wanted, (), ()), 0)
-        assert ctx.take_effects() == [Send(BOB, TableRows(request, False, (heat(1).raw,), (), (), ()))]
+        answered = Send(BOB, TableRows(request, False, (heat(1).raw,), (), (), ()))
+        assert [each for each in ctx.take_effects() if isinstance(each, Send) and each.peer == BOB] == [answered]
     tables.on_message(BOB, TableRows(request, True, (), wanted, (), ()), 0)
     assert ctx.take_effects() == []
+
+
+def test_newcomer_compares_with_one_peer_after_the_other_and_gets_each_row_once() -> None:
+    arena = arena_of(12, LAN)
+    *old, newcomer = arena.nodes.values()
+    for node in old:
+        for other in old:
+            if other is not node:
+                node.tables.merge(member(other.number).raw, other.id, 0)
+        publish(arena, node, member(node.number))
+    arena.start_tables()
+    got = Counter[bytes]()
+    merge = newcomer.tables.merge
+
+    def count(raw: bytes, from_peer: bytes, now_us: int) -> bool:
+        got[raw] += 1
+        return merge(raw, from_peer, now_us)
+
+    newcomer.tables.merge = count  # type: ignore[method-assign]
+    assert arena.run_until(lambda: len(newcomer.tables) == len(old), SECOND)
+    assert set(got.values()) == {1}
 
 
 def test_news_is_answered_with_what_is_newer_and_what_is_lacking() -> None:
@@ -455,7 +478,8 @@ def test_one_message_carries_a_bounded_answer_and_the_rest_follows() -> None:
 
 def test_messages_of_peers_without_link_are_ignored() -> None:
     tables, ctx, news = table()
-    tables.peer_lost(BOB)
+    tables.peer_lost(BOB, 0)
+    ctx.take_effects()
     tables.on_message(BOB, TableSync(1, 0, 0, (), ()), 0)
     tables.on_message(BOB, TableRows(0, False, (heat(2).raw,), (), (), ()), 0)
     assert ctx.take_effects() == [] and news == []
