@@ -19,9 +19,10 @@ from ..protocol.verification.comparators import parse_comparator
 from ..protocol.verification.policy import parse_policy
 from .execution.oci_archive import ImageFault, read_image
 from .settings.checks import check_command_name, check_printable
+from .settings.locate import KeyPath
 from .settings.read import read_settings, what_is_wrong
 from .settings.schema import Conflict, Key
-from .toml import Document, read_toml
+from .toml import ConfigError, Document, dotted, read_toml
 
 MB = 1024 * 1024
 DEFAULT_ENTRY = "hearth_task"
@@ -126,7 +127,7 @@ class ResultSettings:
 class JobFile:
     """A whole job file. Of a loaded one, name and tasks are never empty.
 
-    inputs: files of a task's input each, from `inputs_from`, in the order of tasks.
+    inputs: files of a task's input each, from `inputs_from`, in the order of tasks.  source: what it was read from.
     """
 
     name: Annotated[str, Key("Name for people.", length=128, check=check_printable, absent="the file's name")] = ""
@@ -243,6 +244,7 @@ class JobFile:
     results: Annotated[ResultSettings, Key("What becomes of the results.")] = ResultSettings()
     folder: Path = Path()
     inputs: tuple[Path, ...] = ()
+    source: Document | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.runtime in ("native", "oci") and self.abi != "command":
@@ -266,6 +268,12 @@ class JobFile:
             raise Conflict("workers", "is for confidential jobs", "add confidential = true, or leave it out")
         if sum(len(argument.encode()) for argument in self.arguments) > ARGUMENT_BYTES_MAX:
             raise Conflict("arguments", f"longer than {ARGUMENT_BYTES_MAX} bytes in all", "put them in [files]")
+
+    def error(self, path: KeyPath, problem: str, hint: str = "") -> ConfigError:
+        """What is found to be wrong with a key later on, with its line."""
+        if self.source is None:
+            return ConfigError(self.folder, 0, dotted(path), problem, hint)
+        return self.source.error(path, problem, hint)
 
     @property
     def module(self) -> Path | None:
@@ -315,7 +323,7 @@ def load_job_file(path: Path, *, now_us: int = 0) -> JobFile:
     Raises ConfigError.
     """
     document = read_toml(path)
-    job = read_settings(document, JobFile, folder=document.folder)
+    job = read_settings(document, JobFile, folder=document.folder, source=document)
     if job.deadline and job.deadline_us(now_us) <= now_us:
         problem = f'"{job.deadline}" is past'
         raise document.error(("deadline",), problem, 'give a later one, "+2h" from now, or none')

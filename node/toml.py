@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .settings.locate import KeyPath, locate
+from .settings.locate import KeyPath, locate, locate_last
 
 FILE_BYTES_MAX = 1024 * 1024
 _SHOWN_MAX = 120
-_LOCATION = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+_LOCATION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_TWICE = ("Cannot overwrite a value", "Cannot declare ", "Cannot mutate immutable namespace ")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -98,10 +99,23 @@ def _syntax_error(path: Path, text: str, message: str) -> ConfigError:
         return ConfigError(path, 0, "", f"not TOML: {message}")
     line = int(found[1]) if found[1] else text.count("\n") + 1
     problem = message[: found.start()]
+    if problem.startswith(_TWICE):
+        # `tomllib` says where the second one ends, and of a value not even its key.
+        read = _up_to(text, line, int(found[2])) if found[1] else text
+        last = next(filter(None, (locate_last(read + end) for end in ("", "]", "]]"))), None)
+        if last is not None:
+            key, at, before = last
+            return ConfigError(path, at, dotted(key), "not TOML: given twice", f"see line {before}" if before else "")
     hint = "text needs quotes" if problem == "Invalid value" else ""
     if text.startswith("\ufeff"):
         hint = "the file begins with a byte order mark; save it as UTF-8 without one"
     return ConfigError(path, line, "", f"not TOML: {problem[:1].lower()}{problem[1:]}", hint)
+
+
+def _up_to(text: str, line: int, column: int) -> str:
+    """What stands before a line and column, both from 1."""
+    lines = text.split("\n")
+    return "\n".join([*lines[: line - 1], lines[line - 1][: column - 1]])
 
 
 def dotted(path: KeyPath) -> str:

@@ -49,9 +49,11 @@ class Submission:
         if own.durable:
             self._notify_submitted(own)
             return own
-        problem = unknown_rules(spec) or self._unfit(spec)
+        problem, about = unknown_rules(spec), "rules"
+        if not problem:
+            problem, about = self._unfit(spec)
         if problem:
-            self._reject(own, problem)
+            self._reject(own, problem, about)
             return None
         chosen = choose_replicas(job_id, self._candidates(now_us), self._ctx.config.replicas)
         if not chosen:
@@ -74,12 +76,12 @@ class Submission:
         rows = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
         return any(row.roles & Role.WORKER and row.can_run(spec) and row.node not in replicas for row in rows)
 
-    def _unfit(self, spec: JobSpec) -> str:
-        """Why no known worker can run the job; empty if one can, or if none is known yet."""
+    def _unfit(self, spec: JobSpec) -> tuple[str, str]:
+        """Why no known worker can run the job, and the spec's field; empty if one can, or if none is known yet."""
         rows = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
         workers = [row for row in rows if row.roles & Role.WORKER]
         if not workers or any(row.can_run(spec) for row in workers):
-            return ""
+            return "", ""
         if spec.runtime != "wasm" and not any(spec.command in row.commands for row in workers):
             is_image = spec.runtime == "oci"
             allowed = sorted(
@@ -89,14 +91,14 @@ class Submission:
             return (
                 f'no node of {len(workers)} allows the {what} "{spec.command}"; '
                 f"allowed are: {', '.join(allowed) or 'none'}"
-            )
+            ), "command"
         if spec.secrecy is not None and not any(spec.secrecy.clears(row.node, row.certificate) for row in workers):
-            return f"no node of {len(workers)} has the owner, classes and record that the job asks for"
+            return f"no node of {len(workers)} has the owner, classes and record that the job asks for", "secrecy"
         most = max(row.memory_bytes for row in workers)
         return (
             f"a task may need {spec.limits.memory_bytes >> 20} MiB, and no node of {len(workers)} gives more than "
             f"{most >> 20} MiB; lower limits.memory_mb"
-        )
+        ), "limits.memory_bytes"
 
     def _candidates(self, now_us: int) -> list[Candidate]:
         rows = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
@@ -184,8 +186,9 @@ class Submission:
         self._place(own, tuple(member for member in kept if member is not None), former)
         self._send_submission(own, own.state.replicas, now_us, len(own.state.replicas))
 
-    def _reject(self, own: OwnJob, reason: str) -> None:
-        self._ctx.notify("job.rejected", job_id=own.state.job_id, reason=reason)
+    def _reject(self, own: OwnJob, reason: str, about: str = "") -> None:
+        """about: the field of the spec that is refused, "rules" for verification and comparator."""
+        self._ctx.notify("job.rejected", job_id=own.state.job_id, reason=reason, about=about)
         self._ctx.cancel_timer(("submit", own.state.job_id))
         if not own.durable:
             self.jobs.pop(own.state.job_id, None)

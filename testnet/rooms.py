@@ -79,14 +79,16 @@ class RoomsFile:
     def __post_init__(self) -> None:
         if not self.rooms:
             raise Conflict("rooms", "empty", "give one table [rooms.NAME] a node")
-        for name in self.rooms:
-            if not _NAME.fullmatch(name):
-                raise Conflict("rooms", f'"{name}" cannot be a node\'s name', "letters, digits, _ and -, at most 32")
 
 
 def load_rooms(path: Path) -> Mapping[str, RoomPlan]:
     """Raises ConfigError."""
-    return read_settings(read_toml(path), RoomsFile).rooms
+    document = read_toml(path)
+    rooms = read_settings(document, RoomsFile).rooms
+    for name in rooms:
+        if not _NAME.fullmatch(name):
+            raise document.error(("rooms", name), "cannot be a node's name", "letters, digits, _ and -, at most 32")
+    return rooms
 
 
 def plan_rooms(n: int | None, rooms: Mapping[str, RoomPlan] | Path | None) -> dict[str, RoomPlan]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from ..clock import wall_us
 from ..config import ClientConfig, load_client_config
 from ..jobfile import load_job_file
 from ..logs import configure_logs
+from ..settings.locate import KeyPath
 from ..storage.folder import StateFolder
 from .authority import file_name
 from .errors import BAD_INPUT, JOB_FAILED, SUCCESS, UserError
@@ -36,6 +37,13 @@ from .tables import PEER_ID, Column, Columns
 
 JOB_STATUS_TIMEOUT_S = 3.0
 JOBS_AT_ONCE = 16
+# Where the job file says what the mesh refuses.
+KEYS_OF_SPECS: Mapping[str, KeyPath] = {
+    "command": ("program",),
+    "limits.memory_bytes": ("limits", "memory_mb"),
+    "secrecy": ("workers",),
+    "rules": ("verification",),
+}
 JOB_COLUMNS: Columns = (
     *(Column("job", head=8), "name", "state", ">done", ">tasks"),
     *(Column(">failed", drop=2), Column("secrecy", drop=1)),
@@ -95,7 +103,7 @@ async def submit(file: Path, again: bool, follow: bool, folder: Path | None, cli
     config, ledger = _settings(client)
     state = StateFolder(config.client.state)
     state.create()
-    await check_program(file, job_file, state.cache)
+    await check_program(job_file, state.cache)
     # Before the session: a Python job builds its component the first time, which takes longer than a peer waits.
     request = await trio.to_thread.run_sync(partial(JobRequest.from_file, job_file, now_us=wall_us(), again=again))
     async with _connected(config, ledger) as session:
@@ -103,6 +111,8 @@ async def submit(file: Path, again: bool, follow: bool, folder: Path | None, cli
             with copy_progress() as show:
                 job = await session.mesh.submit(request, show)
         except JobFailed as error:
+            if error.about in KEYS_OF_SPECS:
+                raise job_file.error(KEYS_OF_SPECS[error.about], f"not taken: {error.reason}") from error
             raise UserError(f"{file}: not taken: {error.reason}", BAD_INPUT) from error
         where = folder if folder is not None else job_file.results.folder
         known = await _known(job) if ledger.find(job.id) is not None else ""

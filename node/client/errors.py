@@ -10,10 +10,12 @@ class ClientError(Exception):
 class JobFailed(ClientError):
     """A job cannot go on: it was rejected or cancelled, or one of its tasks failed where none may."""
 
-    def __init__(self, job_id: bytes, reason: str) -> None:
+    def __init__(self, job_id: bytes, reason: str, about: str = "") -> None:
+        """about: the field of the spec that is refused, such as "limits.memory_bytes", if it is one."""
         super().__init__(f"job {job_id.hex()[:16]}: {reason}")
         self.job_id = job_id
         self.reason = reason
+        self.about = about
 
 
 def single_error(error: BaseException) -> BaseException:

@@ -245,7 +245,7 @@ class Client:
                     if note.fields.get("job_id") != job_id:
                         continue
                     if note.name == "job.rejected":
-                        raise JobFailed(job_id, str(note.fields["reason"]))
+                        raise JobFailed(job_id, str(note.fields["reason"]), str(note.fields["about"]))
                     if note.name == "job.submitted":
                         return Job(self, job_id, spec)
         raise ClientError(f"the job was not stored by enough replicas within {SUBMIT_TIMEOUT_S:g} s; try again")

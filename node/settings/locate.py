@@ -21,9 +21,27 @@ _SPACES = re.compile(r"[ \t]*")
 def locate(text: str) -> dict[KeyPath, int]:
     """Line (from 1) of every key, table header and array element of a text that `tomllib` accepted.
 
-    Paths are keys from the root on, with the position for an element of an array: ("node", "listen", 2).
+    A table that only headers of tables in it name stands where the first of them does. Paths are keys from the root
+    on, with the position for an element of an array: ("node", "listen", 2).
     """
     return _Locator(text).run()
+
+
+def locate_last(text: str) -> tuple[KeyPath, int, int] | None:
+    """What a text ends with, which `tomllib` accepted but for that: a key with its value, or a table's header.
+
+    Its path, its line, and the line where it, or what it is in, was given before, 0 if it was not; None if the text
+    ends otherwise.
+    """
+    locator = _Locator(text)
+    try:
+        locator.run()
+    except (AssertionError, IndexError):  # it ends in the middle
+        return None
+    path, at = locator.last
+    line = locator.line_at(at)
+    before = [locator.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in locator.lines]
+    return path, line, next((each for each in before if each < line), 0)
 
 
 class _Locator:
@@ -33,6 +51,8 @@ class _Locator:
         self.text = text
         self.at = 0
         self.lines: dict[KeyPath, int] = {}
+        self.last: tuple[KeyPath, int] = (), 0
+        self._implied: dict[KeyPath, int] = {}
         self._starts = [0] + [match.end() for match in re.finditer("\n", text)]
         self._elements: dict[KeyPath, int] = {}
 
@@ -45,6 +65,7 @@ class _Locator:
             else:
                 self._pair(table)
             self._skip(_BLANK)
+        self.lines = self._implied | self.lines
         return self.lines
 
     def _header(self) -> KeyPath:
@@ -56,6 +77,7 @@ class _Locator:
         path: KeyPath = ()
         for key in keys[:-1] if is_element else keys:
             path += (key,)
+            self._implied.setdefault(path, self.line_at(start))
             if path in self._elements:
                 path += (self._elements[path] - 1,)
         if is_element:
@@ -64,6 +86,7 @@ class _Locator:
             self._elements[path] = self._elements.get(path, 0) + 1
             path += (self._elements[path] - 1,)
         self._note(path, start)
+        self.last = path, start
         return path
 
     def _pair(self, table: KeyPath) -> None:
@@ -72,6 +95,7 @@ class _Locator:
         for key in self._keys():
             path += (key,)
             self._note(path, start)
+        self.last = path, start
         self.at += 1  # "="
         self._skip(_SPACES)
         self._value(path)
@@ -126,4 +150,7 @@ class _Locator:
         return match.group()
 
     def _note(self, path: KeyPath, at: int) -> None:
-        self.lines.setdefault(path, bisect_right(self._starts, at))
+        self.lines.setdefault(path, self.line_at(at))
+
+    def line_at(self, at: int) -> int:
+        return bisect_right(self._starts, at)

@@ -270,6 +270,23 @@ def test_a_submission_that_is_stopped_while_it_copies_leaves_nothing(street: Str
     assert list(copies.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (
+            "tasks = 1\n[limits]\nmemory_mb = 60000\n",
+            "4: limits.memory_mb: not taken: a task may need 60000 MiB, and no",
+        ),
+        ('tasks = 1\nruntime = "native"\n', '1: program: not taken: no node of 3 allows the command "refused.wasm"'),
+    ],
+)
+def test_what_no_node_takes_is_said_with_its_line(street: Street, text: str, complaint: str) -> None:
+    wait_for(lambda: street.json("peers")["peers"], lambda peers: len(peers) == NODES)
+    job = street.job("refused", SLOW, text)
+    said = street.run("submit", job, code=2).stderr
+    assert said.startswith(f"hearth: {job}:{complaint}") and said.count("\n") == 1
+
+
 def test_nodes_are_killed_frozen_and_started_again(street: Street) -> None:
     assert street.net("freeze", "h3") == {"frozen": ["h3"]}
     assert street.net("kill", "h2") == {"killed": ["h2"]}

@@ -61,7 +61,8 @@ def test_rooms_are_read_in_their_order(tmp_path: Path) -> None:
             "rooms.toml:2: rooms.kitchen.start_c: expected a number from -60 to 150",
         ),
         ('[rooms.k]\nsink = "sea"\n', "rooms.toml:2: rooms.k.sink: expected one of"),
-        ("[rooms._a]\n", 'rooms.toml: rooms: "_a" cannot be a node\'s name'),
+        ("[rooms.a]\n[rooms._b]\n", "rooms.toml:2: rooms._b: cannot be a node's name"),
+        ("\n[room.a]\n", 'rooms.toml:2: the file has no key "room"; did you mean "rooms"?'),
     ],
 )
 def test_a_wrong_room_is_named_with_file_line_and_key(tmp_path: Path, text: str, complaint: str) -> None:
