@@ -106,10 +106,17 @@ class Bounded(Checker):
             ("batches that wait for outputs", len(replica._pending_batches), FETCHING_MAX),
             ("jobs", len(replica.jobs), config.jobs_max),
             ("views of jobs", len(worker._views), JOB_VIEWS_MAX + worker.slots + len(worker._leases)),
+            *(
+                ("bytes that wait for copies", sum(own.aside.values()), config.held_bytes_max)
+                for own in mesh.submitter.jobs.values()
+            ),
         )
         for what, count, most in found:
             if count > most:
                 self.fail(f"{life.machine}: {count} {what}, at most {most} allowed")
+        for own in mesh.submitter.jobs.values():
+            if own.aside_bytes != sum(own.aside.values()):
+                self.fail(f"{life.machine}: {own.aside_bytes} bytes are said to wait for copies")
 
 
 def own_rows(life: Any) -> int:
