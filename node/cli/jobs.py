@@ -27,7 +27,7 @@ from .errors import BAD_INPUT, JOB_FAILED, SUCCESS, UserError
 from .fetching import fetch_results, peek
 from .ledger import Ledger, Submitted
 from .names import Names
-from .output import connecting, print_json, print_table, printable, say
+from .output import connecting, note, print_json, print_table, printable, say
 from .prices import describe_price, price_of
 from .program_check import check_program
 from .progress import WORKER_COLUMNS, Rates, copy_progress, describe_status, live_progress, summary, worker_rows
@@ -251,7 +251,7 @@ async def _prove(job: Job, folder: ResultsFolder) -> None:
 async def logs(prefix: str | None, last: bool, task: int | None, client: Path | None, as_json: bool) -> int:
     config, ledger = _settings(client)
     wanted = ledger.resolve(prefix, last)
-    found = 0
+    found = printed = 0
     async with _connected(config, ledger) as session:
         job = await session.job(wanted)
         if task is not None and task >= job.spec.tasks:
@@ -259,20 +259,28 @@ async def logs(prefix: str | None, last: bool, task: int | None, client: Path | 
         ranges = [(0, job.spec.tasks)] if task is None else [(task, task + 1)]
         async for taken in peek(session.mesh, job, ranges):
             found += sum(hi - lo for lo, hi in taken.parts)
-            _print_logs(taken, task is not None, as_json)
+            printed += _print_logs(taken, task is not None, as_json)
     if task is not None and not found:
         raise UserError(f"job {job.id[:16]}: task {task} has no result yet", JOB_FAILED)
+    if not printed and not as_json:
+        note(
+            f"none of {counted(found, 'result')} failed or wrote to standard error"
+            if found
+            else "no result is here yet"
+        )
     return SUCCESS
 
 
-def _print_logs(taken: VerifiedBatch, everything: bool, as_json: bool) -> None:
-    batch = taken.batch
+def _print_logs(taken: VerifiedBatch, everything: bool, as_json: bool) -> int:
+    """Returns of how many tasks."""
+    batch, printed = taken.batch, 0
     for lo, hi in taken.parts:
         for index in range(lo, hi):
             offset = index - batch.first
             text, code = taken.said(offset).decode(errors="replace"), batch.exits[offset]
             if not (text or code or everything):
                 continue
+            printed += 1
             worker = peer_id_text(taken.header.author)
             if as_json:
                 print_json({"task": index, "exit": code, "worker": worker, "stderr": text})
@@ -280,6 +288,7 @@ def _print_logs(taken: VerifiedBatch, everything: bool, as_json: bool) -> None:
             say(f"--- task {index}, exit code {code}, on {worker}")
             for line in text.splitlines():
                 say(line)
+    return printed
 
 
 async def cancel(prefix: str | None, last: bool, client: Path | None, as_json: bool) -> int:

@@ -22,6 +22,8 @@ from .names import Names
 from .output import connecting, print_json, printable, say
 from .session import client_path
 
+# Of a job's id, for people: as much as tells their jobs apart.
+ID_DIGITS = 12
 _TASK = re.compile(r"([0-9a-fA-F]{4,64}):([0-9]{1,12})")
 
 
@@ -65,6 +67,7 @@ async def why(what: str, client: Path | None, as_json: bool) -> int:
     configure_logs("debug" if os.environ.get("HEARTH_DEBUG") else "error", json_lines=False)
     config = load_client_config(client_path(client))
     task = task_of(what)
+    said = ""
     async with AsyncExitStack() as stack:
         with connecting(len(config.client.bootstrap), mdns=config.client.mdns):
             mesh = await stack.enter_async_context(Client.connect(config))
@@ -77,7 +80,8 @@ async def why(what: str, client: Path | None, as_json: bool) -> int:
             job = await mesh.job(task.job)
             by, text = await mesh.why_waits(job.job_id, task.index)
             answer = {"about": f"{job.id}:{task.index}", "by": by, "why": text}
-    _show(answer, as_json)
+            said = f"{job.id[:ID_DIGITS]}…:{task.index}"
+    _show(answer, as_json, said)
     return SUCCESS
 
 
@@ -102,8 +106,9 @@ def _matching(text: str, members: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return named or [member for member in members if len(text) >= PART_CHARS_MIN and text in member["peer_id"]]
 
 
-def _show(answer: dict[str, Any], as_json: bool) -> None:
+def _show(answer: dict[str, Any], as_json: bool, said: str = "") -> None:
+    """said: what it is about, for people, if they need less of it."""
     if as_json:
         print_json(answer)
     else:
-        say(printable(f"{answer['about']}: {answer['why']}"))
+        say(printable(f"{said or answer['about']}: {answer['why']}"))

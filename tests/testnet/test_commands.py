@@ -191,6 +191,11 @@ def test_a_job_goes_from_submission_to_verified_files(street: Street) -> None:
     assert street.json("results", "--last", "--folder", "out put")["fetched"] == 0
     (out / "3" / "stdout").unlink()
     assert street.json("results", "--last", "--folder", "out put", "--no-follow")["fetched"] == 1
+    silent = street.run("logs", "--last")
+    assert (silent.stdout, silent.stderr) == ("", "none of 10 results failed or wrote to standard error\n")
+    why = street.run("why", "--last", 3).stdout
+    assert why.startswith(f"{submitted['job'][:12]}…:3: ")
+    assert street.json("why", "--last", 3)["about"] == f"{submitted['job']}:3"
     again = street.json("results", "--last", "--folder", "second")
     assert (again["results"], again["fetched"], again["done"]) == (10, 10, 10)
     assert street.json("verify", "second")["incomplete"] is False
