@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .tables import Columns, lay_out
+from .tables import UNKNOWN, Columns, lay_out
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,7 +85,7 @@ def print_table(columns: Columns, rows: Iterable[Sequence[Any]], *, empty: str) 
 
 def cells_of(row: Sequence[Any]) -> tuple[str, ...]:
     """A table's row as text; what is not known is a dash."""
-    return tuple(printable("–" if cell is None else str(cell)) for cell in row)
+    return tuple(printable(UNKNOWN if cell is None else str(cell)) for cell in row)
 
 
 def duration(seconds: float) -> str:

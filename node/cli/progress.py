@@ -179,14 +179,17 @@ def copy_progress() -> Iterator[Callable[[int, int], None]]:
     def show(done_bytes: int, total_bytes: int) -> None:
         nonlocal last_s, width
         now_s = time.monotonic()
-        if total_bytes < COPY_SHOWN_BYTES or now_s - last_s < (0.2 if is_live else PLAIN_INTERVAL_S):
+        is_over = done_bytes >= total_bytes
+        if total_bytes < COPY_SHOWN_BYTES or (now_s - last_s < (0.2 if is_live else PLAIN_INTERVAL_S) and not is_over):
             return
         last_s = now_s
         text = f"copying the job's files: {done_bytes / 1e9:.1f} of {total_bytes / 1e9:.1f} GB"
+        if is_over:
+            text = f"copied {total_bytes / 1e9:.1f} GB; the nodes that keep the job fetch it"
         if is_live:
-            sys.stderr.write(f"\r{text}")
+            sys.stderr.write(f"\r{text:<{width}}")
             sys.stderr.flush()
-            width = len(text)
+            width = max(width, len(text))
         else:
             note(text)
 

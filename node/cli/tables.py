@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 GAP = 2
 # What identifies a peer well enough for a person, and for commands that take a part of an id.
 ID_CHARS = 8
+# What stands for what is not known.
+UNKNOWN = "–"
 # A text that is folded keeps its words whole up to this length, and is not narrower than that.
 FOLDED_MIN, WORD_MAX = 10, 24
 
@@ -54,7 +56,8 @@ def column_of(column: str | Column) -> Column:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """lines: the headings' first, `heading_lines` of them.  omitted: headings of the columns that are not in it."""
+    """lines: the headings' first, `heading_lines` of them.  omitted: headings of the columns that are not in it,
+    though there is something in them."""
 
     lines: tuple[str, ...]
     heading_lines: int
@@ -92,7 +95,7 @@ def lay_out(columns: Columns, rows: Iterable[Sequence[str]], width: int | None) 
     for row in cells:
         parts = [_fitted(each.column, row[at], size) for each, at, size in zip(chosen, shown, widths, strict=True)]
         lines += _lines(chosen, widths, parts)
-    omitted = tuple(each.column.heading for at, each in enumerate(measured) if at not in shown)
+    omitted = tuple(each.column.heading for at, each in enumerate(measured) if at not in shown and each.says_something)
     return Layout(tuple(lines), heading_lines, omitted)
 
 
@@ -105,8 +108,10 @@ class _Measured:
         self._heading_word = max(map(_cells, column.heading.split()), default=0)
         self._longest = 0
         self._longest_word = 0
+        self.says_something = False
 
     def measure(self, cell: str) -> None:
+        self.says_something |= cell not in ("", UNKNOWN)
         self._longest = max(self._longest, _cells(cell))
         if self.column.folds:
             self._longest_word = max(self._longest_word, *map(_cells, cell.split()), 0)

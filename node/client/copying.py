@@ -14,7 +14,7 @@ from ..storage.blobs import BlobStore
 from .errors import ClientError
 from .request import JobRequest
 
-# Bytes that are copied, and of how many; called in the thread that copies, after each part.
+# Bytes that are copied, and of how many; called in the thread that copies, after each part, and when all are.
 OnCopied = Callable[[int, int], None]
 
 

@@ -21,6 +21,7 @@ from ...protocol.effects import Notify
 from ...protocol.events import AskWhy, Event, ListJobs, Settle, SubmitJob
 from ...protocol.mesh import Mesh
 from ...protocol.presence import NodeProfile
+from ...protocol.quota import declared_sizes
 from ...protocol.records import JobSpec, MemberRecord, RecordKind
 from ...protocol.secrecy.hidden import revealed
 from ...protocol.secrecy.keys import job_key
@@ -58,6 +59,8 @@ CONNECT_TIMEOUT_S = 15.0
 # Replicas are learned with the first exchange of tables; a small mesh may have fewer than wanted.
 REPLICAS_TIMEOUT_S = 1.5
 SUBMIT_TIMEOUT_S = 60.0
+# Replicas that are slower than this at fetching a job's files are waited for no longer.
+UPLOAD_BYTES_PER_S = 5_000_000
 # What replicas lack is asked for after 0.4 s, checked, written, and told of after as long.
 SETTLE_TIMEOUT_S = 3.0
 FIND_TIMEOUT_S = 5.0
@@ -185,7 +188,7 @@ class Client:
     async def submit(self, request: JobRequest | JobFile, on_copied: OnCopied = no_word) -> Job:
         """Sign and place a job; returns once a majority of its replicas has it on disk, blobs included.
 
-        on_copied: told, in a thread, how many bytes of large files are in this client's store, and of how many.
+        on_copied: told, also in a thread, how many bytes of its files are in this client's store, and of how many.
         Submitting the same again returns the same job. Raises JobFailed, ClientError.
         """
         if isinstance(request, JobFile):
@@ -211,7 +214,9 @@ class Client:
                 return build()
             await trio.to_thread.run_sync(check_module, request)
             total = await trio.to_thread.run_sync(check_room, request, self._store, self._own_quota())
-            return await trio.to_thread.run_sync(partial(build, told=Copying(total, on_copied)))
+            spec = await trio.to_thread.run_sync(partial(build, told=Copying(total, on_copied)))
+            on_copied(total, total)
+            return spec
         except StorageError as error:
             raise ClientError(f"the job's files cannot be kept for upload: {error}") from error
 
@@ -240,7 +245,8 @@ class Client:
         with self.listen(b"") as notes:
             self.feed(SubmitJob(spec))
             job_id = await self._signed(notes, spec)
-            with trio.move_on_after(SUBMIT_TIMEOUT_S):
+            timeout_s = submit_timeout_s(spec)
+            with trio.move_on_after(timeout_s):
                 async for note in notes:
                     if note.fields.get("job_id") != job_id:
                         continue
@@ -248,7 +254,7 @@ class Client:
                         raise JobFailed(job_id, str(note.fields["reason"]), str(note.fields["about"]))
                     if note.name == "job.submitted":
                         return Job(self, job_id, spec)
-        raise ClientError(f"the job was not stored by enough replicas within {SUBMIT_TIMEOUT_S:g} s; try again")
+        raise ClientError(f"the job was not stored by enough replicas within {timeout_s:.0f} s; try again")
 
     async def _submit_and_follow(self, spec: JobSpec) -> tuple[Job, Listener]:
         """Wait for no replica: the first result says as much."""
@@ -514,6 +520,11 @@ class Client:
         self.feed(Settle())
         await self._driver.settled()
         await self._links.flush(2.0)
+
+
+def submit_timeout_s(spec: JobSpec) -> float:
+    """How long replicas may take to have a job on disk, its files too."""
+    return SUBMIT_TIMEOUT_S + sum(declared_sizes(spec).values()) / UPLOAD_BYTES_PER_S
 
 
 def _submission_pin() -> bytes:

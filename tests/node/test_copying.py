@@ -12,6 +12,7 @@ from hearthmesh.node.client import ClientError, JobRequest
 from hearthmesh.node.client.confidential import build_confidential
 from hearthmesh.node.client.copying import Copying, check_room, no_word
 from hearthmesh.node.client.request import build_spec
+from hearthmesh.node.client.session import submit_timeout_s
 from hearthmesh.node.storage.blobs import BlobStore
 
 MB = 1 << 20
@@ -85,6 +86,12 @@ async def test_a_copy_that_nobody_waits_for_any_more_ends_and_leaves_nothing(
     assert told[-1][1] == 48 * MB and told[-1][0] < 8 * MB
     assert list((tmp_path / "blobs" / "tmp").iterdir()) == []
     assert store.usage().reserved_bytes == 0
+
+
+def test_replicas_have_the_longer_the_more_they_have_to_fetch(store: BlobStore, tmp_path: Path) -> None:
+    small = build_spec(JobRequest(program=b"\0asm", tasks=1), MESH, store, PIN)
+    large = build_spec(request(sparse(tmp_path / "large", 50_000_000)), MESH, store, PIN)
+    assert round(submit_timeout_s(small)) == 60 and round(submit_timeout_s(large)) == 70
 
 
 async def test_a_copy_is_told_of_to_its_end(store: BlobStore, tmp_path: Path) -> None:

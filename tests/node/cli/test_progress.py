@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.node.cli.output import duration, energy, printable
-from hearthmesh.node.cli.progress import RATE_WINDOW_S, Rates, describe_status, summary, worker_rows
+from hearthmesh.node.cli.progress import RATE_WINDOW_S, Rates, copy_progress, describe_status, summary, worker_rows
 from hearthmesh.protocol.messages import JobStatus, WorkerShare
 
 WORKER = Identity.from_seed(bytes(32))
@@ -100,6 +100,18 @@ def test_units_are_what_a_person_would_say() -> None:
 @given(st.text())
 def test_names_of_others_never_steer_the_terminal(name: str) -> None:
     assert printable(name).isprintable()
+
+
+def test_large_files_are_told_of_and_small_ones_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    with copy_progress() as show:
+        show(1 << 20, 2 << 20)
+        show(10**9, 4 * 10**9)
+        show(10**9 + 1, 4 * 10**9)
+        show(4 * 10**9, 4 * 10**9)
+    assert capsys.readouterr().err.splitlines() == [
+        "copying the job's files: 1.0 of 4.0 GB",
+        "copied 4.0 GB; the nodes that keep the job fetch it",
+    ]
 
 
 def test_who_fetches_is_told_how_many_results_are_here() -> None:

@@ -47,6 +47,12 @@ def test_a_column_goes_when_nothing_else_gives_way_and_then_the_line_is_longer()
     assert lay_out(COLUMNS, ROWS, 10).lines[1] == "kitchen  alive    19.25  …tYuoS7ff"
 
 
+def test_an_empty_column_goes_without_a_word() -> None:
+    rows = [(name, state, warmth, "–", peer) for name, state, warmth, _, peer in ROWS]
+    layout = lay_out(COLUMNS, rows, 36)
+    assert (len(layout.lines), layout.omitted) == (3, ())
+
+
 def test_texts_are_folded_at_spaces_and_long_words_are_broken() -> None:
     columns = (">n", Column("why", folds=True))
     assert lay_out(columns, [("1", "it wants no work, " + "x" * 30), ("22", "")], 28).lines == (
