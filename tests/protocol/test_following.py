@@ -58,6 +58,15 @@ def test_what_a_source_with_a_full_disk_lacks_comes_from_another(results: bool) 
     assert street.source is not source
 
 
+def test_all_comes_from_the_one_replica_that_is_left_beside_a_full_one() -> None:
+    street = Street()
+    source = street.source
+    gone = next(keeper for keeper in street.keepers if keeper is not source)
+    street.cluster.feed(source, StorageFailed("no space left on device"))
+    street.cluster.kill(gone)
+    street.cluster.run_until(lambda: len(street.client.results) == street.tasks, within_us=60 * SECOND)
+
+
 @pytest.mark.parametrize("results", [True, False])
 def test_a_source_that_nobody_else_reaches_is_left_for_one_that_knows_more(results: bool) -> None:
     street = Street(results=results)
