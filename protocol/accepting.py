@@ -13,7 +13,7 @@ from .batches import BatchError, check_batch
 from .custody import GIVEN_BACK_MAX, Held
 from .effects import Reason
 from .events import GiveBack
-from .messages import Consumed, Declined, Delivery, Records, Stored, Taken, Want
+from .messages import Consumed, Declined, Delivery, FindJob, Records, Stored, Taken, Want
 from .outbox import OVER
 from .own_job import OwnJob
 from .records import Acceptance, Record, RecordError, RecordKind, open_record, sign_record
@@ -21,6 +21,12 @@ from .submission import Submission
 from .verification.deposition import ACCEPTED_A_RECORD_MAX
 
 TAKEN_A_MESSAGE_MAX = 256
+# Members asked for a job: in a cell most are linked anyway, and each answers in one message.
+FIND_PEERS_MAX = 64
+# What has waited so many `reconcile_interval_us` for disks may do so since others keep the job by now; the time between
+# two searches for them doubles so often.
+SEEK_INTERVALS = 4
+SEEK_DOUBLINGS = 5
 # Why a replica does not take just now what it may take later.
 _PASSING = (Reason.DISK_FULL, Reason.TOO_MANY, Reason.UNKNOWN_JOB)
 
@@ -53,6 +59,7 @@ class Accepting(Submission):
                 for batch_id, held in own.custody:
                     self._sign_kept(own, batch_id, held)
                 self._arm_accept(now_us)
+            self._seek_keepers(own, now_us)
             if own.pending or own.consumed:
                 self._accept(own, now_us)
 
@@ -65,6 +72,27 @@ class Accepting(Submission):
     def _ask_one(self, own: OwnJob, node: bytes, batch_ids: list[bytes]) -> None:
         for at in range(0, len(batch_ids), TAKEN_A_MESSAGE_MAX):
             self._ctx.send(node, Taken(own.state.job_id, tuple(batch_ids[at : at + TAKEN_A_MESSAGE_MAX])))
+
+    def _seek_keepers(self, own: OwnJob, now_us: int) -> None:
+        """Replicas may have been replaced while this client, or who knew of it, was away: ask who keeps the job."""
+        if not own.custody:
+            own.sought_us, own.seeks = None, 0
+        elif own.sought_us is None:
+            own.sought_us = now_us
+        else:
+            wait_us = SEEK_INTERVALS * self._ctx.config.reconcile_interval_us << min(own.seeks, SEEK_DOUBLINGS)
+            if now_us - own.sought_us >= wait_us:
+                own.sought_us = now_us
+                own.seeks += 1
+                self.find(own.state.job_id)
+
+    def find(self, job_id: bytes, peers: tuple[bytes, ...] = ()) -> None:
+        """Ask some members, or these peers, for a job of this client's; with an empty id for all."""
+        alive = self._members.alive()
+        nodes = list(peers) or (alive if len(alive) <= FIND_PEERS_MAX else self._ctx.sample(alive, FIND_PEERS_MAX))
+        for node in nodes:
+            self._ctx.send(node, FindJob(self._ctx.next_request(), job_id))
+        self._ctx.notify("jobs.asked", count=len(nodes))
 
     # -- answers -------------------------------------------------------------------------------------------
 
@@ -95,6 +123,7 @@ class Accepting(Submission):
                 own.sign(lo, hi)
             if disks >= enough or own.custody.column_bytes > self._ctx.config.custody_bytes_max:
                 own.custody.let_go(batch_id)
+                own.sought_us, own.seeks = None, 0
 
     def _accept_in_time(self, own: OwnJob, now_us: int) -> None:
         """At once if somebody may wait for it; else with more of its kind."""

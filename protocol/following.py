@@ -12,12 +12,10 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from .accepting import Accepting
-from .messages import FindJob, JobStatus, Subscribe, TaskRange, Unsubscribe
+from .messages import JobStatus, Subscribe, TaskRange, Unsubscribe
 from .own_job import OwnJob
 
 HAVE_RANGES_MAX = 4096
-# Members asked for a job: in a cell most are linked anyway, and each answers in one message.
-FIND_PEERS_MAX = 64
 # The time between two looks around doubles so often: from two heartbeats to some four minutes.
 LOOK_DOUBLINGS = 6
 
@@ -61,14 +59,6 @@ class Following(Accepting):
         """Of those that are doubted, this one last."""
         own.suspects.pop(node, None)
         own.suspects[node] = None
-
-    def find(self, job_id: bytes, peers: tuple[bytes, ...] = ()) -> None:
-        """Ask some members, or these peers, for a job of this client's; with an empty id for all."""
-        alive = self._members.alive()
-        nodes = list(peers) or (alive if len(alive) <= FIND_PEERS_MAX else self._ctx.sample(alive, FIND_PEERS_MAX))
-        for node in nodes:
-            self._ctx.send(node, FindJob(self._ctx.next_request(), job_id))
-        self._ctx.notify("jobs.asked", count=len(nodes))
 
     # -- progress ------------------------------------------------------------------------------------------
 

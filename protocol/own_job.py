@@ -29,8 +29,9 @@ class OwnJob:
     status: the source's last word.  moved_us: when results were last asked for, or came.  asked_again: in vain, so far.
     most_done: that any source has said.  news_us: when there was news of work, or others were asked.  looks: how often
     they were, since the last news.  looked_at: who has not answered yet.  told_us: when acceptances were last told.
-    uncopied: replicas that are to get the submission a little later.  left: who is to be told, a little later, that its
-    results are followed no more.  given: replicas that were sent their share of the key.
+    sought_us: since when nothing that waits has come onto disks enough, or others were asked who keeps the job. seeks:
+    how often they were, since. uncopied: replicas that are to get the submission a little later. left: who is to be
+    told, a little later, that its results are followed no more. given: replicas that were sent their share of the key.
     """
 
     state: JobState
@@ -64,6 +65,8 @@ class OwnJob:
     looks: int = 0
     looked_at: dict[bytes, None] = field(default_factory=dict)
     told_us: int = 0
+    sought_us: int | None = None
+    seeks: int = 0
     uncopied: tuple[bytes, ...] = ()
     left: bytes | None = None
     referee: Referee | None = None

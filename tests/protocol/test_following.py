@@ -7,7 +7,7 @@ import pytest
 from hearthmesh.crypto.certificates import Role
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import FollowJob, StorageFailed, SubmitJob
-from hearthmesh.protocol.messages import Delivery, JobStatus, Subscribe
+from hearthmesh.protocol.messages import Delivery, JobStatus, Subscribe, Taken
 from tests.protocol.cluster import SECOND, Cluster, SimNode, cold
 
 PATIENCE_US = 2 * LOCAL.status_heartbeat_us
@@ -124,3 +124,19 @@ def test_when_all_were_doubted_the_one_that_was_doubted_first_is_asked_again() -
     back = next(keeper for keeper in street.keepers if keeper is not street.source)
     silent.discard(back.id)
     street.cluster.run_until(lambda: street.source is back and street.done == street.tasks, within_us=10 * PATIENCE_US)
+
+
+def test_who_waits_for_disks_asks_who_keeps_the_job_more_and_more_seldom() -> None:
+    """Its replicas hear nothing of what it took: they may have lost their seats."""
+    street = Street()
+    street.cluster.blocked = lambda _a, _b, message: isinstance(message, Taken)
+    street.cluster.run_until(lambda: len(street.client.results) == street.tasks)
+    sought: list[int] = []
+    for second in range(1_800):
+        notes = len(street.client.noted("jobs.asked"))
+        street.cluster.run(SECOND)
+        sought += [second] * (len(street.client.noted("jobs.asked")) - notes)
+    gaps = [after - before for before, after in zip(sought, sought[1:], strict=False)]
+    assert gaps and gaps == sorted(gaps) and len(sought) < 1_800 // 60
+    street.cluster.blocked = lambda _a, _b, _message: False
+    street.cluster.run_until(lambda: street.client.mesh.submitter.jobs[street.job_id].state.fully_accepted)
