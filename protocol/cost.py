@@ -25,8 +25,8 @@ from .messages import (
 
 # Its own, and those of the records that it embeds: a grant has a parent, a release a grant, a copy's batch its grant.
 EMBEDDED = 2
-# The accusation, the spec, two headers and two certificates.
-ACCUSED = 6
+# The accusation, the spec, two headers, and the certificates of the submitter and of two workers.
+ACCUSED = 7
 # A share is opened and another sealed, by three multiplications of points.
 SEALED = 3
 # A signature over so many bytes takes twice as long to check as one over few.

@@ -135,7 +135,6 @@ class Court:
             return
         if record.author in self._ctx.convicted or self._fruitless.get(record.author, 0) >= FRUITLESS_MAX:
             return
-        self._remember(record.id)
         try:
             charge = check_accusation(
                 record,
@@ -144,9 +143,14 @@ class Court:
             )
         except FraudError as error:
             self._ctx.notify("fraud.unproven", accuser=record.author, reason=error.reason)
-            if not error.is_lapsed:
+            # Whose own admission has lapsed may sign without end and has nothing to lose: it pushes out nothing that is
+            # remembered. Others who tell it may not have heard of the lapse.
+            if error.lapsed is not Role.SUBMITTER:
+                self._remember(record.id)
+            if error.lapsed is None or (error.lapsed is Role.SUBMITTER and peer == record.author):
                 self._ctx.penalise(peer, Reason.BAD_PROOF)
             return
+        self._remember(record.id)
         if charge.named in self._ctx.convicted:
             return
         if any(now_us < self._undecidable.get(doubt, 0) for doubt in _doubts(charge)):
@@ -166,8 +170,9 @@ class Court:
         try:
             self._ctx.check(certificate, node, role, now_us)
         except CertificateError as error:
-            lapsed = error.reason in (CertificateReason.EXPIRED, CertificateReason.REVOKED)
-            raise FraudError(f"somebody who is no {str(role.name).lower()} here", is_lapsed=lapsed) from error
+            has_lapsed = error.reason in (CertificateReason.EXPIRED, CertificateReason.REVOKED)
+            lapsed = role if has_lapsed else None
+            raise FraudError(f"somebody who is no {str(role.name).lower()} here", lapsed=lapsed) from error
 
     def _remember(self, key: bytes) -> None:
         self._heard[key] = None

@@ -37,13 +37,13 @@ Truth = tuple[int, bytes]
 
 
 class FraudError(Exception):
-    """An accusation that proves nothing. reason: for the log.  is_lapsed: it may have proved something once, so that
-    who tells it is not to blame."""
+    """An accusation that proves nothing. reason: for the log.  lapsed: as what somebody in it was admitted once, so that
+    it may have proved something then, and who tells it is not to blame."""
 
-    def __init__(self, reason: str, *, is_lapsed: bool = False) -> None:
+    def __init__(self, reason: str, *, lapsed: Role | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.is_lapsed = is_lapsed
+        self.lapsed = lapsed
 
 
 @dataclass(frozen=True, slots=True)

@@ -323,6 +323,26 @@ def test_who_tells_of_a_liar_that_was_revoked_since_is_not_to_blame() -> None:
     assert not judge.penalties
 
 
+def test_a_submitter_that_was_revoked_floods_no_court() -> None:
+    """Its accusations push out nothing that is remembered; it pays for those that it tells itself, and nobody else."""
+    cluster, workers, client = village()
+    judge, neighbour, liar, honest = workers[:4]
+    known = accusation(cluster, neighbour, named=liar, other=honest, lie_of=judge)
+    cluster.feed(judge, Received(neighbour.id, Accused(known)))
+    assert [penalty.peer for penalty in judge.penalties] == [neighbour.id], "the results do not differ"
+    serial = Certificate.from_bytes(client.mesh.ctx.certificate).serial
+    listed = revoke(cluster.authority, cluster.mesh_definition, [serial])
+    cluster.feed(judge, Received(neighbour.id, Revocations(listed.to_bytes())))
+    body = open_record(accusation(cluster, client, named=liar, other=honest, lie_of=liar)).body
+    remembered = list(judge.mesh.court._heard)
+    for index, teller in enumerate([neighbour] * 6 + [client] * 2):
+        raw = sign_record(client.identity, RecordKind.ACCUSATION, changed(body, index=index)).raw
+        cluster.feed(judge, Received(teller.id, Accused(raw)))
+    assert {note["reason"] for note in judge.noted("fraud.unproven")[1:]} == {"somebody who is no submitter here"}
+    assert list(judge.mesh.court._heard) == remembered
+    assert [penalty.peer for penalty in judge.penalties[1:]] == [client.id] * 2
+
+
 def test_who_went_on_from_anothers_checkpoint_is_not_convicted_for_it() -> None:
     cluster, workers, _ = village()
     judge, accuser, honest, heir = workers[:4]
