@@ -235,8 +235,13 @@ class Tables(Rows):
 
     def _compare_next(self, now_us: int) -> None:
         """With the peer that came last, unless another comparison goes on, and not for longer than an interval."""
-        if self._comparing is not None and now_us - self._comparing[1] < self._ctx.config.sync_interval_us:
-            return
+        if self._comparing is None or now_us - self._comparing[1] >= self._ctx.config.sync_interval_us:
+            self._compare_last(now_us)
+        if self._uncompared:
+            # The one that it goes on with may never answer: the others don't wait for that until a rest is over.
+            self.wake(now_us)
+
+    def _compare_last(self, now_us: int) -> None:
         self._comparing = None
         while self._uncompared:
             peer, _ = self._uncompared.popitem()

@@ -195,6 +195,32 @@ def test_tables_at_rest_tell_news_within_an_interval_and_what_is_only_repeated_l
     assert ctx.take_effects() == []
 
 
+def test_at_rest_a_silent_new_peer_keeps_the_next_ones_waiting_for_two_intervals_each_at_most() -> None:
+    [me, silent, *others] = sorted(range(1, 8), key=lambda number: identity(number).node_id)
+    ctx = context(me, LAN)
+    tables = Tables(ctx, lambda record, now_us: None)
+    tables.start(0)
+    now_us = 0
+    for _ in range(10):
+        now_us = due(ctx)
+        tables.on_timer(("sync", b""), now_us)
+    assert tables.rests
+    at_us = due(ctx)
+    came_us = now_us = now_us + 10_000
+    for number in (silent, *others):
+        tables.peer_connected(identity(number).node_id, now_us)
+    compared: dict[bytes, int] = {}
+    while len(compared) < 1 + len(others):
+        effects = ctx.take_effects()
+        asked = [each.peer for each in effects if isinstance(each, Send) and isinstance(each.message, TableSync)]
+        compared.update((peer, now_us) for peer in asked if peer not in compared)
+        at_us = next((each.at_us for each in reversed(effects) if isinstance(each, SetTimer)), at_us)
+        if len(compared) < 1 + len(others):
+            now_us = at_us
+            tables.on_timer(("sync", b""), now_us)
+    assert now_us - came_us <= 2 * LAN.sync_interval_us * len(others)
+
+
 def due(ctx: Context) -> int:
     """When the next exchange is, by the last timer that was set."""
     [*_, at_us] = [effect.at_us for effect in ctx.take_effects() if isinstance(effect, SetTimer)]
