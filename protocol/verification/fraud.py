@@ -37,8 +37,8 @@ Truth = tuple[int, bytes]
 
 
 class FraudError(Exception):
-    """An accusation that proves nothing. reason: for the log.  lapsed: as what somebody in it was admitted once, so that
-    it may have proved something then, and who tells it is not to blame."""
+    """An accusation that proves nothing. reason: for the log.  lapsed: as what somebody in it was admitted once, so
+    that it may have proved something then, and who tells it is not to blame."""
 
     def __init__(self, reason: str, *, lapsed: Role | None = None) -> None:
         super().__init__(reason)
