@@ -51,12 +51,29 @@ class Facts:
     stamp: int
 
 
+# Four versions of each of the `table_entries_max` rows of a node: some 470 bytes each, 4 MB when they are all there.
+KEPT = 4 * 2048
+
+
 def facts_of(record: Record) -> Facts:
     """record: of one of `ROW_KINDS`. A row comes from several peers: what its hashes are is worked out once."""
     return _facts(int(record.kind), row_key(record), version_of(record), record.author)
 
 
-@lru_cache(maxsize=1 << 17)
-def _facts(kind: int, key: bytes, version: Version, author: bytes) -> Facts:
+def keep(count: int) -> None:
+    """From now on remember the facts of so many versions of rows: of more in a process that plays many nodes."""
+    global _facts
+    _facts = lru_cache(maxsize=count)(_work_out)
+
+
+def kept_most() -> int:
+    """How many versions of rows have their facts remembered at most."""
+    return _facts.cache_info().maxsize or 0
+
+
+def _work_out(kind: int, key: bytes, version: Version, author: bytes) -> Facts:
     wire = wire_key(kind, key)
     return Facts(key, wire, version, TableVersion(wire, version), place_of(author), stamp_of(wire, version))
+
+
+_facts = lru_cache(maxsize=KEPT)(_work_out)

@@ -16,8 +16,11 @@ from ...crypto import signing
 from ...crypto.bounded import decode_bounded
 from ...crypto.identity import Identity
 from ...protocol import records as record_module
+from ...protocol import row_facts
 
 ENTRIES_MAX = 1 << 16
+# Of as many versions of rows as records are remembered: all nodes have a table of their own, with the same rows in it.
+FACTS_MAX = 2 * ENTRIES_MAX
 _PACKAGE = __name__.partition(".")[0] + "."
 
 
@@ -112,9 +115,12 @@ def remembering() -> Iterator[None]:
     replaced = [entry for entry in entries if getattr(entry[0], entry[1], None) is entry[2]]
     for module, name, _, remembered in replaced:
         setattr(module, name, remembered)
+    kept = row_facts.kept_most()
+    row_facts.keep(FACTS_MAX)
     try:
         yield
     finally:
+        row_facts.keep(kept)
         for module, name, original, _ in replaced:
             setattr(module, name, original)
         for each in (_verified, _certificates, _unchecked, _checked):

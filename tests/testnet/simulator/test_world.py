@@ -3,11 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hearthmesh.protocol.config import ProtocolConfig
 from hearthmesh.protocol.effects import Persist
+from hearthmesh.protocol.row_facts import KEPT, kept_most
 from hearthmesh.testnet.simulator.clock import Clock
 from hearthmesh.testnet.simulator.dice import machine_dice, stream
 from hearthmesh.testnet.simulator.disk import Disk
 from hearthmesh.testnet.simulator.engine import Engine
+from hearthmesh.testnet.simulator.memory import FACTS_MAX, remembering
 from hearthmesh.testnet.simulator.trace import Trace
 
 WRITES = tuple(Persist(bytes(32), 1, bytes([number]), b"body") for number in range(5))
@@ -70,3 +73,10 @@ def test_a_trace_tells_the_order_of_events() -> None:
             trace.add(10, number, 0, 0)
     assert one.events == other.events == 2
     assert one.digest != other.digest
+
+
+def test_only_a_process_that_plays_many_nodes_remembers_the_rows_of_many() -> None:
+    assert kept_most() == KEPT == 4 * ProtocolConfig().table_entries_max
+    with remembering():
+        assert kept_most() == FACTS_MAX
+    assert kept_most() == KEPT
