@@ -66,23 +66,28 @@ class Following(Accepting):
         own = self.jobs.get(message.job_id)
         if own is None:
             return
-        if peer in own.looked_at:
+        message = _believed(own, message)
+        if peer in own.looked_at and peer != own.source:
             del own.looked_at[peer]
-            if peer != own.source:
-                self._weigh(own, peer, message, now_us)
-                return
-        if peer == own.source:
+            self._weigh(own, peer, message, now_us)
+        elif peer == own.source:
             own.heard_us = now_us
             own.status = message
             if message.done > own.most_done:
                 own.most_done = message.done
                 own.has_news(now_us)
-        self._notify_status(own, message, peer)
+            self._notify_status(own, message, peer)
+
+    def _heard_results(self, own: OwnJob, peer: bytes, now_us: int) -> None:
+        """Results came that were not here. What came before, and comes again, is no sign of life."""
+        if peer == own.source:
+            own.heard_us = own.moved_us = now_us
+            own.asked_again = False
+            own.has_news(now_us)
 
     def _weigh(self, own: OwnJob, peer: bytes, other: JobStatus, now_us: int) -> None:
         """Another replica says how far it is: who knows more is followed from now on."""
-        mine = own.status
-        more = mine is not None and (other.done > mine.done or (mine.state == "running" and other.state != "running"))
+        more = own.status is not None and other.done > own.status.done
         if own.following and own.source is not None and more:
             self._ctx.send(own.source, Unsubscribe(own.state.job_id))
             self._follow_at(own, peer, now_us)
@@ -134,7 +139,7 @@ class Following(Accepting):
             own.told_us = now_us
             for record in own.state.acceptances.values():
                 self._tell_replicas(own, record)
-        starved = own.handed.total < own.status.done and not own.received
+        starved = own.handed.total < own.status.done and not own.received and not self._is_laden(own)
         unaccepted = behind and lost > 0
         if own.wants_results and (starved or unaccepted) and now_us - own.moved_us > patience_us:
             if starved and own.asked_again and own.source is not None:
@@ -143,10 +148,17 @@ class Following(Accepting):
             own.asked_again = starved
             self._follow_other(own, now_us)
 
+    def _is_laden(self, own: OwnJob) -> bool:
+        """Whether it holds as much as it may of what is on too few disks, and asks for no more."""
+        return own.custody.column_bytes > self._ctx.config.custody_bytes_max
+
     def _look_around(self, own: OwnJob, now_us: int, patience_us: int) -> None:
         """Ask the others how far they are, if there was no news of work for long."""
         wait_us = patience_us << min(own.looks, LOOK_DOUBLINGS)
-        if own.status is None or own.status.state != "running" or now_us - own.news_us <= wait_us:
+        if own.status is None or own.state.cancellation is not None or now_us - own.news_us <= wait_us:
+            return
+        known = own.handed.total if own.wants_results else own.status.done
+        if known == own.state.spec.tasks or self._is_laden(own):
             return
         own.looks += 1
         own.news_us = now_us
@@ -160,3 +172,15 @@ class Following(Accepting):
             if own.following and own.source == peer:
                 self._doubt(own, peer)
                 self._follow_other(own, now_us)
+
+
+def _believed(own: OwnJob, said: JobStatus) -> JobStatus:
+    """What a replica says of a job, as far as it can be true: its word alone ends nothing.
+
+    It shows a cancellation with the submitter's signature, which comes before; and what is done is all that is done.
+    """
+    tasks = own.state.spec.tasks
+    done = min(said.done, tasks)
+    is_over = own.state.cancellation is not None if said.state == "cancelled" else done == tasks
+    state = said.state if is_over or said.state == "running" else "running"
+    return said if (done, state) == (said.done, said.state) else replace(said, done=done, state=state)

@@ -428,8 +428,8 @@ class Replica(ResultKeeper):
             else:
                 self._ctx.send(peer, Rejected(0, message.job_id, Reason.UNKNOWN_JOB))
             return
-        if message.results and peer == kept.state.submitter:
-            self._tell_accepted(kept, message)
+        if peer == kept.state.submitter:
+            self._tell_own_words(kept, message)
         if not kept.subscriptions.subscribe(peer, message):
             self._ctx.limit(Limit.FOLLOWERS, peer)
             self._ctx.send(peer, Rejected(0, message.job_id, "too many followers of this job here"))
@@ -439,16 +439,18 @@ class Replica(ResultKeeper):
             kept.subscriptions.report_to(peer, kept.ledger, kept.elapsed_us(now_us), now_us)
         self._arm_sweep(kept, now_us)
 
-    def _tell_accepted(self, kept: KeptJob, message: Subscribe) -> None:
+    def _tell_own_words(self, kept: KeptJob, message: Subscribe) -> None:
         """Before results are sent: which of them count. A client that comes back without its state would judge anew
         what it has signed for, and copies of that are run no more. And that it wants no more: another process of it
-        may have said so, and the folder has to prove it."""
-        have = IntervalSet(*((part.lo, part.hi) for part in message.have))
-        lacked = [
-            record.raw
-            for record in kept.state.acceptances.values()
-            if any(have.gaps(part.lo, part.hi) for part in record.body.accepted)
-        ]
+        may have said so; the folder has to prove it, and a replica's word for it is none."""
+        lacked: list[bytes] = []
+        if message.results:
+            have = IntervalSet(*((part.lo, part.hi) for part in message.have))
+            lacked = [
+                record.raw
+                for record in kept.state.acceptances.values()
+                if any(have.gaps(part.lo, part.hi) for part in record.body.accepted)
+            ]
         if kept.state.cancellation is not None:
             lacked.append(kept.state.cancellation.raw)
         for part in in_messages(lacked):

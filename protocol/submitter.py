@@ -203,10 +203,6 @@ class Submitter(Following):
         own = self.jobs.get(header.body.job_id)
         if own is None or not own.following:
             return False
-        if peer == own.source:
-            own.heard_us = own.moved_us = now_us
-            own.asked_again = False
-            own.has_news(now_us)
         body = header.body
         if not self._ctx.admitted(body.certificate, header.author, Role.WORKER, now_us):
             self._ctx.penalise(peer, Reason.NOT_ADMITTED)
@@ -214,7 +210,7 @@ class Submitter(Following):
             return True
         try:
             batch = check_batch(body, message.columns)
-            own.state.merge(header)
+            is_new = own.state.merge(header)
         except (BatchError, RejectedRecord):
             self._ctx.penalise(peer, Reason.BAD_PROOF)
             self._consume(own, peer, header.id)
@@ -225,6 +221,8 @@ class Submitter(Following):
         exhibit = Exhibit(header, batch, message.columns, peer, opened)
         self._pass_accepted(own, exhibit, now_us)
         if body.copy:
+            if is_new:
+                self._heard_results(own, peer, now_us)
             if own.referee is not None:
                 own.referee.hear_copy(exhibit, now_us, self._ctx.wall_us(now_us) // 1_000_000)
                 if header.id in own.referee.unproven:
@@ -238,6 +236,7 @@ class Submitter(Following):
             if header.id in own.aside or not own.is_held(header.id):
                 self._consume(own, peer, header.id)
             return True
+        self._heard_results(own, peer, now_us)
         for lo, hi in parts:
             own.handed.add(lo, hi)
         if own.referee is None:

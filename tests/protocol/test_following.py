@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from msgspec import structs
 
 from hearthmesh.crypto.certificates import Role
-from hearthmesh.protocol.config import LOCAL
-from hearthmesh.protocol.events import FollowJob, StorageFailed, SubmitJob
-from hearthmesh.protocol.messages import Delivery, JobStatus, Subscribe, Taken
+from hearthmesh.protocol.config import LOCAL, ProtocolConfig
+from hearthmesh.protocol.events import CancelJob, FollowJob, Received, StorageFailed, SubmitJob
+from hearthmesh.protocol.messages import Delivery, JobStatus, Message, Subscribe, Taken
 from tests.protocol.cluster import SECOND, Cluster, SimNode, cold
 
 PATIENCE_US = 2 * LOCAL.status_heartbeat_us
@@ -16,8 +19,10 @@ PATIENCE_US = 2 * LOCAL.status_heartbeat_us
 class Street:
     """Three keepers, two workers, a client that follows a job from its beginning."""
 
-    def __init__(self, tasks: int = 200, *, results: bool = True, task_us: int = 20_000) -> None:
-        self.cluster = Cluster(task_us=task_us)
+    def __init__(
+        self, tasks: int = 200, *, results: bool = True, task_us: int = 20_000, config: ProtocolConfig = LOCAL
+    ) -> None:
+        self.cluster = Cluster(task_us=task_us, config=config)
         self.keepers = [self.cluster.add(f"k{number}", Role.REPLICA) for number in range(3)]
         for number in range(2):
             self.cluster.add(f"w{number}", Role.WORKER, cold())
@@ -140,3 +145,67 @@ def test_who_waits_for_disks_asks_who_keeps_the_job_more_and_more_seldom() -> No
     assert gaps and gaps == sorted(gaps) and len(sought) < 1_800 // 60
     street.cluster.blocked = lambda _a, _b, _message: False
     street.cluster.run_until(lambda: street.client.mesh.submitter.jobs[street.job_id].state.fully_accepted)
+
+
+@pytest.mark.parametrize("state", ["done", "accepted", "cancelled"])
+@pytest.mark.parametrize("done", [0, 20])
+def test_a_replicas_word_alone_ends_nothing(state: str, done: int) -> None:
+    """It is asked while long tasks run, lies of how the job stands, sends nothing, and says that it is alive."""
+    street = Street(20, task_us=2 * SECOND)
+    street.cluster.task_us = 60 * SECOND
+    liar = next(keeper for keeper in street.keepers if keeper is not street.source)
+    true = street.client.noted("job.status")[-1]["status"]
+    said = structs.replace(true, state=state, done=done)
+    street.cluster.blocked = lambda a, b, _: a is liar and b is street.client
+    seen = len(street.client.noted("job.status"))
+    for _ in range(1_200):
+        street.cluster.feed(street.client, Received(liar.id, said))
+        street.cluster.run(SECOND)
+        if len(street.client.results) < 20:
+            told = street.client.noted("job.status")[seen:]
+            lies = [note for note in told if note["replica"] == liar.id]
+            assert "cancelled" not in [note["status"].state for note in lies] and not (lies and done == 0)
+    assert len(street.client.results) == 20 > true.done
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+def test_a_source_that_sends_the_same_again_and_again_is_left(speaks: bool) -> None:
+    street = Street()
+    source, sent = street.source, list[Delivery]()
+
+    def withheld(a: SimNode, b: SimNode, message: Message) -> bool:
+        if a is source and b is street.client and isinstance(message, Delivery):
+            sent.append(message)
+        return a is source and b is street.client and (isinstance(message, Delivery) or not speaks)
+
+    street.cluster.blocked = withheld
+    street.cluster.run(SECOND)
+    for _ in range(60):
+        street.cluster.feed(street.client, Received(source.id, sent[0]))
+        street.cluster.run(SECOND)
+    assert len(street.client.results) == street.tasks
+
+
+def test_a_cancellation_is_told_to_who_only_watches() -> None:
+    street = Street(20, results=False, task_us=10 * SECOND)
+    street.cluster.feed(street.client, CancelJob(street.job_id))
+    street.client.mesh.submitter.jobs.clear()
+    street.cluster.feed(street.client, FollowJob(street.job_id, (), False))
+    street.cluster.run(SECOND)
+    street.cluster.feed(street.client, FollowJob(street.job_id, (), False))
+    street.cluster.run(PATIENCE_US)
+    assert street.client.noted("job.status")[-1]["status"].state == "cancelled"
+
+
+def test_who_holds_as_much_as_it_may_asks_for_no_more() -> None:
+    """Two of three keepers have no room, so nothing that it takes is signed for."""
+    config = replace(LOCAL, result_window=2, custody_bytes_max=3_000, batch_tasks_max=10, batch_tasks_first=10)
+    street = Street(3_000, task_us=5_000, config=config)
+    for keeper in street.keepers:
+        if keeper is not street.source:
+            street.cluster.feed(keeper, StorageFailed("no space left on device"))
+    street.cluster.run(30 * SECOND)
+    own = street.client.mesh.submitter.jobs[street.job_id]
+    held = own.custody.column_bytes
+    street.cluster.run(300 * SECOND)
+    assert config.custody_bytes_max < own.custody.column_bytes == held < 2 * config.custody_bytes_max

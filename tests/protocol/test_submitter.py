@@ -297,7 +297,8 @@ def test_status_that_a_replica_sent_before_it_heard_of_the_acceptance_says_accep
     done = client.noted("job.status")[-1]["status"]
     cluster.run_until(lambda: own.state.fully_accepted)
     assert (done.state, done.accepted) == ("done", 0)
-    cluster.feed(client, Received(own.state.replicas[1], done))
+    assert own.source is not None
+    cluster.feed(client, Received(own.source, done))
     told = client.noted("job.status")[-1]["status"]
     assert told == structs.replace(done, state="accepted", accepted=1)
 
