@@ -19,6 +19,7 @@ from ...protocol.secrecy.hidden import COVER_ENTRY, COVER_NAME, Hidden, cover_na
 from ...protocol.secrecy.keys import binding_of, envelope_of, job_key, key_digest, salt_of
 from ..storage.blobs import BlobStore
 from .errors import ClientError
+from .peers_view import as_peers_read
 from .request import (
     INLINE_INPUTS_BYTES_MAX,
     INLINE_INPUTS_MAX,
@@ -69,7 +70,10 @@ def build_confidential(
     )
     command = str(request.program) if request.runtime == "native" else ""
     said = spec_of(request, mesh_id, (program, program_bytes, command), files, inline, packs, str(request.comparator))
-    return msgspec.structs.replace(said, nonce=b"", name=COVER_NAME, entry=COVER_ENTRY, arguments=(), secrecy=secrecy)
+    covered = msgspec.structs.replace(
+        said, nonce=b"", name=COVER_NAME, entry=COVER_ENTRY, arguments=(), secrecy=secrecy
+    )
+    return as_peers_read(covered)
 
 
 class _Sealing:

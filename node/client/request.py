@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,18 +11,18 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from ...protocol.inputs import input_packs
-from ...protocol.records import FileRef, InputPack, JobSpec, ResourceLimits
+from ...protocol.inputs import INPUT_BYTES_MAX, input_packs
+from ...protocol.quota import COMPARATOR_BYTES_MAX
+from ...protocol.records import FileRef, InputPack, JobSpec, ResourceLimits, Secrecy
 from ..execution.oci_archive import ImageFault, read_image
 from ..execution.outcome import ExecutionError
 from ..execution.wasm_abi import COMPONENT_HEAD, misfit
 from ..execution.wasm_imports import unoffered
-from ..execution.wasm_sections import read_shape
+from ..execution.wasm_sections import MAX_MODULE_BYTES, read_shape
 from ..jobfile import JobFile
 from ..storage.blobs import INLINE_BYTES, BlobStore
 from .errors import ClientError
+from .peers_view import as_peers_read, mistyped
 
 # Inputs of a job this small ride in the spec itself, which saves a transfer.
 INLINE_INPUTS_BYTES_MAX = 48 * 1024
@@ -32,6 +31,7 @@ _CHUNK_BYTES = 1 << 20
 # Told of so many bytes more.
 Told = Callable[[int], None]
 NO_PROGRAM = hashlib.sha256(b"").digest()
+NO_TASKS = "a job needs at least one task: give tasks or inputs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,26 +87,50 @@ class JobRequest:
             )
         if self.runtime != "wasm" and self.abi != "command":
             raise ClientError(f'runtime "{self.runtime}" has the abi "command" only')
+        self._check_words()
         if self.confidential and isinstance(self.inputs, Iterator):
             # They are gone through twice.
             object.__setattr__(self, "inputs", tuple(self.inputs))
 
     def _check_types(self) -> None:
-        """Those that the spec does not show; `spec_of` checks the others. Raises ClientError."""
+        """Those that the spec does not show. Raises ClientError."""
         for name in ("program", "comparator"):
             if isinstance(getattr(self, name), bytearray):
                 object.__setattr__(self, name, bytes(getattr(self, name)))
         for name, kinds, wanted in _KINDS:
             value = getattr(self, name)
             if not isinstance(value, kinds):
-                raise _mistyped(name, value, wanted)
+                raise mistyped(name, value, wanted)
         for name in ("arguments", "inputs", "trust_classes", "trust_owners"):
             value = getattr(self, name)
             if isinstance(value, str | bytes | bytearray) or not isinstance(value, Iterable | None):
-                raise _mistyped(name, value, "a sequence")
+                raise mistyped(name, value, "a sequence")
+            if name != "inputs":
+                object.__setattr__(self, name, tuple(() if value is None else value))
         for name, content in self.files.items():
+            if not isinstance(name, str):
+                raise mistyped("files", name, "names that are text")
             if not isinstance(content, bytes | Path):
-                raise _mistyped(f'files["{name}"]', content, "bytes or a Path")
+                raise mistyped(f'files["{name}"]', content, "bytes or a Path")
+
+    def _check_words(self) -> None:
+        """All that the spec will say but for blobs, before any is read. Raises ClientError."""
+        if self.inputs is None and self.tasks in (None, 0):
+            raise ClientError(NO_TASKS)
+        tasks = 1 if self.tasks is None else self.tasks
+        files = tuple(FileRef(name, NO_PROGRAM, 0) for name in sorted(self.files))
+        command = str(self.program) if self.runtime == "native" else ""
+        comparator = self.comparator if isinstance(self.comparator, str) else ""
+        secrecy = None
+        if self.confidential:
+            secrecy = Secrecy(NO_PROGRAM, NO_PROGRAM, b"", self.trust_classes, self.trust_owners)
+        as_peers_read(_said(self, NO_PROGRAM, (NO_PROGRAM, 0, command), tasks, files, (), (), comparator, secrecy))
+        texts = [("program", self.program), ("comparator", self.comparator)]
+        texts += [(f"arguments[{number}]", argument) for number, argument in enumerate(self.arguments)]
+        texts += [(f'files["{name}"]', content) for name, content in self.files.items()]
+        for name, text in texts:
+            if isinstance(text, str | Path) and "\0" in str(text):
+                raise mistyped(name, str(text), "text without a NUL character")
 
     def is_small(self) -> bool:
         """Whether `build_spec` takes less time than a hop to a thread and back."""
@@ -114,10 +138,7 @@ class JobRequest:
             return False
         if not isinstance(self.inputs, Sequence | None) or len(self.inputs or ()) > INLINE_INPUTS_MAX:
             return False
-        if (
-            sum(len(item) for item in self.inputs or () if isinstance(item, bytes | bytearray))
-            > INLINE_INPUTS_BYTES_MAX
-        ):
+        if sum(map(_size_of, self.inputs or ())) > INLINE_INPUTS_BYTES_MAX:
             return False
         if self.runtime != "wasm":
             return True
@@ -224,7 +245,23 @@ def spec_of(
 ) -> JobSpec:
     """What a request says, with what became of its blobs. program: its digest, its size in bytes, and what nodes
     know it by if that is something else."""
-    said = dict(
+    tasks = task_count(request, inline, packs)
+    return as_peers_read(_said(request, mesh_id, program, tasks, files, inline, packs, comparator, None))
+
+
+def _said(
+    request: JobRequest,
+    mesh_id: bytes,
+    program: tuple[bytes, int, str],
+    tasks: int,
+    files: tuple[FileRef, ...],
+    inline: tuple[bytes, ...],
+    packs: tuple[InputPack, ...],
+    comparator: str,
+    secrecy: Secrecy | None,
+) -> JobSpec:
+    """Unchecked."""
+    return JobSpec(
         version=1,
         mesh_id=mesh_id,
         nonce=request.nonce,
@@ -236,7 +273,7 @@ def spec_of(
         command=program[2],
         entry=request.entry,
         arguments=tuple(request.arguments),
-        tasks=task_count(request, inline, packs),
+        tasks=tasks,
         files=files,
         inline_inputs=inline,
         packs=packs,
@@ -248,15 +285,8 @@ def spec_of(
         comparator=comparator,
         checkpoint_us=request.checkpoint_us,
         price_limit_micro=request.price_limit_micro,
+        secrecy=secrecy,
     )
-    for name, value in said.items():
-        try:
-            msgspec.convert(value, _SPEC_TYPES[name], builtin_types=(bytes,), from_attributes=True)
-        except msgspec.ValidationError as error:
-            # Peers would close the link of one who sends them this.
-            said_of = str(error).removesuffix(" - at `$`")
-            raise ClientError(f"{name}: {said_of[:1].lower()}{said_of[1:]}; it is {_shown(value)}") from None
-    return JobSpec(**said)  # type: ignore[arg-type]  # just checked, each by its field
 
 
 def check_module(request: JobRequest) -> None:
@@ -268,14 +298,11 @@ def check_module(request: JobRequest) -> None:
     if request.runtime != "wasm":
         return
     source = Path(request.program) if isinstance(request.program, str) else request.program
+    module = _module("program", source, MAX_MODULE_BYTES)
+    if module.startswith(COMPONENT_HEAD):
+        return
     try:
-        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-            head = file.read(len(COMPONENT_HEAD))
-            if head == COMPONENT_HEAD:
-                return
-            shape = read_shape(head + file.read())
-    except OSError as error:
-        raise ClientError(f"{request.program!s}: cannot be read: {error.strerror}") from error
+        shape = read_shape(module)
     except ExecutionError as error:
         raise ClientError(f"program: {error.detail}") from error
     problem = unoffered(shape.imports) or misfit(shape.exports, request.abi, request.entry)
@@ -287,14 +314,25 @@ def check_module(request: JobRequest) -> None:
         )
 
 
-def _mistyped(name: str, value: object, wanted: str) -> ClientError:
-    return ClientError(f"{name}: expected {wanted}; it is {_shown(value)}")
-
-
-def _shown(value: object) -> str:
-    """Short enough for one line."""
-    text = repr(value) if isinstance(value, str | int | float | bytes | None) else type(value).__name__
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _module(name: str, source: bytes | Path, most_bytes: int) -> bytes:
+    """The bytes of a module, looked at before they are read. Raises ClientError."""
+    if isinstance(source, Path):
+        try:
+            # Without waiting for whoever writes into a named pipe.
+            with open(os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                found = os.fstat(file.fileno())
+                if not stat.S_ISREG(found.st_mode):
+                    raise ClientError(f"{name}: {source} is no regular file")
+                size_bytes, module = found.st_size, b""
+                if size_bytes <= most_bytes:
+                    module = file.read(most_bytes + 1)
+        except OSError as error:
+            raise ClientError(f"{source}: cannot be read: {error.strerror}") from error
+    else:
+        size_bytes, module = len(source), source
+    if max(size_bytes, len(module)) > most_bytes:
+        raise ClientError(f"{name}: a module of {max(size_bytes, len(module))} bytes, at most {most_bytes} are taken")
+    return module
 
 
 def _image_digest(source: bytes | Path) -> str:
@@ -313,7 +351,7 @@ def _comparator(request: JobRequest, store: BlobStore, pin: bytes) -> str:
     """As the spec has it: a module by its digest."""
     if isinstance(request.comparator, str):
         return request.comparator
-    digest, _ = _put(request.comparator, store, pin)
+    digest, _ = _put(_module("comparator", request.comparator, COMPARATOR_BYTES_MAX), store, pin)
     return f"wasm({digest.hex()})"
 
 
@@ -326,7 +364,7 @@ def task_count(request: JobRequest, inline: Sequence[bytes], packs: Sequence[Inp
             raise ClientError(f"{count} inputs for {tasks} tasks; give one input a task, or leave tasks out")
         tasks = count
     if not tasks:
-        raise ClientError("a job needs at least one task: give tasks or inputs")
+        raise ClientError(NO_TASKS)
     return tasks
 
 
@@ -398,8 +436,18 @@ def only_bytes(inputs: Iterable[bytes]) -> Iterator[bytes]:
     """Raises ClientError at the first that is something else."""
     for index, item in enumerate(inputs):
         if not isinstance(item, bytes | bytearray | memoryview):
-            raise _mistyped(f"inputs[{index}]", item, "bytes")
+            raise mistyped(f"inputs[{index}]", item, "bytes")
+        if _size_of(item) > INPUT_BYTES_MAX:
+            hint = "larger data that tasks share goes into files"
+            raise ClientError(f"inputs[{index}]: {_size_of(item)} bytes, at most {INPUT_BYTES_MAX} fit; {hint}")
         yield bytes(item)
+
+
+def _size_of(item: object) -> int:
+    """Bytes of an input; 0 of what is none."""
+    if isinstance(item, memoryview):
+        return item.nbytes
+    return len(item) if isinstance(item, bytes | bytearray) else 0
 
 
 _KINDS: tuple[tuple[str, Any, str], ...] = (
@@ -410,4 +458,3 @@ _KINDS: tuple[tuple[str, Any, str], ...] = (
     ("confidential", bool, "True or False"),
     ("trust_streak", int, "a number"),
 )
-_SPEC_TYPES = {each.name: each.type for each in msgspec.structs.fields(JobSpec)}
