@@ -189,6 +189,10 @@ class _TooDeep(Exception):
     pass
 
 
+# A folder that was removed since it was listed, or is another kind of file now.
+_REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
 def _walk(folder: Path) -> Iterator[os.stat_result]:
     """Every entry's status. Folders are opened relative to their parent, so no link leads elsewhere."""
     stack = [(os.open(folder, _OPEN_FOLDER), 0)]
@@ -204,10 +208,9 @@ def _walk(folder: Path) -> Iterator[os.stat_result]:
                         raise _TooDeep
                     try:
                         stack.append((os.open(name, _OPEN_FOLDER, dir_fd=fd), depth + 1))
-                    except PermissionError:
-                        raise
-                    except OSError:  # replaced or removed since
-                        continue
+                    except OSError as error:
+                        if error.errno not in _REPLACED:
+                            raise
             finally:
                 os.close(fd)
     finally:

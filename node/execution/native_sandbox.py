@@ -29,7 +29,7 @@ MAX_SCRATCH_FILES = 20_000  # an empty file costs the kernel 1 kB that no tmpfs 
 
 
 class SandboxFailed(Exception):
-    """bwrap could not set the sandbox up; the text is its own last line."""
+    """This machine could not run the task, or not to its end; one line. Another machine may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ async def run_sandboxed(tools: Tools, sandbox: Surroundings, stdin: bytes, bound
     """Run one task to its end. Cancellation ends every process of it before it is passed on.
 
     pace: read, and added to, every 100 ms.
-    Raises SandboxFailed if the task was never started.
+    Raises SandboxFailed if the task was never started, or was stopped for what this machine lacks.
     """
     running = _RunningSandbox(tools, sandbox, stdin, bounds, pace)
     try:
@@ -102,6 +102,7 @@ class _RunningSandbox:
         self._pace = pace
         self._verdict: Exit | None = None
         self._note = ""
+        self._lack = ""
         self._is_started = False
         self._stdout = bytearray()
         self._archive = bytearray()
@@ -252,24 +253,24 @@ class _RunningSandbox:
             self._stop(Exit.OUTPUT, f"more than {MAX_SCRATCH_FILES} files in /tmp and /out")
         elif self._sandbox.checkpoint is not None:
             self._check_checkpoint(self._sandbox.checkpoint)
-        return self._verdict is None
+        return self._verdict is None and not self._lack
 
     def _check_checkpoint(self, folder: Path) -> None:
         bounds = self._bounds
         try:
             size_bytes, left_bytes = checkpoint_size_bytes(folder), free_bytes(folder)
         except FileNotFoundError:
-            self._stop(Exit.KILLED, "the node removed the checkpoint folder")
+            self._give_up("the node removed the checkpoint folder")
             return
         except OSError as error:  # what cannot be looked at cannot be bounded
-            self._stop(Exit.KILLED, f"the node cannot look into the checkpoint folder: {error.strerror}")
+            self._give_up(f"the node cannot look into the checkpoint folder: {error.strerror}")
             return
         if size_bytes is None:
             self._stop(Exit.OUTPUT, f"more than {MAX_CHECKPOINT_ENTRIES} files in /ckpt, or too deep")
         elif size_bytes > bounds.checkpoint_bytes:
             self._stop(Exit.OUTPUT, f"more than {bounds.checkpoint_bytes} bytes in /ckpt")
         elif left_bytes < bounds.disk_reserve_bytes:
-            self._stop(Exit.KILLED, "the node's disk is full")
+            self._give_up("the node's disk is full")
 
     def _spend(self, cpu_us: int) -> None:
         """Take a reading of the task's CPU time; a later one may be coarser than the last."""
@@ -280,6 +281,11 @@ class _RunningSandbox:
     def _stop(self, verdict: Exit, note: str) -> None:
         if self._verdict is None:
             self._verdict, self._note = verdict, note
+        self._kill()
+
+    def _give_up(self, lack: str) -> None:
+        """End the task for what this machine lacks: that is no result of the task's."""
+        self._lack = lack
         self._kill()
 
     def _kill(self) -> None:
@@ -316,6 +322,8 @@ class _RunningSandbox:
         """What became of it; only after `end`. Raises SandboxFailed."""
         if not self._is_started:
             raise SandboxFailed(last_line(bytes(self._stderr) or b"the sandbox did not start"))
+        if self._lack and self._verdict is None:
+            raise SandboxFailed(self._lack)
         code = self._exit_code()
         return Ending(
             exit=self._verdict if self._verdict is not None else _SIGNAL_EXITS.get(code, code),
