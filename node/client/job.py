@@ -333,7 +333,8 @@ class Batches(AsyncIterator[VerifiedBatch | JobStatus]):
         # Who is cancelled while a large output is fetched gets the batch the next time.
         self._coming: VerifiedBatch | None = None
         self._given: VerifiedBatch | None = None
-        self._moved_s = trio.current_time()
+        # How long was waited for the mesh since the last batch; what its consumer takes for one is no silence.
+        self._silence_s = 0.0
 
     async def __anext__(self) -> VerifiedBatch | JobStatus:
         while True:
@@ -347,7 +348,7 @@ class Batches(AsyncIterator[VerifiedBatch | JobStatus]):
                 if self._given.parts:
                     return self._given
                 continue
-            note = await self._follower.next_note()
+            note = await self._next_note()
             if note.name == "job.status":
                 status: JobStatus = note.fields["status"]
                 if status.state == "cancelled" and self._has_all(status):
@@ -356,7 +357,14 @@ class Batches(AsyncIterator[VerifiedBatch | JobStatus]):
                 return status
             if note.name == "job.results":
                 self._coming = VerifiedBatch.of(note)
-                self._moved_s = trio.current_time()
+                self._silence_s = 0.0
+
+    async def _next_note(self) -> Notify:
+        began_s = trio.current_time()
+        try:
+            return await self._follower.next_note()
+        finally:
+            self._silence_s += trio.current_time() - began_s
 
     @property
     def _here(self) -> int:
@@ -364,7 +372,7 @@ class Batches(AsyncIterator[VerifiedBatch | JobStatus]):
 
     def _has_all(self, status: JobStatus) -> bool:
         """Whether of a cancelled job nothing more is to come."""
-        return self._here >= status.done or trio.current_time() - self._moved_s > CANCELLED_SILENCE_S
+        return self._here >= status.done or self._silence_s > CANCELLED_SILENCE_S
 
     def _cancelled(self, status: JobStatus) -> str:
         """What became of the results that were made before."""
