@@ -28,7 +28,7 @@ class FolderError(Exception):
 
 def sandbox_tag(state: Path) -> str:
     """The name of the sandboxes of the runtime whose folder it is, in this and each later run of its node."""
-    return f"hearthmesh-{hashlib.sha256(os.fsencode(state.absolute())).hexdigest()[:16]}"
+    return f"hearthmesh-{hashlib.sha256(os.fsencode(state.resolve())).hexdigest()[:16]}"
 
 
 class SandboxFolders:

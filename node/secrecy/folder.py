@@ -87,7 +87,8 @@ def remove_secrets(state: Path) -> None:
 
 
 def _name_for(state: Path) -> str:
-    return f"hearthmesh-{hashlib.sha256(os.fsencode(state.absolute())).hexdigest()[:24]}"
+    """The same for every spelling of the folder's path, over links too."""
+    return f"hearthmesh-{hashlib.sha256(os.fsencode(state.resolve())).hexdigest()[:24]}"
 
 
 def _places() -> tuple[Path, Path]:

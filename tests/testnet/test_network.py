@@ -84,7 +84,7 @@ async def test_a_network_that_was_down_comes_back_with_its_keys(testnet: MakeTes
 async def test_what_a_killed_node_had_in_memory_is_wiped_with_the_network(testnet: MakeTestnet, tmp_path: Path) -> None:
     """A node that leaves in order removes it; one that is killed leaves it to its next start, which never comes."""
     async with testnet(n=2, folder=tmp_path) as net:
-        digest = hashlib.sha256(os.fsencode(tmp_path / "nodes" / "h1" / "state")).hexdigest()
+        digest = hashlib.sha256(os.fsencode(tmp_path.resolve() / "nodes" / "h1" / "state")).hexdigest()
         secrets = memory_folder() / f"hearthmesh-{digest[:24]}"
         (secrets / "program").write_text("confidential")
         net.nodes["h1"].kill()

@@ -12,7 +12,7 @@ import trio
 from hearthmesh.crypto.envelope import Envelope
 from hearthmesh.crypto.sealing import SealError
 from hearthmesh.node.secrecy.checkpoints import open_checkpoints, seal_checkpoints
-from hearthmesh.node.secrecy.folder import SecretFolder, SecretFolderError, is_in_memory, memory_folder
+from hearthmesh.node.secrecy.folder import SecretFolder, SecretFolderError, is_in_memory, memory_folder, remove_secrets
 from hearthmesh.node.tasks import TaskRunner
 from hearthmesh.protocol.effects import Execute
 from hearthmesh.protocol.secrecy.keys import envelope_of
@@ -39,6 +39,22 @@ def test_what_a_killed_node_left_goes_when_it_starts_again(tmp_path: Path) -> No
     folder = SecretFolder(tmp_path)
     assert not left.exists()
     folder.close()
+
+
+@pytest.mark.parametrize("started", ["net/state", "../street/net/state", "net/../link/state"])
+@pytest.mark.parametrize("wiped", ["net/state", "./net/../net/state", "link/state"])
+def test_what_a_killed_node_left_is_found_however_its_folder_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: str, wiped: str
+) -> None:
+    street = tmp_path / "street"
+    (street / "net" / "state").mkdir(parents=True)
+    (street / "link").symlink_to("net")
+    monkeypatch.chdir(street)
+    left = SecretFolder(Path(started)).write(JOB, "program-0", [b"x"])
+    assert left.exists()
+    monkeypatch.chdir(tmp_path)
+    remove_secrets(Path("street") / wiped)
+    assert not left.parent.parent.exists()
 
 
 def test_a_file_that_cannot_be_opened_leaves_nothing(tmp_path: Path) -> None:
