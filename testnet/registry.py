@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from .ports import HOST
 from .process import Process
 
 FILE_BYTES_MAX = 1 << 20
+_NOT_OURS = (errno.EACCES, errno.EPERM)
 
 
 class NodeEntry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,9 +106,8 @@ class Registry:
         try:
             handle = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise TestnetError(
-                f"{self._lock_path}: {error.strerror}; only who made the network can start and stop its nodes"
-            ) from error
+            hint = "; only who made the network can start and stop its nodes" if error.errno in _NOT_OURS else ""
+            raise TestnetError(f"{self._lock_path}: {error.strerror}{hint}") from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

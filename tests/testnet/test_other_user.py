@@ -67,6 +67,7 @@ def test_anothers_network_is_refused_in_one_line(
     out, err = capfd.readouterr()
     assert (code, out, err.count("\n")) == (2, "", 1), err
     assert "internal error" not in err and process.poll() is None
+    assert ("testnet.lock" in err) == ("only who made the network can start and stop its nodes" in err)
     state = Process.of(process.pid)
     assert state is not None and state.state == "running"
 
