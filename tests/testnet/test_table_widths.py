@@ -70,7 +70,18 @@ TABLES: Mapping[tuple[str, str], Sequence[Any]] = {
     ),
     ("testnet/simulator/siege_command.py", "ECLIPSE_COLUMNS"): ("12 of 24", "3", "100%", "12 of 24", "not done"),
     ("testnet/simulator/commands.py", "COLUMNS of liars_page"): (
-        *("adaptive", "wrong results", "20%", "12 of 4000", "12.34%", "1.234", "1.234", "1.234", "12 of 12", "123.4 s"),
+        *(
+            "adaptive",
+            "wrong results",
+            "20%",
+            "12 of 4000",
+            "12.34%",
+            "1.234",
+            "1.234 ± 0.012",
+            "1.234",
+            "12 of 12",
+            "123.4 s",
+        ),
     ),
     ("testnet/simulator/commands.py", "COLUMNS of sink_page"): (
         *("district", "12345.6", "12345.6", "12345.6", "12345.6", "12345.6", "-12.3", "123.4", "123,456"),
