@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...crypto.identity import peer_id_text
 from ...protocol.messages import JobStatus
+from ..client.copying import gigabytes
 from .output import cells_of, console, duration, energy, note, printable, say
 from .tables import Column, Columns, lay_out
 
@@ -183,9 +184,9 @@ def copy_progress() -> Iterator[Callable[[int, int], None]]:
         if total_bytes < COPY_SHOWN_BYTES or (now_s - last_s < (0.2 if is_live else PLAIN_INTERVAL_S) and not is_over):
             return
         last_s = now_s
-        text = f"copying the job's files: {done_bytes / 1e9:.1f} of {total_bytes / 1e9:.1f} GB"
+        text = f"copying the job's files: {gigabytes(done_bytes)} of {gigabytes(total_bytes)}"
         if is_over:
-            text = f"copied {total_bytes / 1e9:.1f} GB; the nodes that keep the job fetch it"
+            text = f"copied {gigabytes(total_bytes)}; the nodes that keep the job fetch it"
         if is_live:
             sys.stderr.write(f"\r{text:<{width}}")
             sys.stderr.flush()

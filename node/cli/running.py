@@ -37,16 +37,23 @@ class Interruption:
         return 128 + self.signal if self.signal else 0
 
 
+def _ending() -> list[signal.Signals]:
+    """The signals that end a command; not SIGHUP under nohup, which ignores it."""
+    hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+    return [signal.SIGINT, signal.SIGTERM, *hangup]
+
+
 @asynccontextmanager
 async def until_signalled() -> AsyncIterator[Interruption]:
-    """A block that SIGINT, SIGTERM and SIGHUP cancel, so that what it started ends with it."""
+    """A block that SIGINT, SIGTERM and SIGHUP cancel, so that what it started ends with it; under nohup SIGHUP does
+    nothing."""
     import trio
 
     ended = Interruption()
     async with trio.open_nursery() as nursery:
 
         async def obey(*, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+            with trio.open_signal_receiver(*_ending()) as signals:
                 task_status.started()
                 async for number in signals:
                     ended.signal = number
@@ -58,8 +65,8 @@ async def until_signalled() -> AsyncIterator[Interruption]:
 
 
 def run_client(function: Callable[[], Awaitable[T]]) -> T:
-    """As `run_async`, for commands that only talk to the mesh: Ctrl-C and SIGTERM cancel, and end the process in any
-    case, so that what was half done is taken back."""
+    """As `run_async`, for commands that only talk to the mesh: Ctrl-C, SIGTERM and a terminal that closes (SIGHUP)
+    cancel, and end the process in any case, so that what was half done is taken back."""
     import trio
 
     from ..client.errors import single_error
@@ -71,7 +78,7 @@ def run_client(function: Callable[[], Awaitable[T]]) -> T:
 
             async def obey(*, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
                 nonlocal interrupted
-                with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                with trio.open_signal_receiver(*_ending()) as signals:
                     task_status.started()
                     async for number in signals:
                         interrupted = number

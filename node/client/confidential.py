@@ -34,6 +34,8 @@ from .request import (
 
 # An input of the smallest bucket takes so much in the spec.
 _INLINE_OVERHEAD_BYTES = 80
+# So many small inputs are read between two looks at whether anybody still waits.
+_ASKED_EACH = 64
 
 
 def build_confidential(
@@ -95,7 +97,9 @@ class _Sealing:
                     self._told(len(part))
                 size += len(part)
             digest = writer.finish()
-        self._store.pin(digest, self._pin)
+        if not self._store.pin(digest, self._pin):
+            # A submission that was given up took it away just now; what comes is pinned on arrival.
+            return self.blob(kind, number, content)
         return digest, size
 
     def _parts(self, content: bytes | Path, binding: bytes) -> Iterator[bytes]:
@@ -116,6 +120,7 @@ class _Sealing:
         packs = []
         for number, (first, count, data) in enumerate(input_packs(everything)):
             digest, size = self.blob("pack", number, data)
+            self._told(size)
             packs.append(InputPack(digest, first, count, size))
         return (), tuple(packs)
 
@@ -144,7 +149,9 @@ def _digest_of(request: JobRequest, told: Told) -> bytes:
     hasher = hashlib.sha256(msgspec.msgpack.encode(said))
     for content in (_program(request), *(request.files[name] for name in sorted(request.files))):
         hasher.update(_content_digest(content, told))
-    for item in only_bytes(request.inputs or ()):
+    for number, item in enumerate(only_bytes(request.inputs or ())):
+        if len(item) >= CHUNK_BYTES or number % _ASKED_EACH == 0:
+            told(0)
         hasher.update(hashlib.sha256(item).digest())
     return hasher.digest()
 

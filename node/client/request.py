@@ -138,7 +138,7 @@ class JobRequest:
             return False
         if not isinstance(self.inputs, Sequence | None) or len(self.inputs or ()) > INLINE_INPUTS_MAX:
             return False
-        if sum(map(_size_of, self.inputs or ())) > INLINE_INPUTS_BYTES_MAX:
+        if sum(map(size_of, self.inputs or ())) > INLINE_INPUTS_BYTES_MAX:
             return False
         if self.runtime != "wasm":
             return True
@@ -177,7 +177,7 @@ class JobRequest:
             abi=job.abi,
             entry=job.entry,
             arguments=job.arguments,
-            inputs=_Inputs(job) if job.has_inputs else None,
+            inputs=JobInputs(job) if job.has_inputs else None,
             files=dict(job.files),
             checkpoint_us=int(job.checkpoint_s * 1_000_000),
             confidential=job.confidential,
@@ -196,18 +196,24 @@ class JobRequest:
             source = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ClientError(f"{file}: cannot be read: {error}") from error
-        inputs = map(pack, job.read_inputs()) if job.has_inputs else None
+        inputs = JobInputs(job, pack) if job.has_inputs else None
         return python_source_request(source, job.entry, inputs=inputs, **options)
 
 
-class _Inputs:
-    """Those of a job file, read anew each time."""
+class JobInputs:
+    """Those of a job file, read anew each time. packed: what becomes of each."""
 
-    def __init__(self, job: JobFile) -> None:
+    def __init__(self, job: JobFile, packed: Callable[[bytes], bytes] = bytes) -> None:
         self._job = job
+        self._packed = packed
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._job.read_inputs()
+        return map(self._packed, self._job.read_inputs())
+
+    def size_bytes(self) -> int:
+        """Of their files. Raises OSError."""
+        lines = self._job.inputs_lines
+        return sum(path.stat().st_size for path in (*self._job.inputs, *((lines,) if lines else ())))
 
 
 def build_spec(
@@ -215,8 +221,8 @@ def build_spec(
 ) -> JobSpec:
     """The request as a spec whose blobs are in the store, pinned. Reads files: call it from a thread if they are large.
 
-    told: of each part of a large file that was written; what it raises ends the copy, which leaves nothing behind.
-    Raises ClientError, OSError, StorageError.
+    told: of each part of a large file, and each pack of inputs, that was written; what it raises ends the copy, which
+    leaves no half of a file behind. Raises ClientError, OSError, StorageError.
     """
     files = tuple(FileRef(name, *_put(content, store, pin, told)) for name, content in sorted(request.files.items()))
     program, program_bytes, command = NO_PROGRAM, 0, ""
@@ -229,7 +235,7 @@ def build_spec(
     inline: tuple[bytes, ...] = ()
     packs: tuple[InputPack, ...] = ()
     if request.inputs is not None:
-        inline, packs = _inputs(request.inputs, store, pin)
+        inline, packs = _inputs(request.inputs, store, pin, told)
     comparator = _comparator(request, store, pin)
     return spec_of(request, mesh_id, (program, program_bytes, command), files, inline, packs, comparator)
 
@@ -401,11 +407,15 @@ def _put(
                     digest = writer.finish()
         except OSError as error:
             raise ClientError(f"{content}: cannot be read: {error.strerror}") from error
-    store.pin(digest, pin)
+    if not store.pin(digest, pin):
+        # A submission that was given up took it away just now; what comes is pinned on arrival.
+        return _put(content, store, pin, told)
     return digest, size
 
 
-def _inputs(inputs: Iterable[bytes], store: BlobStore, pin: bytes) -> tuple[tuple[bytes, ...], tuple[InputPack, ...]]:
+def _inputs(
+    inputs: Iterable[bytes], store: BlobStore, pin: bytes, told: Told
+) -> tuple[tuple[bytes, ...], tuple[InputPack, ...]]:
     """Inline if they are few and small, else in packs."""
     head, everything = inline_or_all(inputs, INLINE_INPUTS_MAX, INLINE_INPUTS_BYTES_MAX)
     if everything is None:
@@ -413,6 +423,7 @@ def _inputs(inputs: Iterable[bytes], store: BlobStore, pin: bytes) -> tuple[tupl
     packs = []
     for first, count, data in input_packs(everything):
         digest, pack_bytes = _put(data, store, pin)
+        told(pack_bytes)
         packs.append(InputPack(digest, first, count, pack_bytes))
     return (), tuple(packs)
 
@@ -437,13 +448,13 @@ def only_bytes(inputs: Iterable[bytes]) -> Iterator[bytes]:
     for index, item in enumerate(inputs):
         if not isinstance(item, bytes | bytearray | memoryview):
             raise mistyped(f"inputs[{index}]", item, "bytes")
-        if _size_of(item) > INPUT_BYTES_MAX:
+        if size_of(item) > INPUT_BYTES_MAX:
             hint = "larger data that tasks share goes into files"
-            raise ClientError(f"inputs[{index}]: {_size_of(item)} bytes, at most {INPUT_BYTES_MAX} fit; {hint}")
+            raise ClientError(f"inputs[{index}]: {size_of(item)} bytes, at most {INPUT_BYTES_MAX} fit; {hint}")
         yield bytes(item)
 
 
-def _size_of(item: object) -> int:
+def size_of(item: object) -> int:
     """Bytes of an input; 0 of what is none."""
     if isinstance(item, memoryview):
         return item.nbytes

@@ -44,7 +44,7 @@ from ..tasks import NodeBlobs
 from ..transport.addresses import split_peer_address
 from ..transport.links import LinkConfig, Links
 from .confidential import build_confidential
-from .copying import Copying, OnCopied, check_room, no_word
+from .copying import OnCopied, copy, no_word
 from .errors import ClientError, JobFailed, single_error
 from .job import Batches, Job, Listener, Notes, Results, SignedPart, open_notes
 from .memory import ClientMemory
@@ -200,7 +200,7 @@ class Client:
             self._store.unpin_owner(pin)
 
     async def _build(self, request: JobRequest, pin: bytes, on_copied: OnCopied = no_word) -> JobSpec:
-        """The spec, with its files in the local store, held under the pin. Cancelled, it leaves no half of a file."""
+        """The spec, with its files in the local store, held under the pin. Cancelled, it leaves nothing of it."""
         ctx = self._driver.mesh.ctx
         mesh_id = ctx.policy.mesh.mesh_id
         try:
@@ -212,11 +212,7 @@ class Client:
             if request.is_small():
                 check_module(request)
                 return build()
-            await trio.to_thread.run_sync(check_module, request)
-            total = await trio.to_thread.run_sync(check_room, request, self._store, self._own_quota())
-            spec = await trio.to_thread.run_sync(partial(build, told=Copying(total, on_copied)))
-            on_copied(total, total)
-            return spec
+            return await copy(request, build, self._store, pin, self._own_quota(), on_copied)
         except StorageError as error:
             raise ClientError(f"the job's files cannot be kept for upload: {error}") from error
 

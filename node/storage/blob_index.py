@@ -99,6 +99,10 @@ class BlobIndex:
             self.idle_bytes -= footprint_bytes(entry.size_bytes)
             self.pinned_bytes += footprint_bytes(entry.size_bytes)
 
+    def owned(self, owner: bytes) -> list[bytes]:
+        """What `owner` has pins on, here or yet to come."""
+        return list(self._owned.get(owner, ()))
+
     def unpin(self, digest: bytes, owner: bytes) -> None:
         """Take one pin back; the last one makes the blob idle. Raises ValueError if there is none."""
         count = self._pins.get(digest, {}).get(owner, 0)
@@ -111,7 +115,7 @@ class BlobIndex:
 
     def unpin_owner(self, owner: bytes) -> int:
         """Take back every pin of `owner`. Returns on how many blobs it had some."""
-        digests = list(self._owned.get(owner, ()))
+        digests = self.owned(owner)
         for digest in digests:
             self._unpin_all(digest, owner)
         return len(digests)

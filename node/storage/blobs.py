@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,8 @@ VERIFY_CHUNK_BYTES = 1 << 20
 USE_GRAIN_S = 3600.0
 # Damaged files that are kept for a look at them; they are not part of the quota.
 MAX_DAMAGED_KEPT = 16
+# What bounds the room in a store, as people are told.
+QUOTA = "its quota"
 
 _NAME = re.compile(r"([0-9a-f]{64})\.([0-9]{1,15})")
 
@@ -218,7 +220,7 @@ class BlobStore:
             quota = index.quota_bytes - index.pinned_bytes - index.reserved_bytes
             with typed_errors(self.root):
                 disk = free_bytes(self.root) - index.reserved_bytes - self._min_free_bytes
-        return (quota, "its quota") if quota < disk else (disk, "the disk's free space")
+        return (quota, QUOTA) if quota < disk else (disk, "the disk's free space")
 
     def pin(self, digest: bytes, owner: bytes) -> bool:
         """Keep the blob from eviction until `unpin`, once per call. False if it has yet to arrive."""
@@ -235,6 +237,13 @@ class BlobStore:
         """Take back all pins of `owner`. Returns on how many blobs it had some."""
         with self._guard:
             return self._index.unpin_owner(owner)
+
+    def take_back(self, owner: bytes, before: Container[bytes]) -> int:
+        """As `unpin_owner`, and remove what nobody else pins, but for what was here before. Returns how many went."""
+        with self._guard:
+            owned = self._index.owned(owner)
+            self._index.unpin_owner(owner)
+        return sum(self.discard(digest) for digest in owned if digest not in before)
 
     async def put_bytes_async(self, blob: bytes | memoryview, *, durable: bool = True) -> bytes:
         """As `put_bytes`, in a thread where it would hold the loop up."""

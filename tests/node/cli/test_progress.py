@@ -109,8 +109,18 @@ def test_large_files_are_told_of_and_small_ones_are_not(capsys: pytest.CaptureFi
         show(10**9 + 1, 4 * 10**9)
         show(4 * 10**9, 4 * 10**9)
     assert capsys.readouterr().err.splitlines() == [
-        "copying the job's files: 1.0 of 4.0 GB",
+        "copying the job's files: 1.0 GB of 4.0 GB",
         "copied 4.0 GB; the nodes that keep the job fetch it",
+    ]
+
+
+def test_how_far_a_copy_is_has_a_unit_that_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with copy_progress() as show:
+        show(30_000_000, 100_000_000)
+        show(100_000_000, 100_000_000)
+    assert capsys.readouterr().err.splitlines() == [
+        "copying the job's files: 30 MB of 100 MB",
+        "copied 100 MB; the nodes that keep the job fetch it",
     ]
 
 
