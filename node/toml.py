@@ -14,7 +14,10 @@ from .settings.locate import KeyPath, locate, locate_last
 FILE_BYTES_MAX = 1024 * 1024
 _SHOWN_MAX = 120
 _LOCATION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
-_TWICE = ("Cannot overwrite a value", "Cannot declare ", "Cannot mutate immutable namespace ")
+_TWICE = (
+    *("Cannot overwrite a value", "Cannot declare ", "Cannot mutate immutable namespace "),
+    *("Cannot redefine namespace ", "Duplicate inline table key "),
+)
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 

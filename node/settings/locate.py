@@ -28,20 +28,13 @@ def locate(text: str) -> dict[KeyPath, int]:
 
 
 def locate_last(text: str) -> tuple[KeyPath, int, int] | None:
-    """What a text ends with, which `tomllib` accepted but for that: a key with its value, or a table's header.
+    """What a text ends with, that was given before: a key with its value, or a table's header.
 
-    Its path, its line, and the line where it, or what it is in, was given before, 0 if it was not; None if the text
-    ends otherwise.
+    text: one that `tomllib` accepted but for that, or its beginning, up to an inline table's key and value.
+    The shortest path that was given before, the line where it is given again, and that where it was given, 0 if that
+    is unknown; None if the text ends otherwise.
     """
-    locator = _Locator(text)
-    try:
-        locator.run()
-    except (AssertionError, IndexError):  # it ends in the middle
-        return None
-    path, at = locator.last
-    line = locator.line_at(at)
-    before = [locator.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in locator.lines]
-    return path, line, next((each for each in before if each < line), 0)
+    return _Locator(text).run_to_last()
 
 
 class _Locator:
@@ -51,7 +44,11 @@ class _Locator:
         self.text = text
         self.at = 0
         self.lines: dict[KeyPath, int] = {}
-        self.last: tuple[KeyPath, int] = (), 0
+        # What was read last: its path, the table that it is in, where it begins and ends.
+        self._last: tuple[KeyPath, KeyPath, int, int] = (), (), 0, 0
+        # Where keys were given a value first, and tables a header.
+        self._values: dict[KeyPath, int] = {}
+        self._headers: dict[KeyPath, int] = {}
         self._implied: dict[KeyPath, int] = {}
         self._starts = [0] + [match.end() for match in re.finditer("\n", text)]
         self._elements: dict[KeyPath, int] = {}
@@ -67,6 +64,32 @@ class _Locator:
             self._skip(_BLANK)
         self.lines = self._implied | self.lines
         return self.lines
+
+    def run_to_last(self) -> tuple[KeyPath, int, int] | None:
+        """See `locate_last`."""
+        try:
+            self.run()
+        except (AssertionError, IndexError):  # it ends in the middle; perhaps of an inline table, after a value
+            blank = _BLANK.match(self.text, self._last[3])
+            if blank is None or blank.end() < len(self.text):
+                return None
+        path, table, start, _ = self._last
+        if not path:
+            return None
+        line, prefixes = self.line_at(start), [path[:end] for end in range(1, len(path) + 1)]
+        for prefix in prefixes:
+            if self._values.get(prefix, start) < start:
+                return prefix, line, self._before(self._values[prefix], line)
+        for prefix in prefixes[len(table) :]:
+            if self._headers.get(prefix, start) < start:
+                return prefix, line, self._before(self._headers[prefix], line)
+        before = (self._implied | self.lines).get(path, line)
+        return path, line, before if before < line else 0
+
+    def _before(self, at: int, line: int) -> int:
+        """The line of what was given there, 0 if it is the same."""
+        found = self.line_at(at)
+        return found if found < line else 0
 
     def _header(self) -> KeyPath:
         start = self.at
@@ -86,7 +109,9 @@ class _Locator:
             self._elements[path] = self._elements.get(path, 0) + 1
             path += (self._elements[path] - 1,)
         self._note(path, start)
-        self.last = path, start
+        named = path[:-1] if isinstance(path[-1], int) else path
+        self._last = named, (), start, self.at
+        self._headers.setdefault(named, start)
         return path
 
     def _pair(self, table: KeyPath) -> None:
@@ -95,10 +120,11 @@ class _Locator:
         for key in self._keys():
             path += (key,)
             self._note(path, start)
-        self.last = path, start
         self.at += 1  # "="
         self._skip(_SPACES)
         self._value(path)
+        self._last = path, table, start, self.at
+        self._values.setdefault(path, start)
 
     def _value(self, path: KeyPath) -> None:
         first = self.text[self.at]
