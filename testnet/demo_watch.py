@@ -65,7 +65,7 @@ class Watcher:
             status = await node.status(timeout_s=ASK_TIMEOUT_S)
             pid = status["pid"]
             known_pid, after = self._event_counts.get(node.name, (pid, 0))
-            events, following = await node.events(after if known_pid == pid else 0)
+            events, following = await node.events(after if known_pid == pid else 0, timeout_s=ASK_TIMEOUT_S)
         except ControlError:
             return
         self._event_counts[node.name] = pid, following

@@ -24,6 +24,8 @@ LOG_TAIL_BYTES = 64 * 1024
 TERM_PATIENCE_S = 12.0
 KILL_PATIENCE_S = 10.0
 SIGNAL_PATIENCE_S = 5.0
+# Bounds a hang only: on a machine that many nodes share an answer of one that runs may take long.
+ANSWER_PATIENCE_S = 60.0
 
 
 class TestnetNode:
@@ -75,11 +77,11 @@ class TestnetNode:
 
     # -- asking --------------------------------------------------------------------------------------------
 
-    async def ask(self, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[str, Any]:
+    async def ask(self, request: dict[str, Any], *, timeout_s: float = ANSWER_PATIENCE_S) -> dict[str, Any]:
         """Over its control socket. Raises ControlError."""
         return await ask(self.state_folder.control_socket, request, timeout_s=timeout_s)
 
-    async def status(self, *, timeout_s: float = 5.0) -> dict[str, Any]:
+    async def status(self, *, timeout_s: float = ANSWER_PATIENCE_S) -> dict[str, Any]:
         """See `hearth node status --json`. Raises ControlError."""
         return await self.ask({"do": "status"}, timeout_s=timeout_s)
 
@@ -92,9 +94,9 @@ class TestnetNode:
         except ControlError:
             return None
 
-    async def events(self, after: int = 0) -> tuple[list[dict[str, Any]], int]:
+    async def events(self, after: int = 0, *, timeout_s: float = ANSWER_PATIENCE_S) -> tuple[list[dict[str, Any]], int]:
         """What happened in it after event number `after`, and the number to ask with next. Raises ControlError."""
-        answer = await self.ask({"do": "events", "after": after})
+        answer = await self.ask({"do": "events", "after": after}, timeout_s=timeout_s)
         return answer["events"], answer["next"]
 
     async def block(self, peer_ids: Sequence[str] | None) -> None:

@@ -19,6 +19,8 @@ from ..network import Testnet
 # Many times two rounds of comparison: links that broke have to be dialled again first, by loaded machines.
 PATIENCE_S = 60.0
 POLL_S = 0.1
+# Who is frozen meanwhile says nothing, and is asked again in the next round.
+ASK_TIMEOUT_S = 5.0
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -77,7 +79,7 @@ async def _ask_all(net: Testnet, job_id: str) -> dict[str, Kept]:
     said: dict[str, Kept] = {}
     for name, node in net.nodes.items():
         try:
-            answer = await node.ask({"do": "kept", "job": job_id})
+            answer = await node.ask({"do": "kept", "job": job_id}, timeout_s=ASK_TIMEOUT_S)
         except ControlError:
             continue
         if answer["kept"] is not None:
