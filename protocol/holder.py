@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from .appraisal import as_keeper, ask_of, ask_of_peer, work_of
 from .context import Context
 from .effects import Reason
 from .heat import HeatBoard
+from .held_lease import Execution, HeldLease, depth
 from .jobs import HAND_ON_DEPTH_MAX, JobState, RejectedRecord
 from .limits import Limit
 from .membership import Membership
@@ -56,48 +56,6 @@ PEERS_LOOKED_AT_MAX = 16
 # Nobody says when a checkpoint has arrived: who leaves waits for a look around, and twice as long as the way takes.
 HEIR_US = 2_000_000
 HEIR_US_MAX = 60_000_000
-
-
-@dataclass(slots=True)
-class HeldLease:
-    """Tasks [next, hi) of a grant are unstarted; [lo, next) run, ran or were given away.
-
-    left: how many the granter kept.  saved: digest of the checkpoint of the one task, which was begun here.
-    """
-
-    grant: Record
-    next: int
-    hi: int
-    left: int
-    saved: bytes = b""
-
-    @property
-    def body(self) -> Grant:
-        body: Grant = self.grant.body
-        return body
-
-    @property
-    def unstarted(self) -> int:
-        return self.hi - self.next
-
-    @property
-    def begun(self) -> bool:
-        """Whether somebody has computed a part of the task that waits here."""
-        return bool(self.saved or self.grant.body.checkpoint) and self.next < self.hi
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """Tasks [first, first + count) that run now. price_micro: as it was when they began."""
-
-    execution_id: int
-    job_id: bytes
-    first: int
-    count: int
-    epoch: int
-    grant: Record
-    started_us: int = 0
-    price_micro: int = 0
 
 
 class Holder:
@@ -426,18 +384,26 @@ class Holder:
         """How well what it would give of its queue goes first, see `standing`; None if it gives that thief nothing."""
         if self.queue_us() <= self.slots * self._ctx.config.queue_low_us:
             return None
-        ask = ask_of(thief, steal)
-        unstarted = dict.fromkeys(lease.body.job_id for lease in self._leases if lease.unstarted)
-        suiting = (each for each in unstarted if self._suits(ask, steal.can_run, each, self._views[each].spec))
+        suits = partial(self._suits, ask_of(thief, steal), steal.can_run)
+        free = dict.fromkeys(lease.body.job_id for lease in self._leases if self._may_give(lease, thief))
+        suiting = (job_id for job_id in free if suits(job_id, self._views[job_id].spec))
         return min((standing(self._work(job_id)) for job_id in suiting), default=None)
 
-    def give(self, thief: bytes, steal: Steal) -> Granted | None:
+    def give(self, thief: bytes, steal: Steal, at_worst: tuple[int, bool] | None = None) -> Granted | None:
         """A thief's share of the unstarted tasks: at most half, what goes first of them, from the far end, under the
-        next epoch."""
+        next epoch.
+
+        at_worst: of jobs that go as well first as that, see `standing`.
+        """
         if self.queue_us() <= self.slots * self._ctx.config.queue_low_us:
             return None
         give_us = min(self.queue_us() // 2, steal.appetite_us)
-        grants, context = self._cut(thief, give_us, partial(self._suits, ask_of(thief, steal), steal.can_run))
+        suits = partial(self._suits, ask_of(thief, steal), steal.can_run)
+
+        def goes_first(job_id: bytes, spec: JobSpec) -> bool:
+            return (at_worst is None or standing(self._work(job_id)) <= at_worst) and suits(job_id, spec)
+
+        grants, context = self._cut(thief, give_us, goes_first)
         if not grants:
             return None
         return Granted(steal.request, grants, context, self.unstarted)
@@ -445,6 +411,13 @@ class Holder:
     def _suits(self, ask: Ask, can_run: Callable[[bytes, JobSpec], bool], job_id: bytes, spec: JobSpec) -> bool:
         """Whether another node can run the job's tasks, and its sink can take them."""
         return can_run(job_id, spec) and fit(self._work(job_id), ask).good
+
+    def _may_give(self, lease: HeldLease, heir: bytes) -> bool:
+        """Whether unstarted tasks of a lease may go to another node, if that is able to run them."""
+        view = self._views[lease.body.job_id]
+        if not lease.unstarted or lease.body.lo >= view.spec.tasks:
+            return False  # who checks is not for who is checked with to say
+        return self._clears(view, heir) and lease.body.holder != heir and depth(lease.grant) < HAND_ON_DEPTH_MAX
 
     def _cut(
         self, heir: bytes, give_us: int, can_run: Callable[[bytes, JobSpec], bool]
@@ -460,11 +433,7 @@ class Holder:
             if give_us <= 0 or len(grants) >= GRANTS_A_MESSAGE_MAX:
                 break
             view = self._views[lease.body.job_id]
-            if not lease.unstarted or not can_run(view.job_id, view.spec) or not self._clears(view, heir):
-                continue
-            if lease.body.lo >= view.spec.tasks:
-                continue  # who checks is not for who is checked with to say
-            if depth(lease.grant) >= HAND_ON_DEPTH_MAX or lease.body.holder == heir:
+            if not self._may_give(lease, heir) or not can_run(view.job_id, view.spec):
                 continue
             told = context | dict.fromkeys(view.context())
             if len(told) > CONTEXT_A_MESSAGE_MAX:
@@ -581,21 +550,3 @@ class Holder:
 
 def _can_run(heir: MemberRecord, of_job: bytes, job_id: bytes, spec: JobSpec) -> bool:
     return job_id == of_job and heir.can_run(spec)
-
-
-def authors(grant: Record) -> tuple[bytes, ...]:
-    """Who signed a grant and those that it rests on, the last first."""
-    found, record = [grant.author], grant
-    while record.body.parent:
-        record = open_record(record.body.parent, check_signature=False)
-        found.append(record.author)
-    return tuple(dict.fromkeys(found))
-
-
-def depth(grant: Record) -> int:
-    """How often a grant was handed on."""
-    depth, body = 0, grant.body
-    while body.parent:
-        depth += 1
-        body = open_record(body.parent, check_signature=False).body
-    return depth

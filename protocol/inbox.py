@@ -240,7 +240,8 @@ class Inbox:
         if roles.replica.grant(peer, message, now_us, at_worst=queued):
             return
         if queued is not None:
-            given = roles.worker.give(peer, message)
+            # What lies free here may go before the rest of the queue.
+            given = roles.worker.give(peer, message, at_worst=queued if roles.replica.free_tasks() else None)
             if given is not None:
                 roles.replica.turns.served(peer, now_us)
                 roles.ctx.send(peer, given)

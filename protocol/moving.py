@@ -11,7 +11,8 @@ from dataclasses import replace
 from .appraisal import duty_of
 from .effects import DropCheckpoint, SaveExecution, UnpinBlobs
 from .events import ExecutionSaved
-from .holder import GRANT_BYTES_MAX, PEERS_LOOKED_AT_MAX, Execution, HeldLease, Holder, depth
+from .held_lease import Execution, HeldLease, depth
+from .holder import GRANT_BYTES_MAX, PEERS_LOOKED_AT_MAX, Holder
 from .jobs import HAND_ON_DEPTH_MAX
 from .messages import HandOn, Records
 from .records import Grant, RecordKind, sign_record

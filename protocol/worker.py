@@ -14,7 +14,8 @@ from .context import Context
 from .effects import CancelExecution, DropCheckpoint, Execute, ForgetSecrets, Reason, TimerKey, UnpinBlobs
 from .events import ExecutionFailed, ExecutionSaved, HeatReading, StoredRow, TaskFinished
 from .heat import HeatBoard
-from .holder import JOB_VIEWS_MAX, Execution, HeldLease, authors
+from .held_lease import Execution, HeldLease, authors
+from .holder import JOB_VIEWS_MAX
 from .jobs import RejectedRecord
 from .membership import Membership
 from .messages import (

@@ -11,6 +11,7 @@ from hearthmesh.protocol import granter
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.effects import Effect, Send, SetTimer
 from hearthmesh.protocol.events import Received, SubmitJob, TimerFired
+from hearthmesh.protocol.jobs import HAND_ON_DEPTH_MAX
 from hearthmesh.protocol.messages import Granted, Refused, Steal, TableRows
 from hearthmesh.protocol.records import Grant, HeatDigest, RecordKind, ReplicaSet, open_record, sign_record
 from hearthmesh.protocol.turns import Turns
@@ -273,3 +274,39 @@ def test_a_replica_with_a_queue_gives_of_both_what_goes_first(queued: int, given
     (granted,) = [each.message for each in effects if isinstance(each, Send) and isinstance(each.message, Granted)]
     (job_id,) = {open_record(raw).body.job_id for raw in granted.grants}
     assert job_id == {"queued": spec.id, "kept": kept}[given]
+
+
+@pytest.mark.parametrize("sealed", ["copies", "too often handed on"])
+def test_what_a_queue_cannot_give_hides_nothing_that_lies_free(sealed: str) -> None:
+    """It may give none of its urgent leases, it may of volunteers' work; and ordinary tasks of its own job lie free."""
+    cluster = Cluster(config=replace(Cluster().config, replicas=1, durable_replicas=1))
+    keeper = cluster.add("keeper", Role.REPLICA | Role.WORKER)
+    thief = cluster.add("thief", Role.WORKER)
+    client = cluster.client()
+    cluster.run(3 * SECOND)
+    cluster.feed(client, SubmitJob(cluster.spec(4, priority=5)))
+    cluster.run_until(lambda: bool(keeper.mesh.replica.jobs))
+    (kept,) = keeper.mesh.replica.jobs
+    other = cluster.add("other", Role.REPLICA)
+    cluster.run(SECOND)
+    keeper.mesh.handle(cold(), cluster.now_us)
+
+    def take(priority: int, lo: int, links: int) -> None:
+        verification = "quorum(2)" if lo else "none"
+        spec = cluster.signed_spec(
+            client, 100, nonce=b"%d" % priority, estimate_us=100 * MS, priority=priority, verification=verification
+        )
+        replicas = sign_record(client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, (other.id,)))
+        raw = b""
+        for link in range(links + 1):
+            to = keeper.id if link == links else other.id
+            body = Grant(spec.id, lo, lo + 40, 1 + link, to, 3 * SECOND, raw)
+            raw = sign_record(other.identity, RecordKind.GRANT, body).raw
+        keeper.mesh.handle(Received(other.id, Granted(0, (raw,), (spec.raw, replicas.raw))), cluster.now_us)
+
+    take(9, lo=100 if sealed == "copies" else 0, links=0 if sealed == "copies" else HAND_ON_DEPTH_MAX)
+    take(0, lo=0, links=0)
+    assert sum(lease.body.epoch > 1 or lease.body.lo >= 100 for lease in keeper.mesh.worker._leases)
+    effects = keeper.mesh.handle(Received(thief.id, Steal(7, SECOND, 1, 400, 1 << 40, (), False)), cluster.now_us)
+    (granted,) = [each.message for each in effects if isinstance(each, Send) and isinstance(each.message, Granted)]
+    assert {open_record(raw).body.job_id for raw in granted.grants} == {kept}
