@@ -43,7 +43,7 @@ from .records import (
 )
 from .secrecy.keeping import ShareKeeper
 from .stealing.appetite import in_units_of
-from .stealing.matching import Work, fit, preference, standing
+from .stealing.matching import Work, fit, in_line, preference, standing
 from .stealing.pricing import is_at_risk
 from .stealing.urgency import Ask
 from .tables import Tables
@@ -117,6 +117,7 @@ class Granter:
             kept.pace.began(record.body.holder, now_us)
             kept.progress.began(record.body.holder, now_us, had=had)
             kept.begun_us = now_us if kept.begun_us is None else kept.begun_us
+            kept.paid = kept.paid or self._asks_a_price(record.body.holder)
         elif record.kind is RecordKind.BATCH:
             kept.pace.delivered(record.author, kept.state.delivered - delivered, now_us)
             kept.progress.delivered(record.author, kept.state.delivered - delivered, now_us)
@@ -274,6 +275,7 @@ class Granter:
     ) -> list[KeptJob]:
         """Of open jobs, those whose tasks the thief can run and its sink can take, the best first."""
         found: list[tuple[tuple[int, ...], KeptJob]] = []
+        paying = self._in_line(ask.price_micro, now_us)
         for job_id in job_ids:
             kept = self.jobs[job_id]
             if not self._free_here(kept):
@@ -285,6 +287,7 @@ class Granter:
             work = self._work(kept, now_us)
             if at_worst is not None and standing(work) > at_worst:
                 continue
+            work = paying.get(job_id, work)
             verdict = fit(work, ask)
             if verdict.good:
                 keeps = ask.thief in kept.state.replicas
@@ -326,7 +329,27 @@ class Granter:
             done=kept.state.done.total,
             tasks=spec.tasks,
             begun_us=wall_us(begun_us) if begun_us is not None else 0,
+            task_us=kept.state.task_us,
+            free=kept.ledger.free.total,
+            paid=kept.paid,
         )
+
+    def _asks_a_price(self, node: bytes) -> bool:
+        row = self._tables.get(RecordKind.HEAT, node)
+        return row is not None and row.body.price_micro > 0
+
+    def _in_line(self, price_micro: int, now_us: int) -> dict[bytes, Work]:
+        """Of a thief that asks a price: the open jobs that would pay it, each with what goes before it there."""
+        if price_micro <= 0:
+            return {}
+        jobs = [self.jobs[job_id] for job_id in self.open_jobs]
+        paying = [kept for kept in jobs if kept.state.spec.price_limit_micro >= price_micro and kept.ledger.free]
+        return {work.job: work for work in in_line([self._work(kept, now_us) for kept in paying], price_micro)}
+
+    def _tell_hurry(self, kept: KeptJob, now_us: int) -> None:
+        """With time alone a job comes to pay: nobody that waits at a price hears of that else."""
+        if kept.state.spec.price_limit_micro and self._free_here(kept) and self._at_risk(kept, now_us):
+            self._lifelines.tell(kept.state.job_id)
 
     def offered_us(self) -> int:
         """CPU time of what this node could grant now."""
@@ -519,14 +542,16 @@ class Granter:
         age_us = now_us - kept.announced_us
         # Rows of the tables expire: what is still to be had is said again.
         stale = free > 0 and age_us >= self._ctx.config.heat_refresh_us
-        if not stale and (free == kept.announced_free or (free == 0 and kept.announced_free == -1)):
+        at_risk = self._at_risk(kept, now_us)
+        hurries = free > 0 and at_risk and not kept.announced_at_risk
+        if not stale and not hurries and (free == kept.announced_free or (free == 0 and kept.announced_free == -1)):
             return
-        crossed = (free > 0) != (kept.announced_free > 0)
+        crossed = (free > 0) != (kept.announced_free > 0) or hurries
         # Thieves choose by magnitude: what is less than a twofold change can wait for the refresh.
         similar = free < 2 * kept.announced_free and kept.announced_free < 2 * free
         if not crossed and not stale and (similar or age_us < self._ctx.config.sync_interval_us):
             return
-        kept.announced_free, kept.announced_us = free, now_us
+        kept.announced_free, kept.announced_us, kept.announced_at_risk = free, now_us, at_risk
         self._digest_sequence += 1
         digest = JobDigest(
             job_id=state.job_id,
@@ -542,7 +567,7 @@ class Granter:
             checkpoint_us=state.spec.checkpoint_us,
             price_limit_micro=state.spec.price_limit_micro,
             blob_bytes=min(UINT_MAX, state.spec.shared_bytes() + state.spec.input_bytes()),
-            at_risk=self._at_risk(kept, now_us),
+            at_risk=at_risk,
         )
         record = sign_record(self._ctx.identity, RecordKind.JOB_DIGEST, digest)
         self._tables.publish(record, now_us, urgent=crossed and free > 0)

@@ -25,7 +25,8 @@ class KeptJob:
     sections: the ranges that it may grant now, and what they follow from.  share: of a confidential job's key, sealed
     to this node; empty if it has none.  begun_us: when the first of its tasks was given to somebody, as far as this
     node saw.  invited: not level, and new to this node, which heard of it from another keeper before its submitter.
-    earlier_us: how long others knew the job before it came here, in this life.
+    earlier_us: how long others knew the job before it came here, in this life.  paid: capacity of a price has some of
+    it, or had, as far as this node saw.
     """
 
     state: JobState
@@ -43,12 +44,14 @@ class KeptJob:
     settled_us: int | None = None
     announced_free: int = -1
     announced_us: int = -(1 << 60)
+    announced_at_risk: bool = False
     reconciled: dict[bytes, bytes] = field(default_factory=dict)
     refusing: dict[bytes, None] = field(default_factory=dict)
     checks: dict[bytes, OpenCheck] = field(default_factory=dict)
     share: bytes = b""
     begun_us: int | None = None
     earlier_us: int = 0
+    paid: bool = False
 
     def elapsed_us(self, now_us: int) -> int:
         """Until its end: it is complete, or cancelled, and nothing of it goes on."""

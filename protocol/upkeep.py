@@ -61,6 +61,7 @@ class Upkeep(Granter):
             if not kept.level and now_us - kept.adopted_us >= LEVEL_INTERVALS * self._ctx.config.reconcile_interval_us:
                 self._level(kept, now_us)
             self._publish_digest(kept, now_us)
+            self._tell_hurry(kept, now_us)
             self._reconcile(kept, now_us)
             self._want_lacking(kept)
             self.shares.ask_for_share(kept)
@@ -68,6 +69,7 @@ class Upkeep(Granter):
         self._reconcile_cursor += RECONCILE_JOBS_A_TICK
         self._watch_seats(now_us)
         self._lifelines.expire(now_us)
+        self.serve_lifelines(now_us)
         self._arm_reconciliation(now_us)
 
     def _arm_reconciliation(self, now_us: int) -> None:

@@ -26,6 +26,7 @@ class Work:
     blob_bytes: what whoever has not got the job's blobs has to fetch before it can begin.  input_bytes: what each task
     needs of its own; all but the job's replicas have to fetch it.  left_us: until its deadline, 0 if it is over or
     unknown.  unstarted: tasks of the job that nobody has, wherever they lie; 0 if no more are known of than are free.
+    ahead_us: see `in_line`.
     """
 
     job: bytes
@@ -41,6 +42,12 @@ class Work:
     input_bytes: int = 0
     left_us: int = 0
     unstarted: int = 0
+    ahead_us: int = 0
+
+    @property
+    def to_start_us(self) -> int:
+        """CPU time of what nobody has."""
+        return max(self.free, self.unstarted) * self.task_us
 
 
 def transfer_us(size_bytes: int, bytes_per_s: int = BYTES_PER_S) -> int:
@@ -74,7 +81,10 @@ def fit(work: Work, ask: Ask) -> Fit:
     task_us = in_units_of(work.task_us, ask.speed_permille)
     if ask.price_micro > 0:
         free = max(work.free, work.unstarted)
-        presses = work.at_risk and is_pressing(left_us=work.left_us, task_us=task_us, free=free, slots=ask.slots)
+        ahead_us = in_units_of(work.ahead_us, ask.speed_permille)
+        presses = work.at_risk and is_pressing(
+            left_us=work.left_us, task_us=task_us, free=free, slots=ask.slots, ahead_us=ahead_us
+        )
         limit = work.price_limit_micro
         if not pays(price_micro=ask.price_micro, limit_micro=limit, priority=work.priority, at_risk=presses):
             return Fit.TOO_DEAR
@@ -83,6 +93,25 @@ def fit(work: Work, ask: Ask) -> Fit:
     if 0 < in_units_of(work.checkpoint_us, ask.speed_permille) <= ask.longest_us:
         return Fit.SAVES
     return Fit.TOO_LONG
+
+
+def in_line(works: Sequence[Work], price_micro: int) -> list[Work]:
+    """The same, each at risk with what goes before it where that price is paid: all that is at risk as well, and due no
+    later. One slot cannot be the last that each of several jobs waits for."""
+    if price_micro <= 0:
+        return list(works)
+    ahead_us: dict[int, int] = {}
+    risky = [work for work in works if work.at_risk and work.price_limit_micro >= price_micro]
+    together_us = 0
+    for work in sorted(risky, key=lambda each: each.deadline_us):
+        together_us += work.to_start_us
+        ahead_us[work.deadline_us] = together_us
+    return [
+        replace(work, ahead_us=ahead_us[work.deadline_us] - work.to_start_us)
+        if work.at_risk and work.price_limit_micro >= price_micro
+        else work
+        for work in works
+    ]
 
 
 def standing(work: Work) -> tuple[int, bool]:
@@ -153,7 +182,7 @@ def deal(
     shares: list[Share] = []
     for ask in by_urgency(asks):
         hungry = ask
-        for work in suitable(list(left.values()), ask)[:jobs_each]:
+        for work in suitable(in_line(list(left.values()), ask.price_micro), ask)[:jobs_each]:
             count = min(work.free, how_many(work, hungry))
             if count <= 0:
                 break

@@ -16,7 +16,7 @@ from hearthmesh.protocol.messages import Granted, Refused, Steal, TableRows
 from hearthmesh.protocol.records import Grant, HeatDigest, RecordKind, ReplicaSet, open_record, sign_record
 from hearthmesh.protocol.turns import Turns
 from tests.protocol.arena import context
-from tests.protocol.cluster import MS, SECOND, Cluster, SimNode, cold
+from tests.protocol.cluster import MS, SECOND, WALL_OFFSET_US, Cluster, SimNode, cold
 
 HUNGER = Steal(1, SECOND, 1, 400, 1 << 40, (), False)
 COLD, WARM, WARMER = (bytes([number]) * 32 for number in range(3))
@@ -241,14 +241,29 @@ def test_who_waits_is_held_against_everything_when_what_a_node_may_give_changed(
 
 
 def test_a_job_at_risk_pays_only_when_it_can_wait_no_longer_for_heat_that_is_wanted() -> None:
-    deadline_us = Cluster().now_us + 1_800_000_000_000_000 + 60 * SECOND
+    deadline_us = Cluster().now_us + WALL_OFFSET_US + 600 * SECOND
+    counter = Counter(1, 1, price_limit_micro=50, deadline_us=deadline_us, estimate_us=20 * SECOND)
+    thief = counter.thieves[0]
+    counter.cluster.run(400 * SECOND)
+    # Half of its time is over and nothing is done, but three times its length is one minute, until it is heard two.
+    assert answers(counter.ask(thief, price_micro=40)) == [(thief.id, "Refused")]
+    counter.cluster.run(20 * SECOND)
+    assert answers(counter.ask(thief, price_micro=40)) == [(thief.id, "Granted")]
+
+
+def test_who_waits_at_a_price_hears_when_a_job_can_wait_no_longer() -> None:
+    """Nothing happens to the job, nobody follows it, and the lifeline is not renewed."""
+    deadline_us = Cluster().now_us + WALL_OFFSET_US + 300 * SECOND
     counter = Counter(1, 1, price_limit_micro=50, deadline_us=deadline_us, estimate_us=4 * SECOND)
     thief = counter.thieves[0]
+    counter.cluster.run(100 * SECOND)
+    waits = Steal(7, SECOND, 1, 400, 1 << 40, (), True, price_micro=40)
+    assert answers(counter.keeper.mesh.handle(Received(thief.id, waits), counter.cluster.now_us)) == []
+    keeper = counter.keeper.mesh.replica
     counter.cluster.run(40 * SECOND)
-    # Half of its time is over and nothing is done, but three times its length is 12 s.
-    assert answers(counter.ask(thief, price_micro=40)) == [(thief.id, "Refused")]
-    counter.cluster.run(9 * SECOND)
-    assert answers(counter.ask(thief, price_micro=40)) == [(thief.id, "Granted")]
+    assert len(keeper._lifelines) == 1
+    counter.cluster.run(40 * SECOND)
+    assert not len(keeper._lifelines)
 
 
 @pytest.mark.parametrize(("queued", "given"), [(7, "queued"), (5, "kept"), (0, "kept")])

@@ -121,6 +121,8 @@ class Ours(Mesh):
         self._wanted_w: list[float] = []
         self._wanted_slots: list[int] = []
         self._begun_s: dict[int, float] = {}
+        # Jobs of which a node that asks a price was given some.
+        self._paid: set[int] = set()
         self._job_done = np.zeros(len(scene.work.jobs), dtype=np.int64)
 
     # -- what is foreseen ----------------------------------------------------------------------------------
@@ -178,6 +180,7 @@ class Ours(Mesh):
     def _describe(self, number: int) -> Work:
         job, now_s = self.scene.work.jobs[number], self.scene.now_s
         due = math.isfinite(job.deadline_s)
+        unstarted = sum(len(self.free[home].get(number, ())) for home in self.homes[number]) if due else 0
         at_risk = due and is_at_risk(
             now_us=int(now_s * _US) + 1,
             created_us=int(job.arrival_s * _US) + 1,
@@ -185,6 +188,9 @@ class Ours(Mesh):
             done=int(self._job_done[number]),
             tasks=job.tasks,
             begun_us=int(self._begun_s[number] * _US) + 1 if number in self._begun_s else 0,
+            task_us=int(job.length_s * _US),
+            free=unstarted,
+            paid=number in self._paid,
         )
         return Work(
             self.job_name[number],
@@ -199,7 +205,7 @@ class Ours(Mesh):
             blob_bytes=job.program_bytes,
             input_bytes=job.input_bytes,
             left_us=max(0, int((job.deadline_s - now_s) * _US)) if due else 0,
-            unstarted=sum(len(self.free[home].get(number, ())) for home in self.homes[number]) if due else 0,
+            unstarted=unstarted,
         )
 
     # -- a step --------------------------------------------------------------------------------------------
@@ -319,6 +325,8 @@ class Ours(Mesh):
             )
             given += [(thief, task) for task in tasks]
             served.add(thief)
+            if self._price[thief]:
+                self._paid.add(job)
             self._begun_s.setdefault(job, self.scene.now_s)
         for thief in thieves:
             # Those that others were served before wait, and their waiting counts.

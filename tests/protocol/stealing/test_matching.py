@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hearthmesh.protocol.stealing.appetite import FOREVER_US, in_units_of
-from hearthmesh.protocol.stealing.matching import Fit, Work, bytes_to_come, deal, fit, half, preference, suitable
+from hearthmesh.protocol.stealing.matching import (
+    Fit,
+    Work,
+    bytes_to_come,
+    deal,
+    fit,
+    half,
+    in_line,
+    preference,
+    suitable,
+)
 from hearthmesh.protocol.stealing.urgency import Ask, by_urgency
 
 SECOND_US = 1_000_000
@@ -107,6 +117,27 @@ def test_heatless_capacity_is_for_those_who_pay_and_are_in_a_hurry() -> None:
     assert fit(replace(paying, priority=8), centre) is Fit.FINISHES
     assert fit(replace(SHORT, priority=9, at_risk=True), centre) is Fit.TOO_DEAR
     assert fit(SHORT, replace(centre, price_micro=0)) is Fit.FINISHES
+
+
+def test_what_may_be_late_waits_in_line_where_it_pays() -> None:
+    soon = Work(b"soon", 4, 10 * SECOND_US, at_risk=True, price_limit_micro=50, deadline_us=1)
+    later = replace(soon, job=b"later", unstarted=6, deadline_us=2)
+    equal, calm = replace(later, job=b"equal", free=1, unstarted=0), replace(soon, job=b"calm", at_risk=False)
+    poor = replace(soon, job=b"poor", price_limit_micro=30)
+    offered = [later, calm, soon, poor, equal]
+    ahead_s = {work.job: work.ahead_us // SECOND_US for work in in_line(offered, price_micro=40)}
+    assert ahead_s == {b"soon": 0, b"later": 40 + 10, b"equal": 40 + 60, b"calm": 0, b"poor": 0}
+    assert in_line(offered, price_micro=0) == offered
+
+
+def test_the_last_slot_that_four_jobs_wait_for_is_paid_in_time_for_all() -> None:
+    centre = replace(BOILER, slots=1, price_micro=40)
+    jobs = [
+        Work(bytes([n]), 1, HOUR_US, at_risk=True, price_limit_micro=50, deadline_us=1, left_us=5 * HOUR_US)
+        for n in range(4)
+    ]
+    assert deal([centre], jobs[:2]) == []
+    assert deal([centre], jobs) != []
 
 
 def test_the_coldest_gets_half_and_the_next_half_of_the_rest() -> None:

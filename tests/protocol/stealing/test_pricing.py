@@ -65,10 +65,58 @@ def test_a_job_waits_for_heat_that_is_wanted_until_it_would_be_late_without_any_
     def presses(left_minutes: int, free: int = 8, slots: int = 4) -> bool:
         return is_pressing(left_us=left_minutes * MINUTE_US, task_us=10 * MINUTE_US, free=free, slots=slots)
 
-    assert [presses(minutes) for minutes in (40, 41)] == [True, False]
-    assert [presses(minutes, free=1, slots=100) for minutes in (30, 31)] == [True, False]
+    # Two minutes may pass until it is heard of.
+    assert [presses(minutes) for minutes in (42, 43)] == [True, False]
+    assert [presses(minutes, free=1, slots=100) for minutes in (32, 33)] == [True, False]
     # Nobody knows how long it takes, or until when it has time.
     assert presses(0) and is_pressing(left_us=HOUR_US, task_us=0, free=1, slots=1)
+
+
+def test_a_job_that_goes_on_well_is_at_risk_while_nobody_has_the_last_tasks_of_it() -> None:
+    # 90 of 100 in 88 minutes; a task takes ten, in the last place that wants its heat twice that.
+    def late(left_minutes: int, free: int) -> bool:
+        return is_at_risk(
+            now_us=90 * MINUTE_US,
+            created_us=0,
+            deadline_us=(90 + left_minutes) * MINUTE_US,
+            done=90,
+            tasks=100,
+            begun_us=2 * MINUTE_US,
+            task_us=10 * MINUTE_US,
+            free=free,
+        )
+
+    assert [late(minutes, free=1) for minutes in (32, 33)] == [True, False]
+    assert not late(32, free=0)
+
+
+def test_a_rate_that_was_paid_for_is_no_proof_that_nothing_has_to_be() -> None:
+    def late(paid: bool, free: int, now_us: int = 40 * MINUTE_US) -> bool:
+        return is_at_risk(
+            now_us=now_us,
+            created_us=0,
+            deadline_us=HOUR_US,
+            done=50,
+            tasks=100,
+            begun_us=35 * MINUTE_US,
+            task_us=MINUTE_US // 10,
+            free=free,
+            paid=paid,
+        )
+
+    assert late(paid=True, free=1)
+    assert not late(paid=False, free=1) and not late(paid=True, free=0)
+    assert not late(paid=True, free=1, now_us=30 * MINUTE_US), "until then it may just wait"
+
+
+def test_what_goes_before_on_the_same_slots_takes_its_time() -> None:
+    # Two tasks of ten minutes on two slots, after those of an hour in all.
+    def presses(left_minutes: int, ahead_us: int) -> bool:
+        left_us = left_minutes * MINUTE_US
+        return is_pressing(left_us=left_us, task_us=10 * MINUTE_US, free=2, slots=2, ahead_us=ahead_us)
+
+    assert [presses(minutes, HOUR_US) for minutes in (62, 63)] == [True, False]
+    assert [presses(minutes, 0) for minutes in (32, 33)] == [True, False]
 
 
 @given(
@@ -81,6 +129,7 @@ def test_more_work_fewer_slots_or_less_time_never_make_a_job_press_less(
         assert is_pressing(left_us=max(0, left_us - more), task_us=task_us, free=free, slots=slots)
         assert is_pressing(left_us=left_us, task_us=task_us, free=free + more, slots=slots)
         assert is_pressing(left_us=left_us, task_us=task_us, free=free, slots=max(1, slots - more))
+        assert is_pressing(left_us=left_us, task_us=task_us, free=free, slots=slots, ahead_us=more)
 
 
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 9), st.booleans())
