@@ -33,7 +33,8 @@ CANDIDATES_MAX = 16
 ROWS_AN_ANSWER = 4
 # A search ends when so many of the closest were asked: as many as one answer names where each may know more, or may be
 # the one who is sought; for a place fewer, since whoever is close to it knows the others who are; for anybody
-# somewhere one, since one answer names as many as are wanted.
+# somewhere one, since one answer names as many as are wanted. Each that is silent, or whose answer leads nowhere, lets
+# one more be asked, up to WIDTH: of a level fewer are known, `contacts_a_level`, and they might hide all others.
 WIDTH = ROWS_AN_ANSWER
 WIDTH_OF_PLACES = 2
 WIDTH_OF_CONTACTS = 1
@@ -56,7 +57,9 @@ REACHED_MAX = 64
 class _Search:
     """node: which is sought; None if all that are close to the place are of interest.  asked: until when we wait.
 
-    on_end: gets the closest nodes that there are, in the end.  width: so many of the closest are asked.
+    on_end: gets the closest nodes that there are, in the end.  width: so many of the closest are asked, if all help.
+    most: if none does.
+    answered: how many did.  helped: how many of these led on, or came after one that did.
     """
 
     place: int
@@ -64,11 +67,34 @@ class _Search:
     candidates: dict[bytes, None]
     on_end: Callable[[list[bytes]], None] | None = None
     width: int = WIDTH
+    most: int = WIDTH
     asked: dict[bytes, int] = field(default_factory=dict)
     answered: int = 0
+    helped: int = 0
 
     def closest(self) -> list[bytes]:
         return nsmallest(CANDIDATES_MAX, self.candidates, key=lambda node: (place_of(node) ^ self.place, node))
+
+    def to_ask(self, waiting: int) -> list[bytes]:
+        """Those among the closest that were not asked. Who is not among the closest any more need not be.
+
+        waiting: how many may answer yet.
+        """
+        in_vain = len(self.asked) - waiting - self.helped
+        width = min(self.most, self.width + in_vain)
+        return [node for node in self.closest()[:width] if node not in self.asked]
+
+    def leads_on(self, peer: bytes, named: list[bytes], before: dict[bytes, None]) -> bool:
+        """Whether the peer's answer was of use: the next to ask is new by it, or it named others of the closest.
+
+        named: nodes in the answer.  before: the candidates without it.
+        """
+        closest = self.closest()
+        following = next((node for node in closest if node not in self.asked), None)
+        is_new = following is not None and following not in before
+        # Of one alone nobody else can tell anything by naming it: it may be who is silent.
+        others = closest[: self.width] if self.width > 1 else []
+        return is_new or any(node in named and node != peer for node in others)
 
 
 class Seeker:
@@ -166,7 +192,9 @@ class Seeker:
         # The first bits as here, the next one not, and the rest at random: somewhere in that sibling prefix. Or, where
         # neighbours have split and this node has not, somewhere in its own cell.
         place = ((cell.place >> rest) ^ beyond) << rest | rng.getrandbits(rest)
-        self._begin(b"contacts", place, None, width=WIDTH_OF_CONTACTS)
+        # In a whole cell of its own nobody is hidden: tables tell of all, and hardly an answer is news.
+        most = WIDTH if beyond else WIDTH_OF_CONTACTS
+        self._begin(b"contacts", place, None, width=WIDTH_OF_CONTACTS, most=most)
 
     # -- searching ---------------------------------------------------------------------------------------
 
@@ -177,6 +205,7 @@ class Seeker:
         node: bytes | None,
         on_end: Callable[[list[bytes]], None] | None = None,
         width: int = WIDTH,
+        most: int = WIDTH,
     ) -> None:
         if key in self._searches or len(self._searches) >= SEARCHES_MAX:
             return
@@ -184,7 +213,7 @@ class Seeker:
         # Those who keep the same jobs know each other.
         others = [each for each in self._members.circle.watched if self._members.is_alive(each)]
         known.extend(self._ctx.sample(others, ASKED_AT_ONCE))
-        self._searches[key] = _Search(place, node, dict.fromkeys(known), on_end, width)
+        self._searches[key] = _Search(place, node, dict.fromkeys(known), on_end, width, most)
 
     def _go_on(self, key: bytes, now_us: int) -> None:
         """Ask the closest that were not asked; at the end, say what came of it."""
@@ -193,9 +222,7 @@ class Seeker:
             del self._searches[key]
             return
         waiting = [node for node, until_us in search.asked.items() if until_us > now_us]
-        # Who is not among the closest any more need not be asked.
-        fresh = [node for node in search.closest()[: search.width] if node not in search.asked]
-        for node in fresh[: ASKED_AT_ONCE - len(waiting)]:
+        for node in search.to_ask(len(waiting))[: ASKED_AT_ONCE - len(waiting)]:
             if len(search.asked) >= ASKED_MAX:
                 break
             request = self._ctx.next_request()
@@ -253,17 +280,21 @@ class Seeker:
             return
         search.asked[peer] = 0
         search.answered += 1
+        before, named = search.candidates.copy(), list[bytes]()
         for raw in message.rows:
-            if not self._learn(search, raw, peer, now_us):
+            if not self._learn(search, raw, peer, now_us, named):
                 return
+        # What is said after that only bears it out, in most cases.
+        search.helped += search.helped > 0 or search.leads_on(peer, named, before)
         self._go_on(key, now_us)
 
-    def _learn(self, search: _Search, raw: bytes, peer: bytes, now_us: int) -> bool:
-        """False: the peer broke a rule, and is penalised."""
+    def _learn(self, search: _Search, raw: bytes, peer: bytes, now_us: int, named: list[bytes]) -> bool:
+        """False: the peer broke a rule, and is penalised. named: gets whose record it is."""
         if not self._tables.merge(raw, peer, now_us):
             return False
         try:
             record = open_record(raw, check_signature=False)
+            named.append(record.author)
             if record.kind is not RecordKind.MEMBER or record.author in search.candidates or len(raw) > ROW_BYTES_MAX:
                 return True
             record = open_record(raw)

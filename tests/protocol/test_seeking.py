@@ -321,3 +321,68 @@ def test_closest_to_a_place_are_found_with_few_questions() -> None:
             searches += 1
             assert closest[:3] == [identity(number).node_id for number in nearest(ALL, place)[:3]]
     assert asked < 5 * searches
+
+
+# -- who hides others --------------------------------------------------------------------------------------------
+
+
+def answer_all(home: Home, homes: dict[bytes, Home], liars: dict[bytes, bytes | None], now_us: int) -> int:
+    """Let everybody that was asked answer, and those that are asked for it. liars: whom each names instead of who is
+    closest, None: it is silent. Returns how many were asked."""
+    count = 0
+    while asked := home.questions():
+        count += len(asked)
+        for peer, question in asked:
+            if peer in liars:
+                if (named := liars[peer]) is not None:
+                    rows = (RECORDS[peer].raw, RECORDS[named].raw)
+                    home.seeker.on_found(peer, FoundNodes(question.request, rows), now_us)
+                continue
+            other = homes[peer]
+            other.seeker.peer_lost(home.ctx.node_id)
+            other.seeker.on_find(home.ctx.node_id, question, now_us)
+            [answer] = [each.message for each in other.ctx.take_effects() if isinstance(each, Send)]
+            assert isinstance(answer, FoundNodes)
+            home.seeker.on_found(peer, answer, now_us)
+    return count
+
+
+def everybody_but(number: int) -> dict[bytes, Home]:
+    """Homes of all the others, each of which was told of everybody once."""
+    homes = {identity(each).node_id: Home(each) for each in ALL if each != number}
+    for home in homes.values():
+        home.meet(*(each for each in ALL if each != home.number))
+    return homes
+
+
+@pytest.mark.parametrize("names", ["nobody", "itself", "who is known", "who is far"])
+def test_one_contact_hides_no_sibling_prefix(names: str) -> None:
+    homes, me = everybody_but(1), Home()
+    level = {number: me.members.cell.level(identity(number).node_id) for number in ALL}
+    siblings = [number for number in ALL if level[number] == 0]
+    mates = [number for number in ALL if number != 1 and level[number] > 0]
+    contact = identity(siblings[0]).node_id
+    stranger = identity(mates.pop()).node_id
+    me.meet(*mates, siblings[0])
+    named = {"nobody": None, "itself": contact, "who is known": identity(mates[0]).node_id, "who is far": stranger}
+    for now_s in range(3, 400):
+        me.seeker.tick(now_s * SECOND)
+        answer_all(me, homes, {contact: named[names]}, now_s * SECOND)
+    known = [number for number in siblings if me.members.status(identity(number).node_id) is not None]
+    assert len(known) > len(siblings) // 2
+
+
+def test_closest_to_a_place_are_found_past_two_that_are_silent() -> None:
+    homes = everybody_but(1)
+    for sought in strangers(Home(), 20):
+        me = Home()
+        place, ends = place_of(identity(sought).node_id), list[list[bytes]]()
+        me.meet(*(number for number in ALL if number != 1))
+        known = [number for number in ALL if number != 1 and me.members.is_alive(identity(number).node_id)]
+        silent = {identity(number).node_id: None for number in nearest(known, place)[:2]}
+        me.seeker.find_place(b"place", place, ends.append)
+        for now_s in range(3, 40):
+            me.seeker.tick(now_s * SECOND)
+            answer_all(me, homes, dict[bytes, bytes | None](silent), now_s * SECOND)
+        [closest] = ends
+        assert closest[:3] == [identity(number).node_id for number in nearest(list(ALL), place)[:3]]
