@@ -13,9 +13,10 @@ from hearthmesh.node.bench.modules import HASH, module_path
 from hearthmesh.node.client import ClientError, JobRequest
 from hearthmesh.node.client.confidential import build_confidential
 from hearthmesh.node.client.copying import Copying, check_room, copy, no_word
-from hearthmesh.node.client.request import build_spec
+from hearthmesh.node.client.request import JobInputs, build_spec
 from hearthmesh.node.client.session import submit_timeout_s
 from hearthmesh.node.jobfile import JobFile, load_job_file
+from hearthmesh.node.python.guest.hearth_values import pack
 from hearthmesh.node.storage.blobs import BlobStore
 from hearthmesh.protocol.inputs import INPUT_BYTES_MAX
 from hearthmesh.protocol.records import JobSpec
@@ -173,6 +174,8 @@ def test_inputs_that_cannot_fit_are_refused_before_they_are_read(store: BlobStor
         check_room(JobRequest(program=MODULE, inputs=[bytes(MB - 8)] * 70), store, NO_QUOTA)
     lines = JobRequest.from_file(job(tmp_path, 'inputs_lines = "lines"'), now_us=0)
     assert check_room(lines, store, NO_QUOTA) == len(MODULE) + 700
+    packed = JobInputs(job(tmp_path, 'inputs_lines = "lines"'), pack)
+    assert list(packed) == [pack(b"a line")] * 100 == list(packed)
 
 
 def test_replicas_have_the_longer_the_more_they_have_to_fetch(store: BlobStore, tmp_path: Path) -> None:
