@@ -42,7 +42,7 @@ class Played:
 
 @dataclass(slots=True)
 class SoakTotals:
-    """elapsed_s: of this session; all else with what the log holds of earlier ones.
+    """elapsed_s: of this call; all else with what the log holds of earlier ones.
 
     by_sources: the runs and failures of each digest of sources, in the order in which they came.
     """
