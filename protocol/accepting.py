@@ -43,6 +43,10 @@ class Accepting(Submission):
     def _living(self, own: OwnJob) -> list[bytes]:
         return [node for node in own.state.replicas if not self._members.is_gone(node)]
 
+    def _is_laden(self, own: OwnJob) -> bool:
+        """Whether it holds as much as it may of what is on too few disks, and asks for no more."""
+        return own.custody.column_bytes > self._ctx.config.custody_bytes_max
+
     # -- asking --------------------------------------------------------------------------------------------
 
     def _arm_accept(self, now_us: int) -> None:
@@ -121,7 +125,7 @@ class Accepting(Submission):
         if disks and disks >= min(enough, len(living)):
             for lo, hi in held.tasks:
                 own.sign(lo, hi)
-            if disks >= enough or own.custody.column_bytes > self._ctx.config.custody_bytes_max:
+            if disks >= enough or self._is_laden(own):
                 own.custody.let_go(batch_id)
                 own.sought_us, own.seeks = None, 0
 
@@ -149,7 +153,7 @@ class Accepting(Submission):
 
     def _open_window(self, own: OwnJob) -> None:
         """Tell the source what was taken, so that it sends more; not while too much is held, on too few disks."""
-        if own.custody.column_bytes > self._ctx.config.custody_bytes_max:
+        if self._is_laden(own):
             return
         consumed, own.consumed = tuple(own.consumed), []
         if consumed and own.source is not None:

@@ -29,7 +29,7 @@ class Following(Accepting):
 
     def _follow_other(self, own: OwnJob, now_us: int) -> None:
         """Subscribe at the living replica that is next after the last source."""
-        nodes = [node for node in own.state.replicas if not self._members.is_gone(node)]
+        nodes = self._living(own)
         if not nodes:
             # Others may have taken their seats meanwhile.
             own.suspects.clear()
@@ -147,10 +147,6 @@ class Following(Accepting):
                 self._doubt(own, own.source)
             own.asked_again = starved
             self._follow_other(own, now_us)
-
-    def _is_laden(self, own: OwnJob) -> bool:
-        """Whether it holds as much as it may of what is on too few disks, and asks for no more."""
-        return own.custody.column_bytes > self._ctx.config.custody_bytes_max
 
     def _look_around(self, own: OwnJob, now_us: int, patience_us: int) -> None:
         """Ask the others how far they are, if there was no news of work for long."""

@@ -131,10 +131,7 @@ class Submitter(Following):
         for lo, hi, batch_id in signed:
             own.bind(lo, hi, batch_id)
         own.received.clear()
-        own.rulings.clear()
-        own.aside.clear()
-        own.aside_bytes = 0
-        own.referee = self._judging.referee(own.state)
+        self._begin_judging(own)
         self._follow_other(own, now_us)
         self._arm_watch(now_us)
 
@@ -281,16 +278,19 @@ class Submitter(Following):
             self._judge_anew(own)
             self._follow_other(own, now_us)
 
+    def _begin_judging(self, own: OwnJob) -> None:
+        own.rulings.clear()
+        own.aside.clear()
+        own.aside_bytes = 0
+        own.referee = self._judging.referee(own.state)
+
     def _judge_anew(self, own: OwnJob) -> None:
         """Forget what is held back; what the consumer has, or is being given, stays."""
         own.handed = own.verified.copy()
         for ruling in own.received.values():
             for lo, hi in ruling.parts:
                 own.handed.add(lo, hi)
-        own.rulings.clear()
-        own.aside.clear()
-        own.aside_bytes = 0
-        own.referee = self._judging.referee(own.state)
+        self._begin_judging(own)
 
     def _pass_accepted(self, own: OwnJob, exhibit: Exhibit, now_us: int) -> None:
         """Hand over the results that this client accepted from the batch in an earlier life.

@@ -59,7 +59,7 @@ async def copy(
         spec = await trio.to_thread.run_sync(partial(build, told=Copying(total, on_copied)))
         on_copied(total, total)
         return spec
-    except BaseException:
+    except BaseException:  # boundary: cancelled or failed, what it alone brought goes
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(store.take_back, pin, before)
         raise

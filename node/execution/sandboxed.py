@@ -116,9 +116,7 @@ class SandboxedExecutor(ABC):
                 raise unavailable(str(error)) from error
             except ExecutionError:
                 raise
-            except (
-                Exception
-            ) as error:  # boundary: what this machine lacks gives the task back; the rest is a bug of ours
+            except Exception as error:  # boundary: what this machine lacks gives the task back, a bug of ours does not
                 reason = machine_fault(error)
                 if reason is None:
                     raise

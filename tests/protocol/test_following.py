@@ -80,6 +80,7 @@ def test_a_source_that_nobody_else_reaches_is_left_for_one_that_knows_more(resul
     street.cluster.run_until(lambda: street.done == street.tasks, within_us=10 * PATIENCE_US)
     if results:
         street.cluster.run_until(lambda: len(street.client.results) == street.tasks, within_us=PATIENCE_US)
+    assert street.source is not source
 
 
 def test_progress_never_goes_back_while_others_are_asked() -> None:

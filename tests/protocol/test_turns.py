@@ -266,9 +266,8 @@ def test_who_waits_at_a_price_hears_when_a_job_can_wait_no_longer() -> None:
     assert not len(keeper._lifelines)
 
 
-@pytest.mark.parametrize(("queued", "given"), [(7, "queued"), (5, "kept"), (0, "kept")])
-def test_a_replica_with_a_queue_gives_of_both_what_goes_first(queued: int, given: str) -> None:
-    """It is a worker as well, and has taken tasks of another keeper's job."""
+def keeper_with_a_queue() -> tuple[Cluster, SimNode, SimNode, SimNode, SimNode, bytes]:
+    """A keeper that works too, a thief, a client, another keeper, and the job of four tasks that the first keeps."""
     cluster = Cluster(config=replace(Cluster().config, replicas=1, durable_replicas=1))
     keeper = cluster.add("keeper", Role.REPLICA | Role.WORKER)
     thief = cluster.add("thief", Role.WORKER)
@@ -279,6 +278,13 @@ def test_a_replica_with_a_queue_gives_of_both_what_goes_first(queued: int, given
     (kept,) = keeper.mesh.replica.jobs
     other = cluster.add("other", Role.REPLICA)
     cluster.run(SECOND)
+    return cluster, keeper, thief, client, other, kept
+
+
+@pytest.mark.parametrize(("queued", "given"), [(7, "queued"), (5, "kept"), (0, "kept")])
+def test_a_replica_with_a_queue_gives_of_both_what_goes_first(queued: int, given: str) -> None:
+    """It is a worker as well, and has taken tasks of another keeper's job."""
+    cluster, keeper, thief, client, other, kept = keeper_with_a_queue()
     spec = cluster.signed_spec(client, 100, estimate_us=100 * MS, priority=queued)
     replicas = sign_record(client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, (other.id,)))
     grant = sign_record(other.identity, RecordKind.GRANT, Grant(spec.id, 0, 40, 1, keeper.id, 3 * SECOND))
@@ -294,16 +300,7 @@ def test_a_replica_with_a_queue_gives_of_both_what_goes_first(queued: int, given
 @pytest.mark.parametrize("sealed", ["copies", "too often handed on"])
 def test_what_a_queue_cannot_give_hides_nothing_that_lies_free(sealed: str) -> None:
     """It may give none of its urgent leases, it may of volunteers' work; and ordinary tasks of its own job lie free."""
-    cluster = Cluster(config=replace(Cluster().config, replicas=1, durable_replicas=1))
-    keeper = cluster.add("keeper", Role.REPLICA | Role.WORKER)
-    thief = cluster.add("thief", Role.WORKER)
-    client = cluster.client()
-    cluster.run(3 * SECOND)
-    cluster.feed(client, SubmitJob(cluster.spec(4, priority=5)))
-    cluster.run_until(lambda: bool(keeper.mesh.replica.jobs))
-    (kept,) = keeper.mesh.replica.jobs
-    other = cluster.add("other", Role.REPLICA)
-    cluster.run(SECOND)
+    cluster, keeper, thief, client, other, kept = keeper_with_a_queue()
     keeper.mesh.handle(cold(), cluster.now_us)
 
     def take(priority: int, lo: int, links: int) -> None:
