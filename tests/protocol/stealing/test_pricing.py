@@ -1,9 +1,12 @@
 """Who pays for heat that nobody wants."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hearthmesh.protocol.stealing.pricing import cost_micro, is_at_risk, is_pressing, pays
+from hearthmesh.protocol.config import PRESETS
+from hearthmesh.protocol.stealing.pricing import NEWS_US, cost_micro, is_at_risk, is_pressing, pays
+from hearthmesh.protocol.thief import IDLE_BACKOFF_MAX
 
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
@@ -144,3 +147,11 @@ def test_an_hour_costs_its_price_and_a_moment_is_rounded_up() -> None:
     assert cost_micro(HOUR_US, 40_000) == 40_000
     assert cost_micro(1, 40_000) == 1
     assert cost_micro(0, 40_000) == cost_micro(HOUR_US, 0) == 0
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_time_until_one_that_is_paid_has_asked_is_as_long_as_every_preset_lets_it_be(preset: str) -> None:
+    """Lifelines are kept up at two thirds; then the digest comes, and then the last look around of four."""
+    config = PRESETS[preset]
+    waits_us = config.lifeline_ttl_us * 2 // 3 + config.heat_refresh_us + IDLE_BACKOFF_MAX * config.steal_idle_us
+    assert waits_us <= NEWS_US <= 2 * waits_us
