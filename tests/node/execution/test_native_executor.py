@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -508,12 +509,15 @@ async def test_a_killed_node_takes_its_tasks_along(executor: NativeExecutor, sta
 
 
 async def test_the_next_run_of_a_node_ends_what_was_left_behind(executor: NativeExecutor) -> None:
+    tag = f"tag-{uuid4().hex}"
     left = subprocess.Popen(
-        ["bwrap", "--unshare-uts", "--unshare-user", "--hostname", "tag-410027", "--bind", "/", "/", "sleep", "600"]
+        ["bwrap", "--unshare-uts", "--unshare-user", "--hostname", tag, "--bind", "/", "/", "sleep", "600"]
     )
     try:
-        await until(lambda: kill_orphans("tag-410027"))
-        assert left.wait() == -signal.SIGKILL
+        await until(lambda: kill_orphans(tag))
+        await until(lambda: left.poll() is not None)
+        assert left.returncode == -signal.SIGKILL
+        await until(lambda: not kill_orphans(tag))
     finally:
         left.kill()
         left.wait()
