@@ -239,8 +239,7 @@ class Membership(Roster):
             return
         if direct:
             member.heard_us = now_us
-        known = member.incarnation
-        if known < incarnation <= (INCARNATION_MAX if direct else known + INCARNATION_SLACK):
+        if member.incarnation < incarnation <= (INCARNATION_MAX if direct else self._latest(member, now_us)):
             self._renew(member, incarnation, now_us)
         elif member.status in (Status.SUSPECT, Status.UNKNOWN):
             self._change(member, Finding.ANSWERED, now_us)
@@ -304,9 +303,19 @@ class Membership(Roster):
             if rumour.node == self._ctx.node_id:
                 self._refute(rumour, now_us)
             elif member is not None and member.status is not Status.UNKNOWN:
-                known = member.incarnation
-                if known <= rumour.incarnation <= min(known + INCARNATION_SLACK, INCARNATION_MAX):
+                if member.incarnation <= rumour.incarnation <= self._latest(member, now_us):
                     self._weigh(member, rumour, peer, now_us)
+
+    def _latest(self, member: Member, now_us: int) -> int:
+        """The highest incarnation of it that hearsay may tell of.
+
+        One that came back since has that of its new life: when it began, which nobody may set later than now. Who has
+        not said yet under which it lives is to say so first.
+        """
+        latest = member.incarnation + INCARNATION_SLACK
+        if member.incarnation:
+            latest = max(latest, self._ctx.wall_us(now_us))
+        return min(latest, INCARNATION_MAX)
 
     def _weigh(self, member: Member, rumour: MemberState, peer: bytes, now_us: int) -> None:
         """A rumour of the incarnation that we know, or a little later one."""
