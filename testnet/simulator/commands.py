@@ -512,7 +512,8 @@ def _print_outcome(outcome: Outcome) -> None:
     say(f"trace {found['trace_digest']}")
     say(
         f"{found['tasks_accepted']} of {found['tasks_submitted']} tasks accepted, {found['duplicates']} run again; "
-        f"{found['faults']} faults, {found['false_alarms']} false alarms"
+        f"{found['faults']} faults, {found['false_alarms']} false alarms, "
+        f"{found['late_alarms']} late ones"
     )
     for violation in outcome.violations:
         say(f"VIOLATED {violation.checker} at {violation.at_us / 1e6:.6f} s: {violation.text}")

@@ -34,10 +34,14 @@ class Happened:
 
 
 class Faults:
+    """false_alarms: nodes that were called dead in the life that they have.  late_alarms: those that had come back, by
+    others who knew of their former life alone, which had ended.
+    """
+
     def __init__(self, world: World) -> None:
         self._world = world
         self.happened: list[Happened] = []
-        self.false_alarms = 0
+        self.false_alarms = self.late_alarms = 0
         self._silent: dict[bytes, Happened] = {}
 
     def plan(self, faults: tuple[Fault, ...], from_us: int) -> None:
@@ -204,6 +208,21 @@ class Faults:
         else:
             machine = self._world.by_id.get(node)
             # One that is starved lives, whether it stands still just now or not.
-            lives = machine is not None and machine.life is not None
-            if lives and not self._world.network.cuts and life.machine.honest:
-                self.false_alarms += 1
+            lived = machine.life if machine is not None else None
+            if lived is not None and not self._world.network.cuts and life.machine.honest:
+                if _knows_former(life, lived):
+                    self.late_alarms += 1
+                else:
+                    self.false_alarms += 1
+
+
+def _knows_former(life: Life, lived: Life) -> bool:
+    """Whether all that the one knows of the other is of a life before the one that it has."""
+    members, machine = life.mesh.members, lived.machine
+    known, heard_us = members.incarnation_of(machine.id), members.heard_us(machine.id)
+    if known is None or heard_us is None:
+        return False
+    if known == 0:
+        # Known by its link alone, over which nobody says under which incarnation it lives.
+        return life.machine.clock.true_us(heard_us) < machine.clock.origin_us
+    return known < lived.incarnation

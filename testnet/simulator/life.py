@@ -118,7 +118,8 @@ DISK_SYNCED = len(EVENT_NUMBERS)
 class Life:
     """See the module. Dead once its machine has another life, or none.
 
-    book: whose addresses are known.  waiting: messages to peers that are being dialled, by index.
+    incarnation: with which it began.  book: whose addresses are known.  waiting: messages to peers that are being
+    dialled, by index.
     """
 
     __slots__ = (
@@ -135,6 +136,7 @@ class Life:
         "dialling",
         "failed_dials",
         "gossip_seen",
+        "incarnation",
         "limits",
         "links",
         "machine",
@@ -150,6 +152,7 @@ class Life:
         self.machine = machine
         self.world = world
         self.mesh = mesh
+        self.incarnation = mesh.incarnation
         self._engine = world.engine
         self.runs = True
         self.links: dict[int, Link] = {}

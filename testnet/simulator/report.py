@@ -130,6 +130,7 @@ def _numbers(found: dict[str, Any]) -> str:
         ("a dead node is noticed after (p50, p99)", f"{detection['p50']} s, {detection['p99']} s"),
         ("a fault lasts (p50, p99)", f"{outage['p50']} s, {outage['p99']} s"),
         ("living nodes called dead", found["false_alarms"]),
+        ("dead called so when they were back already", found["late_alarms"]),
         ("all accepted and alike at", f"{found['converged_s']} s"),
         ("that is, after the last fault", f"{found['converged_after_faults_s']} s"),
         ("bytes a node and second", found["bytes_per_node_per_s"]),

@@ -50,6 +50,7 @@ class Outcome:
     traffic: dict[str, list[int]]
     happened: list[Happened] = field(default_factory=list)
     false_alarms: int = 0
+    late_alarms: int = 0
     finished_us: dict[str, int] = field(default_factory=dict)
     converged_us: int = 0
     results: dict[str, dict[int, Output]] = field(default_factory=dict)
@@ -90,6 +91,7 @@ class Outcome:
             "duplicates": self.duplicates,
             "faults": len(self.happened),
             "false_alarms": self.false_alarms,
+            "late_alarms": self.late_alarms,
             "messages": self.messages,
             "bytes": self.bytes,
             "bytes_per_node_per_s": round(self.bytes / plan.nodes / max(1e-9, self.virtual_us / SECOND), 1),
@@ -184,6 +186,7 @@ def _outcome(world: World, spent_s: tuple[float, float], converged_us: int) -> O
         traffic=world.network.traffic.by_kind,
         happened=world.faults.happened,
         false_alarms=world.faults.false_alarms,
+        late_alarms=world.faults.late_alarms,
         finished_us={order.spec.name: order.finished_us for order in orders},
         converged_us=converged_us,
         results={order.spec.name: order.given for order in orders if order.outputs is not None},

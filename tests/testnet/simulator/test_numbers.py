@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+from hearthmesh.protocol.config import SECOND
+from hearthmesh.protocol.effects import Notify
 from hearthmesh.testnet.simulator.compiled import digest_of_sources
 from hearthmesh.testnet.simulator.detection_log import DetectionLog
 from hearthmesh.testnet.simulator.measure import _by_sources, detections_of
 from hearthmesh.testnet.simulator.numbers import Detection, detect, detection_numbers, meet
+from hearthmesh.testnet.simulator.plan import Plan
+from hearthmesh.testnet.simulator.run import play_world
 
 
 def test_replicas_meet_within_two_rounds_and_say_what_differs_not_what_is_alike() -> None:
@@ -21,6 +25,25 @@ def test_starved_nodes_are_not_called_dead_and_dead_ones_are_soon() -> None:
     found = detection_numbers([detect(2, minutes=1.0, starved=True)])
     assert found["false_alarms"] == 0 and found["samples"] >= 19
     assert found["p99_s"] < 15
+
+
+def test_a_death_of_a_former_life_is_a_late_alarm_and_of_the_one_that_lasts_a_false_one() -> None:
+    calm = Plan(seed=1, nodes=3, jobs=(), active_us=SECOND, bound_us=0, stops_early=False)
+    with play_world(calm) as world:
+        teller, victim = world.nodes[:2]
+        assert teller.life is not None
+        dead = Notify("member.changed", {"node": victim.id, "status": "dead"})
+        world.faults.noted(teller.life, dead)
+        assert (world.faults.false_alarms, world.faults.late_alarms) == (1, 0)
+        world.kill(victim)
+        world.faults.noted(teller.life, dead)
+        assert (world.faults.false_alarms, world.faults.late_alarms) == (1, 0), "it is dead"
+        world.start(victim)
+        world.faults.noted(teller.life, dead)
+        assert (world.faults.false_alarms, world.faults.late_alarms) == (1, 1)
+        world.engine.run(world.engine.now_us + 10 * SECOND, lambda: False)
+        world.faults.noted(teller.life, dead)
+        assert (world.faults.false_alarms, world.faults.late_alarms) == (2, 1)
 
 
 def test_a_false_alarm_is_reckoned_by_the_month() -> None:
