@@ -27,6 +27,8 @@ def ask_of(thief: bytes, steal: Steal, waited_us: int = 0, rtt_us: int = 0) -> A
         steal.price_micro,
         frozenset(steal.has),
         rtt_us,
+        places=steal.places,
+        busy_us=steal.busy_us,
     )
 
 

@@ -170,7 +170,8 @@ class Steal(MessageBase, frozen=True, tag=10):
     appetite_us: CPU time that its deficit can burn within the horizon.  slots: tasks it could start now.
     native: commands that its owner allows.  lifeline: park the request if there is nothing now.
     wasm: whether it runs WebAssembly.  excluded: jobs that it could not run of late.
-    discomfort_mkh, longest_us, speed_permille, price_micro, has: as of `stealing.urgency.Ask`.
+    discomfort_mkh, longest_us, speed_permille, price_micro, has, places, busy_us: as of `stealing.urgency.Ask`; the
+    last two are told with a price only.
     """
 
     request: RequestId
@@ -187,6 +188,8 @@ class Steal(MessageBase, frozen=True, tag=10):
     speed_permille: Speed = 1000
     price_micro: UInt = 0
     has: Annotated[tuple[JobId, ...], Meta(max_length=16)] = ()
+    places: Annotated[int, Meta(ge=0, le=65_536)] = 0
+    busy_us: UInt = 0
 
     def can_run(self, job_id: bytes, spec: JobSpec) -> bool:
         """Whether tasks of the job are of any use to the thief."""

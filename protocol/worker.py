@@ -32,6 +32,7 @@ from .messages import (
 from .moving import LEAVING_US, Mover
 from .outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW, output_pin
 from .records import (
+    UINT_MAX,
     BatchHeader,
     KeyBox,
     Record,
@@ -226,8 +227,17 @@ class Worker(Mover):
             speed_permille=self._heat.speed_permille,
             price_micro=reading.price_micro,
             has=tuple(self._task_us)[-JOBS_TOLD_MAX:],
+            places=self.slots if reading.price_micro else 0,
+            busy_us=min(UINT_MAX, queued_us + self._running_us(now_us)) if reading.price_micro else 0,
         )
         self._thief.want(hunger, idle=self.running == 0 and queued_us == 0, now_us=now_us)
+
+    def _running_us(self, now_us: int) -> int:
+        """CPU time that what runs here still needs, if it had whole cores so far."""
+        return sum(
+            max(0, run.count * self.task_us(run.job_id) - (now_us - run.started_us))
+            for run in self._executions.values()
+        )
 
     def _excluded(self, now_us: int) -> tuple[bytes, ...]:
         """The last jobs of which this node wants none now."""

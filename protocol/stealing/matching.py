@@ -83,7 +83,11 @@ def fit(work: Work, ask: Ask) -> Fit:
         free = max(work.free, work.unstarted)
         ahead_us = in_units_of(work.ahead_us, ask.speed_permille)
         presses = work.at_risk and is_pressing(
-            left_us=work.left_us, task_us=task_us, free=free, slots=ask.slots, ahead_us=ahead_us
+            left_us=work.left_us,
+            task_us=task_us,
+            free=free,
+            slots=max(ask.slots, ask.places),
+            ahead_us=ahead_us + ask.busy_us,
         )
         limit = work.price_limit_micro
         if not pays(price_micro=ask.price_micro, limit_micro=limit, priority=work.priority, at_risk=presses):

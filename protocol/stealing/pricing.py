@@ -55,7 +55,7 @@ def is_pressing(*, left_us: int, task_us: int, free: int, slots: int, ahead_us: 
     """Whether a job at risk would be late if it waited any longer for places where its heat is wanted.
 
     left_us: until its deadline, 0 if unknown.  task_us: the mean there, 0 if unknown.  free: tasks of the job that
-    nobody has.  slots: that could start some there.  ahead_us: CPU time there of what goes before on the same slots.
+    nobody has.  slots: that run some there, if not now.  ahead_us: CPU time there of what runs and goes before there.
     The last place where heat is wanted that a task goes to may take `STRETCH_MAX` times as long for it, and `NEWS_US`
     may pass until one that is paid has asked.
     """

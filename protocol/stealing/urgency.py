@@ -25,7 +25,8 @@ class Ask:
     speed_permille: see `in_units_of`.  price_micro: what an hour of its CPU costs, in millionths of the mesh's
     currency, because nobody wants its heat; 0 where somebody does, or where it is given for nothing.
     has: the jobs whose shared blobs it has.  keeps: those whose tasks' inputs it has as well, being a replica.
-    rtt_us: to it and back, 0 if unknown; orders equals.
+    rtt_us: to it and back, 0 if unknown; orders equals.  places: tasks that it runs at once, with those that run now;
+    0: as many as slots.  busy_us: CPU time of all that it runs and has queued already.
     """
 
     thief: bytes
@@ -38,6 +39,8 @@ class Ask:
     has: frozenset[bytes] = frozenset()
     rtt_us: int = 0
     keeps: frozenset[bytes] = frozenset()
+    places: int = 0
+    busy_us: int = 0
 
 
 def discomfort_mkh(discomfort_kh: float, sink: str) -> int:

@@ -7,7 +7,7 @@ import pytest
 from hearthmesh.crypto.certificates import Role
 from hearthmesh.protocol.config import LAN, LOCAL, ProtocolConfig
 from hearthmesh.protocol.events import HeatReading, SubmitJob
-from tests.protocol.cluster import MS, SECOND, WALL_OFFSET_US, Cluster, SimNode
+from tests.protocol.cluster import MS, SECOND, WALL_OFFSET_US, Cluster, SimNode, cold
 
 CENTRE = HeatReading(0.0, 500.0, 4, 100.0, 50.0, False, "dc", 30.0, price_micro=40)
 
@@ -72,3 +72,17 @@ def test_what_a_paid_place_has_done_of_a_job_is_no_proof_that_it_needs_none() ->
         centre.cluster.run(SECOND)
         idle_us += SECOND * (centre.done > 0 and not centre.worker.executions)
     assert centre.done == 40 and idle_us <= 20 * SECOND
+
+
+def test_a_centre_rests_when_places_that_want_heat_open() -> None:
+    """80 tasks of a minute take its four slots 20 minutes; with four rooms that get cold meanwhile there is time."""
+    centre = Centre(LAN, 1, 60 * SECOND, 7200 * SECOND)
+    centre.submit(80, jobs=1)
+    centre.cluster.run(centre.due_us - 1200 * SECOND - centre.cluster.now_us)
+    begun = len(centre.worker.executed)
+    for number in range(4):
+        centre.cluster.add(f"w{number}", Role.WORKER, cold())
+    centre.cluster.run(centre.due_us - centre.cluster.now_us)
+    # Of the 68 that were left it ends what it had, and a round.
+    assert begun == 12 and centre.done == 80
+    assert len(centre.worker.executed) <= begun + 2 * 4

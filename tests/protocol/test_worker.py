@@ -43,7 +43,7 @@ from hearthmesh.protocol.records import (
     open_record,
     sign_record,
 )
-from tests.protocol.cluster import MS, WARM, cold
+from tests.protocol.cluster import MS, SECOND, WARM, cold
 from tests.protocol.shop import Shop, penalties, records_told, released, runs, steals
 
 # -- grants -------------------------------------------------------------------------------------------------
@@ -243,6 +243,24 @@ def test_what_a_cancelled_task_left_is_dropped_and_what_a_leaving_node_s_left_is
     shop.begin_what_can_be_saved()
     told = [*shop.tell(Drain()), *shop.tell(Drain())]
     assert [each for each in told if isinstance(each, CancelExecution | DropCheckpoint)] == [stopped]
+
+
+# -- what it asks for ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("price", [0, 40])
+def test_who_asks_a_price_says_what_its_other_slots_are_busy_with(price: int) -> None:
+    shop = Shop(slots=0, estimate_us=600 * SECOND)
+    shop.tell(replace(cold(4), price_micro=price))
+    assert len(runs(shop.give(shop.grant(0, 1), shop.grant(5, 6)))) == 2
+    shop.cluster.now_us += 100 * SECOND
+    digest = JobDigest(
+        shop.spec.id, shop.keepers[0].id, 1, 1, 50, 0, "wasm", "", 5, False, price_limit_micro=50, at_risk=True
+    )
+    record = sign_record(shop.keepers[0].identity, RecordKind.JOB_DIGEST, digest)
+    (steal,) = steals(shop.say(shop.keepers[0], TableRows(0, False, (record.raw,), (), (), ())))
+    assert steal.slots == 2
+    assert (steal.places, steal.busy_us) == ((4, 1000 * SECOND) if price else (0, 0))
 
 
 # -- robbed -------------------------------------------------------------------------------------------------

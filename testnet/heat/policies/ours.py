@@ -160,8 +160,21 @@ class Ours(Mesh):
             appetite = appetite_us(wanted_wh, WATTS_PER_SLOT, int(self.queued_s[node] * _US))
             longest_us = foresight.longest_us(node, self._wanted_slots[node])
         urgency = urgency_mkh(foresight.discomfort_mkh(node), int(self._waited_s[node] * _US))
-        has, keeps = self.has[node], self.keeps[node]
-        return Ask(self._name[node], urgency, appetite, slots, longest_us, price_micro=price, has=has, keeps=keeps)
+        ask = Ask(
+            self._name[node],
+            urgency,
+            appetite,
+            slots,
+            longest_us,
+            price_micro=price,
+            has=self.has[node],
+            keeps=self.keeps[node],
+        )
+        return replace(ask, places=int(self.scene.town.slots[node]), busy_us=self._busy_us(node)) if price else ask
+
+    def _busy_us(self, node: int) -> int:
+        floor = self.scene.floor
+        return int((floor.left_s[floor.owner == node].sum() + self.queued_s[node]) * _US)
 
     def _asked(self, node: int) -> Ask:
         """As of the step's begin."""

@@ -140,6 +140,20 @@ def test_the_last_slot_that_four_jobs_wait_for_is_paid_in_time_for_all() -> None
     assert deal([centre], jobs) != []
 
 
+def test_a_centre_whose_slots_run_but_one_is_no_centre_of_one_slot() -> None:
+    # Eight tasks of an hour are one round of eight slots; and as much again while those that run are half done.
+    job = Work(b"job", 8, HOUR_US, at_risk=True, price_limit_micro=50, deadline_us=1)
+    idle = replace(BOILER, slots=8, price_micro=40)
+    busy = replace(idle, slots=1, places=8, busy_us=4 * HOUR_US)
+
+    def presses(ask: Ask, left_hours: float) -> bool:
+        return fit(replace(job, left_us=int(left_hours * HOUR_US)), ask).good
+
+    assert [presses(idle, hours) for hours in (3, 3.1)] == [True, False]
+    assert [presses(busy, hours) for hours in (3.5, 3.6)] == [True, False]
+    assert not presses(replace(busy, busy_us=0), 3.1) and presses(replace(idle, slots=1), 9)
+
+
 def test_the_coldest_gets_half_and_the_next_half_of_the_rest() -> None:
     thieves = [Ask(bytes([n]), urgency_mkh=n, appetite_us=10 * HOUR_US, slots=1) for n in range(1, 4)]
     shares = deal(thieves, [replace(SHORT, free=80)])
