@@ -22,7 +22,7 @@ from .messages import CellDigest, FarJob
 from .records import UINT_MAX, JobDigest, Record, RecordError, RecordKind, open_record
 from .row_facts import version_of
 from .rows import ROW_BYTES_MAX
-from .stealing.matching import standing
+from .stealing.matching import Standing, standing
 from .tables import Tables
 
 FAR_JOBS_MAX = 32
@@ -51,7 +51,7 @@ class _FarJob:
 
     record: Record
     made_us: int
-    rank: tuple[tuple[int, bool], int, bytes, bytes]
+    rank: tuple[Standing, int, bytes, bytes]
 
     @property
     def body(self) -> JobDigest:
@@ -104,7 +104,7 @@ class Aggregates:
         alive = [job for job in self._jobs.values() if now_us - job.made_us < ttl_us and job.body.free_tasks]
         return [job.body for job in sorted(alive, key=lambda job: job.rank)]
 
-    def _rank(self, digest: JobDigest) -> tuple[tuple[int, bool], int, bytes, bytes]:
+    def _rank(self, digest: JobDigest) -> tuple[Standing, int, bytes, bytes]:
         """Small jobs that are urgent would never be heard of beside large ones that are not."""
         return standing(work_of_digest(digest)), -self._work_us(digest), digest.replica, digest.job_id
 
@@ -251,7 +251,7 @@ class Aggregates:
     def _evict(self, keys: Iterable[bytes]) -> None:
         """The one that goes last goes, the oldest of equals; before it what has nothing left."""
 
-        def worth(key: bytes) -> tuple[bool, tuple[int, bool], int, int, bytes]:
+        def worth(key: bytes) -> tuple[bool, Standing, int, int, bytes]:
             job = self._jobs[key]
             standing_of_it, less_us, *_ = job.rank
             return not job.body.free_tasks, standing_of_it, less_us, -job.made_us, key

@@ -87,6 +87,7 @@ def work_of_digest(digest: JobDigest) -> Work:
         digest.priority,
         digest.at_risk,
         digest.price_limit_micro,
+        digest.deadline_us,
         blob_bytes=digest.blob_bytes,
     )
 

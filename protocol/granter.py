@@ -43,7 +43,7 @@ from .records import (
 )
 from .secrecy.keeping import ShareKeeper
 from .stealing.appetite import in_units_of
-from .stealing.matching import Work, fit, in_line, preference, standing
+from .stealing.matching import Standing, Work, fit, in_line, preference, standing
 from .stealing.pricing import is_at_risk
 from .stealing.urgency import Ask
 from .tables import Tables
@@ -250,7 +250,7 @@ class Granter:
         steal: Steal,
         now_us: int,
         job_ids: Iterable[bytes] | None = None,
-        at_worst: tuple[int, bool] | None = None,
+        at_worst: Standing | None = None,
     ) -> bool:
         """Answer a steal with tasks of the job that suits the thief best; False, and why, if there is nothing.
 
@@ -271,7 +271,7 @@ class Granter:
         return False
 
     def _suitable(
-        self, ask: Ask, steal: Steal, job_ids: Iterable[bytes], now_us: int, at_worst: tuple[int, bool] | None
+        self, ask: Ask, steal: Steal, job_ids: Iterable[bytes], now_us: int, at_worst: Standing | None
     ) -> list[KeptJob]:
         """Of open jobs, those whose tasks the thief can run and its sink can take, the best first."""
         found: list[tuple[tuple[int, ...], KeptJob]] = []
@@ -568,6 +568,7 @@ class Granter:
             price_limit_micro=state.spec.price_limit_micro,
             blob_bytes=min(UINT_MAX, state.spec.shared_bytes() + state.spec.input_bytes()),
             at_risk=at_risk,
+            deadline_us=state.spec.deadline_us,
         )
         record = sign_record(self._ctx.identity, RecordKind.JOB_DIGEST, digest)
         self._tables.publish(record, now_us, urgent=crossed and free > 0)

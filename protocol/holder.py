@@ -39,7 +39,7 @@ from .records import (
 )
 from .secrecy.keyring import KeyRing
 from .stealing.appetite import FOREVER_US, in_units_of
-from .stealing.matching import Work, fit, standing, transfer_us
+from .stealing.matching import Standing, Work, fit, standing, transfer_us
 from .stealing.moving import Heir, heirs_for
 from .stealing.urgency import Ask
 from .tables import Tables
@@ -380,7 +380,7 @@ class Holder:
 
     # -- giving away -----------------------------------------------------------------------------------------
 
-    def best_queued(self, thief: bytes, steal: Steal) -> tuple[int, bool] | None:
+    def best_queued(self, thief: bytes, steal: Steal) -> Standing | None:
         """How well what it would give of its queue goes first, see `standing`; None if it gives that thief nothing."""
         if self.queue_us() <= self.slots * self._ctx.config.queue_low_us:
             return None
@@ -389,7 +389,7 @@ class Holder:
         suiting = (job_id for job_id in free if suits(job_id, self._views[job_id].spec))
         return min((standing(self._work(job_id)) for job_id in suiting), default=None)
 
-    def give(self, thief: bytes, steal: Steal, at_worst: tuple[int, bool] | None = None) -> Granted | None:
+    def give(self, thief: bytes, steal: Steal, at_worst: Standing | None = None) -> Granted | None:
         """A thief's share of the unstarted tasks: at most half, what goes first of them, from the far end, under the
         next epoch.
 

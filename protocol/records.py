@@ -397,8 +397,8 @@ class HeatDigest(RecordBody, frozen=True):
 class JobDigest(RecordBody, frozen=True):
     """What a replica has to give of a job. The highest (incarnation, sequence) of (job, replica) wins.
 
-    checkpoint_us, price_limit_micro: the spec's.  blob_bytes: what a worker that has nothing of the job has to fetch
-    before it can begin.  at_risk: of its deadline.
+    checkpoint_us, price_limit_micro, deadline_us: the spec's.  blob_bytes: what a worker that has nothing of the job
+    has to fetch before it can begin.  at_risk: of its deadline.
     """
 
     job_id: JobId
@@ -415,6 +415,7 @@ class JobDigest(RecordBody, frozen=True):
     price_limit_micro: UInt = 0
     blob_bytes: UInt = 0
     at_risk: bool = False
+    deadline_us: UInt = 0
 
 
 _BODIES: dict[RecordKind, tuple[Context, type[RecordBody]]] = {

@@ -23,7 +23,7 @@ from .messages import Refused, Steal
 from .records import JobDigest, Record, RecordKind
 from .stealing.appetite import FOREVER_US
 from .stealing.choosing import Victim, better, by_standing
-from .stealing.matching import Work, bytes_to_come, fit, standing, transfer_us
+from .stealing.matching import Standing, Work, bytes_to_come, fit, standing, transfer_us
 from .tables import Tables
 
 # After a refusal a victim is left alone this long, unless its digest says that it has more.
@@ -61,7 +61,7 @@ class _Backoff:
 class _Group:
     """Victims that have something that goes equally well first."""
 
-    standing: tuple[int, bool]
+    standing: Standing
     victims: Sequence[Victim]
 
 
@@ -275,7 +275,7 @@ class Thief:
             self._jobs = [each.body for each in rows if not each.body.finished and each.body.free_tasks]
         return self._jobs
 
-    def _far_victims(self, hunger: Steal, now_us: int, before: tuple[int, bool] | None = None) -> list[_Group]:
+    def _far_victims(self, hunger: Steal, now_us: int, before: Standing | None = None) -> list[_Group]:
         """Replicas of other cells: each with a chance that goes with its free tasks, so that not the whole mesh comes.
         Where one is that is no member is asked first.
 

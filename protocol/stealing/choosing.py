@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .matching import Work, standing
+from .matching import Standing, Work, standing
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class Victim:
 
 def by_standing(offers: Iterable[T], work_of: Callable[[T], Work]) -> list[list[T]]:
     """Offers in groups that go equally well first, the best group first; in a group they keep their order."""
-    groups: dict[tuple[int, bool], list[T]] = {}
+    groups: dict[Standing, list[T]] = {}
     for offer in offers:
         groups.setdefault(standing(work_of(offer)), []).append(offer)
     return [groups[each] for each in sorted(groups)]

@@ -14,6 +14,8 @@ from .urgency import Ask, by_urgency
 BYTES_PER_S = 1_000_000
 # Below this all tasks count as equally short.
 SHORT_US = 1_000_000
+# As of `standing`; less goes first.
+Standing = tuple[int, bool, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +120,14 @@ def in_line(works: Sequence[Work], price_micro: int) -> list[Work]:
     ]
 
 
-def standing(work: Work) -> tuple[int, bool]:
+def standing(work: Work) -> Standing:
     """Sorts work that lies at different victims, what goes first first: a thief takes of the best that it knows of, and
-    of equals by how much there is. The begin of `preference`."""
-    return (-work.priority, not work.at_risk)
+    of equals by how much there is. The begin of `preference`.
+
+    What may be late goes by its deadline wherever it lies: else sinks that open would take what has hours left, and
+    what is due now would pay for heat that nobody wants.
+    """
+    return (-work.priority, not work.at_risk, work.deadline_us if work.at_risk else 0)
 
 
 def preference(work: Work, ask: Ask) -> tuple[int, ...]:

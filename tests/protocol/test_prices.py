@@ -7,6 +7,7 @@ import pytest
 from hearthmesh.crypto.certificates import Role
 from hearthmesh.protocol.config import LAN, LOCAL, ProtocolConfig
 from hearthmesh.protocol.events import HeatReading, SubmitJob
+from hearthmesh.protocol.records import RecordKind
 from tests.protocol.cluster import MS, SECOND, WALL_OFFSET_US, Cluster, SimNode, cold
 
 CENTRE = HeatReading(0.0, 500.0, 4, 100.0, 50.0, False, "dc", 30.0, price_micro=40)
@@ -62,6 +63,13 @@ def test_a_job_waits_for_hours_and_not_for_too_long(tasks: int, jobs: int) -> No
     assert centre.done == 0 and not centre.worker.executions
     centre.cluster.run(centre.due_us - centre.cluster.now_us)
     assert centre.done == jobs * tasks
+
+
+def test_keepers_tell_until_when_a_job_has_time() -> None:
+    centre = Centre(LAN, 1, 60 * SECOND, 7200 * SECOND)
+    centre.submit(8, jobs=1)
+    told = [row.body.deadline_us for row in centre.worker.mesh.tables.rows(RecordKind.JOB_DIGEST)]
+    assert told and set(told) == {centre.due_us + WALL_OFFSET_US}
 
 
 def test_what_a_paid_place_has_done_of_a_job_is_no_proof_that_it_needs_none() -> None:

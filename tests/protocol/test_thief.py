@@ -45,6 +45,8 @@ class Den:
         priority: int = 5,
         job: bytes = JOB,
         blob_bytes: int = 0,
+        at_risk: bool = False,
+        deadline_us: int = 0,
     ) -> None:
         self.sequence += 1
         body = JobDigest(
@@ -59,6 +61,8 @@ class Den:
             priority,
             finished,
             blob_bytes=blob_bytes,
+            at_risk=at_risk,
+            deadline_us=deadline_us,
         )
         self.tables.merge(sign_record(PEOPLE[node], RecordKind.JOB_DIGEST, body).raw, node, 0)
         self.bench.effects()
@@ -123,6 +127,19 @@ def test_what_goes_first_is_asked_for_however_much_there_is_elsewhere() -> None:
     assert [who for who, _ in den.want(idle=False)] == [B.node_id]
 
 
+def test_of_what_may_be_late_the_keeper_of_what_is_due_first_is_asked_however_little_it_has() -> None:
+    den = Den()
+    den.digest(A.node_id, 9_000, at_risk=True, deadline_us=20 * SECOND)
+    den.digest(B.node_id, 3, at_risk=True, deadline_us=10 * SECOND)
+    den.digest(C.node_id, 9_000, deadline_us=SECOND)
+    for _ in range(20):
+        ((victim, steal),) = den.want()
+        assert victim == B.node_id
+        den.thief.on_granted(victim, steal.request, 1, 0)
+    den.refuse(*den.want()[0], 0)
+    assert [who for who, _ in den.want(idle=False)] == [A.node_id]
+
+
 class OtherCells:
     """Work of other cells, all in reach."""
 
@@ -156,8 +173,9 @@ class Strangers(OtherCells):
         self.sought.append(node)
 
 
-def far_job(free: int, priority: int, *, at_risk: bool = False) -> JobDigest:
-    return JobDigest(bytes([9]) * 32, D.node_id, 1, 1, free, 10_000, "wasm", "", priority, False, at_risk=at_risk)
+def far_job(free: int, priority: int, *, at_risk: bool = False, deadline_us: int = 0) -> JobDigest:
+    told = JobDigest(bytes([9]) * 32, D.node_id, 1, 1, free, 10_000, "wasm", "", priority, False, at_risk=at_risk)
+    return replace(told, deadline_us=deadline_us)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +196,14 @@ def test_another_cell_is_asked_for_what_goes_before_all_that_is_left_here(job: J
         asked.add(victim)
         den.thief.on_granted(victim, steal.request, 1, 0)
     assert asked == victims
+
+
+@pytest.mark.parametrize(("due_us", "asked"), [(9 * SECOND, D.node_id), (11 * SECOND, A.node_id)])
+def test_another_cell_is_asked_for_what_is_due_before_all_that_may_be_late_here(due_us: int, asked: bytes) -> None:
+    den = Den()
+    den.digest(A.node_id, 50, at_risk=True, deadline_us=10 * SECOND)
+    den.thief.far = OtherCells(1_000, far_job(9_000, 5, at_risk=True, deadline_us=due_us))
+    assert [who for who, _ in den.want()] == [asked]
 
 
 def test_the_best_that_is_left_here_is_what_another_cell_has_to_go_before() -> None:

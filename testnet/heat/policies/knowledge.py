@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import nsmallest
 
+from ....protocol.stealing.matching import Standing
 from ...simulator.dice import Stream
 
 # As in the protocol: nodes of a cell, jobs that a cell's digest tells others of, tries a free task.
@@ -64,14 +65,14 @@ class Knowledge:
             cell_of[node] = position * cells // nodes
         return cls(cell_of, cells, levels)
 
-    def tell(self, offers: list[Offer], standing: Callable[[int], tuple[int, bool]]) -> None:
+    def tell(self, offers: list[Offer], standing: Callable[[int], Standing]) -> None:
         """What all offer now; it is known from the next step on. standing: of a job; what goes first is told first."""
         near: list[list[Offer]] = [[] for _ in range(self.cells)]
         for offer in offers:
             near[self.cell_of[offer.node]].append(offer)
         self.near = near
 
-        def rank(offer: Offer) -> tuple[tuple[int, bool], float, int]:
+        def rank(offer: Offer) -> tuple[Standing, float, int]:
             return (standing(offer.job), -offer.free * offer.seconds, offer.node)
 
         self._far.append([nsmallest(FAR_JOBS, each, key=rank) for each in near])

@@ -12,6 +12,7 @@ from collections import deque
 
 import numpy as np
 
+from ....protocol.stealing.matching import Standing
 from ...simulator.dice import stream
 from ..floor import NOBODY
 from ..scene import Scene
@@ -161,9 +162,9 @@ class Mesh(ABC):
     def suits(self, node: int, offer: Offer) -> bool:
         return True
 
-    def standing(self, job: int) -> tuple[int, bool]:
+    def standing(self, job: int) -> Standing:
         """What cells tell each other of first."""
-        return (0, False)
+        return (0, False, 0)
 
     def take_free(self, node: int, job: int, count: int) -> list[int]:
         """Tasks of a job that a replica keeps, from the front."""

@@ -17,7 +17,7 @@ from ....node.heating.control.power import DUTY_MIN
 from ....node.heating.foretell import HOURS_AHEAD, full_above_k
 from ....protocol.stealing.appetite import FOREVER_US, Forecast, appetite_us, longest_task_us
 from ....protocol.stealing.choosing import Victim, better, by_standing
-from ....protocol.stealing.matching import Work, bytes_to_come, deal, fit, standing, transfer_us
+from ....protocol.stealing.matching import Standing, Work, bytes_to_come, deal, fit, standing, transfer_us
 from ....protocol.stealing.moving import SLOW_DUTY, Heir, heirs_for, is_late, lively, worth_moving
 from ....protocol.stealing.pricing import URGENT, is_at_risk
 from ....protocol.stealing.urgency import Ask, discomfort_mkh, urgency_mkh
@@ -277,10 +277,10 @@ class Ours(Mesh):
                 return found
         return near
 
-    def standing(self, job: int) -> tuple[int, bool]:
+    def standing(self, job: int) -> Standing:
         return standing(self._work(job))
 
-    def _standing(self, equals: list[Offer]) -> tuple[int, bool]:
+    def _standing(self, equals: list[Offer]) -> Standing:
         return self.standing(equals[0].job)
 
     def _near(self, node: int, cell: int, most: int) -> tuple[list[Offer], int]:

@@ -21,6 +21,13 @@ def test_what_goes_first_is_asked_for_first_wherever_it_lies() -> None:
     assert by_standing([], lambda work: work) == []
 
 
+def test_of_what_may_be_late_what_is_due_first_is_asked_for_first_and_else_it_does_not_matter() -> None:
+    soon = Work(b"s", 1, SECOND_US, at_risk=True, deadline_us=5)
+    later, calm = replace(soon, job=b"l", free=900, deadline_us=9), replace(soon, job=b"c", at_risk=False)
+    calmer = replace(calm, job=b"d", deadline_us=9)
+    assert by_standing([calmer, later, calm, soon], lambda work: work) == [[soon], [later], [calmer, calm]]
+
+
 def test_where_there_is_enough_the_near_one_is_asked_that_needs_no_blobs() -> None:
     hour_us, hungry_us = 3600 * SECOND_US, 900 * SECOND_US
     big, small = Victim(b"b", 90 * hour_us, 50_000), Victim(b"s", 2 * hour_us, 1_000)
