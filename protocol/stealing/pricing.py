@@ -56,10 +56,10 @@ def is_pressing(*, left_us: int, task_us: int, free: int, slots: int, ahead_us: 
 
     left_us: until its deadline, 0 if unknown.  task_us: the mean there, 0 if unknown.  free: tasks of the job that
     nobody has.  slots: that run some there, if not now.  ahead_us: CPU time there of what runs and goes before there.
-    The last place where heat is wanted that a task goes to may take `STRETCH_MAX` times as long for it, and `NEWS_US`
-    may pass until one that is paid has asked.
+    The last place where heat is wanted that a task goes to may take `STRETCH_MAX` times as long for it, in which a slot
+    that is paid ends it too; and `NEWS_US` may pass until that one has asked.
     """
-    there_us = max(float(task_us), (free * task_us + ahead_us) / max(1, slots))
+    there_us = (free * task_us + ahead_us) / max(1, slots)
     return task_us <= 0 or left_us <= STRETCH_MAX * task_us + there_us + NEWS_US
 
 
