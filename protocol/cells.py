@@ -84,7 +84,8 @@ class Cell:
         self.depth = 0
         self._began_us: int | None = None
         self._thin_us: int | None = None
-        self._settled = False
+        # Whether it goes by whom it knows; a newcomer goes by what it is told.
+        self.settled = False
 
     def level(self, node: bytes) -> int:
         """First bits that a node's place shares with this one's: the cells of depths up to it hold both."""
@@ -111,10 +112,10 @@ class Cell:
         config = self._config
         self._began_us = now_us if self._began_us is None else self._began_us
         before = self.depth
-        if not self._settled:
+        if not self.settled:
             # A newcomer takes the middle of the depths that it is told: a few who lie cannot make it lonely.
-            self._settled = nodes >= config.cell_merge or now_us - self._began_us >= config.cell_patience_us
-            told = None if self._settled else depths.middle()
+            self.settled = nodes >= config.cell_merge or now_us - self._began_us >= config.cell_patience_us
+            told = None if self.settled else depths.middle()
             self.depth = self.depth if told is None else told
         crowded = nodes > config.cell_split
         if self.depth == before and self.depth < DEPTH_MAX and (crowded or self._follows(half, depths)):
@@ -130,7 +131,7 @@ class Cell:
         return deeper >= FOLLOW_LEAST and 2 * deeper > here and 2 * half >= 3 * self._config.cell_merge
 
     def _merge_if_thin(self, nodes: int, now_us: int) -> None:
-        if self.depth == 0 or nodes >= self._config.cell_merge or not self._settled:
+        if self.depth == 0 or nodes >= self._config.cell_merge or not self.settled:
             self._thin_us = None
             return
         if self._thin_us is None:

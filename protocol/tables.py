@@ -112,6 +112,8 @@ class Tables(Rows):
         self._due_us: int | None = None
         # Whether the owner has something to do at each interval, which keeps these tables from resting.
         self.is_busy: Callable[[], bool] = lambda: False
+        # Told when a peer says how deep its cell is, while a newcomer does not know how deep its own should be.
+        self.on_depth: Callable[[int], None] = lambda _now_us: None
         # Whether the next exchange is more than an interval after the last.
         self.rests = False
 
@@ -202,6 +204,9 @@ class Tables(Rows):
         known.depth = depth
         self.depths.add(level, depth)
         self._mates = None
+        if not self._cell.settled:
+            # At once: until then it would take in rows of any cell.
+            self.on_depth(now_us)
         if self._scope(peer, known) is None:
             # It will not answer.
             self._compared(peer, now_us)

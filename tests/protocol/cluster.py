@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -152,14 +152,16 @@ class Cluster:
         zone: str = "",
         vouched: Vouched = NOT_VOUCHED,
         machine: str = "",
+        linked: Sequence[SimNode] | None = None,
     ) -> SimNode:
-        """machine: of one that offers the native command "tool", what it says of itself."""
+        """machine: of one that offers the native command "tool", what it says of itself.  linked: to whom, at first;
+        to all, if nobody is named."""
         identity = Identity.from_seed(sha256(name.encode()).digest())
         node = SimNode(name, identity, self._machine(name, identity, roles, zone, vouched, machine))
         self.nodes[node.id] = node
         self.feed(node, Started(()))
         self.feed(node, AddressesChanged((f"/memory/{name}",), ()))
-        for other in list(self.nodes.values()):
+        for other in list(self.nodes.values()) if linked is None else linked:
             if other is not node and other.alive:
                 self.connect(node, other)
         if heat is not None:

@@ -1,0 +1,39 @@
+"""A node that joins a mesh of several cells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hearthmesh.protocol.config import LOCAL, ProtocolConfig
+from hearthmesh.protocol.records import RecordKind
+from tests.protocol.cluster import SECOND, Cluster, cold
+
+# Cells of a handful, whose tables tick so seldom that all links of a newcomer are there before its first tick.
+CONFIG: ProtocolConfig = replace(
+    LOCAL,
+    cell_split=20,
+    cell_merge=5,
+    cell_interval_us=3 * SECOND,
+    contacts_a_level=2,
+    members_max=60,
+    links_kept=40,
+    sync_interval_us=5 * SECOND,
+)
+
+
+def test_newcomer_takes_in_no_digests_of_other_cells() -> None:
+    cluster = Cluster(config=CONFIG)
+    mesh = [cluster.add(f"n{number}", heat=cold()) for number in range(32)]
+    cluster.run_until(lambda: all(node.mesh.cell.depth for node in mesh))
+    cluster.run(60 * SECOND)
+    for number in range(6):
+        newcomer = cluster.add(f"late{number}", heat=cold(), linked=mesh[number : number + 3])
+        heard: dict[bytes, None] = {}
+        until_us = cluster.now_us + CONFIG.sync_interval_us // 2
+        while cluster.now_us < until_us and cluster.step():
+            for record in newcomer.mesh.tables.rows(RecordKind.HEAT):
+                heard[record.author] = None
+        cell = newcomer.mesh.cell
+        mates = [node.name for node in mesh if cell.holds(node.id)]
+        assert cell.depth and len(mates) < len(mesh)
+        assert [node.name for node in mesh if node.id in heard] == mates
