@@ -316,7 +316,7 @@ class Mesh(Roles):
         self._review_cell(now_us)
         if now_us - self._reviewed_us >= MINUTE:
             self._reviewed_us = now_us
-            self.drop_unadmitted(now_us)
+            self.drop_expired(now_us)
         self.seeker.tick(now_us)
         self.zones.tick(now_us)
         if self.cell.depth:

@@ -8,7 +8,7 @@ from ..crypto.certificates import CertificateError, MembershipPolicy, Role
 from ..crypto.identity import Identity
 from .aggregates import Aggregates
 from .cells import Cell
-from .config import ProtocolConfig
+from .config import SECOND, ProtocolConfig
 from .context import Context, Randomness
 from .effects import LearnAddress, Persist, Reason
 from .heat import HeatBoard
@@ -26,6 +26,7 @@ from .worker import Worker
 from .zones import Zones
 
 REVOCATION_ROW = 111
+NEVER_S = 1 << 62
 
 
 class Roles:
@@ -71,6 +72,8 @@ class Roles:
         self.thief.far = _FarWork(self.aggregates, self.seeker)
         self.tables.is_busy = lambda: self.busy
         self.connected: dict[bytes, Role] = {}
+        # When the first of the certificates runs out that members showed.
+        self._first_expiry_s = NEVER_S
 
     def _offer(self, commands: tuple[str, ...], machine: str, builds: tuple[bytes, ...]) -> None:
         profile = replace(self.profile, native_commands=commands, machine=machine, builds=builds)
@@ -122,7 +125,12 @@ class Roles:
         if record.kind is not RecordKind.MEMBER:
             return True
         member: MemberRecord = record.body
-        return self.ctx.admitted(member.certificate, member.node, member.roles, now_us)
+        try:
+            found = self.ctx.check(member.certificate, member.node, member.roles, now_us)
+        except CertificateError:
+            return False
+        self._first_expiry_s = min(self._first_expiry_s, found.not_after_s)
+        return True
 
     def _on_row(self, record: Record, now_us: int) -> None:
         """A digest or member record that is news."""
@@ -139,8 +147,14 @@ class Roles:
         elif record.body.queue_us > 2 * self.ctx.config.batch_target_us:
             self.thief.on_sight(now_us)
 
+    def drop_expired(self, now_us: int) -> None:
+        """Forget the rows of those whose certificate ran out, if any can have."""
+        if self.ctx.wall_us(now_us) // SECOND > self._first_expiry_s:
+            self.drop_unadmitted(now_us)
+
     def drop_unadmitted(self, now_us: int) -> None:
         """Forget the rows of those whose certificate was revoked or ran out."""
+        self._first_expiry_s = NEVER_S
         for record in list(self.tables.rows(RecordKind.MEMBER)):
             if record.author != self.ctx.node_id and not self._admits_row(record, now_us):
                 self.tables.forget_node(record.author, now_us)

@@ -12,7 +12,7 @@ from hearthmesh.crypto.identity import Identity
 from hearthmesh.crypto.revocations import revoke
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.effects import Effect, FetchBlobs, Limited, Penalise, Reason, Send
-from hearthmesh.protocol.events import BlobsFetched, Received, SubmitJob
+from hearthmesh.protocol.events import AddressesChanged, BlobsFetched, Received, SubmitJob
 from hearthmesh.protocol.limits import Limit
 from hearthmesh.protocol.messages import (
     Granted,
@@ -160,6 +160,40 @@ def test_rows_of_a_revoked_node_are_forgotten_at_once() -> None:
     lists = revoke(cluster.authority, cluster.mesh_definition, [serial_of(outcast)]).to_bytes()
     cluster.feed(node, Received(node.id, Revocations(lists)))
     assert node.mesh.tables.get(RecordKind.MEMBER, outcast.id) is None
+
+
+def lasting(cluster: Cluster, node: SimNode, seconds: int) -> bytes:
+    """The node's certificate, but that it runs out after so many seconds."""
+    known = Certificate.from_bytes(node.mesh.ctx.certificate)
+    until_s = node.mesh.ctx.wall_us(cluster.now_us) // SECOND + seconds
+    made = issue(
+        cluster.authority,
+        cluster.mesh_definition,
+        node.id,
+        known.roles,
+        known.not_before_s,
+        until_s,
+        known.name,
+        known.serial,
+    )
+    return made.to_bytes()
+
+
+def test_rows_of_those_whose_certificates_ran_out_are_forgotten_one_after_the_other() -> None:
+    cluster = Cluster()
+    node, lasts = cluster.add("n"), cluster.add("lasts")
+    brief = [(cluster.add(f"b{minutes}"), minutes) for minutes in (3, 7)]
+    for other, minutes in brief:
+        other.mesh.ctx.certificate = lasting(cluster, other, 60 * minutes)
+        cluster.feed(other, AddressesChanged((f"/memory/{other.name}/again",), ()))
+    cluster.run(SECOND)
+    for minute in range(1, 12):
+        cluster.run(60 * SECOND)
+        assert node.mesh.tables.get(RecordKind.MEMBER, lasts.id) is not None
+        for other, minutes in brief:
+            there = node.mesh.tables.get(RecordKind.MEMBER, other.id) is not None
+            # Looked at once a minute, or a little later in a mesh at rest.
+            assert there if minute < minutes else not there or minute <= minutes + 2, (other.name, minute)
 
 
 # -- quotas ------------------------------------------------------------------------------------------------
