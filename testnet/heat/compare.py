@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..simulator.cores import cores
+from ..simulator.cores import cores, end_with_parent
 from .case_log import CaseLog
 from .metrics import Outcome
 from .optimum import cost_of, solve
@@ -107,7 +107,7 @@ def _over_all_cores(cases: Sequence[Case]) -> Iterator[tuple[Case, Outcome, floa
         for case in cases:
             yield case, *_timed(case)
         return
-    pool = ProcessPoolExecutor(workers, initializer=_ignore_interrupts)
+    pool = ProcessPoolExecutor(workers, initializer=_begin)
     try:
         running: dict[Future[tuple[Outcome, float]], Case] = {}
         upcoming = iter(cases)
@@ -125,6 +125,7 @@ def _over_all_cores(cases: Sequence[Case]) -> Iterator[tuple[Case, Outcome, floa
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
+def _begin() -> None:
     """Ctrl-C reaches all processes of the terminal; the first one ends the others."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

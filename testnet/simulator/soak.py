@@ -12,7 +12,7 @@ from typing import Any
 
 from ..line_log import LineLog
 from . import compiled
-from .cores import cores
+from .cores import cores, end_with_parent
 from .plan import draw_plan
 from .run import play
 from .shrink import shrink
@@ -176,7 +176,7 @@ def soak(
     deadline = time.monotonic() + seconds
     wanted = range(first_seed, first_seed + runs) if runs is not None else range(first_seed, 1 << 62)
     seeds = (seed for seed in wanted if seed not in leave_out)
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
         running: set[Future[Played]] = set()
         exhausted = False
         while True:
