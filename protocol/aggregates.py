@@ -18,7 +18,7 @@ from .effects import Reason
 from .heat import HeatBoard
 from .limits import Limit
 from .membership import Membership
-from .messages import CellDigest, FarJob
+from .messages import CellDigest, FarJob, TableRows
 from .records import UINT_MAX, JobDigest, Record, RecordError, RecordKind, open_record
 from .row_facts import version_of
 from .rows import ROW_BYTES_MAX
@@ -159,7 +159,7 @@ class Aggregates:
         known = self._summed
         if known is not None and known.heats is heats and known.jobs is jobs and known.depth == cell.depth:
             return known
-        here = [record.body for record in heats if cell.holds(record.author)]
+        here = [record.body for record in self._tables.within_depth(RecordKind.HEAT, cell.depth)]
         self._summed = _Sums(
             heats,
             jobs,
@@ -172,8 +172,9 @@ class Aggregates:
         return self._summed
 
     def _near_jobs(self) -> list[Record]:
-        holds = self._members.cell.holds
-        return [record for record in self._tables.rows(RecordKind.JOB_DIGEST) if holds(record.author)]
+        if not self._tables.rows(RecordKind.JOB_DIGEST):
+            return []
+        return self._tables.within_depth(RecordKind.JOB_DIGEST, self._members.cell.depth)
 
     def _best_jobs(self, now_us: int) -> tuple[FarJob, ...]:
         """Of this cell and of others, those that go first."""
@@ -192,6 +193,7 @@ class Aggregates:
     def on_message(self, peer: bytes, message: CellDigest, now_us: int) -> bool:
         """True if a far job is news that has free tasks."""
         budget = self._budgets.get(peer)
+        first = budget is None
         if budget is None:
             interval_us = self._ctx.config.cell_interval_us
             budget = self._budgets[peer] = Budget(DIGESTS_BURST, DIGESTS_AN_INTERVAL, interval_us, now_us)
@@ -199,6 +201,8 @@ class Aggregates:
             self._ctx.limit(Limit.CELL_DIGESTS, peer)
             return False
         self._tables.heard_depth(peer, message.depth, now_us)
+        if first:
+            self._introduce(peer)
         if self._members.circle.is_contact(peer):
             self._cells[peer] = _Heard(message, now_us)
         news = False
@@ -207,6 +211,13 @@ class Aggregates:
         if message.request:
             self._ctx.send(peer, self._digest(0, now_us))
         return news
+
+    def _introduce(self, peer: bytes) -> None:
+        """Once a link: a peer of another cell, whom no tables tell of this node, is given its member record. Without it
+        it could be asked, but nobody be told of it."""
+        own = self._tables.get(RecordKind.MEMBER, self._ctx.node_id)
+        if own is not None and not self._tables.shares_rows(peer):
+            self._ctx.send(peer, TableRows(0, False, (own.raw,), (), (), ()))
 
     def take(self, raw: bytes, age_us: int, peer: bytes, now_us: int) -> bool:
         """A job digest of another cell's node. True if it is news and has free tasks."""

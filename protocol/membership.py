@@ -519,10 +519,12 @@ class Membership(Roster):
             member.accusers.clear()
         if finding is Finding.ANSWERED:
             self._rumours.forget(member.node)
+        was_here = member.here
         member.status = status
         member.changed_us = now_us
         self._changes.append((member.node, status))
-        self._recount()
+        if member.here is not was_here:
+            self._recount()
         if not member.here and finding is not Finding.MISSED:
             self._spread(MemberState(member.node, member.incarnation, int(status)), now_us)
 

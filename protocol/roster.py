@@ -162,7 +162,8 @@ class Roster:
 
     def _let_go(self) -> None:
         """Drop whom this node has no reason to keep in mind, unless it has to be found out first whether it lives."""
-        for member in list(self._members.values()):
+        depth = self.cell.depth
+        for member in [each for each in self._members.values() if each.level < depth]:
             settled = member.status is not Status.SUSPECT and member.node not in self._connected
             if settled and not self.circle.concerns(member.node):
                 del self._members[member.node]
@@ -181,6 +182,6 @@ class Roster:
         self._recount()
 
     def _recount(self) -> None:
-        """A member came, went, or changed."""
+        """A member came or went."""
         self._view.stale = True
         self._counted = None

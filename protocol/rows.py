@@ -117,6 +117,10 @@ class Rows:
         """All rows of a kind, with the time since they came, in the order in which they changed."""
         return [(row.record, now_us - row.since_us) for row in self._rows.values() if row.record.kind is kind]
 
+    def within_depth(self, kind: RecordKind, depth: int) -> list[Record]:
+        """Rows of a kind by the nodes of this node's cell of that depth, in the order in which they changed."""
+        return [row.record for row in self._rows.values() if row.level >= depth and row.record.kind is kind]
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -304,12 +308,12 @@ class Rows:
     def changed_since(self, seen: int, scope: Scope, limit: int) -> list[tuple[bytes, Row]] | None:
         """Rows of a cell that changed after the change of that number, newest first; None if more than `limit`."""
         depth, place = scope
+        around = self._is_around(scope)
         found: list[tuple[bytes, Row]] = []
-        for wire in reversed(self._rows):
-            row = self._rows[wire]
+        for wire, row in reversed(self._rows.items()):
             if row.changed <= seen:
                 break
-            if depth == 0 or shared_bits(row.facts.place, place) >= depth:
+            if (row.level if around else shared_bits(row.facts.place, place)) >= depth:
                 found.append((wire, row))
                 if len(found) > limit:
                     return None

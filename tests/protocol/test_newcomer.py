@@ -37,3 +37,15 @@ def test_newcomer_takes_in_no_digests_of_other_cells() -> None:
         mates = [node.name for node in mesh if cell.holds(node.id)]
         assert cell.depth and len(mates) < len(mesh)
         assert [node.name for node in mesh if node.id in heard] == mates
+
+
+def test_linked_nodes_of_different_cells_have_each_others_records() -> None:
+    """Else nobody could be told of a contact, and lookups would end in the own cell."""
+    cluster = Cluster(config=CONFIG)
+    mesh = [cluster.add(f"n{number}", heat=cold()) for number in range(32)]
+    cluster.run_until(lambda: all(node.mesh.cell.depth for node in mesh))
+    cluster.run(60 * SECOND)
+    far = [(node, contact) for node in mesh for contact in node.mesh.members.circle.contacts]
+    assert len(far) > 32
+    for node, contact in far:
+        assert node.mesh.tables.get(RecordKind.MEMBER, contact) is not None

@@ -15,7 +15,7 @@ from hearthmesh.protocol.effects import Penalise, Reason, Send
 from hearthmesh.protocol.events import Received
 from hearthmesh.protocol.messages import FindZone, FoundNodes
 from hearthmesh.protocol.records import Record, RecordKind
-from hearthmesh.protocol.zones import KEPT_MAX, MATES_MAX, TOLD_MAX
+from hearthmesh.protocol.zones import KEPT_INTERVALS, KEPT_MAX, MATES_MAX, TOLD_MAX
 from tests.protocol.cluster import SECOND, Cluster, SimNode, cold
 
 # Cells of a handful, so that a street has several.
@@ -66,7 +66,8 @@ def test_a_zone_mate_that_dies_counts_no_more_and_counts_again_when_it_is_back()
     find_each_other(cluster, one, other)
     cluster.kill(other)
     cluster.run_until(lambda: not mates(one))
-    cluster.run(40 * SECOND)
+    # Keepers tell of it for as long as they keep it, and whoever was told last keeps it in mind as long.
+    cluster.run(2 * KEPT_INTERVALS * SMALL.rest_factor * SMALL.cell_interval_us)
     assert not one.mesh.zones.mates, "it is not watched for ever"
     cluster.restart(other)
     cluster.feed(other, cold())
