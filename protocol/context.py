@@ -103,6 +103,13 @@ class Context:
         """Microseconds since 1970, for records that outlive this process."""
         return now_us + self.wall_offset_us
 
+    def admitted_until_us(self) -> int:
+        """The first moment, in microseconds since 1970, at which nobody takes this node for a member any more.
+
+        Less than 2^60, as certificates are bounded.
+        """
+        return (Certificate.from_bytes(self.certificate).not_after_s + 1) * 1_000_000
+
     def admitted(self, certificate: bytes, node: bytes, needs: int, now_us: int) -> bool:
         """Whether the certificate admits the node with a role, now."""
         try:

@@ -65,7 +65,7 @@ UNECHOED_MAX = 256
 class Granter:
     """See the module."""
 
-    def __init__(self, ctx: Context, members: Membership, tables: Tables, incarnation: int) -> None:
+    def __init__(self, ctx: Context, members: Membership, tables: Tables) -> None:
         self._ctx = ctx
         self._members = members
         self._tables = tables
@@ -73,7 +73,6 @@ class Granter:
         self._submitters = Submitters(ctx)
         self._accounts = Accounts()
         self.shares = ShareKeeper(ctx, members, tables, self._merge)
-        self._incarnation = incarnation
         self.jobs: dict[bytes, KeptJob] = {}
         self.open_jobs: dict[bytes, None] = {}
         self.turns = Turns(ctx)
@@ -556,7 +555,7 @@ class Granter:
         digest = JobDigest(
             job_id=state.job_id,
             replica=self._ctx.node_id,
-            incarnation=self._incarnation,
+            incarnation=self._members.incarnation,
             sequence=self._digest_sequence,
             free_tasks=free,
             task_us=state.task_us,

@@ -25,7 +25,8 @@ class HeatBoard:
     def __init__(self, ctx: Context, tables: Tables, incarnation: int) -> None:
         self._ctx = ctx
         self._tables = tables
-        self._incarnation = incarnation
+        # Of what is published from now on; never falls.
+        self.incarnation = incarnation
         self._sequence = 0
         self._published: HeatDigest | None = None
         self._published_at_us = 0
@@ -74,7 +75,7 @@ class HeatBoard:
             return
         digest = HeatDigest(
             node=self._ctx.node_id,
-            incarnation=self._incarnation,
+            incarnation=self.incarnation,
             sequence=self._sequence + 1,
             deficit_w=round(reading.deficit_w),
             capacity_w=max(0, round(reading.capacity_w)),

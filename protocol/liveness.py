@@ -80,10 +80,11 @@ def suspicion_timeout_us(live_members: int, confirmations: int, config: Protocol
 class Member:
     """What one node knows of another. Owned by `Membership`.
 
-    shared_place, pair_place: on a ring that all nodes share, and a number of the pair that it is with this node, the
-    same for both; they make the view.  level: first bits that its place shares with this node's, see `Cell.level`.
-    told_us: when it was last told of a doubt.  accusers: of the suspicion, in the order in which they came.
-    shortest: the evidence is strong, so the suspicion lasts `suspicion_min_us`.
+    incarnation: the highest that is known.  said: the highest that it said itself, over its link or in a row that it
+    signed; 0 if none.  shared_place, pair_place: on a ring that all nodes share, and a number of the pair that it is
+    with this node, the same for both; they make the view.  level: first bits that its place shares with this node's,
+    see `Cell.level`.  told_us: when it was last told of a doubt.  accusers: of the suspicion, in the order in which
+    they came.  shortest: the evidence is strong, so the suspicion lasts `suspicion_min_us`.
     serves: its record names a role in which it does something for others.  watched: it concerns this node, see
     `Circle.watched`.  misses: how often it was sought in vain.  rtt_us: to it and back, smoothed; 0 if nobody measured.
     """
@@ -94,6 +95,7 @@ class Member:
     pair_place: bytes
     level: int
     status: Status = Status.ALIVE
+    said: int = 0
     serves: bool = False
     watched: bool = False
     heard_us: int = 0

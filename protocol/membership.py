@@ -31,7 +31,8 @@ from .roster import INCARNATION_MAX, Roster
 
 __all__ = ["TRANSITIONS", "Finding", "Membership", "Status", "suspicion_timeout_us"]
 
-# How far a rumour may raise what we know of another's incarnation; its own word has no such bound.
+# How far a rumour may raise an incarnation beyond what its node said itself, whatever the clock shows; its own word has
+# no such bound.
 INCARNATION_SLACK = 64
 # Suspicions that we found ourselves are told to so many at once, instead of with the next pings.
 ALARMS = 3
@@ -112,10 +113,12 @@ class Membership(Roster):
             member = self._admit(node, incarnation, now_us)
             if member is None:
                 return
-        elif incarnation > member.incarnation:
-            self._renew(member, incarnation, now_us)
-        elif member.status is Status.UNKNOWN:
-            self._change(member, Finding.ANSWERED, now_us)
+        else:
+            self._said(member, incarnation)
+            if incarnation > member.incarnation:
+                self._renew(member, incarnation, now_us)
+            elif member.status is Status.UNKNOWN:
+                self._change(member, Finding.ANSWERED, now_us)
         if not member.here:
             return
         if serves != member.serves:
@@ -239,6 +242,7 @@ class Membership(Roster):
             return
         if direct:
             member.heard_us = now_us
+            self._said(member, incarnation)
         if member.incarnation < incarnation <= (INCARNATION_MAX if direct else self._latest(member, now_us)):
             self._renew(member, incarnation, now_us)
         elif member.status in (Status.SUSPECT, Status.UNKNOWN):
@@ -279,6 +283,7 @@ class Membership(Roster):
         member = self._members.get(peer)
         if member is not None and member.incarnation <= incarnation <= INCARNATION_MAX:
             member.incarnation = incarnation
+            self._said(member, incarnation)
             self._change(member, Finding.DEPARTED, now_us)
 
     # -- rumours ------------------------------------------------------------------------------------------
@@ -312,8 +317,8 @@ class Membership(Roster):
         One that came back since has that of its new life: when it began, which nobody may set later than now. Who has
         not said yet under which it lives is to say so first.
         """
-        latest = member.incarnation + INCARNATION_SLACK
-        if member.incarnation:
+        latest = member.said + INCARNATION_SLACK
+        if member.said:
             latest = max(latest, self._ctx.wall_us(now_us))
         return min(latest, INCARNATION_MAX)
 
@@ -350,14 +355,35 @@ class Membership(Roster):
     def _refute(self, rumour: MemberState, now_us: int) -> None:
         """Answer a doubt about this node by a higher incarnation."""
         doubted = rumour.state != Status.ALIVE and rumour.incarnation == self.incarnation
-        if not doubted and not self.incarnation < rumour.incarnation < INCARNATION_MAX:
+        if not doubted and not (rumour.incarnation > self.incarnation and self._may_have_lived(rumour.incarnation)):
             return
-        self.incarnation = rumour.incarnation + 1
         self._refuted_count += 1
         # We may be slow; but accusers can't slow us by more than one step an interval.
         if now_us - self._blamed_us >= self._ctx.config.probe_interval_us:
             self._blamed_us = now_us
             self._probes.worsen()
+        self._outlive(rumour.incarnation, now_us)
+
+    def _may_have_lived(self, incarnation: int) -> bool:
+        """Whether an honest member may take this node to live, or to have lived, under an incarnation above its own.
+
+        The hearer's clock bounds what it believes of others (`_latest`), and by no member's clock has this node's
+        certificate run out. This node's own clock is no bound: it may be behind, or have been set back.
+        """
+        return incarnation <= self.incarnation + INCARNATION_SLACK or incarnation < self._ctx.admitted_until_us()
+
+    def lived(self, incarnation: int, now_us: int) -> None:
+        """This node itself signed under that incarnation, in a life before its clock was set back: it comes after.
+
+        One that began by now is of another process with its key, as clients may have: the two are not to outbid each
+        other.
+        """
+        by_now = incarnation <= self._ctx.wall_us(now_us)
+        if self._running and not by_now and self.incarnation < incarnation < INCARNATION_MAX:
+            self._outlive(incarnation, now_us)
+
+    def _outlive(self, incarnation: int, now_us: int) -> None:
+        self.incarnation = incarnation + 1
         self._rumours.add(MemberState(self._ctx.node_id, self.incarnation, int(Status.ALIVE)))
         self._hurry(now_us)
 
@@ -508,6 +534,11 @@ class Membership(Roster):
         member.incarnation = incarnation
         self._spread(MemberState(member.node, incarnation, int(Status.ALIVE)), now_us)
         self._change(member, Finding.RENEWED, now_us)
+
+    @staticmethod
+    def _said(member: Member, incarnation: int) -> None:
+        """Its own word: it lives under this one."""
+        member.said = min(max(member.said, incarnation), INCARNATION_MAX)
 
     def _change(self, member: Member, finding: Finding, now_us: int) -> None:
         """Apply a finding; those that the table doesn't list change nothing."""

@@ -279,7 +279,7 @@ class Mesh(Roles):
         """React to what membership decided during this event."""
         refuted = self.members.incarnation
         if refuted != self.incarnation:
-            self.incarnation = refuted
+            self.incarnation = self.heat.incarnation = refuted
             self._publish_member(now_us)
             # Whoever believed it dead has buried the digest as well, and takes only a later one.
             self.heat.tell_anew()

@@ -79,8 +79,8 @@ class PendingJob:
 class Replica(ResultKeeper):
     """Sub-machine; `Mesh` routes messages, timers and membership changes to it."""
 
-    def __init__(self, ctx: Context, members: Membership, tables: Tables, incarnation: int) -> None:
-        super().__init__(ctx, members, tables, incarnation)
+    def __init__(self, ctx: Context, members: Membership, tables: Tables) -> None:
+        super().__init__(ctx, members, tables)
         self.keeps_jobs = True
         self._pending: dict[bytes, PendingJob] = {}
 

@@ -37,8 +37,8 @@ class PendingBatch:
 class ResultKeeper(Upkeep):
     """Half of the replica's sub-machine; the other half is `Replica`."""
 
-    def __init__(self, ctx: Context, members: Membership, tables: Tables, incarnation: int) -> None:
-        super().__init__(ctx, members, tables, incarnation)
+    def __init__(self, ctx: Context, members: Membership, tables: Tables) -> None:
+        super().__init__(ctx, members, tables)
         self._pending_batches: dict[bytes, PendingBatch] = {}
         self._unacknowledged: dict[tuple[bytes, bytes], dict[bytes, None]] = {}
 

@@ -51,9 +51,10 @@ class Roles:
         self.cell = Cell(self.ctx.node_id, config)
         self.members = Membership(self.ctx, incarnation, self.cell)
         self.tables = Tables(self.ctx, self._on_row, self._admits_row, self._wants_row, self.cell)
+        self.tables.on_own = self._on_own_row
         self.presence = Presence(self.ctx, self.tables, profile)
         self.heat = HeatBoard(self.ctx, self.tables, incarnation)
-        self.replica = Replica(self.ctx, self.members, self.tables, incarnation)
+        self.replica = Replica(self.ctx, self.members, self.tables)
         self.replica.keeps_jobs = bool(profile.roles & Role.REPLICA)
         self.thief = Thief(self.ctx, self.members, self.tables, self.heat)
         self.worker = Worker(self.ctx, self.members, self.tables, self.heat, self.thief)
@@ -146,6 +147,10 @@ class Roles:
                 self.worker.pump(now_us)
         elif record.body.queue_us > 2 * self.ctx.config.batch_target_us:
             self.thief.on_sight(now_us)
+
+    def _on_own_row(self, record: Record, now_us: int) -> None:
+        """A row that this node signed, and not in this life."""
+        self.members.lived(record.body.incarnation, now_us)
 
     def drop_expired(self, now_us: int) -> None:
         """Forget the rows of those whose certificate ran out, if any can have."""

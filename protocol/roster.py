@@ -120,7 +120,7 @@ class Roster:
         own = self._ctx.node_id
         places = sha256(node).digest(), sha256(own + node if own < node else node + own).digest()
         level = self.cell.level(node)
-        member = Member(node, incarnation, *places, level, status, heard_us=now_us, changed_us=now_us)
+        member = Member(node, incarnation, *places, level, status, incarnation, heard_us=now_us, changed_us=now_us)
         self._members[node] = member
         if status is Status.ALIVE:
             self._changes.append((node, status))

@@ -87,6 +87,8 @@ class Rows:
         self._on_row = on_row
         self._admits = admits
         self._wants = wants
+        # Told of each row of this node itself that it cannot have signed in this life.
+        self.on_own: Callable[[Record, int], None] = lambda _record, _now_us: None
         # In the order of their last change.
         self._rows: dict[bytes, Row] = {}
         self._buried: dict[bytes, tuple[Version, int]] = {}
@@ -158,11 +160,15 @@ class Rows:
             facts = facts_of(claimed)
             if claimed.author != facts.key[:32]:
                 return Reason.WRONG_AUTHOR
-            if not self._is_news(claimed, facts) or not self._wants(claimed):
+            own = claimed.author == self._ctx.node_id
+            if not (self._is_former(facts, now_us) if own else self._is_news(facts) and self._wants(claimed)):
                 return None
             record = open_record(raw)
         except RecordError as error:
             return Reason.BAD_SIGNATURE if error.reason == "bad-signature" else Reason.MALFORMED
+        if own:
+            self.on_own(record, now_us)
+            return None
         if not self._admits(record, now_us):
             return Reason.NOT_ADMITTED
         if not self._has_room(record, facts):
@@ -172,21 +178,29 @@ class Rows:
         self._on_row(record, now_us)
         return None
 
-    def _is_news(self, claimed: Record, facts: Facts) -> bool:
+    def _is_news(self, facts: Facts) -> bool:
         """Decided before the signature is checked, which costs 50 times as much."""
-        if claimed.author == self._ctx.node_id:
-            return False
         row = self._rows.get(facts.wire)
         if row is not None:
             return row.facts.key == facts.key and row.facts.version < facts.version
         buried = self._buried.get(facts.wire)
         return buried is None or facts.version > buried[0]
 
-    def lacks(self, wire: bytes, version: Version) -> bool:
-        """Whether a row of this version would be news."""
+    def _is_former(self, facts: Facts, now_us: int) -> bool:
+        """Of a row of its own: whether it is of a life before the clock was set back. Others are of this life, or of
+        another process that has its key."""
+        row = self._rows.get(facts.wire)
+        return facts.version[0] > self._ctx.wall_us(now_us) and (row is None or row.facts.version < facts.version)
+
+    def lacks(self, wire: bytes, version: Version, now_us: int) -> bool:
+        """Whether a row of this version would be news.
+
+        Of its own rows a node asks for those of lives that are still to begin by its clock, which was set back since.
+        """
         row = self._rows.get(wire)
         if row is not None:
-            return row.facts.version < version and row.record.author != self._ctx.node_id
+            own = row.record.author == self._ctx.node_id
+            return row.facts.version < version and not (own and version[0] <= self._ctx.wall_us(now_us))
         buried = self._buried.get(wire)
         return buried is None or buried[0] < version
 

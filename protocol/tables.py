@@ -348,7 +348,7 @@ class Tables(Rows):
     def _answer_news(self, peer: bytes, known: _Peer, message: TableSync, scope: Scope, now_us: int) -> None:
         theirs = {each.key: each.version for each in message.versions}
         newer = [wire for wire in theirs if wire in self._rows and theirs[wire] < self._rows[wire].facts.version]
-        wanted = self._wanted(known, message.versions)
+        wanted = self._wanted(known, message.versions, now_us)
         versions: list[TableVersion] = []
         fresh = 0
         changed = self.changed_since(known.seen, scope, NEWS_MAX) if known.seen >= 0 else None
@@ -392,7 +392,7 @@ class Tables(Rows):
             known.seen = max(known.seen, exchange.at)
         versions = self._versions_in(known, peer, message) if mine and first and message.differing else ()
         rows, complete = self.raw_rows(message.wanted)
-        wanted = self._wanted(known, message.versions)
+        wanted = self._wanted(known, message.versions, now_us)
         if not complete:
             known.seen = -1
         # Who told versions hears that they came.
@@ -424,8 +424,8 @@ class Tables(Rows):
             known.seen = -1
         return tuple(found[:VERSIONS_MAX])
 
-    def _wanted(self, known: _Peer, versions: tuple[TableVersion, ...]) -> tuple[bytes, ...]:
-        lacking = [each.key for each in versions if self.lacks(each.key, each.version)]
+    def _wanted(self, known: _Peer, versions: tuple[TableVersion, ...], now_us: int) -> tuple[bytes, ...]:
+        lacking = [each.key for each in versions if self.lacks(each.key, each.version, now_us)]
         if self.full:
             # Most would find no room. Of some the author may be due a share.
             strange = [key for key in lacking if key not in self._rows]

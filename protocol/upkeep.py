@@ -38,8 +38,8 @@ SETTLED_INTERVALS = 10
 class Upkeep(Granter):
     """See the module. What a replica does without being asked by workers or submitters."""
 
-    def __init__(self, ctx: Context, members: Membership, tables: Tables, incarnation: int) -> None:
-        super().__init__(ctx, members, tables, incarnation)
+    def __init__(self, ctx: Context, members: Membership, tables: Tables) -> None:
+        super().__init__(ctx, members, tables)
         self._forgotten: dict[bytes, None] = {}
         self._replacing: dict[bytes, None] = {}
         self._reconcile_cursor = 0

@@ -10,7 +10,19 @@ from msgspec.structs import replace
 
 from ...protocol.codec import encode_message
 from ...protocol.effects import Execute
-from ...protocol.messages import Delivery, Granted, Message, Ping, Records, Steal, TableRows, TableSync
+from ...protocol.liveness import Status
+from ...protocol.messages import (
+    Ack,
+    Delivery,
+    Granted,
+    MemberState,
+    Message,
+    Ping,
+    Records,
+    Steal,
+    TableRows,
+    TableSync,
+)
 from ...protocol.records import (
     UINT_MAX,
     HeatDigest,
@@ -19,6 +31,7 @@ from ...protocol.records import (
     open_record,
     sign_record,
 )
+from ...protocol.roster import INCARNATION_MAX
 from .dice import Stream
 from .engine import MS, SECOND
 
@@ -28,6 +41,7 @@ if TYPE_CHECKING:
     from .world import World
 
 REMEMBERED_MAX = 400
+RUMOURS_MAX = 8
 # Three times what makes a worker believed.
 SLEEPS_TASKS = 30
 
@@ -220,6 +234,28 @@ class Flooder(Liar):
             super().say(life, peer, message)
 
 
+class Slanderer(Liar):
+    """Tells of deaths, in lives that were, that may have been, and that nobody can have had; also those who died."""
+
+    name = "slanderer"
+
+    def say(self, life: Life, peer: bytes, message: Message) -> None:
+        if isinstance(message, Ping | Ack):
+            about = (peer, self.dice.pick(self.world.machines).id)
+            message = replace(message, rumours=(*message.rumours, *map(self._death, about))[-RUMOURS_MAX:])
+        super().say(life, peer, message)
+
+    def _death(self, node: bytes) -> MemberState:
+        now_us = self.machine.clock.wall_us(self.world.engine.now_us)
+        known = self.world.by_id[node]
+        lived = known.life.mesh.incarnation if known.life is not None else now_us
+        year_us = 365 * 86_400 * SECOND
+        lives = (lived, lived + 1, lived + 64, now_us, now_us + year_us // 2, now_us + 9 * year_us, INCARNATION_MAX - 2)
+        state = self.dice.pick((Status.SUSPECT, Status.DEAD, Status.LEFT))
+        accuser = self.machine.id if state is Status.SUSPECT else b""
+        return MemberState(node, self.dice.pick(lives), int(state), accuser)
+
+
 class Noise(Liar):
     """Sends bytes that are no message, or almost one."""
 
@@ -248,6 +284,7 @@ LIARS: dict[str, type[Liar]] = {
         Hoarder,
         Replayer,
         Flooder,
+        Slanderer,
         Noise,
     )
 }

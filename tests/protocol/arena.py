@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
-from hearthmesh.crypto.certificates import MembershipPolicy, MeshDefinition
+from hearthmesh.crypto.certificates import MembershipPolicy, MeshDefinition, Role, issue
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.protocol.codec import decode_message, encode_message
 from hearthmesh.protocol.config import ProtocolConfig
@@ -31,6 +31,8 @@ SECOND = 1_000_000
 RESET_NOTICED_US = 50 * MS
 # As the transport has them: a ping every 2 s, which has to be answered within 4 s.
 KEEPALIVE_LEAST_US, KEEPALIVE_MOST_US = 4 * SECOND, 6 * SECOND
+# When all certificates run out.
+ADMITTED_UNTIL_S = 100_000
 
 
 @cache
@@ -43,9 +45,15 @@ def _policy() -> MembershipPolicy:
     return MembershipPolicy(MeshDefinition("test", (identity(0).node_id,)))
 
 
+@cache
+def _certificate(number: int) -> bytes:
+    mesh, node = _policy().mesh, identity(number).node_id
+    return issue(identity(0), mesh, node, Role.WORKER, 0, ADMITTED_UNTIL_S, f"n{number}", bytes(16)).to_bytes()
+
+
 def context(number: int, config: ProtocolConfig, seed: int = 0) -> Context:
     rng = random.Random(seed * 1_000_003 + number)
-    return Context(identity(number), config, rng, policy=_policy(), certificate=b"")
+    return Context(identity(number), config, rng, policy=_policy(), certificate=_certificate(number))
 
 
 @dataclass

@@ -125,6 +125,8 @@ class Cluster:
         self.config = config
         self.task_us = task_us
         self.now_us = 1_000_000
+        # Of who starts from now on: its clock may be off.
+        self.wall_offset_us = WALL_OFFSET_US
         self.authority = Identity.from_seed(bytes([255]) * 32)
         self.mesh_definition = MeshDefinition("test", (self.authority.node_id,))
         self.nodes: dict[bytes, SimNode] = {}
@@ -206,8 +208,8 @@ class Cluster:
                 machine=machine,
                 builds=(bytes(8),) if machine else (),
             ),
-            incarnation=self.now_us,
-            wall_offset_us=WALL_OFFSET_US,
+            incarnation=self.now_us + self.wall_offset_us,
+            wall_offset_us=self.wall_offset_us,
         )
 
     def connect(self, a: SimNode, b: SimNode) -> None:

@@ -48,7 +48,7 @@ def test_without_faults_every_task_runs_once(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "lie", ["forger", "equivocator", "wrong results", "bad proof", "lying digests", "replayer", "noise"]
+    "lie", ["forger", "equivocator", "wrong results", "bad proof", "lying digests", "replayer", "slanderer", "noise"]
 )
 def test_a_liar_breaks_nothing_for_the_honest(lie: str) -> None:
     _held(replace(draw_plan(5, nodes=6, faults=0), liars=(lie,)))
