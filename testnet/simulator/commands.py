@@ -88,11 +88,12 @@ def run(
       hearth sim run --scenario vanished-holder --report out.html
     """
     from .asked import Asked
+    from .progress import Progress
     from .run import play
 
     asked = Asked(seed, nodes, hours, churn, jobs, preset, scenario, warm)
     plan = asked.plan()
-    outcome = play(plan)
+    outcome = play(plan, watch=Progress())
     if report is not None:
         _write_report(outcome, report)
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,14 +99,19 @@ class Outcome:
         }
 
 
-def play(plan: Plan, story: Story | None = None, works: Sequence[Work] = ()) -> Outcome:
+def play(
+    plan: Plan,
+    story: Story | None = None,
+    works: Sequence[Work] = (),
+    watch: Callable[[World], None] = lambda _world: None,
+) -> Outcome:
     """Run it, stop at the first violation, and check what is to be checked at the end.
 
-    works: what the plan's first jobs are, instead of made-up ones.
+    works: what the plan's first jobs are, instead of made-up ones.  watch: is shown the world as it stands, often.
     """
     started, cpu_started = time.perf_counter(), time.process_time()
     with rare_collections(), World.opened(plan, story, works) as world:
-        converged_us = _play(world)
+        converged_us = _play(world, watch)
         spent_s = time.perf_counter() - started, time.process_time() - cpu_started
         return _outcome(world, spent_s, converged_us)
 
@@ -130,22 +135,29 @@ def rare_collections() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _play(world: World) -> int:
+def _play(world: World, watch: Callable[[World], None] = lambda _world: None) -> int:
     """Returns when everything was accepted and alike, 0 if never."""
     engine, violations, plan = world.engine, world.checkers.violations, world.plan
-    engine.run(world.calm_us, lambda: bool(violations))
+
+    def broken() -> bool:
+        watch(world)
+        return bool(violations)
+
+    engine.run(world.calm_us, broken)
     if violations:
         return 0
     deadline_us = world.calm_us + plan.bound_us
     if plan.stops_early:
-        engine.run(deadline_us, lambda: bool(violations) or all_done(world), check_every=64)
+        # To look whether all is done is to look at each node.
+        often = max(64, plan.nodes)
+        engine.run(deadline_us, lambda: broken() or all_done(world), check_every=often)
         if not violations and all_done(world):
             quiet_us = engine.now_us + QUIET_US
-            engine.run(quiet_us, lambda: bool(violations) or _alike(world), check_every=64)
+            engine.run(quiet_us, lambda: broken() or _alike(world), check_every=often)
     else:
-        engine.run(deadline_us, lambda: bool(violations))
+        engine.run(deadline_us, broken)
     if plan.settles_us and not violations:
-        engine.run(engine.now_us + plan.settles_us, lambda: bool(violations))
+        engine.run(engine.now_us + plan.settles_us, broken)
     converged_us = engine.now_us if all_done(world) and _alike(world) else 0
     if not violations:
         world.checkers.at_rest()
