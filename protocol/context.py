@@ -40,8 +40,12 @@ class Context:
         policy: MembershipPolicy,
         certificate: bytes,
         wall_offset_us: int = 0,
+        born_us: int = 0,
     ) -> None:
-        """wall_offset_us: what to add to `now_us` for microseconds since 1970; the driver keeps it right."""
+        """wall_offset_us: what to add to `now_us` for microseconds since 1970; the driver keeps it right.
+
+        born_us: when this life begins, by that clock, since 1970.
+        """
         self.identity = identity
         self.node_id = identity.node_id
         self.config = config
@@ -49,6 +53,8 @@ class Context:
         self.policy = policy
         self.certificate = certificate
         self.wall_offset_us = wall_offset_us
+        self._born_us = born_us
+        self._born_offset_us = wall_offset_us
         self.effects: list[Effect] = []
         self.loopback: deque[Message] = deque()
         self.reasons = Reasons()
@@ -102,6 +108,18 @@ class Context:
     def wall_us(self, now_us: int) -> int:
         """Microseconds since 1970, for records that outlive this process."""
         return now_us + self.wall_offset_us
+
+    def born_us(self) -> int:
+        """When this life began, in microseconds since 1970, by the clock as it is now."""
+        return self._born_us + self.wall_offset_us - self._born_offset_us
+
+    def is_former(self, born_us: int, now_us: int) -> bool:
+        """Whether a life of this node that is said to have begun then, and comes after this one, was one before it.
+
+        It begins later than the clock shows, which was set back since; or before this life did, whose clock was behind
+        at its start and has been put right. Any other is of another process with this key, as clients may have.
+        """
+        return born_us > self.wall_us(now_us) or self._born_us < born_us < self.born_us()
 
     def admitted_until_us(self) -> int:
         """The first moment, in microseconds since 1970, at which nobody takes this node for a member any more.

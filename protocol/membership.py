@@ -353,16 +353,21 @@ class Membership(Roster):
             self._probes.start(member.node, now_us)
 
     def _refute(self, rumour: MemberState, now_us: int) -> None:
-        """Answer a doubt about this node by a higher incarnation."""
-        doubted = rumour.state != Status.ALIVE and rumour.incarnation == self.incarnation
-        if not doubted and not (rumour.incarnation > self.incarnation and self._may_have_lived(rumour.incarnation)):
+        """Answer a doubt about this node by a higher incarnation; also the life of a former one, if that comes after.
+
+        That another process with its key lives is no doubt: the two would outbid each other for ever.
+        """
+        told = rumour.incarnation
+        if told < self.incarnation or (told > self.incarnation and not self._may_have_lived(told)):
+            return
+        if rumour.state == Status.ALIVE and (told == self.incarnation or not self._ctx.is_former(told, now_us)):
             return
         self._refuted_count += 1
         # We may be slow; but accusers can't slow us by more than one step an interval.
         if now_us - self._blamed_us >= self._ctx.config.probe_interval_us:
             self._blamed_us = now_us
             self._probes.worsen()
-        self._outlive(rumour.incarnation, now_us)
+        self._outlive(told, now_us)
 
     def _may_have_lived(self, incarnation: int) -> bool:
         """Whether an honest member may take this node to live, or to have lived, under an incarnation above its own.
@@ -373,14 +378,15 @@ class Membership(Roster):
         return incarnation <= self.incarnation + INCARNATION_SLACK or incarnation < self._ctx.admitted_until_us()
 
     def lived(self, incarnation: int, now_us: int) -> None:
-        """This node itself signed under that incarnation, in a life before its clock was set back: it comes after.
+        """This node itself signed under that incarnation: if in a life before this one, it comes after.
 
-        One that began by now is of another process with its key, as clients may have: the two are not to outbid each
-        other.
+        And not before what it would have had with its clock right from the start: another process with its key takes
+        that for what it is, and the two do not outbid each other.
         """
-        by_now = incarnation <= self._ctx.wall_us(now_us)
-        if self._running and not by_now and self.incarnation < incarnation < INCARNATION_MAX:
-            self._outlive(incarnation, now_us)
+        if not self._running or not self.incarnation < incarnation < INCARNATION_MAX:
+            return
+        if self._ctx.is_former(incarnation, now_us):
+            self._outlive(max(incarnation, self._ctx.born_us() - 1), now_us)
 
     def _outlive(self, incarnation: int, now_us: int) -> None:
         self.incarnation = incarnation + 1

@@ -45,7 +45,15 @@ class Roles:
         wall_offset_us: int,
     ) -> None:
         """incarnation: higher than in any earlier life of this identity, e.g. the start in unix microseconds."""
-        self.ctx = Context(identity, config, rng, policy=policy, certificate=certificate, wall_offset_us=wall_offset_us)
+        self.ctx = Context(
+            identity,
+            config,
+            rng,
+            policy=policy,
+            certificate=certificate,
+            wall_offset_us=wall_offset_us,
+            born_us=incarnation,
+        )
         self.profile = profile
         self.incarnation = incarnation
         self.cell = Cell(self.ctx.node_id, config)

@@ -187,20 +187,19 @@ class Rows:
         return buried is None or facts.version > buried[0]
 
     def _is_former(self, facts: Facts, now_us: int) -> bool:
-        """Of a row of its own: whether it is of a life before the clock was set back. Others are of this life, or of
-        another process that has its key."""
+        """Of a row of its own: whether it is of a life before this one, and comes after it."""
         row = self._rows.get(facts.wire)
-        return facts.version[0] > self._ctx.wall_us(now_us) and (row is None or row.facts.version < facts.version)
+        return self._ctx.is_former(facts.version[0], now_us) and (row is None or row.facts.version < facts.version)
 
     def lacks(self, wire: bytes, version: Version, now_us: int) -> bool:
         """Whether a row of this version would be news.
 
-        Of its own rows a node asks for those of lives that are still to begin by its clock, which was set back since.
+        Of its own rows a node asks for those of lives before this one that come after it.
         """
         row = self._rows.get(wire)
         if row is not None:
             own = row.record.author == self._ctx.node_id
-            return row.facts.version < version and not (own and version[0] <= self._ctx.wall_us(now_us))
+            return row.facts.version < version and not (own and not self._ctx.is_former(version[0], now_us))
         buried = self._buried.get(wire)
         return buried is None or buried[0] < version
 

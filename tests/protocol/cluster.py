@@ -448,8 +448,8 @@ class Cluster:
         for action in missed:
             action()
 
-    def restart(self, node: SimNode) -> None:
-        """The same identity and disk, a new life."""
+    def restart(self, node: SimNode, *, put_right: bool = False) -> None:
+        """The same identity and disk, a new life. put_right: its clock is, before it has links."""
         node.alive, node.frozen = True, False
         node.missed.clear()
         node.timers.clear()
@@ -458,6 +458,8 @@ class Cluster:
         rows = tuple(StoredRow(*key, body) for key, body in node.rows.items())
         self.feed(node, Started(rows))
         self.feed(node, AddressesChanged((f"/memory/{node.name}",), ()))
+        if put_right:
+            node.mesh.ctx.wall_offset_us = WALL_OFFSET_US
         for other in self.nodes.values():
             if other is not node and other.alive:
                 self.connect(node, other)

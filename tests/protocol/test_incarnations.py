@@ -131,6 +131,22 @@ def test_who_starts_again_with_its_clock_set_back_is_known_as_it_is_now(away_us:
     assert_known(others, victim)
 
 
+@pytest.mark.parametrize("put_right", [False, True])
+@pytest.mark.parametrize("away_us", [0, SECOND, 60 * SECOND])
+def test_who_starts_with_its_clock_behind_is_known_as_it_is_now(away_us: int, put_right: bool) -> None:
+    """Also if nobody saw it go. put_right: before it has said anything, as of a machine whose clock forgets."""
+    cluster, others, victim = street()
+    before = victim.mesh.members.incarnation
+    cluster.kill(victim, links_reset=False)
+    cluster.run(away_us)
+    cluster.wall_offset_us = WALL_OFFSET_US - HOUR
+    cluster.restart(victim, put_right=put_right)
+    cluster.feed(victim, cold())
+    cluster.run(20 * SECOND)
+    assert victim.mesh.members.incarnation > before
+    assert_known(others, victim)
+
+
 @pytest.mark.parametrize("lie", [INCARNATION_MAX - 2, WALL_OFFSET_US + 300 * 86_400 * SECOND, "last"])
 def test_who_was_told_lies_of_itself_is_known_in_its_next_life(lie: int | str) -> None:
     cluster, others, victim = street()
@@ -157,8 +173,29 @@ def test_two_processes_of_one_client_do_not_outbid_each_other() -> None:
     newer = twin.add(victim.name).mesh.tables.get(RecordKind.MEMBER, victim.id)
     cluster.run(20 * SECOND)
     assert newer is not None and newer.body.incarnation > row.body.incarnation
-    cluster.feed(victim, Received(others[0].id, TableRows(0, False, (newer.raw,), (), (), ())))
+    alive = MemberState(victim.id, newer.body.incarnation, Status.ALIVE)
+    for message in (TableRows(0, False, (newer.raw,), (), (), ()), ping(alive)):
+        cluster.feed(victim, Received(others[0].id, message))
     assert victim.mesh.members.incarnation == row.body.incarnation
+
+
+def test_of_two_processes_of_one_client_whose_clock_was_put_right_the_later_comes_after_once() -> None:
+    cluster, others, early = street()
+    twin = Cluster()
+    twin.now_us = cluster.now_us
+    twin.workers(1)
+    twin.wall_offset_us -= HOUR
+    late = twin.add(early.name)
+    late.mesh.ctx.wall_offset_us = WALL_OFFSET_US
+    right_us = twin.now_us + WALL_OFFSET_US
+    # Since then the former's clock has been put right as well, by a little.
+    early.mesh.ctx.wall_offset_us += SECOND
+    for _ in range(3):
+        for world, node, other in ((twin, late, early), (cluster, early, late)):
+            row = other.mesh.tables.get(RecordKind.MEMBER, early.id)
+            assert row is not None
+            world.feed(node, Received(others[0].id, TableRows(0, False, (row.raw,), (), (), ())))
+    assert early.mesh.members.incarnation < late.mesh.members.incarnation == right_us
 
 
 def test_nobody_else_can_sign_for_a_former_life() -> None:
