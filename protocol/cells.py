@@ -120,7 +120,7 @@ class Cell:
         crowded = nodes > config.cell_split
         if self.depth == before and self.depth < DEPTH_MAX and (crowded or self._follows(half, depths)):
             self.depth += 1
-        self._merge_if_thin(nodes, now_us)
+        self._merge_if_thin(nodes, depths, now_us)
         return self.depth != before
 
     def _follows(self, half: int, depths: Depths) -> bool:
@@ -130,14 +130,17 @@ class Cell:
         here, deeper = depths.beyond(self.depth)
         return deeper >= FOLLOW_LEAST and 2 * deeper > here and 2 * half >= 3 * self._config.cell_merge
 
-    def _merge_if_thin(self, nodes: int, now_us: int) -> None:
+    def _merge_if_thin(self, nodes: int, depths: Depths, now_us: int) -> None:
         if self.depth == 0 or nodes >= self._config.cell_merge or not self.settled:
             self._thin_us = None
             return
         if self._thin_us is None:
             self._thin_us = now_us
-        # Next to nobody: the depth was wrong, and patience would not mend it.
-        patience = self._config.cell_patience_us // (4 if 4 * nodes < self._config.cell_merge else 1)
-        if now_us - self._thin_us >= patience:
+        # Next to nobody: the depth was wrong, and patience would not mend it. Nor does it go down step by step then.
+        lonely = 4 * nodes < self._config.cell_merge
+        patience_us = self._config.cell_patience_us // (4 if lonely else 1)
+        if now_us - self._thin_us >= patience_us:
+            told = depths.middle() if lonely else None
             self.depth -= 1
+            self.depth = self.depth if told is None else min(self.depth, told)
             self._thin_us = now_us

@@ -77,8 +77,7 @@ class Inbox:
             case Ping() | Ack() | PingRequest() | IndirectAck() | Leaving():
                 roles.members.on_message(peer, message, now_us)
             case TableSync() | TableRows():
-                roles.tables.on_message(peer, message, now_us)
-                if isinstance(message, TableSync) and peer in roles.connected and not roles.tables.shares_rows(peer):
+                if not roles.tables.on_message(peer, message, now_us):
                     roles.aggregates.ask(peer, now_us)
             case FindNodes():
                 if peer in roles.connected:

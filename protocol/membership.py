@@ -554,6 +554,8 @@ class Membership(Roster):
         if member.status is Status.SUSPECT:
             self._ctx.cancel_timer(("suspicion", member.node))
             member.accusers.clear()
+            # In doubt it was kept, whoever it is: it is looked at again.
+            self._settled_at = -1
         if finding is Finding.ANSWERED:
             self._rumours.forget(member.node)
         was_here = member.here

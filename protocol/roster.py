@@ -28,7 +28,7 @@ class Roster:
         self._dropped: list[bytes] = []
         # Somebody who concerns this node found no room. Nobody tells again of whom one was told: `Roles.take_in`.
         self.turned_away = False
-        # By depth of the cell, what `halves` says; None if some member came, went or changed since.
+        # By depth of the cell, what `halves` says; None if some member came or went since.
         self._counted: tuple[int, int, int] | None = None
         self._tidied_us = 0
         self._view = View(ctx, self.circle, self._members, self._connected)

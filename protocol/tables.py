@@ -294,29 +294,29 @@ class Tables(Rows):
 
     # -- answering -----------------------------------------------------------------------------------------
 
-    def on_message(self, peer: bytes, message: TableSync | TableRows, now_us: int) -> None:
+    def on_message(self, peer: bytes, message: TableSync | TableRows, now_us: int) -> bool:
+        """False if it asks to compare what the two do not share: the owner of these tables says how deep its cell is."""
         known = self._peers.get(peer)
         if known is None:
-            return
+            return True
         if isinstance(message, TableSync):
-            self._on_sync(peer, known, message, now_us)
-        else:
-            self._on_rows(peer, known, message, now_us)
+            return self._on_sync(peer, known, message, now_us)
+        self._on_rows(peer, known, message, now_us)
+        return True
 
-    def _on_sync(self, peer: bytes, known: _Peer, message: TableSync, now_us: int) -> None:
+    def _on_sync(self, peer: bytes, known: _Peer, message: TableSync, now_us: int) -> bool:
         if not known.syncs.spend(1, now_us):
             self._ctx.limit(Limit.TABLE_SYNCS, peer)
             self._ctx.penalise(peer, Reason.TOO_MANY)
-            return
+            return True
         buckets = len(message.ranges)
         if buckets & (buckets - 1):
             self._ctx.penalise(peer, Reason.MALFORMED)
-            return
+            return True
         self.heard_depth(peer, message.depth, now_us)
         scope = self._scope(peer, known)
         if scope is None:
-            # Whoever owns these tables tells the peer how deep the own cell is.
-            return
+            return False
         known.answered = _Exchange(message.request, self._changes, TURNS)
         if scope[0] != message.scope:
             # One of us has split or merged meanwhile: this one knows both depths, and asks anew.
@@ -325,6 +325,7 @@ class Tables(Rows):
             self._answer_ranges(peer, known, message, scope)
         else:
             self._answer_news(peer, known, message, scope, now_us)
+        return True
 
     def _answer_ranges(self, peer: bytes, known: _Peer, message: TableSync, scope: Scope) -> None:
         buckets = len(message.ranges)

@@ -172,3 +172,30 @@ def test_most_of_those_whom_a_node_watches_watch_it() -> None:
     pairs = [(one, other) for one, view in views.items() for other in view]
     mutual = sum(one in views[other] for one, other in pairs)
     assert len(pairs) == 60 * LAN.active_view_max and 5 * mutual > 4 * len(pairs), mutual
+
+
+# -- let go -----------------------------------------------------------------------------------------------------
+
+
+def test_who_was_in_doubt_when_the_others_of_its_cell_were_let_go_is_let_go_later() -> None:
+    members = alone(peers=(BOB,))
+    members.start(0)
+    others = [identity(number).node_id for number in range(10, 110)]
+    for node in others:
+        members.learn(node, 7, 0)
+    far = [node for node in others if members.status(node) is not None and members.cell.level(node) == 0]
+    assert len(far) > 20
+    doubted = far[0]
+    members.on_message(BOB, ping(MemberState(doubted, 7, Status.SUSPECT, BOB)), SECOND)
+    members.cell.depth = 1
+    now_us = SECOND
+    for turn in range(1, 400):
+        now_us += SECOND
+        members.heard(BOB, now_us)
+        members.on_timer(("probe", b""), now_us)
+        if turn == 3:
+            assert members.status(doubted) is Status.SUSPECT
+            members.on_message(BOB, ping(MemberState(doubted, 8, Status.ALIVE)), now_us)
+            assert members.status(doubted) is Status.ALIVE
+    kept = [node for node in far if members.status(node) is not None]
+    assert all(members.circle.concerns(node) for node in kept), [node.hex()[:8] for node in kept]

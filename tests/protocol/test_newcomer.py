@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hearthmesh.protocol.config import LOCAL, ProtocolConfig
+from hearthmesh.protocol.effects import Send
+from hearthmesh.protocol.events import Received
+from hearthmesh.protocol.messages import CellDigest, TableSync
 from hearthmesh.protocol.records import RecordKind
+from hearthmesh.protocol.tables import SYNCS_BURST
 from tests.protocol.cluster import SECOND, Cluster, cold
 
 # Cells of a handful, whose tables tick so seldom that all links of a newcomer are there before its first tick.
@@ -49,3 +53,16 @@ def test_linked_nodes_of_different_cells_have_each_others_records() -> None:
     assert len(far) > 32
     for node, contact in far:
         assert node.mesh.tables.get(RecordKind.MEMBER, contact) is not None
+
+
+def test_syncs_beyond_what_a_peer_may_start_are_not_answered_by_how_deep_the_own_cell_is() -> None:
+    cluster = Cluster(config=CONFIG)
+    liar, newcomer = cluster.add("liar"), cluster.add("newcomer", heat=cold())
+    cluster.run(SECOND)
+    said: list[CellDigest] = []
+    for request in range(100):
+        # In turn it shares all rows with the newcomer, and none.
+        sync = TableSync(request + 1, 20 * (request % 2), 0, (), ())
+        effects = newcomer.mesh.handle(Received(liar.id, sync), cluster.now_us)
+        said.extend(each.message for each in effects if isinstance(each, Send) and isinstance(each.message, CellDigest))
+    assert len(said) <= SYNCS_BURST

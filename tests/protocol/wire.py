@@ -2,7 +2,7 @@
 vectors.
 
 `python -m tests.protocol.wire` writes vectors for types that have none yet. A vector that is there is never
-rewritten: if its bytes no longer fit, the wire has changed, and that takes a new version
+rewritten: if its bytes no longer fit, the wire has changed, and once 0.1.0 is out that takes a new version
 (`codec.WIRE_VERSION`) and its own file.
 """
 
