@@ -295,7 +295,7 @@ class Tables(Rows):
     # -- answering -----------------------------------------------------------------------------------------
 
     def on_message(self, peer: bytes, message: TableSync | TableRows, now_us: int) -> bool:
-        """False if it asks to compare what the two do not share: the owner of these tables says how deep its cell is."""
+        """False if it asks to compare what the two do not share: its owner then says how deep its cell is."""
         known = self._peers.get(peer)
         if known is None:
             return True
