@@ -58,7 +58,7 @@ class _Search:
     """node: which is sought; None if all that are close to the place are of interest.  asked: until when we wait.
 
     on_end: gets the closest nodes that there are, in the end.  width: so many of the closest are asked, if all help.
-    most: if none does.
+    most: if none does.  questions: so many at most.
     answered: how many did.  helped: how many of these led on, or came after one that did.
     """
 
@@ -68,6 +68,7 @@ class _Search:
     on_end: Callable[[list[bytes]], None] | None = None
     width: int = WIDTH
     most: int = WIDTH
+    questions: int = ASKED_MAX
     asked: dict[bytes, int] = field(default_factory=dict)
     answered: int = 0
     helped: int = 0
@@ -192,9 +193,21 @@ class Seeker:
         # The first bits as here, the next one not, and the rest at random: somewhere in that sibling prefix. Or, where
         # neighbours have split and this node has not, somewhere in its own cell.
         place = ((cell.place >> rest) ^ beyond) << rest | rng.getrandbits(rest)
-        # In a whole cell of its own nobody is hidden: tables tell of all, and hardly an answer is news.
-        most = WIDTH if beyond else WIDTH_OF_CONTACTS
-        self._begin(b"contacts", place, None, width=WIDTH_OF_CONTACTS, most=most)
+        if beyond:
+            self._begin(b"contacts", place, None, width=WIDTH_OF_CONTACTS)
+        else:
+            self._ask_outside(place)
+
+    def _ask_outside(self, place: int) -> None:
+        """Ask one contact in another cell whom it knows in this one.
+
+        Of whom the own tables tell, one's mates know as little as oneself: some may never have met the others, or have
+        others in their tables, as they have split. Whom a contact knows is drawn from all of the cell.
+        """
+        known = [record.author for record in self._tables.rows(RecordKind.MEMBER)]
+        outside = [node for node in known if not self._members.cell.holds(node) and self._members.is_alive(node)]
+        if self._has_room(b"contacts"):
+            self._searches[b"contacts"] = _Search(place, None, dict.fromkeys(outside), width=1, most=1, questions=1)
 
     # -- searching ---------------------------------------------------------------------------------------
 
@@ -207,13 +220,16 @@ class Seeker:
         width: int = WIDTH,
         most: int = WIDTH,
     ) -> None:
-        if key in self._searches or len(self._searches) >= SEARCHES_MAX:
+        if not self._has_room(key):
             return
         known = [record.author for record in self._nearest(place, CANDIDATES_MAX)]
         # Those who keep the same jobs know each other.
         others = [each for each in self._members.circle.watched if self._members.is_alive(each)]
         known.extend(self._ctx.sample(others, ASKED_AT_ONCE))
         self._searches[key] = _Search(place, node, dict.fromkeys(known), on_end, width, most)
+
+    def _has_room(self, key: bytes) -> bool:
+        return key not in self._searches and len(self._searches) < SEARCHES_MAX
 
     def _go_on(self, key: bytes, now_us: int) -> None:
         """Ask the closest that were not asked; at the end, say what came of it."""
@@ -223,7 +239,7 @@ class Seeker:
             return
         waiting = [node for node, until_us in search.asked.items() if until_us > now_us]
         for node in search.to_ask(len(waiting))[: ASKED_AT_ONCE - len(waiting)]:
-            if len(search.asked) >= ASKED_MAX:
+            if len(search.asked) >= search.questions:
                 break
             request = self._ctx.next_request()
             self._requests[request] = (key, node)

@@ -326,12 +326,14 @@ def test_closest_to_a_place_are_found_with_few_questions() -> None:
 # -- who hides others --------------------------------------------------------------------------------------------
 
 
-def answer_all(home: Home, homes: dict[bytes, Home], liars: dict[bytes, bytes | None], now_us: int) -> int:
+def answer_all(
+    home: Home, homes: dict[bytes, Home], liars: dict[bytes, bytes | None], now_us: int
+) -> list[tuple[bytes, FindNodes]]:
     """Let everybody that was asked answer, and those that are asked for it. liars: whom each names instead of who is
-    closest, None: it is silent. Returns how many were asked."""
-    count = 0
+    closest, None: it is silent. Returns who was asked for what."""
+    questions: list[tuple[bytes, FindNodes]] = []
     while asked := home.questions():
-        count += len(asked)
+        questions += asked
         for peer, question in asked:
             if peer in liars:
                 if (named := liars[peer]) is not None:
@@ -344,7 +346,7 @@ def answer_all(home: Home, homes: dict[bytes, Home], liars: dict[bytes, bytes | 
             [answer] = [each.message for each in other.ctx.take_effects() if isinstance(each, Send)]
             assert isinstance(answer, FoundNodes)
             home.seeker.on_found(peer, answer, now_us)
-    return count
+    return questions
 
 
 def everybody_but(number: int) -> dict[bytes, Home]:
@@ -353,6 +355,41 @@ def everybody_but(number: int) -> dict[bytes, Home]:
     for home in homes.values():
         home.meet(*(each for each in ALL if each != home.number))
     return homes
+
+
+@pytest.mark.parametrize("mates_known", [1, 3])
+def test_some_of_a_cell_that_never_met_the_others_hear_of_them_from_outside(mates_known: int) -> None:
+    """Whom they ask among themselves knows no more than they do."""
+    homes, me = everybody_but(1), Home()
+    me.ctx.config = me.members.circle._config = replace(LAN, cell_merge=1)
+    mates = [number for number in ALL if number != 1 and me.members.cell.holds(identity(number).node_id)]
+    # Not those whom all the others met first.
+    island = [1, *mates[-mates_known:]]
+    others = [number for number in ALL if number not in mates]
+    me.meet(*others, *island[1:])
+    homes |= {identity(number).node_id: Home(number) for number in island[1:]}
+    for number in island[1:]:
+        homes[identity(number).node_id].meet(*(each for each in (*others, *island) if each != number))
+    assert len(mates) > 2 * mates_known
+    for now_s in range(3, 400):
+        me.seeker.tick(now_s * SECOND)
+        answer_all(me, homes, {}, now_s * SECOND)
+    # These tell it of the rest in their tables.
+    assert any(me.members.is_alive(identity(number).node_id) for number in mates if number not in island)
+
+
+def test_a_look_around_in_ones_own_cell_is_one_question_to_somebody_outside() -> None:
+    homes, me = everybody_but(1), Home()
+    me.ctx.config = me.members.circle._config = replace(LAN, cell_merge=1, contacts_a_level=1)
+    me.meet(*ALL[1:])
+    asked: list[tuple[bytes, FindNodes]] = []
+    for now_s in range(3, 1200):
+        me.seeker.tick(now_s * SECOND)
+        asked += answer_all(me, homes, {}, now_s * SECOND)
+    shift = 64 - DEPTH
+    here = [each for each in asked if int.from_bytes(each[1].place) >> shift == me.members.cell.place >> shift]
+    assert here and len({question.place for _, question in here}) == len(here)
+    assert not any(me.members.cell.holds(peer) for peer, _ in here)
 
 
 @pytest.mark.parametrize("names", ["nobody", "itself", "who is known", "who is far"])

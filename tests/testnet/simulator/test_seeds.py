@@ -7,6 +7,7 @@ import pytest
 
 from hearthmesh.testnet.simulator.plan import Plan, draw_plan
 from hearthmesh.testnet.simulator.run import Outcome, play
+from hearthmesh.testnet.simulator.scenarios import scenario_named
 from hearthmesh.testnet.simulator.soak import replay_command
 
 FIXED = range(24)
@@ -38,6 +39,11 @@ def test_replica_sets_that_were_split_at_submission_find_each_other(seed: int) -
 def test_a_seed_that_failed_once_holds(seed: int) -> None:
     """Some of these were the simulator's own mistakes, or asked for more than the design promises."""
     _held(draw_plan(seed))
+
+
+@pytest.mark.parametrize("seed", [75, 80])
+def test_those_who_never_met_the_others_of_their_cell_hear_of_them(seed: int) -> None:
+    _held(replace(scenario_named("mesh-beyond-the-member-table").plan, seed=seed))
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
