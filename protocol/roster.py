@@ -62,11 +62,6 @@ class Roster:
         member = self._members.get(node)
         return member.incarnation if member else None
 
-    def heard_us(self, node: bytes) -> int | None:
-        """When another last spoke, or became a member; None: not a member that this node knows of."""
-        member = self._members.get(node)
-        return member.heard_us if member else None
-
     def has_link(self, node: bytes) -> bool:
         return node in self._connected
 

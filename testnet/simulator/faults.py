@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ...protocol.config import ProtocolConfig
 from ...protocol.effects import Notify
 from .engine import MINUTE, MS, SECOND
 from .network import FAIR, Cut, Weather
@@ -34,8 +35,8 @@ class Happened:
 
 
 class Faults:
-    """false_alarms: nodes that were called dead in the life that they have.  late_alarms: those that had come back, by
-    others who knew of their former life alone, which had ended.
+    """false_alarms: nodes that were called dead in the life that they have.  late_alarms: those that had come back
+    lately (`news_us`), by others who knew of their former life alone, which had ended.
     """
 
     def __init__(self, world: World) -> None:
@@ -217,12 +218,18 @@ class Faults:
 
 
 def _knows_former(life: Life, lived: Life) -> bool:
-    """Whether all that the one knows of the other is of a life before the one that it has."""
-    members, machine = life.mesh.members, lived.machine
-    known, heard_us = members.incarnation_of(machine.id), members.heard_us(machine.id)
-    if known is None or heard_us is None:
+    """Whether all that the one can know of the other is of a life before the one that it has.
+
+    It was not told of the new one, and never had a link with it; and not for longer than that may take.
+    """
+    teller, machine = life.machine, lived.machine
+    known = life.mesh.members.incarnation_of(machine.id)
+    if machine.lives == 1 or known is None or known >= lived.incarnation or lived.met.get(teller.index) == teller.lives:
         return False
-    if known == 0:
-        # Known by its link alone, over which nobody says under which incarnation it lives.
-        return life.machine.clock.true_us(heard_us) < machine.clock.origin_us
-    return known < lived.incarnation
+    return life.world.engine.now_us - machine.clock.origin_us <= news_us(life.world.config)
+
+
+def news_us(config: ProtocolConfig) -> int:
+    """By when whoever keeps a node in mind has heard that it came back, if by its row alone: at rest its cell compares
+    tables after so long, and other cells look at their contacts."""
+    return max(config.rest_factor * config.sync_interval_us, config.cell_interval_us)

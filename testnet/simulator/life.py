@@ -118,7 +118,8 @@ DISK_SYNCED = len(EVENT_NUMBERS)
 class Life:
     """See the module. Dead once its machine has another life, or none.
 
-    incarnation: with which it began.  book: whose addresses are known.  waiting: messages to peers that are being
+    incarnation: with which it began.  met: with whom it has had links, and in which of their lives, by index; kept by
+    those who came back.  book: whose addresses are known.  waiting: messages to peers that are being
     dialled, by index.
     """
 
@@ -141,6 +142,7 @@ class Life:
         "links",
         "machine",
         "mesh",
+        "met",
         "missed",
         "runs",
         "timers",
@@ -153,6 +155,7 @@ class Life:
         self.world = world
         self.mesh = mesh
         self.incarnation = mesh.incarnation
+        self.met: dict[int, int] = {}
         self._engine = world.engine
         self.runs = True
         self.links: dict[int, Link] = {}
@@ -203,6 +206,8 @@ class Life:
             self.feed(Received(peer, message), checksum)
 
     def connected(self, peer: Machine) -> None:
+        if self.machine.lives > 1:
+            self.met[peer.index] = peer.lives
         self.feed(PeerConnected(peer.id, int(peer.roles)), peer.index)
 
     def lost(self, peer: Machine, reset: bool) -> None:

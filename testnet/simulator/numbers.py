@@ -30,12 +30,16 @@ PATIENCE_US = 20 * MINUTE
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """Of one run. noticed_us: how long it took each node to call a silent one dead, sorted."""
+    """Of one run. noticed_us: how long it took each node to call a silent one dead, sorted.
+
+    late_alarms: as `Faults` has them; None where they were not counted yet.
+    """
 
     noticed_us: Sequence[int]
     false_alarms: int
     node_us: int
     events: int
+    late_alarms: int | None = None
 
 
 def detect(seed: int, *, minutes: float, starved: bool, preset: str = "lan") -> Detection:
@@ -60,14 +64,24 @@ def detect(seed: int, *, minutes: float, starved: bool, preset: str = "lan") -> 
     )
     outcome = play(plan)
     assert not outcome.violations, outcome.violations[0]
-    return Detection(detection_us(outcome.happened), outcome.false_alarms, DETECTION_NODES * active_us, outcome.events)
+    return Detection(
+        detection_us(outcome.happened),
+        outcome.false_alarms,
+        DETECTION_NODES * active_us,
+        outcome.events,
+        outcome.late_alarms,
+    )
 
 
 def detection_numbers(runs: Sequence[Detection]) -> dict[str, Any]:
-    """Of all runs together, as JSON. alarms_a_node_month_below: with 95 % confidence."""
+    """Of all runs together, as JSON. alarms_a_node_month_below: with 95 % confidence.
+
+    late_alarms: of the runs in which they were counted; None if there are none.
+    """
     noticed = sorted(us for run in runs for us in run.noticed_us)
     hours = sum(run.node_us for run in runs) / HOUR
     alarms = sum(run.false_alarms for run in runs)
+    late = [run.late_alarms for run in runs if run.late_alarms is not None]
     # Above three events the bound is near the count plus two of its standard deviations.
     most = RULE_OF_THREE if alarms == 0 else alarms + 2 * alarms**0.5 + 2
     return {
@@ -77,6 +91,7 @@ def detection_numbers(runs: Sequence[Detection]) -> dict[str, Any]:
         "most_s": noticed[-1] / SECOND if noticed else None,
         "node_hours": round(hours, 2),
         "false_alarms": alarms,
+        "late_alarms": sum(late) if late else None,
         "alarms_a_node_month_below": round(most / hours * HOURS_A_MONTH, 2),
         "events": sum(run.events for run in runs),
     }
