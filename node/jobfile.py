@@ -186,7 +186,8 @@ class JobFile:
     deadline: Annotated[
         str,
         Key(
-            "When results are wanted: `+2h` after the submission (s, m, h, d), or `2026-01-31T18:00:00Z`.",
+            "When results are wanted: `+2h` after the submission (s, m, h, d), or `2026-01-31T18:00:00Z`. What is late "
+            "is still done, as work without a deadline.",
             check=check_deadline,
         ),
     ] = ""
@@ -206,7 +207,7 @@ class JobFile:
         float,
         Key(
             "Most that an hour of CPU may cost where nobody wants its heat, in the mesh's currency. It is paid only "
-            "while the job is urgent (priority 8, 9) or its deadline is at risk.",
+            "while the job is urgent (priority 8, 9) or its deadline is at risk, and not yet over.",
             low=0.0,
             high=1e6,
         ),

@@ -47,11 +47,12 @@ class _Heard:
 @dataclass(slots=True)
 class _FarJob:
     """made_us: when its replica said it, as far as those who passed it on say the truth.  rank: what goes first has a
-    lower one."""
+    lower one.  due_us: until when that rank holds; 0: for good."""
 
     record: Record
     made_us: int
     rank: tuple[Standing, int, bytes, bytes]
+    due_us: int
 
     @property
     def body(self) -> JobDigest:
@@ -102,11 +103,21 @@ class Aggregates:
         ttl_us = self._ctx.config.digest_ttl_us
         # This is asked for each steal.
         alive = [job for job in self._jobs.values() if now_us - job.made_us < ttl_us and job.body.free_tasks]
+        wall_us = self._ctx.wall_us(now_us)
+        for job in alive:
+            if 0 < job.due_us <= wall_us:
+                # What may be late goes first for as long as it can be in time.
+                job.rank, job.due_us = self._rank(job.body, now_us), 0
         return [job.body for job in sorted(alive, key=lambda job: job.rank)]
 
-    def _rank(self, digest: JobDigest) -> tuple[Standing, int, bytes, bytes]:
+    def _rank(self, digest: JobDigest, now_us: int) -> tuple[Standing, int, bytes, bytes]:
         """Small jobs that are urgent would never be heard of beside large ones that are not."""
-        return standing(work_of_digest(digest)), -self._work_us(digest), digest.replica, digest.job_id
+        return (
+            standing(work_of_digest(digest, self._ctx.wall_us(now_us))),
+            -self._work_us(digest),
+            digest.replica,
+            digest.job_id,
+        )
 
     def _work_us(self, digest: JobDigest) -> int:
         return digest.free_tasks * (digest.task_us or self._ctx.config.batch_target_us)
@@ -185,7 +196,7 @@ class Aggregates:
         for record, age_us in self._tables.aged(RecordKind.JOB_DIGEST, now_us):
             found.append((record.body, record.raw, age_us))
         live = [each for each in found if each[0].free_tasks and not each[0].finished and each[2] < ttl_us]
-        live.sort(key=lambda each: self._rank(each[0]))
+        live.sort(key=lambda each: self._rank(each[0], now_us))
         return tuple(FarJob(raw, age_us // SECOND_US) for _, raw, age_us in live[:FAR_JOBS_TOLD])
 
     # -- hearing -----------------------------------------------------------------------------------------
@@ -245,7 +256,7 @@ class Aggregates:
             self._ctx.penalise(peer, Reason.BAD_SIGNATURE if bad else Reason.MALFORMED)
             return False
         # One that has nothing left is kept as well: older word of it is no news.
-        self._jobs[key] = _FarJob(record, now_us - age_us, self._rank(record.body))
+        self._jobs[key] = _FarJob(record, now_us - age_us, self._rank(record.body, now_us), record.body.deadline_us)
         self._make_room(record.author)
         return key in self._jobs and bool(record.body.free_tasks)
 

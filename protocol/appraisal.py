@@ -9,6 +9,7 @@ from .messages import Steal
 from .records import HeatDigest, JobDigest, JobSpec
 from .stealing.appetite import FOREVER_US, Forecast, longest_task_us
 from .stealing.matching import Work
+from .stealing.pricing import due_us
 from .stealing.urgency import Ask, discomfort_mkh, urgency_mkh
 
 # Where no model foretells anything, a lack of all its power counts like a kelvin for a quarter of an hour.
@@ -59,8 +60,9 @@ def work_of(
     at_risk: bool = False,
     since_us: int = 0,
     left_us: int = 0,
+    late: bool = False,
 ) -> Work:
-    """task_us: as it was measured, 0 if nothing is known."""
+    """task_us: as it was measured, 0 if nothing is known.  late: its deadline is over, see `due_us`."""
     return Work(
         job_id,
         free,
@@ -69,7 +71,7 @@ def work_of(
         spec.priority,
         at_risk,
         spec.price_limit_micro,
-        spec.deadline_us,
+        0 if late else spec.deadline_us,
         since_us,
         spec.shared_bytes(),
         spec.input_bytes(),
@@ -77,17 +79,21 @@ def work_of(
     )
 
 
-def work_of_digest(digest: JobDigest) -> Work:
-    """What a replica says that it has of a job."""
+def work_of_digest(digest: JobDigest, wall_us: int) -> Work:
+    """What a replica says that it has of a job; of a deadline that is over nothing is at risk, whatever it says.
+
+    wall_us: since 1970, as the deadline.
+    """
+    deadline_us = due_us(digest.deadline_us, wall_us)
     return Work(
         digest.job_id,
         digest.free_tasks,
         digest.task_us,
         digest.checkpoint_us,
         digest.priority,
-        digest.at_risk,
+        digest.at_risk and deadline_us == digest.deadline_us,
         digest.price_limit_micro,
-        digest.deadline_us,
+        deadline_us,
         blob_bytes=digest.blob_bytes,
     )
 

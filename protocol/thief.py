@@ -200,8 +200,10 @@ class Thief:
         What a worker has queued nobody tells: it counts as ordinary, and among volunteers' work where no other is. What
         is known to go before that lies at its keepers, who are asked for it alone: from a queue may come anything.
         """
-        groups = by_standing([each for each in self._open_jobs() if _runs(hunger, each)], work_of_digest)
-        stands = [standing(work_of_digest(digests[0])) for digests in groups]
+        wall_us = self._ctx.wall_us(now_us)
+        runs = [each for each in self._open_jobs() if _runs(hunger, each, wall_us)]
+        groups = by_standing(runs, lambda each: work_of_digest(each, wall_us))
+        stands = [standing(work_of_digest(digests[0], wall_us)) for digests in groups]
         queues = [Victim(heat.node, heat.queue_us, self._members.rtt_us(heat.node)) for heat in self._heat.queueing()]
         place = next((each for each, known in enumerate(stands) if known >= _ORDINARY), len(groups))
         if place == len(groups):
@@ -210,20 +212,20 @@ class Thief:
         for number, digests in enumerate(groups):
             known = {victim.node: victim for victim in queues} if number == place else {}
             for digest in digests:
-                victim = self._victim(hunger, digest)
+                victim = self._victim(hunger, digest, wall_us)
                 last = known.get(victim.node)
                 known[victim.node] = victim if last is None else _both(last, victim)
             allowed = [known[node] for node in sorted(known) if self._may_ask(node, now_us)]
             found.append(_Group(stands[number], allowed))
         return found
 
-    def _victim(self, hunger: Steal, digest: JobDigest) -> Victim:
+    def _victim(self, hunger: Steal, digest: JobDigest, wall_us: int) -> Victim:
         """One that keeps a job."""
         ask = ask_of(b"", hunger)
         if self._tables.get(RecordKind.JOB_DIGEST, self._ctx.node_id + digest.job_id) is not None:
             # This node is a replica of it as well.
             ask = as_keeper(ask, digest.job_id)
-        come_us = transfer_us(bytes_to_come(work_of_digest(digest), ask))
+        come_us = transfer_us(bytes_to_come(work_of_digest(digest, wall_us), ask))
         work_us = digest.free_tasks * (digest.task_us or self._ctx.config.batch_target_us)
         return Victim(digest.replica, work_us, self._members.rtt_us(digest.replica) + come_us)
 
@@ -258,7 +260,7 @@ class Thief:
             return f"its owner does not allow {needs}"
         if digest.job_id in hunger.excluded:
             return "it failed here just now"
-        fitting = fit(work_of_digest(digest), ask_of(b"", hunger))
+        fitting = fit(work_of_digest(digest, self._ctx.wall_us(now_us)), ask_of(b"", hunger))
         if not fitting.good:
             return fitting.value
         if self._is_silent(digest.replica, now_us):
@@ -286,10 +288,11 @@ class Thief:
         found: list[JobDigest] = []
         strangers: list[bytes] = []
         nodes = 0
+        wall_us = self._ctx.wall_us(now_us)
         for digest in self.far.far_jobs(now_us):
-            if before is not None and standing(work_of_digest(digest)) >= before:
+            if before is not None and standing(work_of_digest(digest, wall_us)) >= before:
                 break  # they come in that order
-            if digest.finished or not _runs(hunger, digest) or self._is_left_alone(digest.replica, now_us):
+            if digest.finished or not _runs(hunger, digest, wall_us) or self._is_left_alone(digest.replica, now_us):
                 continue
             nodes = nodes or self.far.mesh_nodes()
             if self._ctx.rng.randrange(nodes) >= TRIES_A_TASK * digest.free_tasks:
@@ -301,8 +304,8 @@ class Thief:
         if strangers:
             self._seek(self.far, strangers, now_us)
         return [
-            _Group(standing(work_of_digest(group[0])), [self._victim(hunger, digest) for digest in group])
-            for group in by_standing(found, work_of_digest)
+            _Group(standing(work_of_digest(group[0], wall_us)), [self._victim(hunger, each, wall_us) for each in group])
+            for group in by_standing(found, lambda each: work_of_digest(each, wall_us))
         ]
 
     def _seek(self, far: FarWork, strangers: list[bytes], now_us: int) -> None:
@@ -442,14 +445,14 @@ class Thief:
         self._ctx.cancel_timer(("steal-idle", b""))
 
 
-def _runs(hunger: Steal, digest: JobDigest) -> bool:
+def _runs(hunger: Steal, digest: JobDigest, wall_us: int) -> bool:
     """Whether tasks of the job are of any use to the thief, as far as its digest says."""
     runs = hunger.wasm if digest.runtime == "wasm" else digest.command in hunger.native
     if not runs or digest.job_id in hunger.excluded:
         return False
     # Most sinks take anything; then there is nothing to weigh, for each job and each steal.
     anything = hunger.longest_us >= FOREVER_US and not hunger.price_micro
-    return anything or fit(work_of_digest(digest), ask_of(b"", hunger)).good
+    return anything or fit(work_of_digest(digest, wall_us), ask_of(b"", hunger)).good
 
 
 def _both(one: Victim, other: Victim) -> Victim:

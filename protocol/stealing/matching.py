@@ -14,6 +14,8 @@ from .urgency import Ask, by_urgency
 BYTES_PER_S = 1_000_000
 # Below this all tasks count as equally short.
 SHORT_US = 1_000_000
+# Later than any deadline.
+_NEVER_US = 1 << 63
 # As of `standing`; less goes first.
 Standing = tuple[int, bool, int]
 
@@ -24,11 +26,11 @@ class Work:
 
     job: its name.  free: how many.  task_us: CPU time of one on the mean node, 0 if unknown.  checkpoint_us: most CPU
     time between two of its checkpoints, 0 if it makes none.  priority: 0 (volunteer) to 9.  at_risk: of missing its
-    deadline.  price_limit_micro: see `pays`.  deadline_us, since_us: order equals; deadline_us 0: none.
-    blob_bytes: what whoever has not got the job's blobs has to fetch before it can begin.  input_bytes: what each task
-    needs of its own; all but the job's replicas have to fetch it.  left_us: until its deadline, 0 if it is over or
-    unknown.  unstarted: tasks of the job that nobody has, wherever they lie; 0 if no more are known of than are free.
-    ahead_us: see `in_line`.
+    deadline.  price_limit_micro: see `pays`.  deadline_us, since_us: order equals; deadline_us 0: none, or it is over,
+    see `due_us`.  blob_bytes: what whoever has not got the job's blobs has to fetch before it can begin.  input_bytes:
+    what each task needs of its own; all but the job's replicas have to fetch it.  left_us: until its deadline, 0 if it
+    is over or unknown.  unstarted: tasks of the job that nobody has, wherever they lie; 0 if no more are known of than
+    are free.  ahead_us: see `in_line`.
     """
 
     job: bytes
@@ -84,12 +86,15 @@ def fit(work: Work, ask: Ask) -> Fit:
     if ask.price_micro > 0:
         free = max(work.free, work.unstarted)
         ahead_us = in_units_of(work.ahead_us, ask.speed_permille)
+        places = max(1, ask.slots, ask.places)
+        # Whoever asks has a slot, on which it would all end in turn, however long it says that the others are busy.
+        busy_us = min(ask.busy_us, (free * task_us + ahead_us) * (places - 1))
         presses = work.at_risk and is_pressing(
             left_us=work.left_us,
             task_us=task_us,
             free=free,
-            slots=max(ask.slots, ask.places),
-            ahead_us=ahead_us + ask.busy_us,
+            slots=places,
+            ahead_us=ahead_us + busy_us,
         )
         limit = work.price_limit_micro
         if not pays(price_micro=ask.price_micro, limit_micro=limit, priority=work.priority, at_risk=presses):
@@ -125,9 +130,9 @@ def standing(work: Work) -> Standing:
     of equals by how much there is. The begin of `preference`.
 
     What may be late goes by its deadline wherever it lies: else sinks that open would take what has hours left, and
-    what is due now would pay for heat that nobody wants.
+    what is due now would pay for heat that nobody wants. Who tells none has the last of it.
     """
-    return (-work.priority, not work.at_risk, work.deadline_us if work.at_risk else 0)
+    return (-work.priority, not work.at_risk, (work.deadline_us or _NEVER_US) if work.at_risk else 0)
 
 
 def preference(work: Work, ask: Ask) -> tuple[int, ...]:
@@ -142,7 +147,7 @@ def preference(work: Work, ask: Ask) -> tuple[int, ...]:
     steady = is_steady(ask.longest_us)
     return (
         *standing(work),
-        work.deadline_us or 1 << 62,
+        work.deadline_us or _NEVER_US,
         _nearness(work, ask),
         -octave if steady else octave,
         0 if steady else not work.checkpoint_us,

@@ -56,8 +56,8 @@ def worth_moving(left_us: int, duty: float, size_bytes: int, lost_us: int = 0) -
 
 
 def is_late(left_us: int, duty: float, time_us: int) -> bool:
-    """Whether a task that runs misses its deadline, in time_us, at the duty that it has here."""
-    return left_us > duty * time_us
+    """Whether a task that runs misses its deadline, in time_us, at the duty that it has here; not if that is over."""
+    return 0 < time_us and left_us > duty * time_us
 
 
 def lively(heirs: Iterable[Heir], left_us: int) -> list[Heir]:

@@ -18,6 +18,11 @@ NEWS_US = 120_000_000
 _US_PER_HOUR = 3_600_000_000
 
 
+def due_us(deadline_us: int, now_us: int) -> int:
+    """A deadline while it can be met, else 0: what is late goes on as work that has none."""
+    return deadline_us if deadline_us > now_us else 0
+
+
 def is_at_risk(
     *,
     now_us: int,
@@ -38,13 +43,10 @@ def is_at_risk(
     Not in the first half of its time: until then it may just wait for others that are due sooner. After that it is if
     nothing is done yet. What it waited before it was begun says nothing of its rate; and its rate says nothing of what
     would come of it without what is paid, nor of tasks that nobody has when it is time to begin the last.
+    Nor is it any more when the deadline is over: what goes first, and what is paid, bring it back no more.
     """
-    if deadline_us <= 0 or done >= tasks:
-        return False
-    left_us = deadline_us - now_us
-    if left_us <= 0:
-        return True
-    if now_us - created_us <= left_us:
+    left_us = due_us(deadline_us, now_us) - now_us
+    if left_us <= 0 or done >= tasks or now_us - created_us <= left_us:
         return False
     if free > 0 and (paid or is_pressing(left_us=left_us, task_us=task_us, free=1, slots=1)):
         return True

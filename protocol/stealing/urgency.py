@@ -26,7 +26,7 @@ class Ask:
     currency, because nobody wants its heat; 0 where somebody does, or where it is given for nothing.
     has: the jobs whose shared blobs it has.  keeps: those whose tasks' inputs it has as well, being a replica.
     rtt_us: to it and back, 0 if unknown; orders equals.  places: tasks that it runs at once, with those that run now;
-    0: as many as slots.  busy_us: CPU time of all that it runs and has queued already.
+    0: as many as slots.  busy_us: CPU time of all that it runs and has queued already, as it says.
     """
 
     thief: bytes

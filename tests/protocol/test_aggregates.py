@@ -32,10 +32,29 @@ def parts() -> tuple[Aggregates, Membership, Context]:
 
 
 def job_of(
-    number: int, free: int = 10, sequence: int = 1, job: int = 0, priority: int = 5, at_risk: bool = False
+    number: int,
+    free: int = 10,
+    sequence: int = 1,
+    job: int = 0,
+    priority: int = 5,
+    at_risk: bool = False,
+    deadline_us: int = 0,
 ) -> Record:
     node = identity(number).node_id
-    body = JobDigest(bytes([job]) * 32, node, 1, sequence, free, 1000, "wasm", "", priority, False, at_risk=at_risk)
+    body = JobDigest(
+        bytes([job]) * 32,
+        node,
+        1,
+        sequence,
+        free,
+        1000,
+        "wasm",
+        "",
+        priority,
+        False,
+        at_risk=at_risk,
+        deadline_us=deadline_us,
+    )
     return sign_record(identity(number), RecordKind.JOB_DIGEST, body)
 
 
@@ -123,6 +142,26 @@ def test_a_small_job_that_goes_first_is_told_before_many_large_ones_that_do_not(
     assert len(aggregates.far_jobs(0)) == FAR_JOBS_MAX
     told = [open_record(job.record).body.free_tasks for job in aggregates._best_jobs(0)]
     assert told == [1, 2, 1000, 1000]
+
+
+def test_what_came_to_be_late_goes_first_of_what_is_far_no_more() -> None:
+    aggregates, members, ctx = parts()
+    peer, now_us = members.circle.contacts[0], 5 * SECOND
+    aggregates.knows = lambda _node: True
+    late, soon, later, vague, much = far(members, 5)
+    due_us = ctx.wall_us(now_us)
+    jobs = [(much, 1000, False, 0), (late, 1, True, 1), (vague, 2, True, 0), (later, 3, True, due_us + 1)]
+    for number, free, at_risk, deadline_us in [*jobs, (soon, 4, True, due_us)]:
+        aggregates.take(job_of(number, free, at_risk=at_risk, deadline_us=deadline_us).raw, 0, peer, 1)
+
+    def told(at_us: int) -> list[int]:
+        ranked = [body.free_tasks for body in aggregates.far_jobs(at_us)]
+        assert [open_record(job.record).body.free_tasks for job in aggregates._best_jobs(at_us)] == ranked[:4]
+        return ranked
+
+    assert told(now_us - 1) == [4, 3, 2, 1000, 1]
+    assert told(now_us) == [3, 2, 1000, 4, 1]
+    assert told(now_us + 1) == [2, 1000, 4, 3, 1]
 
 
 def test_one_author_takes_a_few_of_the_places_only_however_urgent_its_jobs_are() -> None:

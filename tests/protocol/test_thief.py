@@ -140,6 +140,31 @@ def test_of_what_may_be_late_the_keeper_of_what_is_due_first_is_asked_however_li
     assert [who for who, _ in den.want(idle=False)] == [A.node_id]
 
 
+def test_what_is_said_to_be_at_risk_after_its_deadline_is_ordinary_work() -> None:
+    """By an old digest, or by a keeper that names a deadline of long ago, so that it is asked first."""
+    den = Den()
+    now_us = 9 * SECOND
+    den.digest(A.node_id, 9_000, at_risk=True, deadline_us=1)
+    den.digest(B.node_id, 3, at_risk=True, deadline_us=now_us + 1)
+    den.digest(C.node_id, 9_000)
+    ((victim, steal),) = den.want(now_us)
+    assert victim == B.node_id
+    den.thief.on_granted(victim, steal.request, 1, now_us)
+    asked = set()
+    for _ in range(20):
+        ((victim, steal),) = den.want(now_us + 1)
+        asked.add(victim)
+        den.thief.on_granted(victim, steal.request, 1, now_us + 1)
+    assert {A.node_id, C.node_id} <= asked
+
+
+def test_what_is_late_in_another_cell_goes_after_what_may_still_be_in_time() -> None:
+    den, now_us = Den(), 9 * SECOND
+    den.digest(A.node_id, 50, at_risk=True, deadline_us=now_us + SECOND)
+    den.thief.far = OtherCells(1_000, far_job(9_000, 5, at_risk=True, deadline_us=now_us))
+    assert [who for who, _ in den.want(now_us)] == [A.node_id]
+
+
 class OtherCells:
     """Work of other cells, all in reach."""
 

@@ -240,6 +240,35 @@ def test_who_waits_is_held_against_everything_when_what_a_node_may_give_changed(
     assert not len(keeper._lifelines)
 
 
+def test_a_deadline_that_is_over_is_paid_for_no_more() -> None:
+    deadline_us = Cluster().now_us + WALL_OFFSET_US + 60 * SECOND
+    for at_s, answer in ((59, "Granted"), (60, "Refused"), (600, "Refused")):
+        counter = Counter(4, 1, price_limit_micro=50, deadline_us=deadline_us)
+        counter.cluster.run(deadline_us - WALL_OFFSET_US - counter.cluster.now_us + (at_s - 60) * SECOND)
+        assert answers(counter.ask(counter.thieves[0], price_micro=40)) == [(counter.thieves[0].id, answer)]
+        assert answers(counter.ask(counter.thieves[0])) == [(counter.thieves[0].id, "Granted")], "it is work as any"
+
+
+@pytest.mark.parametrize(("waited_s", "order"), [(5, [9, 80]), (20, [80, 9])])
+def test_what_is_late_comes_after_what_can_still_be_in_time(waited_s: int, order: list[int]) -> None:
+    """By its priority: else one that names a deadline of a moment ago would be first everywhere, for ever."""
+    now_us = Cluster().now_us + WALL_OFFSET_US + 3 * SECOND
+    counter = Counter(1, 1, created_us=now_us, deadline_us=now_us + 9 * SECOND, price_limit_micro=9)
+    client = counter.cluster.client()
+    counter.cluster.run(SECOND)
+    later = counter.cluster.spec(1, nonce=b"later", created_us=now_us, deadline_us=now_us + 80 * SECOND)
+    counter.cluster.feed(client, SubmitJob(later))
+    counter.cluster.run(waited_s * SECOND)
+    due_s: list[int] = []
+    for _ in order:
+        (granted,) = [each.message for each in counter.ask(counter.thieves[0]) if isinstance(each, Send)]
+        assert isinstance(granted, Granted)
+        (job_id,) = {open_record(raw).body.job_id for raw in granted.grants}
+        spec = counter.keeper.mesh.replica.jobs[job_id].state.spec
+        due_s.append((spec.deadline_us - now_us) // SECOND)
+    assert due_s == order
+
+
 def test_a_job_at_risk_pays_only_when_it_can_wait_no_longer_for_heat_that_is_wanted() -> None:
     deadline_us = Cluster().now_us + WALL_OFFSET_US + 600 * SECOND
     counter = Counter(1, 1, price_limit_micro=50, deadline_us=deadline_us, estimate_us=20 * SECOND)

@@ -19,7 +19,7 @@ from ....protocol.stealing.appetite import FOREVER_US, Forecast, appetite_us, lo
 from ....protocol.stealing.choosing import Victim, better, by_standing
 from ....protocol.stealing.matching import Standing, Work, bytes_to_come, deal, fit, standing, transfer_us
 from ....protocol.stealing.moving import SLOW_DUTY, Heir, heirs_for, is_late, lively, worth_moving
-from ....protocol.stealing.pricing import URGENT, is_at_risk
+from ....protocol.stealing.pricing import URGENT, due_us, is_at_risk
 from ....protocol.stealing.urgency import Ask, discomfort_mkh, urgency_mkh
 from ..control import BAND_K
 from ..floor import CHECKPOINT_BYTES
@@ -213,7 +213,7 @@ class Ours(Mesh):
             priority=(URGENT - 1 if job.urgent else 5) if job.priority else 0,
             at_risk=at_risk,
             price_limit_micro=PRICE_MICRO if due else 0,
-            deadline_us=int(job.deadline_s * _US) if due else 0,
+            deadline_us=due_us(int(job.deadline_s * _US), int(now_s * _US)) if due else 0,
             since_us=int(job.arrival_s * _US),
             blob_bytes=job.program_bytes,
             input_bytes=job.input_bytes,

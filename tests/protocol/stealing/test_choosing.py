@@ -28,6 +28,12 @@ def test_of_what_may_be_late_what_is_due_first_is_asked_for_first_and_else_it_do
     assert by_standing([calmer, later, calm, soon], lambda work: work) == [[soon], [later], [calmer, calm]]
 
 
+def test_who_says_of_nothing_due_that_it_may_be_late_has_the_last_that_may_be() -> None:
+    due, vague = Work(b"d", 1, SECOND_US, at_risk=True, deadline_us=1 << 60), Work(b"v", 900, SECOND_US, at_risk=True)
+    calm = Work(b"c", 1, SECOND_US)
+    assert by_standing([calm, vague, due], lambda work: work) == [[due], [vague], [calm]]
+
+
 def test_where_there_is_enough_the_near_one_is_asked_that_needs_no_blobs() -> None:
     hour_us, hungry_us = 3600 * SECOND_US, 900 * SECOND_US
     big, small = Victim(b"b", 90 * hour_us, 50_000), Victim(b"s", 2 * hour_us, 1_000)

@@ -154,6 +154,19 @@ def test_a_centre_whose_slots_run_but_one_is_no_centre_of_one_slot() -> None:
     assert not presses(replace(busy, busy_us=0), 3.1) and presses(replace(idle, slots=1), 9)
 
 
+def test_whoever_says_that_it_is_busy_for_ever_is_at_worst_a_place_of_one_slot() -> None:
+    liar = Ask(b"liar", 1, HOUR_US, slots=1, price_micro=40, places=40, busy_us=1 << 62)
+    job = Work(b"job", 3, HOUR_US, at_risk=True, price_limit_micro=50, deadline_us=1)
+
+    def presses(ask: Ask, left_hours: float) -> bool:
+        return fit(replace(job, left_us=int(left_hours * HOUR_US)), ask).good
+
+    # Three tasks there, one after another, and two for the last place that wants heat.
+    assert [presses(liar, hours) for hours in (5, 5.1, 10)] == [True, False, False]
+    alone = replace(liar, places=1, busy_us=0)
+    assert [presses(alone, hours) for hours in (5, 5.1, 10)] == [True, False, False]
+
+
 def test_the_coldest_gets_half_and_the_next_half_of_the_rest() -> None:
     thieves = [Ask(bytes([n]), urgency_mkh=n, appetite_us=10 * HOUR_US, slots=1) for n in range(1, 4)]
     shares = deal(thieves, [replace(SHORT, free=80)])

@@ -54,12 +54,16 @@ def test_what_may_miss_its_deadline_goes_where_it_can_end_before_where_it_is_col
 
 @pytest.mark.parametrize(
     ("left_s", "duty", "time_s", "late"),
-    [(60, 1.0, 60, False), (60, 1.0, 59, True), (60, 0.1, 600, False), (60, 0.1, 599, True), (60, 1.0, -1, True)],
+    [(60, 1.0, 60, False), (60, 1.0, 59, True), (60, 0.1, 600, False), (60, 0.1, 599, True), (60, 1.0, 1, True)],
 )
 def test_a_task_is_late_if_it_does_not_end_in_time_at_its_duty(
     left_s: int, duty: float, time_s: int, late: bool
 ) -> None:
     assert is_late(left_s * SECOND_US, duty, time_s * SECOND_US) is late
+
+
+def test_a_task_whose_deadline_is_over_hurries_nowhere() -> None:
+    assert not is_late(60 * SECOND_US, 0.1, 0) and not is_late(60 * SECOND_US, 1.0, -SECOND_US)
 
 
 def test_a_slow_sink_hands_a_task_only_to_who_wants_what_is_left_of_it() -> None:

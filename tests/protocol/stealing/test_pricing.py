@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hearthmesh.protocol.config import PRESETS
-from hearthmesh.protocol.stealing.pricing import NEWS_US, cost_micro, is_at_risk, is_pressing, pays
+from hearthmesh.protocol.stealing.pricing import NEWS_US, cost_micro, due_us, is_at_risk, is_pressing, pays
 from hearthmesh.protocol.thief import IDLE_BACKOFF_MAX
 
 MINUTE_US = 60_000_000
@@ -35,7 +35,23 @@ def test_while_nothing_is_done_half_of_the_time_must_be_left() -> None:
     def late(now_us: int) -> bool:
         return is_at_risk(now_us=now_us, created_us=0, deadline_us=HOUR_US, done=0, tasks=1, begun_us=1)
 
-    assert [late(30 * MINUTE_US), late(31 * MINUTE_US), late(2 * HOUR_US)] == [False, True, True]
+    assert [late(30 * MINUTE_US), late(31 * MINUTE_US), late(HOUR_US - 1)] == [False, True, True]
+
+
+def test_what_is_over_its_deadline_is_at_risk_no_more_however_little_is_left_to_do() -> None:
+    def risky(now_us: int, done: int, *, paid: bool = False) -> bool:
+        return is_at_risk(
+            now_us=now_us, created_us=0, deadline_us=HOUR_US, done=done, tasks=50, begun_us=1, free=50 - done, paid=paid
+        )
+
+    assert risky(HOUR_US - 1, 0) and risky(HOUR_US - 1, 49, paid=True)
+    assert not any(risky(now_us, done) for now_us in (HOUR_US, 9 * HOUR_US) for done in (0, 1, 49))
+    assert not risky(HOUR_US, 49, paid=True)
+
+
+def test_a_deadline_counts_until_it_is_over() -> None:
+    assert [due_us(9, now_us) for now_us in (0, 8, 9, 10)] == [9, 9, 0, 0]
+    assert due_us(0, 0) == 0
 
 
 def test_without_a_deadline_or_with_all_done_nothing_is_late() -> None:
@@ -44,12 +60,12 @@ def test_without_a_deadline_or_with_all_done_nothing_is_late() -> None:
 
 
 @given(st.integers(1, 10**13), st.integers(0, 100), st.integers(0, 10**12), st.integers(0, 10**12))
-def test_what_is_at_risk_stays_so_as_time_passes(deadline_us: int, done: int, begun_us: int, later_us: int) -> None:
+def test_what_is_at_risk_stays_so_until_it_is_late(deadline_us: int, done: int, begun_us: int, later_us: int) -> None:
     def late(now_us: int) -> bool:
         return is_at_risk(now_us=now_us, created_us=0, deadline_us=deadline_us, done=done, tasks=100, begun_us=begun_us)
 
     now_us = begun_us + 1
-    assert not late(now_us) or late(now_us + later_us)
+    assert not late(now_us) or late(min(now_us + later_us, deadline_us - 1))
 
 
 def test_what_it_waited_before_it_was_begun_does_not_count_against_its_rate() -> None:
