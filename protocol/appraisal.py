@@ -59,10 +59,11 @@ def work_of(
     free: int = 1,
     at_risk: bool = False,
     since_us: int = 0,
-    left_us: int = 0,
-    late: bool = False,
+    wall_us: int = 0,
 ) -> Work:
-    """task_us: as it was measured, 0 if nothing is known.  late: its deadline is over, see `due_us`."""
+    """task_us: as it was measured, 0 if nothing is known.  wall_us: since 1970; 0 where what is left until the deadline
+    does not matter."""
+    deadline_us = due_us(spec.deadline_us, wall_us)
     return Work(
         job_id,
         free,
@@ -71,11 +72,11 @@ def work_of(
         spec.priority,
         at_risk,
         spec.price_limit_micro,
-        0 if late else spec.deadline_us,
+        deadline_us,
         since_us,
         spec.shared_bytes(),
         spec.input_bytes(),
-        left_us,
+        max(0, deadline_us - wall_us) if wall_us else 0,
     )
 
 

@@ -141,6 +141,5 @@ class Cell:
         patience_us = self._config.cell_patience_us // (4 if lonely else 1)
         if now_us - self._thin_us >= patience_us:
             told = depths.middle() if lonely else None
-            self.depth -= 1
-            self.depth = self.depth if told is None else min(self.depth, told)
+            self.depth = min(self.depth - 1, DEPTH_MAX if told is None else told)
             self._thin_us = now_us

@@ -307,7 +307,6 @@ class Granter:
 
     def _work(self, kept: KeptJob, now_us: int) -> Work:
         state = kept.state
-        left_us = max(0, state.spec.deadline_us - self._ctx.wall_us(now_us))
         return work_of(
             state.job_id,
             state.spec,
@@ -315,8 +314,7 @@ class Granter:
             free=kept.ledger.free.total,
             at_risk=self._at_risk(kept, now_us),
             since_us=kept.since_us,
-            left_us=left_us,
-            late=not left_us,
+            wall_us=self._ctx.wall_us(now_us),
         )
 
     def _at_risk(self, kept: KeptJob, now_us: int) -> bool:

@@ -199,7 +199,6 @@ class Mesh(Roles):
 
     def _on_started(self, rows: tuple[StoredRow, ...], now_us: int) -> None:
         self.presence.start(now_us)
-        self.tables.on_depth = self._review_cell
         for row in rows:
             if row.kind == REVOCATION_ROW:
                 self.take_revocations(row.body, now_us)
@@ -313,7 +312,7 @@ class Mesh(Roles):
         """With each tick of the tables: who matters to this node, and what it does about those that it lacks."""
         watched = self.replica.seats | self.worker.keepers() | self.submitter.keepers() | self.zones.mates
         self.members.watch(watched, now_us)
-        self._review_cell(now_us)
+        self.review_cell(now_us)
         if now_us - self._reviewed_us >= MINUTE:
             self._reviewed_us = now_us
             self.drop_expired(now_us)
@@ -321,14 +320,6 @@ class Mesh(Roles):
         self.zones.tick(now_us)
         if self.cell.depth:
             self.aggregates.tick(now_us)
-
-    def _review_cell(self, now_us: int) -> None:
-        moved = self.members.review(self.tables.depths, now_us)
-        if moved:
-            self.tables.prune()
-            self.ctx.notify("cell.changed", depth=self.cell.depth, nodes=self.members.cell_nodes)
-        if moved or self.members.turned_away:
-            self.take_in(now_us)
 
     # -- timers --------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from .worker import Worker
 from .zones import Zones
 
 REVOCATION_ROW = 111
-NEVER_S = 1 << 62
+_NEVER_S = 1 << 62
 
 
 class Roles:
@@ -60,6 +60,7 @@ class Roles:
         self.members = Membership(self.ctx, incarnation, self.cell)
         self.tables = Tables(self.ctx, self._on_row, self._admits_row, self._wants_row, self.cell)
         self.tables.on_own = self._on_own_row
+        self.tables.on_depth = self.review_cell
         self.presence = Presence(self.ctx, self.tables, profile)
         self.heat = HeatBoard(self.ctx, self.tables, incarnation)
         self.replica = Replica(self.ctx, self.members, self.tables)
@@ -82,7 +83,7 @@ class Roles:
         self.tables.is_busy = lambda: self.busy
         self.connected: dict[bytes, Role] = {}
         # When the first of the certificates runs out that members showed.
-        self._first_expiry_s = NEVER_S
+        self._first_expiry_s = _NEVER_S
 
     def _offer(self, commands: tuple[str, ...], machine: str, builds: tuple[bytes, ...]) -> None:
         profile = replace(self.profile, native_commands=commands, machine=machine, builds=builds)
@@ -167,12 +168,21 @@ class Roles:
 
     def drop_unadmitted(self, now_us: int) -> None:
         """Forget the rows of those whose certificate was revoked or ran out."""
-        self._first_expiry_s = NEVER_S
+        self._first_expiry_s = _NEVER_S
         for record in list(self.tables.rows(RecordKind.MEMBER)):
             if record.author != self.ctx.node_id and not self._admits_row(record, now_us):
                 self.tables.forget_node(record.author, now_us)
 
-    def take_in(self, now_us: int) -> None:
+    def review_cell(self, now_us: int) -> None:
+        """Look whether this node's cell is another one by now, and if so keep that one's rows and members."""
+        moved = self.members.review(self.tables.depths, now_us)
+        if moved:
+            self.tables.prune()
+            self.ctx.notify("cell.changed", depth=self.cell.depth, nodes=self.members.cell_nodes)
+        if moved or self.members.turned_away:
+            self._take_in(now_us)
+
+    def _take_in(self, now_us: int) -> None:
         """Nodes of this cell that it knows of and that are no members yet: when they were heard of, the cell was
         another one, or there was no room. What is known is not told again.
         """

@@ -26,7 +26,7 @@ class Roster:
         self._rumours = Rumours()
         self._changes: list[tuple[bytes, Status]] = []
         self._dropped: list[bytes] = []
-        # Somebody who concerns this node found no room. Nobody tells again of whom one was told: `Roles.take_in`.
+        # Somebody who concerns this node found no room. Nobody tells again of whom one was told: `Roles.review_cell`.
         self.turned_away = False
         # By depth of the cell, what `halves` says; None if some member came or went since.
         self._counted: tuple[int, int, int] | None = None

@@ -161,7 +161,8 @@ class Rows:
             if claimed.author != facts.key[:32]:
                 return Reason.WRONG_AUTHOR
             own = claimed.author == self._ctx.node_id
-            if not (self._is_former(facts, now_us) if own else self._is_news(facts) and self._wants(claimed)):
+            useful = self._is_former(facts, now_us) if own else self._is_news(facts) and self._wants(claimed)
+            if not useful:
                 return None
             record = open_record(raw)
         except RecordError as error:
@@ -198,8 +199,8 @@ class Rows:
         """
         row = self._rows.get(wire)
         if row is not None:
-            own = row.record.author == self._ctx.node_id
-            return row.facts.version < version and not (own and not self._ctx.is_former(version[0], now_us))
+            others = row.record.author != self._ctx.node_id
+            return row.facts.version < version and (others or self._ctx.is_former(version[0], now_us))
         buried = self._buried.get(wire)
         return buried is None or buried[0] < version
 

@@ -218,7 +218,6 @@ class Seeker:
         node: bytes | None,
         on_end: Callable[[list[bytes]], None] | None = None,
         width: int = WIDTH,
-        most: int = WIDTH,
     ) -> None:
         if not self._has_room(key):
             return
@@ -226,7 +225,7 @@ class Seeker:
         # Those who keep the same jobs know each other.
         others = [each for each in self._members.circle.watched if self._members.is_alive(each)]
         known.extend(self._ctx.sample(others, ASKED_AT_ONCE))
-        self._searches[key] = _Search(place, node, dict.fromkeys(known), on_end, width, most)
+        self._searches[key] = _Search(place, node, dict.fromkeys(known), on_end, width)
 
     def _has_room(self, key: bytes) -> bool:
         return key not in self._searches and len(self._searches) < SEARCHES_MAX

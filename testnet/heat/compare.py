@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..simulator.cores import cores, end_with_parent
+from ..simulator.cores import cores, pool
 from .case_log import CaseLog
 from .metrics import Outcome
 from .optimum import cost_of, solve
@@ -107,25 +107,24 @@ def _over_all_cores(cases: Sequence[Case]) -> Iterator[tuple[Case, Outcome, floa
         for case in cases:
             yield case, *_timed(case)
         return
-    pool = ProcessPoolExecutor(workers, initializer=_begin)
+    processes = pool(workers, _ignore_interrupts)
     try:
         running: dict[Future[tuple[Outcome, float]], Case] = {}
         upcoming = iter(cases)
         while True:
             while len(running) < workers and (following := next(upcoming, None)) is not None:
-                running[pool.submit(_timed, following)] = following
+                running[processes.submit(_timed, following)] = following
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), *future.result()
     finally:
         # Also when the reader goes away, or presses Ctrl-C: what runs is ended, not waited for.
-        for process in list((pool._processes or {}).values()):
+        for process in list((processes._processes or {}).values()):
             process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
+        processes.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin() -> None:
+def _ignore_interrupts() -> None:
     """Ctrl-C reaches all processes of the terminal; the first one ends the others."""
-    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -30,10 +30,8 @@ def each_in_a_new_process(play: Callable[[int], T], count: int) -> Iterator[T]:
 
     Such a process plays compiled modules if this one does.
     """
-    begin = partial(_begin, compiled.in_use())
-    context = get_context("spawn")
-    with ProcessPoolExecutor(cores(), mp_context=context, initializer=begin, max_tasks_per_child=1) as pool:
-        yield from pool.map(play, range(count))
+    with pool(cores(), compiled.use if compiled.in_use() else None, fresh=True) as processes:
+        yield from processes.map(play, range(count))
 
 
 def each_over_all_cores(play: Callable[[int], T], numbers: Sequence[int]) -> Iterator[T]:
@@ -42,22 +40,28 @@ def each_over_all_cores(play: Callable[[int], T], numbers: Sequence[int]) -> Ite
     if workers < 2:
         yield from map(play, numbers)
         return
-    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
-        yield from pool.map(play, numbers)
+    with pool(workers) as processes:
+        yield from processes.map(play, numbers)
 
 
-def end_with_parent() -> None:
-    """To be called in a process of a pool: it ends when its parent has ended.
+def pool(workers: int, begin: Callable[[], object] | None = None, *, fresh: bool = False) -> ProcessPoolExecutor:
+    """Processes that end when this one has ended.
 
-    A parent that was killed asks nobody to stop, and what it started would play on for hours.
+    A parent that was killed asks nobody to stop, and what it started would play on for hours. begin: what each of them
+    does first.  fresh: each task has one of its own, that has nothing of this one.
     """
+    return ProcessPoolExecutor(
+        workers,
+        mp_context=get_context("spawn") if fresh else None,
+        initializer=partial(_begin, begin),
+        max_tasks_per_child=1 if fresh else None,
+    )
+
+
+def _begin(begin: Callable[[], object] | None) -> None:
     Thread(target=_await_parents_end, daemon=True).start()
-
-
-def _begin(use_compiled: bool) -> None:
-    if use_compiled:
-        compiled.use()
-    end_with_parent()
+    if begin is not None:
+        begin()
 
 
 def _await_parents_end() -> None:

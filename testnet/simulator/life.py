@@ -119,8 +119,7 @@ class Life:
     """See the module. Dead once its machine has another life, or none.
 
     incarnation: with which it began.  met: with whom it has had links, and in which of their lives, by index; kept by
-    those who came back.  book: whose addresses are known.  waiting: messages to peers that are being
-    dialled, by index.
+    those who came back.  book: whose addresses are known.  waiting: messages to peers that are being dialled, by index.
     """
 
     __slots__ = (

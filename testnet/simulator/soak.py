@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from ..line_log import LineLog
 from . import compiled
-from .cores import cores, end_with_parent
+from .cores import cores, pool
 from .plan import draw_plan
 from .run import play
 from .shrink import shrink
@@ -176,7 +176,7 @@ def soak(
     deadline = time.monotonic() + seconds
     wanted = range(first_seed, first_seed + runs) if runs is not None else range(first_seed, 1 << 62)
     seeds = (seed for seed in wanted if seed not in leave_out)
-    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
+    with pool(workers) as processes:
         running: set[Future[Played]] = set()
         exhausted = False
         while True:
@@ -184,7 +184,7 @@ def soak(
                 seed = next(seeds, None)
                 exhausted = seed is None
                 if seed is not None:
-                    running.add(pool.submit(play_seed, seed, nodes, faults))
+                    running.add(processes.submit(play_seed, seed, nodes, faults))
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)

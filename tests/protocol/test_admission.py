@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
-from hearthmesh.crypto.certificates import Certificate, MeshDefinition, Quota, Role, issue
+from hearthmesh.crypto.certificates import NO_QUOTA, Certificate, MeshDefinition, Quota, Role, issue
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.crypto.revocations import revoke
 from hearthmesh.protocol.config import LOCAL
@@ -162,10 +162,10 @@ def test_rows_of_a_revoked_node_are_forgotten_at_once() -> None:
     assert node.mesh.tables.get(RecordKind.MEMBER, outcast.id) is None
 
 
-def lasting(cluster: Cluster, node: SimNode, seconds: int) -> bytes:
-    """The node's certificate, but that it runs out after so many seconds."""
+def issue_anew(cluster: Cluster, node: SimNode, *, lasts_s: int | None = None, quota: Quota = NO_QUOTA) -> None:
+    """Give the node its certificate again, with a quota or another end; it shows it from its next word on."""
     known = Certificate.from_bytes(node.mesh.ctx.certificate)
-    until_s = node.mesh.ctx.wall_us(cluster.now_us) // SECOND + seconds
+    until_s = known.not_after_s if lasts_s is None else node.mesh.ctx.wall_us(cluster.now_us) // SECOND + lasts_s
     made = issue(
         cluster.authority,
         cluster.mesh_definition,
@@ -175,8 +175,9 @@ def lasting(cluster: Cluster, node: SimNode, seconds: int) -> bytes:
         until_s,
         known.name,
         known.serial,
+        quota,
     )
-    return made.to_bytes()
+    node.mesh.ctx.certificate = made.to_bytes()
 
 
 def test_rows_of_those_whose_certificates_ran_out_are_forgotten_one_after_the_other() -> None:
@@ -184,7 +185,7 @@ def test_rows_of_those_whose_certificates_ran_out_are_forgotten_one_after_the_ot
     node, lasts = cluster.add("n"), cluster.add("lasts")
     brief = [(cluster.add(f"b{minutes}"), minutes) for minutes in (3, 7)]
     for other, minutes in brief:
-        other.mesh.ctx.certificate = lasting(cluster, other, 60 * minutes)
+        issue_anew(cluster, other, lasts_s=60 * minutes)
         cluster.feed(other, AddressesChanged((f"/memory/{other.name}/again",), ()))
     cluster.run(SECOND)
     for minute in range(1, 12):
@@ -199,23 +200,6 @@ def test_rows_of_those_whose_certificates_ran_out_are_forgotten_one_after_the_ot
 # -- quotas ------------------------------------------------------------------------------------------------
 
 
-def with_quota(cluster: Cluster, node: SimNode, quota: Quota) -> None:
-    """Give the node a certificate with a quota, as from its next submission on."""
-    known = Certificate.from_bytes(node.mesh.ctx.certificate)
-    made = issue(
-        cluster.authority,
-        cluster.mesh_definition,
-        node.id,
-        known.roles,
-        known.not_before_s,
-        known.not_after_s,
-        known.name,
-        known.serial,
-        quota,
-    )
-    node.mesh.ctx.certificate = made.to_bytes()
-
-
 @pytest.mark.parametrize(
     ("quota", "reason"),
     [
@@ -228,11 +212,11 @@ def test_a_submitter_over_its_certificates_quota_is_told_so(quota: Quota, reason
     cluster = Cluster()
     keeper, client = cluster.add("k"), cluster.client()
     if not quota.bytes:
-        with_quota(cluster, client, quota)
+        issue_anew(cluster, client, quota=quota)
         first = cluster.signed_spec(client, 100, estimate_us=100_000, nonce=b"1")
         assert rejections(told(cluster, keeper, client, submission(client, first, keeper))) == []
         keeper.mesh.handle(BlobsFetched(first.id), cluster.now_us)
-    with_quota(cluster, client, quota)
+    issue_anew(cluster, client, quota=quota)
     second = cluster.signed_spec(client, 100, estimate_us=100_000, nonce=b"2")
     effects = told(cluster, keeper, client, submission(client, second, keeper))
     assert Limited(Limit.QUOTA, client.id) in effects
@@ -256,7 +240,7 @@ def test_the_client_prints_why_when_every_replica_refuses() -> None:
     cluster = Cluster()
     cluster.workers(3)
     client = cluster.client()
-    with_quota(cluster, client, Quota(tasks=10))
+    issue_anew(cluster, client, quota=Quota(tasks=10))
     cluster.run(3 * SECOND)
     cluster.feed(client, SubmitJob(cluster.spec(11)))
     cluster.run_until(lambda: bool(client.noted("job.rejected")))
@@ -268,7 +252,7 @@ def test_no_more_cpu_of_a_submitter_is_leased_at_a_time_than_its_quota() -> None
     """Tasks whose duration nobody knew at the submission."""
     cluster = Cluster(task_us=SECOND)
     workers, client = cluster.workers(4, slots=8), cluster.client()
-    with_quota(cluster, client, Quota(cpu_s=4))
+    issue_anew(cluster, client, quota=Quota(cpu_s=4))
     cluster.run(3 * SECOND)
     cluster.feed(client, SubmitJob(cluster.spec(200)))
     cluster.run_until(lambda: sum(len(worker.executed) for worker in workers) >= 100)
@@ -282,7 +266,7 @@ def test_no_more_cpu_of_a_submitter_is_leased_at_a_time_than_its_quota() -> None
 def test_a_worker_gives_back_what_is_over_a_submitters_quota() -> None:
     cluster = Cluster()
     worker, keeper, client = cluster.add("w", Role.WORKER), cluster.add("k", Role.REPLICA), cluster.client()
-    with_quota(cluster, client, Quota(tasks=10))
+    issue_anew(cluster, client, quota=Quota(tasks=10))
     spec = cluster.signed_spec(client, 100)
     context = submission(client, spec, keeper)
     effects: list[Effect] = []

@@ -10,7 +10,7 @@ from hearthmesh.protocol.events import Received
 from hearthmesh.protocol.messages import CellDigest, TableSync
 from hearthmesh.protocol.records import RecordKind
 from hearthmesh.protocol.tables import SYNCS_BURST
-from tests.protocol.cluster import SECOND, Cluster, cold
+from tests.protocol.cluster import SECOND, Cluster, SimNode, cold
 
 # Cells of a handful, whose tables tick so seldom that all links of a newcomer are there before its first tick.
 CONFIG: ProtocolConfig = replace(
@@ -25,11 +25,17 @@ CONFIG: ProtocolConfig = replace(
 )
 
 
-def test_newcomer_takes_in_no_digests_of_other_cells() -> None:
+def of_cells() -> tuple[Cluster, list[SimNode]]:
+    """A mesh that has split, and settled."""
     cluster = Cluster(config=CONFIG)
     mesh = [cluster.add(f"n{number}", heat=cold()) for number in range(32)]
     cluster.run_until(lambda: all(node.mesh.cell.depth for node in mesh))
     cluster.run(60 * SECOND)
+    return cluster, mesh
+
+
+def test_newcomer_takes_in_no_digests_of_other_cells() -> None:
+    cluster, mesh = of_cells()
     for number in range(6):
         newcomer = cluster.add(f"late{number}", heat=cold(), linked=mesh[number : number + 3])
         heard: dict[bytes, None] = {}
@@ -45,10 +51,7 @@ def test_newcomer_takes_in_no_digests_of_other_cells() -> None:
 
 def test_linked_nodes_of_different_cells_have_each_others_records() -> None:
     """Else nobody could be told of a contact, and lookups would end in the own cell."""
-    cluster = Cluster(config=CONFIG)
-    mesh = [cluster.add(f"n{number}", heat=cold()) for number in range(32)]
-    cluster.run_until(lambda: all(node.mesh.cell.depth for node in mesh))
-    cluster.run(60 * SECOND)
+    cluster, mesh = of_cells()
     far = [(node, contact) for node in mesh for contact in node.mesh.members.circle.contacts]
     assert len(far) > 32
     for node, contact in far:
