@@ -16,9 +16,10 @@ from .bubblewrap import MIN_TMPFS_BYTES, Sandbox, Surroundings, Tools
 from .native_archive import ArchiveFault, read_archive
 from .native_config import NativeCommand
 from .native_duty import Pace
-from .native_folders import SandboxFolders, remove_hostile
-from .native_sandbox import Bounds, Ending, run_sandboxed
+from .native_folders import FolderError, SandboxFolders, remove_hostile
+from .native_sandbox import Bounds, Ending, SandboxFailed, run_sandboxed
 from .outcome import BatchOutcome, BatchRequest, Exit, Limits
+from .scarcity import machine_fault
 
 MAX_OPEN_FILES = 256  # per process
 ADDRESS_SLACK_BYTES = 1 << 30  # what programs map and never touch: libraries, thread stacks, malloc arenas
@@ -109,13 +110,23 @@ class SandboxedBatch:
     disk_reserve_bytes: int
 
     async def run(self) -> BatchOutcome:
-        """Run task after task. Raises FolderError and SandboxFailed."""
+        """Run task after task. Raises FolderError and SandboxFailed.
+
+        Where this machine fails after some tasks had ended, these stay: the rest is given back, and begins elsewhere or
+        here, where the next batch says what is lacking.
+        """
         outcome = BatchOutcome(self.request.first, [], [], {}, [], [])
         request = self.request
         staged = await trio.to_thread.run_sync(self.folders.stage, request.files, self.uid, request.private)
         try:
             for offset in range(self.request.count):
-                await self._run_task(offset, staged.binds, outcome)
+                try:
+                    await self._run_task(offset, staged.binds, outcome)
+                except Exception as error:  # boundary: of the machine's faults only
+                    if not outcome.exits or not _is_of_machine(error):
+                        raise
+                    outcome.give_back(request.count)
+                    break
         finally:
             staged.close()
         return outcome
@@ -154,6 +165,10 @@ class SandboxedBatch:
             checkpoint_bytes=limits.scratch_bytes,
             disk_reserve_bytes=self.disk_reserve_bytes,
         )
+
+
+def _is_of_machine(error: Exception) -> bool:
+    return isinstance(error, FolderError | SandboxFailed) or machine_fault(error) is not None
 
 
 def interpret(ending: Ending, output_bytes: int) -> tuple[int, bytes, str]:

@@ -127,6 +127,14 @@ class BatchOutcome:
     fuels: list[int]
     cpu_us: list[int]
 
+    def give_back(self, count: int) -> None:
+        """Mark what is missing of `count` tasks as not run."""
+        missing = count - len(self.exits)
+        self.exits.extend([Exit.CANCELLED] * missing)
+        self.outputs.extend([b""] * missing)
+        self.fuels.extend([0] * missing)
+        self.cpu_us.extend([0] * missing)
+
 
 class ExecutionFault(enum.StrEnum):
     INVALID_MODULE = "invalid_module"

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -129,6 +130,36 @@ async def test_a_native_task_is_given_back_where_its_checkpoint_cannot_be_looked
                     await trio.sleep(0.01)
     assert open_files() == files and children() == processes
     assert (await executor.run(request)).exits == [Exit.SUCCESS], "it goes on from what was there"
+    await executor.aclose()
+
+
+async def test_native_tasks_that_had_ended_stay_where_the_machine_fails_at_a_later_one(state: Path) -> None:
+    executor = NativeExecutor(CONFIG, state)
+    is_available, reason = await executor.available()
+    if not is_available:
+        pytest.skip(reason)
+    # The second holds the slot until there is nothing left to look into its checkpoint with.
+    script = 'echo "$1"; test "$1" != 1 || { : >/ckpt/half; exec sleep 60; }'
+    request = replace(
+        ask_native(script, checkpoint_root=state / "checkpoints"), arguments=(script, "sh", "{index}"), count=4
+    )
+    half = executor.checkpoint_folder(state / "checkpoints", request.job_id, 1) / "half"
+    outcomes: list[BatchOutcome] = []
+
+    async def run() -> None:
+        outcomes.append(await executor.run(request))
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            while not half.exists():
+                await trio.sleep(0.01)
+            with descriptors(0):
+                while nursery.child_tasks:
+                    await trio.sleep(0.01)
+    (outcome,) = outcomes
+    assert outcome.exits == [Exit.SUCCESS] + 3 * [Exit.CANCELLED] and outcome.outputs[1:] == 3 * [b""]
+    assert msgspec.msgpack.decode(outcome.outputs[0]) == [b"0\n", {}] and len(outcome.fuels) == len(outcome.cpu_us) == 4
     await executor.aclose()
 
 
