@@ -9,13 +9,12 @@ STAMP := $(VENV)/installed
 demo: $(STAMP)
 	@"$(BIN)/hearth" demo
 
-# Tests that start no node take both cores; those with real processes run one after another, since their nodes do.
-PURE := tests/crypto tests/protocol tests/testnet/heat tests/testnet/history tests/testnet/simulator \
-	tests/node/heating/control tests/node/heating/sinks tests/node/heating/test_simulation.py
+# Tests that start no mesh take both cores; those of whole meshes run one after another, since their nodes do.
+ALONE := tests/chaos tests/end_to_end tests/node/bench $(wildcard tests/testnet/test_*.py)
 test: $(STAMP)
 	@failed=0; \
-	"$(BIN)/python" -m pytest -q -n 2 $(PURE) || failed=1; \
-	"$(BIN)/python" -m pytest -q $(PURE:%=--ignore=%) || failed=1; \
+	"$(BIN)/python" -m pytest -q -n 2 tests $(ALONE:%=--ignore=%) || failed=1; \
+	"$(BIN)/python" -m pytest -q $(ALONE) || failed=1; \
 	exit $$failed
 
 lint: $(STAMP)
