@@ -33,6 +33,7 @@ from .messages import (
     Superseded,
 )
 from .quota import Accounts, Submitters
+from .record_parts import in_messages
 from .records import (
     UINT_MAX,
     Grant,
@@ -55,9 +56,6 @@ from .verification.lanes import is_within_lane
 SERVED_AT_ONCE = 32
 JOBS_A_REPLY_MAX = 128
 GRANT_RANGES_MAX = 16
-# Records a message; more go into the next one, so that no frame is too long for the link.
-RECORDS_BYTES_MAX = 1024 * 1024
-RECORDS_A_MESSAGE_MAX = 256
 # Grants that wait to be echoed; with more, all are told at once.
 UNECHOED_MAX = 256
 
@@ -170,6 +168,7 @@ class Granter:
         self._lifelines.tell(kept.state.job_id)
         self.serve_lifelines(now_us)
         self._after_change(kept, now_us)
+        self._announce(kept)
 
     # -- submitters ----------------------------------------------------------------------------------------
 
@@ -413,7 +412,7 @@ class Granter:
             if kept is None:
                 continue
             records = [kept.state.record(record_id) for record_id in record_ids]
-            for part in parts([record.raw for record in records if record is not None]):
+            for part in in_messages([record.raw for record in records if record is not None]):
                 self._tell_replicas(kept, part)
 
     def context_for(self, peer: bytes, state: JobState) -> tuple[bytes, ...]:
@@ -571,8 +570,18 @@ class Granter:
         )
         record = sign_record(self._ctx.identity, RecordKind.JOB_DIGEST, digest)
         self._tables.publish(record, now_us, urgent=crossed and free > 0)
-        if crossed and free > 0 and not kept.state.leases and not kept.state.done:
-            self._ctx.emit(Publish(Announce((record.raw,))))
+
+    def _announce(self, kept: KeptJob) -> None:
+        """Tell the whole mesh of a new job, once, if those who were parked here have left more than this cell has room
+        for: what all hear costs each node some messages. Of less, other cells hear by and by."""
+        free = 0 if kept.is_announced or kept.state.done else self._free_here(kept)
+        heats = (row.body for row in self._tables.rows(RecordKind.HEAT))
+        if not free or free <= sum(heat.free_slots for heat in heats if heat.deficit_w > 0):
+            return
+        digest = self._tables.get(RecordKind.JOB_DIGEST, self._ctx.node_id + kept.state.job_id)
+        if digest is not None:
+            kept.is_announced = True
+            self._ctx.emit(Publish(Announce((digest.raw,))))
 
     def free_tasks(self) -> int:
         """Tasks that this node could grant now, over all jobs."""
@@ -584,16 +593,3 @@ class Granter:
             return 0
         sections = self._sections(kept)
         return kept.ledger.free_in(sections) + (self._copies.free(kept, sections) if kept.checks else 0)
-
-
-def parts(raws: list[bytes]) -> list[tuple[bytes, ...]]:
-    """Records in messages that a link can carry, in order."""
-    parts: list[list[bytes]] = []
-    size = RECORDS_BYTES_MAX
-    for raw in raws:
-        if size + len(raw) > RECORDS_BYTES_MAX or len(parts[-1]) == RECORDS_A_MESSAGE_MAX:
-            parts.append([])
-            size = 0
-        parts[-1].append(raw)
-        size += len(raw)
-    return [tuple(part) for part in parts]

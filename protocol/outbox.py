@@ -254,7 +254,10 @@ class Outbox:
                 continue
             if not self._members.is_gone(node):
                 self._ctx.send(node, owed.delivery)
-                hopeful += self._members.is_alive(node) and owed.declined.get(node) != "unknown-job"
+                known = self._members.is_alive(node)
+                # A keeper of another cell is no member: how it is shows in whether it answers.
+                awaited = self._members.status(node) is None and not owed.stranded
+                hopeful += (known or awaited) and owed.declined.get(node) != "unknown-job"
         return hopeful
 
     def _find(self, job_id: bytes) -> None:

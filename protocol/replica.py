@@ -13,7 +13,6 @@ from .context import Context
 from .effects import FetchBlobs, Reason, TimerKey, UnpinBlobs
 from .events import StoredRow
 from .granter import JOBS_A_REPLY_MAX
-from .granter import parts as in_messages
 from .granting import Ledger
 from .intervals import IntervalSet
 from .jobs import JobState, RejectedRecord
@@ -40,6 +39,7 @@ from .messages import (
 )
 from .pace import Pace
 from .quota import declared_sizes, excess, of_new
+from .record_parts import in_messages
 from .records import (
     JobSpec,
     Record,

@@ -8,7 +8,7 @@ asks for it again before it changes.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from .cells import place_of, shared_bits
@@ -116,12 +116,19 @@ class Rows:
         return row.record if row is not None and row.since_us > since_us else None
 
     def aged(self, kind: RecordKind, now_us: int) -> list[tuple[Record, int]]:
-        """All rows of a kind, with the time since they came, in the order in which they changed."""
-        return [(row.record, now_us - row.since_us) for row in self._rows.values() if row.record.kind is kind]
+        """All rows of a kind, in any order, with the time since they came."""
+        return [(row.record, now_us - row.since_us) for row in self._of_kind(kind)]
 
     def within_depth(self, kind: RecordKind, depth: int) -> list[Record]:
-        """Rows of a kind by the nodes of this node's cell of that depth, in the order in which they changed."""
-        return [row.record for row in self._rows.values() if row.level >= depth and row.record.kind is kind]
+        """Rows of a kind by the nodes of this node's cell of that depth, in any order."""
+        return [row.record for row in self._of_kind(kind) if row.level >= depth]
+
+    def _of_kind(self, kind: RecordKind) -> Iterator[Row]:
+        records = self._sorted[kind].records
+        if 8 * len(records) < len(self._rows):
+            # As a few jobs are among the rows of many nodes.
+            return (self._rows[facts_of(record).wire] for record in records)
+        return (row for row in self._rows.values() if row.record.kind is kind)
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -12,7 +12,6 @@ from .context import Context
 from .effects import Publish, Reason, TimerKey
 from .events import OutputsCompared, ResultsSpoiled
 from .following import Following
-from .granter import parts as in_messages
 from .intervals import IntervalSet
 from .jobs import JobState, RejectedRecord
 from .membership import Membership
@@ -29,6 +28,7 @@ from .messages import (
     Why,
 )
 from .own_job import OwnJob
+from .record_parts import in_messages
 from .records import (
     Cancellation,
     JobSpec,

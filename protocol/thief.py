@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from ..crypto.certificates import Role
 from .appraisal import as_keeper, ask_of, work_of_digest
 from .budget import Budget
+from .config import ProtocolConfig
 from .context import Context
 from .effects import TimerKey
 from .heat import HeatBoard
@@ -40,6 +41,8 @@ SOUGHT_MAX = 64
 IDLE_BACKOFF_MAX = 4
 # Of the idle nodes of other cells so many a free task try their luck at a job, not all of them.
 TRIES_A_TASK = 4
+# A keeper with so many free tasks, and so many times what a queue is to hold, has some for all who come.
+PLENTY = 16
 _REPLICA = int(Role.REPLICA)
 # Of what a worker has queued: what most jobs have.
 _ORDINARY = standing(Work(b"", 0, 0))
@@ -59,10 +62,40 @@ class _Backoff:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Victims that have something that goes equally well first."""
+    """Victims that have something that goes equally well first.
+
+    keepers: whoever has some of it to give, and not only queued.  rich: those of them that have plenty.
+    """
 
     standing: Standing
     victims: Sequence[Victim]
+    keepers: Container[bytes]
+    rich: Container[bytes]
+
+    def without(self, nodes: Container[bytes]) -> _Group:
+        return _Group(self.standing, [each for each in self.victims if each.node not in nodes], self.keepers, self.rich)
+
+    def to_ask(self) -> Sequence[Victim]:
+        """Keepers alone while one has plenty: what is queued has somebody who will run it, and is mostly refused."""
+        if any(victim.node in self.rich for victim in self.victims):
+            return [victim for victim in self.victims if victim.node in self.keepers]
+        return self.victims
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether nobody keeps any of it."""
+        return all(victim.node not in self.keepers for victim in self.victims)
+
+
+def _group(stands: Standing, digests: Sequence[JobDigest], victims: Sequence[Victim], config: ProtocolConfig) -> _Group:
+    """digests: of jobs that stand alike.  victims: who keeps them, and others that have some queued."""
+    least_us = PLENTY * config.queue_target_us
+    rich = [
+        digest.replica
+        for digest in digests
+        if digest.free_tasks >= PLENTY and digest.free_tasks * (digest.task_us or config.batch_target_us) >= least_us
+    ]
+    return _Group(stands, victims, frozenset(digest.replica for digest in digests), frozenset(rich))
 
 
 class FarWork(Protocol):
@@ -176,22 +209,24 @@ class Thief:
         """Power of two choices among those that seem to have some of what goes first; and whether for far work.
 
         Another cell's is asked for what goes before all that is left here, unless that failed lately, and where nothing
-        is. Who has refused may go on refusing for as long as there is something left, whatever the reason: it is asked
-        again when nobody else is left to ask, of this cell or another.
+        is; also for what goes as well, where it has plenty and what is here is queued. Who has refused may go on
+        refusing for as long as there is something left, whatever the reason: it is asked again when nobody else is left
+        to ask, of this cell or another.
         """
         near = self._victims(hunger, now_us)
         best = _first_of(near, without=self._vain)
         far: list[_Group] = []
         if best is None or self._far_first.until_us <= now_us:
-            far = self._far_victims(hunger, now_us, before=best.standing if best is not None else None)
+            far = self._far_victims(hunger, now_us, beside=best)
         ahead = _first_of(far, without=self._vain)
         group = ahead or best or _first_of(near)
         is_far = ahead is not None or group is None
         group = group or _first_of(far)
         if group is None:
             return None, False
-        first = group.victims[self._ctx.rng.randrange(len(group.victims))]
-        second = group.victims[self._ctx.rng.randrange(len(group.victims))]
+        victims = group.to_ask()
+        first = victims[self._ctx.rng.randrange(len(victims))]
+        second = victims[self._ctx.rng.randrange(len(victims))]
         return better(first, second, hunger.appetite_us).node, is_far
 
     def _victims(self, hunger: Steal, now_us: int) -> list[_Group]:
@@ -216,7 +251,7 @@ class Thief:
                 last = known.get(victim.node)
                 known[victim.node] = victim if last is None else _both(last, victim)
             allowed = [known[node] for node in sorted(known) if self._may_ask(node, now_us)]
-            found.append(_Group(stands[number], allowed))
+            found.append(_group(stands[number], digests, allowed, self._ctx.config))
         return found
 
     def _victim(self, hunger: Steal, digest: JobDigest, wall_us: int) -> Victim:
@@ -277,11 +312,12 @@ class Thief:
             self._jobs = [each.body for each in rows if not each.body.finished and each.body.free_tasks]
         return self._jobs
 
-    def _far_victims(self, hunger: Steal, now_us: int, before: Standing | None = None) -> list[_Group]:
+    def _far_victims(self, hunger: Steal, now_us: int, beside: _Group | None) -> list[_Group]:
         """Replicas of other cells: each with a chance that goes with its free tasks, so that not the whole mesh comes.
         Where one is that is no member is asked first.
 
-        before: only those of whom something goes before this, if it is given.
+        beside: only those of whom something goes before this, if it is given; where all of this is queued, also those
+        that have plenty that goes as well.
         """
         if self.far is None:
             return []
@@ -290,8 +326,11 @@ class Thief:
         nodes = 0
         wall_us = self._ctx.wall_us(now_us)
         for digest in self.far.far_jobs(now_us):
-            if before is not None and standing(work_of_digest(digest, wall_us)) >= before:
-                break  # they come in that order
+            if beside is not None and (stands := standing(work_of_digest(digest, wall_us))) >= beside.standing:
+                if stands > beside.standing or not beside.is_queued:
+                    break  # they come in that order
+                if not _group(stands, [digest], (), self._ctx.config).rich:
+                    continue
             if digest.finished or not _runs(hunger, digest, wall_us) or self._is_left_alone(digest.replica, now_us):
                 continue
             nodes = nodes or self.far.mesh_nodes()
@@ -304,7 +343,12 @@ class Thief:
         if strangers:
             self._seek(self.far, strangers, now_us)
         return [
-            _Group(standing(work_of_digest(group[0], wall_us)), [self._victim(hunger, each, wall_us) for each in group])
+            _group(
+                standing(work_of_digest(group[0], wall_us)),
+                group,
+                [self._victim(hunger, each, wall_us) for each in group],
+                self._ctx.config,
+            )
             for group in by_standing(found, lambda each: work_of_digest(each, wall_us))
         ]
 
@@ -463,7 +507,7 @@ def _both(one: Victim, other: Victim) -> Victim:
 def _first_of(groups: list[_Group], without: Container[bytes] = ()) -> _Group | None:
     """The first group in which there is any, some nodes apart."""
     for group in groups:
-        found = [victim for victim in group.victims if victim.node not in without]
-        if found:
-            return _Group(group.standing, found)
+        found = group.without(without)
+        if found.victims:
+            return found
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .context import Context
 from .custody import GIVEN_BACK_MAX
 from .effects import Forget, Persist, SendBatch, UnpinBlobs
-from .granter import RECORDS_A_MESSAGE_MAX, Granter
+from .granter import Granter
 from .kept_job import KeptJob
 from .membership import Membership
 from .messages import (
@@ -17,6 +17,7 @@ from .messages import (
 from .placement import candidates_from, replacement
 from .progress import Progress
 from .reconcile import answers, opening, respond, respond_ids
+from .record_parts import RECORDS_A_MESSAGE_MAX
 from .records import (
     JobDigest,
     RecordKind,

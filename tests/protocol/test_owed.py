@@ -181,10 +181,11 @@ def test_batch_that_nobody_took_in_a_week_is_given_up() -> None:
 def test_job_whose_replicas_do_not_know_it_is_asked_for_among_the_living() -> None:
     bench = Bench(peers=(A.node_id, D.node_id))
     outbox, batch_id, delivery = filled(bench)
-    outbox.retry(RETRY_US)
+    for tick in range(1, 5):
+        outbox.retry(tick * RETRY_US)
     assert [peer for peer, message in bench.sent() if isinstance(message, FindJob)] == []
     outbox.on_declined(A.node_id, batch_id, "unknown-job")
-    outbox.retry(2 * RETRY_US)
+    outbox.retry(8 * RETRY_US)
     sent = bench.sent()
     assert (A.node_id, delivery) in sent
     assert {peer for peer, message in sent if isinstance(message, FindJob)} == {A.node_id, D.node_id}
@@ -270,3 +271,17 @@ def test_single_replica_is_enough_where_there_is_one() -> None:
     outbox.add(header, b"", (A.node_id,), 0, pin=PIN)
     outbox.on_stored(A.node_id, (header.id,))
     assert len(outbox) == 0
+
+
+def test_keepers_of_another_cell_are_given_some_tries_before_others_are_asked_for_the_job() -> None:
+    bench = Bench(peers=(D.node_id,))
+    outbox, _, delivery = filled(bench)
+    asked = []
+    now_us = 0
+    for _ in range(4):
+        now_us += BACKOFF_MAX * RETRY_US
+        outbox.retry(now_us)
+        sent = bench.sent()
+        assert [peer for peer, message in sent if message == delivery] == list(PEERS)
+        asked.append(any(isinstance(message, FindJob) for _, message in sent))
+    assert asked == [False, False, True, True]

@@ -8,11 +8,11 @@ from hearthmesh.crypto.certificates import Role, revoke
 from hearthmesh.protocol.codec import decode_message, encode_message
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import CancelJob, FollowJob, Received, StorageFailed, StorageRecovered, SubmitJob
-from hearthmesh.protocol.granter import parts
 from hearthmesh.protocol.granting import Ledger
 from hearthmesh.protocol.jobs import BatchInfo, JobState
 from hearthmesh.protocol.kept_job import KeptJob
 from hearthmesh.protocol.messages import Delivery, Reconcile, Records, Rejected, Renew, Revocations, Steal, Submit
+from hearthmesh.protocol.record_parts import in_messages
 from hearthmesh.protocol.records import UINT_MAX, Acceptance, AcceptedBatch, RecordKind, sign_record
 from hearthmesh.protocol.subscriptions import job_status
 from tests.protocol.cluster import MS, SECOND, Cluster, SimNode, cold
@@ -268,7 +268,7 @@ def test_the_section_of_a_dead_replica_is_granted_by_another_and_given_back() ->
 
 
 def test_records_are_cut_into_messages_that_peers_can_decode() -> None:
-    cut = parts([bytes(250)] * 600 + [bytes(600_000)] * 2)
+    cut = in_messages([bytes(250)] * 600 + [bytes(600_000)] * 2)
     assert [raw for part in cut for raw in part] == [bytes(250)] * 600 + [bytes(600_000)] * 2
     for part in cut:
         message = Records(bytes(32), part)

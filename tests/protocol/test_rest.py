@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from hearthmesh.crypto.certificates import Role
 from hearthmesh.protocol.events import SubmitJob
+from hearthmesh.protocol.messages import Announce, Message
 from hearthmesh.protocol.records import RecordKind, sign_record
 from tests.protocol.cluster import MS, SECOND, Cluster, SimNode, cold
 
@@ -126,3 +127,32 @@ def test_work_goes_to_the_parked_thief_that_has_found_none_meanwhile() -> None:
     cluster.feed(client, SubmitJob(cluster.spec(1)))
     cluster.run_until(lambda: bool(free.executed or busy.executed))
     assert len(free.executed) == 1 and not busy.executed
+
+
+def test_the_whole_mesh_hears_once_of_a_job_that_is_more_than_its_cell_has_room_for() -> None:
+    cluster = Cluster()
+    keeper = cluster.add("r", Role.REPLICA)
+    workers = [cluster.add(f"w{number}", Role.WORKER, heat=cold()) for number in range(3)]
+    clients = [cluster.client(f"c{number}") for number in range(2)]
+    cluster.run(5 * SECOND)
+    assert set(keeper.mesh.replica._lifelines._parked) == {worker.id for worker in workers}
+    told: set[tuple[bytes, ...]] = set()
+
+    def watched(_a: SimNode, _b: SimNode, message: Message) -> bool:
+        if isinstance(message, Announce):
+            told.add(message.records)
+        return False
+
+    def executed() -> int:
+        return sum(len(worker.executed) for worker in workers)
+
+    cluster.blocked = watched
+    cluster.feed(clients[0], SubmitJob(cluster.spec(2), follow=True))
+    cluster.run_until(lambda: executed() == 2)
+    cluster.run(5 * SECOND)
+    assert not told, "there is room for it here"
+    cluster.feed(clients[1], SubmitJob(cluster.spec(400), follow=True))
+    cluster.run_until(lambda: bool(told))
+    assert executed() < 100
+    cluster.run_until(lambda: executed() == 402)
+    assert len(told) == 1

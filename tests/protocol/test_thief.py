@@ -245,14 +245,48 @@ def test_the_best_that_is_left_here_is_what_another_cell_has_to_go_before() -> N
     assert [who for who, _ in den.want(2, idle=False)] == [B.node_id]
 
 
-@pytest.mark.parametrize(("priority", "asked"), [(5, A.node_id), (6, D.node_id)])
-def test_a_queue_of_which_nobody_tells_what_it_is_hides_no_urgent_work_of_other_cells(
-    priority: int, asked: bytes
+@pytest.mark.parametrize(
+    ("free", "priority", "asked"), [(300, 5, A.node_id), (300, 6, D.node_id), (9_000, 5, D.node_id)]
+)
+def test_a_queue_of_which_nobody_tells_what_it_is_hides_no_urgent_or_plentiful_work_of_other_cells(
+    free: int, priority: int, asked: bytes
 ) -> None:
     den = Den()
     den.queue(A.node_id, 60 * SECOND)
-    den.thief.far = OtherCells(1_000, far_job(9_000, priority))
+    den.thief.far = OtherCells(100, far_job(free, priority))
     assert [who for who, _ in den.want()] == [asked]
+
+
+def asked_of(den: Den, count: int) -> Counter[bytes]:
+    asked: Counter[bytes] = Counter()
+    for _ in range(count):
+        ((victim, steal),) = den.want()
+        asked[victim] += 1
+        den.thief.on_granted(victim, steal.request, 1, 0)
+    return asked
+
+
+def test_where_a_keeper_has_plenty_no_queue_is_asked_and_each_keeper_is() -> None:
+    den = Den()
+    den.digest(A.node_id, 9_000)
+    for node in (B, C):
+        den.queue(node.node_id, 60 * SECOND)
+    assert set(asked_of(den, 50)) == {A.node_id}
+    # Nor is a small job beside a large one left for its end.
+    den.digest(D.node_id, 3, job=bytes([7]) * 32)
+    assert 0 < asked_of(den, 100)[D.node_id] < 50
+    ((victim, steal),) = den.want()
+    while victim != A.node_id:
+        den.thief.on_granted(victim, steal.request, 1, 0)
+        ((victim, steal),) = den.want()
+    den.refuse(A.node_id, steal, 0)
+    assert [who for who, _ in den.want(idle=False)][0] in {B.node_id, C.node_id, D.node_id}
+
+
+def test_where_no_keeper_has_plenty_queues_are_asked_as_well() -> None:
+    den = Den(a=300)
+    den.queue(B.node_id, 60 * SECOND)
+    assert set(asked_of(den, 50)) == {A.node_id, B.node_id}
 
 
 @pytest.mark.parametrize(
