@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 
 from ...node.cli.errors import UserError
-from .long_plan import HOURS_LEAST, long_plan
+from .long_plan import HOURS_LEAST, TASKS_A_NODE, long_plan
 from .plan import SIMULATED_PRESETS, Plan, draw_plan
 from .scenarios import scenario_named
 from .shrink import Reduction
@@ -27,6 +28,7 @@ class Asked:
     preset: str
     scenario: str | None
     warm: bool = False
+    tasks: int | None = None
     draw_nodes: int | None = None
     draw_faults: int | None = None
 
@@ -49,6 +51,7 @@ class Asked:
             jobs=self.jobs,
             preset=self.preset,
             warm=self.warm,
+            tasks=self.tasks if self.tasks is not None else TASKS_A_NODE,
         )
 
     def _check(self) -> None:
@@ -63,6 +66,10 @@ class Asked:
             raise UserError(f"--churn {self.churn:g}: a share of the nodes an hour, from 0 to 100")
         if self.jobs is not None and not 0 <= self.jobs <= 10_000:
             raise UserError(f"--jobs {self.jobs}: from 0 to 10000")
+        if self.tasks is not None and not 1 <= self.tasks <= 1_000:
+            raise UserError(f"--tasks {self.tasks}: a job has from 1 to 1000 tasks for each node")
+        if self.tasks is not None and self.nodes is None and self.hours is None:
+            raise UserError("--tasks: how many a job has is drawn, without --nodes or --hours")
         if self.preset not in SIMULATED_PRESETS:
             raise UserError(f"--preset {self.preset}: there are {', '.join(SIMULATED_PRESETS)}")
         if self.warm and self.nodes is None and self.hours is None:
@@ -74,7 +81,8 @@ class Asked:
         command += "" if self.hours is None else f" --hours {self.hours:g}"
         command += "" if not self.churn else f" --churn {self.churn:g}"
         command += "" if self.jobs is None else f" --jobs {self.jobs}"
-        command += "" if self.preset == "lan" else f" --preset {self.preset}"
+        command += "" if self.tasks is None else f" --tasks {self.tasks}"
+        command += "" if self.preset == "lan" else f" --preset {shlex.quote(self.preset)}"
         command += " --warm" if self.warm else ""
         return command + ("" if self.scenario is None else f" --scenario {self.scenario}")
 

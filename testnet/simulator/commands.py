@@ -54,6 +54,9 @@ Hours = Annotated[float | None, typer.Option("--hours", help="Virtual hours. Def
 Seed = Annotated[int, typer.Option("--seed", help="What is drawn is drawn from it.")]
 Churn = Annotated[float, typer.Option("--churn", help="With --hours: share of the nodes that dies in an hour.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", help="With --hours: how many jobs. Default: one in five minutes.")]
+Tasks = Annotated[
+    int | None, typer.Option("--tasks", help="With --hours: tasks of a job for each node, a second each. Default: 4.")
+]
 Preset = Annotated[str, typer.Option("--preset", help="With --hours: lan, local, wan or slow (for days).")]
 Warm = Annotated[
     bool, typer.Option("--warm", help="With --hours: begin with a mesh whose nodes know their neighbours already.")
@@ -70,6 +73,7 @@ def run(
     churn: Churn = 0.0,
     jobs: Jobs = None,
     preset: Preset = "lan",
+    tasks: Tasks = None,
     warm: Warm = False,
     scenario: Name = None,
     report: Report = None,
@@ -85,13 +89,14 @@ def run(
       hearth sim run --seed 7
       hearth sim run --nodes 100 --hours 1 --seed 7 --churn 0.1 --json
       hearth sim run --nodes 1000 --hours 0.01 --jobs 1 --warm --json
+      hearth sim run --nodes 400 --hours 0.001 --jobs 1 --tasks 40 --warm
       hearth sim run --scenario vanished-holder --report out.html
     """
     from .asked import Asked
     from .progress import Progress
     from .run import play
 
-    asked = Asked(seed, nodes, hours, churn, jobs, preset, scenario, warm)
+    asked = Asked(seed, nodes, hours, churn, jobs, preset, scenario, warm, tasks)
     plan = asked.plan()
     outcome = play(plan, watch=Progress())
     if report is not None:
@@ -121,6 +126,7 @@ def replay(
     churn: Churn = 0.0,
     jobs: Jobs = None,
     preset: Preset = "lan",
+    tasks: Tasks = None,
     warm: Warm = False,
     scenario: Name = None,
     draw_nodes: Annotated[int | None, typer.Option(help="A random scenario of so many machines.")] = None,
@@ -146,7 +152,7 @@ def replay(
 
     if seed is None and scenario is None:
         raise UserError("give a seed, as hearth sim run prints it, or a --scenario")
-    asked = Asked(seed or 1, nodes, hours, churn, jobs, preset, scenario, warm, draw_nodes, draw_faults)
+    asked = Asked(seed or 1, nodes, hours, churn, jobs, preset, scenario, warm, tasks, draw_nodes, draw_faults)
     plan = reduced(asked.plan(), keep_nodes, keep_faults, keep_jobs, keep_tasks)
     story = Story(Wanted(node, job, task, everything)) if trace else None
     outcome = play(plan, story)
@@ -513,6 +519,7 @@ def _print_outcome(outcome: Outcome) -> None:
     say(f"trace {found['trace_digest']}")
     say(
         f"{found['tasks_accepted']} of {found['tasks_submitted']} tasks accepted, {found['duplicates']} run again; "
+        f"the longest job took {found['makespan_s']:.1f} s; "
         f"{found['faults']} faults, {found['false_alarms']} false alarms, "
         f"{found['late_alarms']} late ones"
     )

@@ -9,6 +9,7 @@ from .plan import Fault, FaultKind, JobPlan, Plan
 JOBS_MOST = 48
 # Below this the settling and the last job leave no time for anything.
 HOURS_LEAST = 0.001
+TASKS_A_NODE = 4
 # Machines start two hundred a second: more at once is a flood of its own for the founders (docs/bugs-found.md). With a
 # head start they begin among their neighbours, and however many there are start as fast as so many do: cells that stay
 # thin for long have everybody look for more.
@@ -24,15 +25,16 @@ def long_plan(
     jobs: int | None = None,
     preset: str = "lan",
     warm: bool = False,
+    tasks: int = TASKS_A_NODE,
 ) -> Plan:
     """churn: share of the nodes that dies in an hour, each for some minutes.  jobs: how many, one each five minutes.
 
-    A job has four tasks a node, of a second each.
+    tasks: of a job, for each node; a second each.
     """
     dice = stream(seed, "long")
     active_us = max(SECOND, int(hours * HOUR))
     count = jobs if jobs is not None else max(1, min(JOBS_MOST, active_us // (300 * SECOND)))
-    plans = tuple(JobPlan(active_us * at // count, 4 * nodes, 1000 * MS) for at in range(count))
+    plans = tuple(JobPlan(active_us * at // count, tasks * nodes, 1000 * MS) for at in range(count))
     deaths = int(nodes * churn * hours + 0.5)
     faults = []
     for _ in range(deaths):

@@ -154,11 +154,16 @@ SLOW = replace(
     steal_idle_us=30 * SECOND,
     lifeline_ttl_us=3_600 * SECOND,
 )
-# For a hundred thousand nodes: cells of a quarter of the usual size, with all other bounds by the formulas of the real
-# ones, so that a node keeps a quarter of the rows.
-SLOW_THIN = replace(
-    SLOW, cell_split=48, cell_merge=12, members_max=192, table_entries_max=768, links_kept=64, active_view_max=8
-)
+
+
+def _thin(config: ProtocolConfig) -> ProtocolConfig:
+    """Cells of a quarter of the usual size, with all other bounds by the formulas of the real ones: a node keeps a
+    quarter of the rows, and a hundred nodes have several cells."""
+    return replace(
+        config, cell_split=48, cell_merge=12, members_max=192, table_entries_max=768, links_kept=64, active_view_max=8
+    )
+
+
 # Bounds that a handful of machines reaches: a table too small for its cell, as nothing but a fault makes it; and cells
 # of a few nodes, with all other bounds by the formulas of the real ones.
 FEW_ROWS = replace(PRESETS["local"], table_entries_max=14)
@@ -179,7 +184,8 @@ FEW_LINKS = replace(PRESETS["lan"], links_kept=8, links_most=12, active_view_max
 SIMULATED_PRESETS = {
     **PRESETS,
     "slow": SLOW,
-    "slow thin": SLOW_THIN,
+    "thin": _thin(PRESETS["lan"]),
+    "slow thin": _thin(SLOW),
     "few rows": FEW_ROWS,
     "small cell": SMALL_CELL,
     "few links": FEW_LINKS,

@@ -30,6 +30,7 @@ Output = bytes
 class Outcome:
     """What a run came to. `elapsed_s` and `cpu_s` are real time; all others are the simulation's.
 
+    makespan_us: of the job that took longest, of those that ended, from when its submitter first sent it.
     results: by the job's name and the task's index, what the customer was given.
     """
 
@@ -52,6 +53,7 @@ class Outcome:
     false_alarms: int = 0
     late_alarms: int = 0
     finished_us: dict[str, int] = field(default_factory=dict)
+    makespan_us: int = 0
     converged_us: int = 0
     results: dict[str, dict[int, Output]] = field(default_factory=dict)
 
@@ -89,6 +91,7 @@ class Outcome:
             "tasks_accepted": self.tasks_accepted,
             "tasks_run": self.tasks_run,
             "duplicates": self.duplicates,
+            "makespan_s": round(self.makespan_us / SECOND, 3),
             "faults": len(self.happened),
             "false_alarms": self.false_alarms,
             "late_alarms": self.late_alarms,
@@ -200,6 +203,7 @@ def _outcome(world: World, spent_s: tuple[float, float], converged_us: int) -> O
         false_alarms=world.faults.false_alarms,
         late_alarms=world.faults.late_alarms,
         finished_us={order.spec.name: order.finished_us for order in orders},
+        makespan_us=max((each.finished_us - each.submitted_us for each in orders if each.finished_us), default=0),
         converged_us=converged_us,
         results={order.spec.name: order.given for order in orders if order.outputs is not None},
     )

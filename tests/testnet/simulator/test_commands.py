@@ -11,6 +11,7 @@ import pytest
 
 from hearthmesh.node.cli.app import run
 from hearthmesh.testnet.simulator import mutants
+from hearthmesh.testnet.simulator.asked import Asked
 from hearthmesh.testnet.simulator.mutants import MUTANTS, patched
 from hearthmesh.testnet.simulator.soak import Log
 
@@ -41,6 +42,15 @@ def test_run_prints_one_object() -> None:
     assert found["seed"] == 3 and found["violations"] == [] and found["duplicates"] == 0
     assert found["tasks_submitted"] == found["tasks_accepted"] == 20
     assert found["events"] > 100 and len(found["trace_digest"]) == 32
+
+
+def test_run_takes_as_many_tasks_for_each_node_as_it_is_told() -> None:
+    options = ("--nodes", 5, "--hours", 0.002, "--tasks", 8)
+    found = sim("run", *options, "--json").json()
+    assert found["tasks_accepted"] == 40 and 4 < found["makespan_s"] < found["virtual_s"]
+    assert sim("replay", 1, *options, "--json").json()["trace_digest"] == found["trace_digest"]
+    asked = Asked(1, 5, 0.002, 0.0, None, "slow thin", None, tasks=8)
+    assert asked.replay_command().endswith("--nodes 5 --hours 0.002 --tasks 8 --preset 'slow thin'")
 
 
 def test_replay_is_the_same_run() -> None:
@@ -137,6 +147,8 @@ def test_half_of_a_soaks_line_is_not_taken_for_a_whole_one_of_another_draw(tmp_p
         (("run", "--nodes", 0), "--nodes 0: from 1 to 200000 machines"),
         (("run", "--hours", -1), "--hours -1: from 0.001"),
         (("run", "--seed", -4), "--seed -4: a seed is a whole number"),
+        (("run", "--nodes", 5, "--tasks", 0), "--tasks 0: a job has from 1 to 1000 tasks"),
+        (("run", "--tasks", 5), "--tasks: how many a job has is drawn"),
         (("run", "--preset", "moon"), "--preset moon: there are local, lan, wan"),
         (("run", "--scenario", "none such"), "--scenario none such: there are stale-steal-reply"),
         (("run", "--churn", "x"), "invalid value for '--churn'"),

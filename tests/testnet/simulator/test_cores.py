@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 CORES = "from hearthmesh.testnet.simulator import cores; cores.cores = lambda: 2"
-PLAY = "import os, signal\ndef play(number):\n    print(os.getpid(), flush=True)\n    signal.pause()\n"
+# At once, as both write to one pipe.
+PLAY = "import os, signal\ndef play(number):\n    os.write(1, b'%d\\n' % os.getpid())\n    signal.pause()\n"
 ASK = {
     "pool": "cores.over_all_cores(play, 2)",
     "new processes": "list(cores.each_in_a_new_process(play, 2))",
@@ -24,10 +25,11 @@ def test_killed_parent_leaves_no_process_behind(way: str, tmp_path: Path) -> Non
     script.write_text(f"{PLAY}\nif __name__ == '__main__':\n    {CORES}\n    {ASK[way]}\n", encoding="utf-8")
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        started = [int(parent.stdout.readline()) for _ in range(2)]
-        ends = [os.pidfd_open(pid) for pid in started]
         try:
+            ends = [os.pidfd_open(int(parent.stdout.readline())) for _ in range(2)]
+        finally:
             parent.kill()
+        try:
             # What they have of the pipe is closed when the last of them has ended.
             assert parent.communicate(timeout=60)[0] == ""
         finally:

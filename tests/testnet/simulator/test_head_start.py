@@ -28,3 +28,11 @@ def test_warm_mesh_does_its_job_and_is_the_same_run_twice() -> None:
     first = play(WARM)
     assert first.ok and first.tasks_accepted == first.tasks_submitted == 4 * WARM.nodes
     assert play(WARM).trace_digest == first.trace_digest
+
+
+def test_a_large_job_keeps_the_nodes_of_all_cells_busy_from_the_start() -> None:
+    plan = long_plan(2, nodes=64, hours=0.001, jobs=1, preset="thin", warm=True, tasks=30)
+    outcome = play(plan)
+    assert outcome.ok and outcome.tasks_run == outcome.tasks_accepted == 30 * plan.nodes
+    # Tasks of a second on two slots. It took 1.35 times as long as that while no other cell was told.
+    assert outcome.makespan_us < 1.15 * 30 / 2 * SECOND
