@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .config import ProtocolConfig
 from .events import HeatReading
 from .messages import Steal
 from .records import HeatDigest, JobDigest, JobSpec
@@ -14,6 +15,9 @@ from .stealing.urgency import Ask, discomfort_mkh, urgency_mkh
 
 # Where no model foretells anything, a lack of all its power counts like a kelvin for a quarter of an hour.
 LACKING_ALL_KH = 0.25
+
+# Tasks, and times what a queue is to hold.
+PLENTY = 16
 
 
 def ask_of(thief: bytes, steal: Steal, waited_us: int = 0, rtt_us: int = 0) -> Ask:
@@ -97,6 +101,12 @@ def work_of_digest(digest: JobDigest, wall_us: int) -> Work:
         deadline_us,
         blob_bytes=digest.blob_bytes,
     )
+
+
+def has_plenty(free_tasks: int, task_us: int, config: ProtocolConfig) -> bool:
+    """Whether a keeper with so much of a job has some for all who come. task_us: 0 while nobody knows."""
+    work_us = free_tasks * (task_us or config.batch_target_us)
+    return free_tasks >= PLENTY and work_us >= PLENTY * config.queue_target_us
 
 
 def longest_here_us(reading: HeatReading) -> int:

@@ -11,7 +11,7 @@ from itertools import islice
 from msgspec.structs import replace
 
 from ..crypto.certificates import Role
-from .appraisal import as_keeper, ask_of, work_of
+from .appraisal import as_keeper, ask_of, has_plenty, work_of
 from .context import Context
 from .effects import Persist, Publish, Reason
 from .granting import controlled_sections, steal_half
@@ -570,17 +570,28 @@ class Granter:
         )
         record = sign_record(self._ctx.identity, RecordKind.JOB_DIGEST, digest)
         self._tables.publish(record, now_us, urgent=crossed and free > 0)
+        if hurries:
+            self._announce(kept, at_risk=True)
+        elif free == 0 and kept.told_mesh and not kept.told_over:
+            # Else all who heard of it would go on asking for as long as a digest lives.
+            kept.told_over = True
+            self._tell_mesh(kept)
 
-    def _announce(self, kept: KeptJob) -> None:
-        """Tell the whole mesh of a new job, once, if those who were parked here have left more than this cell has room
-        for: what all hear costs each node some messages. Of less, other cells hear by and by."""
-        free = 0 if kept.is_announced or kept.state.done else self._free_here(kept)
-        heats = (row.body for row in self._tables.rows(RecordKind.HEAT))
-        if not free or free <= sum(heat.free_slots for heat in heats if heat.deficit_w > 0):
+    def _announce(self, kept: KeptJob, at_risk: bool = False) -> None:
+        """Tell the whole mesh: of a new job, of which those who were parked here took nothing, or left plenty; and when
+        it comes to be at risk. Once each: what all hear costs each node some messages."""
+        already = kept.told_at_risk if at_risk else kept.told_mesh or kept.state.done
+        free = 0 if already else self._free_here(kept)
+        if not free or (
+            kept.state.leases and not at_risk and not has_plenty(free, kept.state.task_us, self._ctx.config)
+        ):
             return
+        kept.told_mesh, kept.told_at_risk = True, kept.told_at_risk or at_risk
+        self._tell_mesh(kept)
+
+    def _tell_mesh(self, kept: KeptJob) -> None:
         digest = self._tables.get(RecordKind.JOB_DIGEST, self._ctx.node_id + kept.state.job_id)
         if digest is not None:
-            kept.is_announced = True
             self._ctx.emit(Publish(Announce((digest.raw,))))
 
     def free_tasks(self) -> int:

@@ -425,7 +425,10 @@ class Taken(MessageBase, frozen=True, tag=39):
 
 
 class Announce(MessageBase, frozen=True, tag=40):
-    """Gossip: a job was submitted or cancelled. context: spec-independent digests and cancellations, signed."""
+    """Gossip: a job was cancelled; or one came that its cell does not take at once, is at risk, or has nothing left.
+
+    records: digests and cancellations.
+    """
 
     records: Annotated[tuple[RawRecord, ...], Meta(max_length=8)]
 

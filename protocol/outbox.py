@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from .context import Context
 from .effects import Persist, Unpersist, UnpinBlobs
+from .liveness import Status
 from .membership import Membership
 from .messages import Delivery, FindJob
 from .records import Record, RecordError, RecordKind, open_record
@@ -255,8 +256,8 @@ class Outbox:
             if not self._members.is_gone(node):
                 self._ctx.send(node, owed.delivery)
                 known = self._members.is_alive(node)
-                # A keeper of another cell is no member: how it is shows in whether it answers.
-                awaited = self._members.status(node) is None and not owed.stranded
+                # Of a keeper of another cell nobody tells how it is: that shows in whether it answers.
+                awaited = self._members.status(node) in (None, Status.UNKNOWN) and not owed.stranded
                 hopeful += (known or awaited) and owed.declined.get(node) != "unknown-job"
         return hopeful
 

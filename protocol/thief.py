@@ -13,7 +13,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from ..crypto.certificates import Role
-from .appraisal import as_keeper, ask_of, work_of_digest
+from .appraisal import as_keeper, ask_of, has_plenty, work_of_digest
 from .budget import Budget
 from .config import ProtocolConfig
 from .context import Context
@@ -39,10 +39,8 @@ SEARCHES_AN_INTERVAL = 8
 SEARCH_AGAIN_US = 2_000_000
 SOUGHT_MAX = 64
 IDLE_BACKOFF_MAX = 4
-# Of the idle nodes of other cells so many a free task try their luck at a job, not all of them.
+# Of the idle nodes of other cells so many a free task try their luck at a job, and a link of its keeper's, not all.
 TRIES_A_TASK = 4
-# A keeper with so many free tasks, and so many times what a queue is to hold, has some for all who come.
-PLENTY = 16
 _REPLICA = int(Role.REPLICA)
 # Of what a worker has queued: what most jobs have.
 _ORDINARY = standing(Work(b"", 0, 0))
@@ -75,9 +73,12 @@ class _Group:
     def without(self, nodes: Container[bytes]) -> _Group:
         return _Group(self.standing, [each for each in self.victims if each.node not in nodes], self.keepers, self.rich)
 
-    def to_ask(self) -> Sequence[Victim]:
-        """Keepers alone while one has plenty: what is queued has somebody who will run it, and is mostly refused."""
-        if any(victim.node in self.rich for victim in self.victims):
+    def to_ask(self, stingy: Container[bytes]) -> Sequence[Victim]:
+        """Keepers alone while one has plenty: what is queued has somebody who will run it, and is mostly refused.
+
+        stingy: who refuses, whatever it says to have.
+        """
+        if any(victim.node in self.rich and victim.node not in stingy for victim in self.victims):
             return [victim for victim in self.victims if victim.node in self.keepers]
         return self.victims
 
@@ -89,12 +90,7 @@ class _Group:
 
 def _group(stands: Standing, digests: Sequence[JobDigest], victims: Sequence[Victim], config: ProtocolConfig) -> _Group:
     """digests: of jobs that stand alike.  victims: who keeps them, and others that have some queued."""
-    least_us = PLENTY * config.queue_target_us
-    rich = [
-        digest.replica
-        for digest in digests
-        if digest.free_tasks >= PLENTY and digest.free_tasks * (digest.task_us or config.batch_target_us) >= least_us
-    ]
+    rich = [digest.replica for digest in digests if has_plenty(digest.free_tasks, digest.task_us, config)]
     return _Group(stands, victims, frozenset(digest.replica for digest in digests), frozenset(rich))
 
 
@@ -126,6 +122,8 @@ class Thief:
         self._refused_until: dict[bytes, int] = {}
         # Who refused since the last grant, and has told of no work since.
         self._vain: dict[bytes, None] = {}
+        # Who refused since it last granted anything, or told of work.
+        self._stingy: dict[bytes, None] = {}
         # Who did not answer the last time; what others grant says nothing of them.
         self._silent: dict[bytes, _Backoff] = {}
         # Since another cell has granted anything: what is told of their work is their replicas' word alone.
@@ -224,7 +222,7 @@ class Thief:
         group = group or _first_of(far)
         if group is None:
             return None, False
-        victims = group.to_ask()
+        victims = group.to_ask(self._stingy)
         first = victims[self._ctx.rng.randrange(len(victims))]
         second = victims[self._ctx.rng.randrange(len(victims))]
         return better(first, second, hunger.appetite_us).node, is_far
@@ -334,7 +332,7 @@ class Thief:
             if digest.finished or not _runs(hunger, digest, wall_us) or self._is_left_alone(digest.replica, now_us):
                 continue
             nodes = nodes or self.far.mesh_nodes()
-            if self._ctx.rng.randrange(nodes) >= TRIES_A_TASK * digest.free_tasks:
+            if self._ctx.rng.randrange(nodes) >= TRIES_A_TASK * min(digest.free_tasks, self._ctx.config.links_most):
                 continue
             if self.far.can_reach(digest.replica):
                 found.append(digest)
@@ -404,6 +402,7 @@ class Thief:
             self._silent.pop(peer, None)
         if taken:
             self._silent.pop(peer, None)
+            self._stingy.pop(peer, None)
             if far:
                 self._far_first = _Backoff()
             self.granted += taken
@@ -445,9 +444,10 @@ class Thief:
         self._refused_until[peer] = now_us + REFUSED_US
         while len(self._refused_until) > self._ctx.config.members_max:
             del self._refused_until[next(iter(self._refused_until))]
-        self._vain[peer] = None
-        while len(self._vain) > self._ctx.config.members_max:
-            del self._vain[next(iter(self._vain))]
+        for told in (self._vain, self._stingy):
+            told[peer] = None
+            while len(told) > self._ctx.config.members_max:
+                del told[next(iter(told))]
 
     def on_news(self, peer: bytes = b"") -> None:
         """There is work, some of it at this peer if one is named: whoever waited looks again at once."""
@@ -455,6 +455,7 @@ class Thief:
         self._refusals = 0
         self._refused_until.clear()
         self._vain.pop(peer, None)
+        self._stingy.pop(peer, None)
 
     def on_timer(self, key: TimerKey, now_us: int) -> bool:
         match key[0]:

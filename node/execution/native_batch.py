@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+import structlog
 import trio
 
 from .bubblewrap import MIN_TMPFS_BYTES, Sandbox, Surroundings, Tools
@@ -20,6 +21,8 @@ from .native_folders import FolderError, SandboxFolders, remove_hostile
 from .native_sandbox import Bounds, Ending, SandboxFailed, run_sandboxed
 from .outcome import BatchOutcome, BatchRequest, Exit, Limits
 from .scarcity import machine_fault
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 MAX_OPEN_FILES = 256  # per process
 ADDRESS_SLACK_BYTES = 1 << 30  # what programs map and never touch: libraries, thread stacks, malloc arenas
@@ -113,7 +116,7 @@ class SandboxedBatch:
         """Run task after task. Raises FolderError and SandboxFailed.
 
         Where this machine fails after some tasks had ended, these stay: the rest is given back, and begins elsewhere or
-        here, where the next batch says what is lacking.
+        here.
         """
         outcome = BatchOutcome(self.request.first, [], [], {}, [], [])
         request = self.request
@@ -125,6 +128,7 @@ class SandboxedBatch:
                 except Exception as error:  # boundary: of the machine's faults only
                     if not outcome.exits or not _is_of_machine(error):
                         raise
+                    log.warning("batch.cut-short", job=request.job_id.hex()[:16], ran=offset, reason=str(error))
                     outcome.give_back(request.count)
                     break
         finally:

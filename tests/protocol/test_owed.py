@@ -8,6 +8,7 @@ import pytest
 
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.effects import CancelTimer, Notify, Persist, Send, SetTimer, Unpersist, UnpinBlobs
+from hearthmesh.protocol.liveness import Status
 from hearthmesh.protocol.messages import Delivery, FindJob
 from hearthmesh.protocol.outbox import BACKOFF_MAX, OWED_COLUMNS_ROW, OWED_HEADER_ROW, Outbox, output_pin
 from tests.protocol.machines import JOB, PEERS, A, B, Bench, C, D, batch_header
@@ -273,8 +274,12 @@ def test_single_replica_is_enough_where_there_is_one() -> None:
     assert len(outbox) == 0
 
 
-def test_keepers_of_another_cell_are_given_some_tries_before_others_are_asked_for_the_job() -> None:
+@pytest.mark.parametrize("watched", [True, False])
+def test_keepers_of_another_cell_are_given_some_tries_before_others_are_asked_for_the_job(watched: bool) -> None:
     bench = Bench(peers=(D.node_id,))
+    if watched:
+        bench.members.watch(list(PEERS), 0)
+        assert {bench.members.status(peer) for peer in PEERS} == {Status.UNKNOWN}
     outbox, _, delivery = filled(bench)
     asked = []
     now_us = 0

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from hearthmesh.crypto.certificates import Role
 from hearthmesh.protocol.events import SubmitJob
 from hearthmesh.protocol.messages import Announce, Message
-from hearthmesh.protocol.records import RecordKind, sign_record
+from hearthmesh.protocol.records import JobDigest, RecordKind, open_record, sign_record
 from tests.protocol.cluster import MS, SECOND, Cluster, SimNode, cold
 
 
@@ -129,30 +129,57 @@ def test_work_goes_to_the_parked_thief_that_has_found_none_meanwhile() -> None:
     assert len(free.executed) == 1 and not busy.executed
 
 
-def test_the_whole_mesh_hears_once_of_a_job_that_is_more_than_its_cell_has_room_for() -> None:
+def told_mesh(cluster: Cluster) -> dict[bytes, JobDigest]:
+    """From now on, what is announced of jobs."""
+    told: dict[bytes, JobDigest] = {}
+
+    def watched(_a: SimNode, _b: SimNode, message: Message) -> bool:
+        if isinstance(message, Announce):
+            told.update((raw, open_record(raw).body) for raw in message.records)
+        return False
+
+    cluster.blocked = watched
+    return told
+
+
+def test_the_whole_mesh_hears_once_of_a_job_of_which_the_parked_left_plenty_and_once_that_it_is_over() -> None:
     cluster = Cluster()
     keeper = cluster.add("r", Role.REPLICA)
     workers = [cluster.add(f"w{number}", Role.WORKER, heat=cold()) for number in range(3)]
     clients = [cluster.client(f"c{number}") for number in range(2)]
     cluster.run(5 * SECOND)
     assert set(keeper.mesh.replica._lifelines._parked) == {worker.id for worker in workers}
-    told: set[tuple[bytes, ...]] = set()
-
-    def watched(_a: SimNode, _b: SimNode, message: Message) -> bool:
-        if isinstance(message, Announce):
-            told.add(message.records)
-        return False
+    told = told_mesh(cluster)
 
     def executed() -> int:
         return sum(len(worker.executed) for worker in workers)
 
-    cluster.blocked = watched
-    cluster.feed(clients[0], SubmitJob(cluster.spec(2), follow=True))
-    cluster.run_until(lambda: executed() == 2)
+    cluster.feed(clients[0], SubmitJob(cluster.spec(20), follow=True))
+    cluster.run_until(lambda: executed() == 20)
     cluster.run(5 * SECOND)
-    assert not told, "there is room for it here"
+    assert not told, "it is done before anybody else could come"
     cluster.feed(clients[1], SubmitJob(cluster.spec(400), follow=True))
     cluster.run_until(lambda: bool(told))
-    assert executed() < 100
-    cluster.run_until(lambda: executed() == 402)
-    assert len(told) == 1
+    assert executed() < 120
+    cluster.run_until(lambda: executed() == 420)
+    cluster.run(5 * SECOND)
+    assert [digest.free_tasks > 0 for digest in told.values()] == [True, False]
+
+
+def test_the_whole_mesh_hears_of_a_small_job_that_nobody_here_takes_and_again_when_it_is_at_risk() -> None:
+    cluster = Cluster()
+    worker = cluster.add("w", heat=cold())
+    cluster.add("k", machine="a machine")
+    client = cluster.client()
+    cluster.run(5 * SECOND)
+    told = told_mesh(cluster)
+    deadline_us = client.mesh.ctx.wall_us(cluster.now_us) + 60 * SECOND
+    spec = cluster.spec(
+        3, runtime="native", abi="command", command="tool", verification="none", deadline_us=deadline_us
+    )
+    cluster.feed(client, SubmitJob(spec))
+    cluster.run(70 * SECOND)
+    assert not worker.executed
+    # Both keepers, each of its own tasks.
+    assert [digest.at_risk for digest in told.values()] == [False, False, True, True]
+    assert sum(digest.free_tasks for digest in told.values()) == 2 * 3

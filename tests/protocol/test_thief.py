@@ -161,7 +161,7 @@ def test_what_is_said_to_be_at_risk_after_its_deadline_is_ordinary_work() -> Non
 def test_what_is_late_in_another_cell_goes_after_what_may_still_be_in_time() -> None:
     den, now_us = Den(), 9 * SECOND
     den.digest(A.node_id, 50, at_risk=True, deadline_us=now_us + SECOND)
-    den.thief.far = OtherCells(1_000, far_job(9_000, 5, at_risk=True, deadline_us=now_us))
+    den.thief.far = OtherCells(500, far_job(9_000, 5, at_risk=True, deadline_us=now_us))
     assert [who for who, _ in den.want(now_us)] == [A.node_id]
 
 
@@ -214,7 +214,7 @@ def far_job(free: int, priority: int, *, at_risk: bool = False, deadline_us: int
 )
 def test_another_cell_is_asked_for_what_goes_before_all_that_is_left_here(job: JobDigest, victims: set[bytes]) -> None:
     den = Den(a=50)
-    den.thief.far = OtherCells(1_000, job)
+    den.thief.far = OtherCells(500, job)
     asked = set()
     for _ in range(20):
         ((victim, steal),) = den.want()
@@ -227,7 +227,7 @@ def test_another_cell_is_asked_for_what_goes_before_all_that_is_left_here(job: J
 def test_another_cell_is_asked_for_what_is_due_before_all_that_may_be_late_here(due_us: int, asked: bytes) -> None:
     den = Den()
     den.digest(A.node_id, 50, at_risk=True, deadline_us=10 * SECOND)
-    den.thief.far = OtherCells(1_000, far_job(9_000, 5, at_risk=True, deadline_us=due_us))
+    den.thief.far = OtherCells(500, far_job(9_000, 5, at_risk=True, deadline_us=due_us))
     assert [who for who, _ in den.want()] == [asked]
 
 
@@ -235,7 +235,7 @@ def test_the_best_that_is_left_here_is_what_another_cell_has_to_go_before() -> N
     den = Den()
     den.digest(A.node_id, 3, priority=7)
     den.digest(B.node_id, 9_000, priority=0)
-    den.thief.far = OtherCells(1_000, far_job(9_000, 5))
+    den.thief.far = OtherCells(500, far_job(9_000, 5))
     ((victim, steal),) = den.want()
     assert victim == A.node_id
     den.refuse(victim, steal, 0)
@@ -320,7 +320,7 @@ def test_who_never_answers_is_asked_more_and_more_seldom_whatever_others_grant(n
     if near:
         den.digest(B.node_id, 1 << 40, priority=9)
     else:
-        den.thief.far = OtherCells(1_000, far_job(1 << 40, 9))
+        den.thief.far = OtherCells(500, far_job(1 << 40, 9))
     now_us = lost_us = 0
     while now_us < 1_000 * SECOND:
         ((victim, steal),) = den.want(now_us, idle=False)
@@ -343,7 +343,7 @@ def test_who_never_answers_is_asked_more_and_more_seldom_whatever_others_grant(n
 
 def test_another_cell_that_refuses_is_not_tried_again_at_once_while_there_is_work_here() -> None:
     den = Den(a=50)
-    den.thief.far = OtherCells(1_000, far_job(1 << 40, 9))
+    den.thief.far = OtherCells(500, far_job(1 << 40, 9))
     tries = []
     for second in range(600):
         ((victim, steal),) = den.want(second * SECOND)
@@ -384,6 +384,33 @@ def test_few_of_the_mesh_go_to_another_cell_for_the_little_that_goes_first_there
         den.thief.on_granted(victim, steal.request, 1, 0)
     # Four times 25 in a thousand.
     assert 0.06 < asked[D.node_id] / 600 < 0.14 and asked[A.node_id] + asked[D.node_id] == 600
+
+
+def test_no_more_of_a_large_mesh_go_to_a_keeper_of_much_than_it_has_links_for() -> None:
+    den = Den(a=50)
+    den.thief.far = OtherCells(10_000, far_job(1_000_000, 9))
+    # Four times 192 in ten thousand.
+    assert 0.04 < asked_of(den, 1_000)[D.node_id] / 1_000 < 0.12
+
+
+def test_who_keeps_plenty_and_always_refuses_does_not_keep_a_thief_from_queues() -> None:
+    den = Den()
+    den.digest(A.node_id, 9_000)
+    for node in (B, C):
+        den.queue(node.node_id, 60 * SECOND)
+    ((victim, steal),) = den.want()
+    assert victim == A.node_id
+    den.refuse(victim, steal, 0)
+    ((victim, steal),) = den.want(1, idle=False)
+    den.thief.on_granted(victim, steal.request, 1, 1)
+    asked: Counter[bytes] = Counter()
+    for _ in range(60):
+        # It is asked like any other: its refusals are no longer remembered.
+        ((victim, steal),) = den.want(1 + 2 * REFUSED_US)
+        asked[victim] += 1
+        den.thief.on_granted(victim, steal.request, victim != A.node_id, 1 + 2 * REFUSED_US)
+        den.thief._refused_until.clear()
+    assert asked[A.node_id] < 40
 
 
 def test_who_keeps_what_goes_first_and_always_refuses_does_not_starve_a_thief_while_others_have_work() -> None:
