@@ -11,17 +11,17 @@ from itertools import islice
 from msgspec.structs import replace
 
 from ..crypto.certificates import Role
-from .appraisal import as_keeper, ask_of, has_plenty, work_of
+from .appraisal import as_keeper, ask_of, work_of
 from .context import Context
-from .effects import Persist, Publish, Reason
+from .effects import Persist, Reason
 from .granting import controlled_sections, steal_half
+from .herald import Herald
 from .jobs import JobState, RejectedRecord
 from .kept_job import KeptJob
 from .lifelines import Lifelines, ParkedSteal
 from .limits import Limit
 from .membership import Membership
 from .messages import (
-    Announce,
     Granted,
     HeldJob,
     HeldRange,
@@ -35,9 +35,7 @@ from .messages import (
 from .quota import Accounts, Submitters
 from .record_parts import in_messages
 from .records import (
-    UINT_MAX,
     Grant,
-    JobDigest,
     Record,
     RecordKind,
     sign_record,
@@ -78,7 +76,7 @@ class Granter:
         self._told: dict[bytes, dict[bytes, None]] = {}
         self._unechoed: dict[bytes, list[bytes]] = {}
         self._watched: dict[bytes, None] = {}
-        self._digest_sequence = 0
+        self._herald = Herald(ctx, members, tables)
         self._sweeping = False
         self._keepers_seen = 0
         self.storage_failed = ""
@@ -168,7 +166,7 @@ class Granter:
         self._lifelines.tell(kept.state.job_id)
         self.serve_lifelines(now_us)
         self._after_change(kept, now_us)
-        self._announce(kept)
+        self._herald.announce(kept, self._free_here(kept))
 
     # -- submitters ----------------------------------------------------------------------------------------
 
@@ -534,65 +532,7 @@ class Granter:
     # -- digests -----------------------------------------------------------------------------------------
 
     def _publish_digest(self, kept: KeptJob, now_us: int) -> None:
-        """Tell the cell how much is free here: at once when it went to or from none, else when it halved or doubled."""
-        state = kept.state
-        free = self._free_here(kept)
-        age_us = now_us - kept.announced_us
-        # Rows of the tables expire: what is still to be had is said again.
-        stale = free > 0 and age_us >= self._ctx.config.heat_refresh_us
-        at_risk = self._at_risk(kept, now_us)
-        hurries = free > 0 and at_risk and not kept.announced_at_risk
-        if not stale and not hurries and (free == kept.announced_free or (free == 0 and kept.announced_free == -1)):
-            return
-        crossed = (free > 0) != (kept.announced_free > 0) or hurries
-        # Thieves choose by magnitude: what is less than a twofold change can wait for the refresh.
-        similar = free < 2 * kept.announced_free and kept.announced_free < 2 * free
-        if not crossed and not stale and (similar or age_us < self._ctx.config.sync_interval_us):
-            return
-        kept.announced_free, kept.announced_us, kept.announced_at_risk = free, now_us, at_risk
-        self._digest_sequence += 1
-        digest = JobDigest(
-            job_id=state.job_id,
-            replica=self._ctx.node_id,
-            incarnation=self._members.incarnation,
-            sequence=self._digest_sequence,
-            free_tasks=free,
-            task_us=state.task_us,
-            runtime=state.spec.runtime,
-            command=state.spec.command,
-            priority=state.spec.priority,
-            finished=not state.open,
-            checkpoint_us=state.spec.checkpoint_us,
-            price_limit_micro=state.spec.price_limit_micro,
-            blob_bytes=min(UINT_MAX, state.spec.shared_bytes() + state.spec.input_bytes()),
-            at_risk=at_risk,
-            deadline_us=state.spec.deadline_us,
-        )
-        record = sign_record(self._ctx.identity, RecordKind.JOB_DIGEST, digest)
-        self._tables.publish(record, now_us, urgent=crossed and free > 0)
-        if hurries:
-            self._announce(kept, at_risk=True)
-        elif free == 0 and kept.told_mesh and not kept.told_over:
-            # Else all who heard of it would go on asking for as long as a digest lives.
-            kept.told_over = True
-            self._tell_mesh(kept)
-
-    def _announce(self, kept: KeptJob, at_risk: bool = False) -> None:
-        """Tell the whole mesh: of a new job, of which those who were parked here took nothing, or left plenty; and when
-        it comes to be at risk. Once each: what all hear costs each node some messages."""
-        already = kept.told_at_risk if at_risk else kept.told_mesh or kept.state.done
-        free = 0 if already else self._free_here(kept)
-        if not free or (
-            kept.state.leases and not at_risk and not has_plenty(free, kept.state.task_us, self._ctx.config)
-        ):
-            return
-        kept.told_mesh, kept.told_at_risk = True, kept.told_at_risk or at_risk
-        self._tell_mesh(kept)
-
-    def _tell_mesh(self, kept: KeptJob) -> None:
-        digest = self._tables.get(RecordKind.JOB_DIGEST, self._ctx.node_id + kept.state.job_id)
-        if digest is not None:
-            self._ctx.emit(Publish(Announce((digest.raw,))))
+        self._herald.publish(kept, self._free_here(kept), self._at_risk(kept, now_us), now_us)
 
     def free_tasks(self) -> int:
         """Tasks that this node could grant now, over all jobs."""
