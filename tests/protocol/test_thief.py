@@ -248,7 +248,7 @@ def test_the_best_that_is_left_here_is_what_another_cell_has_to_go_before() -> N
 @pytest.mark.parametrize(
     ("free", "priority", "asked"), [(300, 5, A.node_id), (300, 6, D.node_id), (9_000, 5, D.node_id)]
 )
-def test_a_queue_of_which_nobody_tells_what_it_is_hides_no_urgent_or_plentiful_work_of_other_cells(
+def test_a_queue_of_which_nobody_tells_what_it_is_hides_no_urgent_work_of_other_cells(
     free: int, priority: int, asked: bytes
 ) -> None:
     den = Den()
