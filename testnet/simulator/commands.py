@@ -57,7 +57,9 @@ Jobs = Annotated[int | None, typer.Option("--jobs", help="With --hours: how many
 Tasks = Annotated[
     int | None, typer.Option("--tasks", help="With --hours: tasks of a job for each node, a second each. Default: 4.")
 ]
-Preset = Annotated[str, typer.Option("--preset", help="With --hours: lan, local, wan or slow (for days).")]
+Preset = Annotated[
+    str, typer.Option("--preset", help="With --hours: lan, local, wan, thin (small cells) or slow (for days).")
+]
 Warm = Annotated[
     bool, typer.Option("--warm", help="With --hours: begin with a mesh whose nodes know their neighbours already.")
 ]

@@ -107,6 +107,18 @@ async def test_native_tasks_are_given_back_while_the_node_has_too_many_files_ope
     await executor.aclose()
 
 
+async def without_descriptors_once(sign: Path, run: Callable[[], Awaitable[None]]) -> None:
+    """From when the file is there until `run` has ended no file can be opened."""
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            while not sign.exists():
+                await trio.sleep(0.01)
+            with descriptors(0):
+                while nursery.child_tasks:
+                    await trio.sleep(0.01)
+
+
 async def test_a_native_task_is_given_back_where_its_checkpoint_cannot_be_looked_at_any_more(state: Path) -> None:
     executor = NativeExecutor(CONFIG, state)
     is_available, reason = await executor.available()
@@ -122,14 +134,7 @@ async def test_a_native_task_is_given_back_where_its_checkpoint_cannot_be_looked
         assert caught.value.is_ours
 
     files, processes = open_files(), children()
-    with trio.fail_after(60):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(given_back)
-            while not half.exists():
-                await trio.sleep(0.01)
-            with descriptors(0):
-                while nursery.child_tasks:
-                    await trio.sleep(0.01)
+    await without_descriptors_once(half, given_back)
     assert open_files() == files and children() == processes
     assert (await executor.run(request)).exits == [Exit.SUCCESS], "it goes on from what was there"
     await executor.aclose()
@@ -151,14 +156,7 @@ async def test_native_tasks_that_had_ended_stay_where_the_machine_fails_at_a_lat
     async def run() -> None:
         outcomes.append(await executor.run(request))
 
-    with trio.fail_after(60):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(run)
-            while not half.exists():
-                await trio.sleep(0.01)
-            with descriptors(0):
-                while nursery.child_tasks:
-                    await trio.sleep(0.01)
+    await without_descriptors_once(half, run)
     (outcome,) = outcomes
     assert outcome.exits == [Exit.SUCCESS] + 3 * [Exit.CANCELLED] and outcome.outputs[1:] == 3 * [b""]
     assert msgspec.msgpack.decode(outcome.outputs[0]) == [b"0\n", {}] and len(outcome.fuels) == len(outcome.cpu_us) == 4
