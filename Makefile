@@ -51,7 +51,7 @@ sim-10k: $(STAMP)
 	@"$(BIN)/hearth" sim run --nodes 10000 --hours $(HOURS) --jobs 1 --warm --seed 1 --no-shrink --json
 
 sim-100k: $(STAMP)
-	@"$(BIN)/hearth" sim run --nodes 100000 --hours $(HOURS) --jobs 1 --preset slow --warm --seed 1 --no-shrink --json
+	@"$(BIN)/hearth" sim run --nodes 100000 --hours $(HOURS) --jobs 1 --preset "slow thin" --warm --seed 1 --no-shrink --json
 
 # What the traces of a few seeds are: recorded, and played under every Python that is found.
 digests: $(STAMP)

@@ -166,7 +166,8 @@ class Granter:
         self._lifelines.tell(kept.state.job_id)
         self.serve_lifelines(now_us)
         self._after_change(kept, now_us)
-        self._herald.announce(kept, self._free_here(kept))
+        if not kept.told_mesh and not kept.state.done:
+            self._herald.announce(kept, self._free_here(kept))
 
     # -- submitters ----------------------------------------------------------------------------------------
 

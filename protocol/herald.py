@@ -8,7 +8,7 @@ from .effects import Publish
 from .kept_job import KeptJob
 from .membership import Membership
 from .messages import Announce
-from .records import UINT_MAX, JobDigest, RecordKind, sign_record
+from .records import UINT_MAX, JobDigest, Record, RecordKind, sign_record
 from .tables import Tables
 
 
@@ -59,25 +59,24 @@ class Herald:
         )
         record = sign_record(self._ctx.identity, RecordKind.JOB_DIGEST, digest)
         self._tables.publish(record, now_us, urgent=crossed and free > 0)
-        if hurries:
-            self.announce(kept, free, at_risk=True)
+        if hurries and not kept.told_at_risk:
+            kept.told_mesh = kept.told_at_risk = True
+            self._tell_mesh(record)
         elif free == 0 and kept.told_mesh and not kept.told_over:
             # Else all who heard of it would go on asking for as long as a digest lives.
             kept.told_over = True
-            self._tell_mesh(kept)
+            self._tell_mesh(record)
 
-    def announce(self, kept: KeptJob, free: int, at_risk: bool = False) -> None:
-        """Tell the whole mesh: of a new job, of which those who were parked here took nothing, or left plenty; and when
-        it comes to be at risk. Once each: what all hear costs each node some messages."""
+    def announce(self, kept: KeptJob, free: int) -> None:
+        """Tell the whole mesh of a new job of which those who were parked here took nothing, or left plenty.
+
+        Once, as when it comes to be at risk: what all hear costs each node some messages.
+        """
         state = kept.state
-        already = kept.told_at_risk if at_risk else kept.told_mesh or state.done
-        of_note = at_risk or not state.leases or has_plenty(free, state.task_us, self._ctx.config)
-        if already or not free or not of_note:
-            return
-        kept.told_mesh, kept.told_at_risk = True, kept.told_at_risk or at_risk
-        self._tell_mesh(kept)
+        digest = self._tables.get(RecordKind.JOB_DIGEST, self._ctx.node_id + state.job_id)
+        if digest is not None and free and (not state.leases or has_plenty(free, state.task_us, self._ctx.config)):
+            kept.told_mesh = True
+            self._tell_mesh(digest)
 
-    def _tell_mesh(self, kept: KeptJob) -> None:
-        digest = self._tables.get(RecordKind.JOB_DIGEST, self._ctx.node_id + kept.state.job_id)
-        if digest is not None:
-            self._ctx.emit(Publish(Announce((digest.raw,))))
+    def _tell_mesh(self, digest: Record) -> None:
+        self._ctx.emit(Publish(Announce((digest.raw,))))

@@ -26,8 +26,8 @@ class KeptJob:
     to this node; empty if it has none.  begun_us: when the first of its tasks was given to somebody, as far as this
     node saw.  invited: not level, and new to this node, which heard of it from another keeper before its submitter.
     earlier_us: how long others knew the job before it came here, in this life.  paid: capacity of a price has some of
-    it, or had, as far as this node saw.  told_mesh, told_at_risk, told_over: whether the
-    whole mesh was told that it is new, that it is at risk, that nothing is left.
+    it, or had, as far as this node saw.  told_mesh, told_at_risk, told_over: whether the whole mesh
+    was told of it, that it is at risk, that nothing is left.
     """
 
     state: JobState

@@ -327,7 +327,7 @@ class Thief:
             if beside is not None and (stands := standing(work_of_digest(digest, wall_us))) >= beside.standing:
                 if stands > beside.standing or not beside.is_queued:
                     break  # they come in that order
-                if not _group(stands, [digest], (), self._ctx.config).rich:
+                if not has_plenty(digest.free_tasks, digest.task_us, self._ctx.config):
                     continue
             if digest.finished or not _runs(hunger, digest, wall_us) or self._is_left_alone(digest.replica, now_us):
                 continue

@@ -17,10 +17,9 @@ from .bubblewrap import MIN_TMPFS_BYTES, Sandbox, Surroundings, Tools
 from .native_archive import ArchiveFault, read_archive
 from .native_config import NativeCommand
 from .native_duty import Pace
-from .native_folders import FolderError, SandboxFolders, remove_hostile
-from .native_sandbox import Bounds, Ending, SandboxFailed, run_sandboxed
+from .native_folders import SandboxFolders, remove_hostile
+from .native_sandbox import Bounds, Ending, lack_of, run_sandboxed
 from .outcome import BatchOutcome, BatchRequest, Exit, Limits
-from .scarcity import machine_fault
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -125,10 +124,13 @@ class SandboxedBatch:
             for offset in range(self.request.count):
                 try:
                     await self._run_task(offset, staged.binds, outcome)
-                except Exception as error:  # boundary: of the machine's faults only
-                    if not outcome.exits or not _is_of_machine(error):
+                except Exception as error:  # boundary: what this machine lacks ends the batch, a bug of ours does not
+                    reason = lack_of(error, request.runtime)
+                    if reason is None or not outcome.exits:
                         raise
-                    log.warning("batch.cut-short", job=request.job_id.hex()[:16], ran=offset, reason=str(error))
+                    if request.private is not None:
+                        reason = type(error).__name__  # the sandbox's words may name a confidential job's files
+                    log.warning("batch.cut-short", job=request.job_id.hex()[:16], ran=offset, reason=reason)
                     outcome.give_back(request.count)
                     break
         finally:
@@ -169,10 +171,6 @@ class SandboxedBatch:
             checkpoint_bytes=limits.scratch_bytes,
             disk_reserve_bytes=self.disk_reserve_bytes,
         )
-
-
-def _is_of_machine(error: Exception) -> bool:
-    return isinstance(error, FolderError | SandboxFailed) or machine_fault(error) is not None
 
 
 def interpret(ending: Ending, output_bytes: int) -> tuple[int, bytes, str]:

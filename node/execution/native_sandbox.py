@@ -16,9 +16,10 @@ import trio
 from .bubblewrap import GO, READY, Surroundings, Tools, last_line, memory_file
 from .native_archive import OVERHEAD_BYTES
 from .native_duty import PERIOD_US, DutyCycle, Pace
-from .native_folders import MAX_CHECKPOINT_ENTRIES, checkpoint_size_bytes, free_bytes
+from .native_folders import MAX_CHECKPOINT_ENTRIES, FolderError, checkpoint_size_bytes, free_bytes
 from .native_process import ProcessTree
 from .outcome import Exit
+from .scarcity import machine_fault
 
 START_TIMEOUT_S = 20.0
 END_TIMEOUT_S = 10.0
@@ -30,6 +31,14 @@ MAX_SCRATCH_FILES = 20_000  # an empty file costs the kernel 1 kB that no tmpfs 
 
 class SandboxFailed(Exception):
     """This machine could not run the task, or not to its end; one line. Another machine may."""
+
+
+def lack_of(error: Exception, runtime: str) -> str | None:
+    """What this machine lacked for a task, in one line for the owner; None if it is a bug of ours."""
+    if isinstance(error, FolderError | SandboxFailed):
+        return str(error)
+    fault = machine_fault(error)
+    return fault and f"the {runtime} sandbox: {fault}"
 
 
 @dataclass(frozen=True, slots=True)

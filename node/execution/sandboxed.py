@@ -13,9 +13,8 @@ import trio
 from .bubblewrap import SandboxUnavailable, Tools
 from .native_duty import Pace
 from .native_folders import FolderError, SandboxFolders
-from .native_sandbox import SandboxFailed
+from .native_sandbox import SandboxFailed, lack_of
 from .outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, Exit, Limits
-from .scarcity import machine_fault
 from .seccomp import UnsupportedMachine
 
 RETRY_S = 60.0
@@ -112,15 +111,13 @@ class SandboxedExecutor(ABC):
                 tools, folders = await self._set_up()
                 async with self._slot() as slot:
                     return await self._run_batch(request, tools, folders, slot)
-            except (FolderError, SandboxFailed) as error:
-                raise unavailable(str(error)) from error
             except ExecutionError:
                 raise
             except Exception as error:  # boundary: what this machine lacks gives the task back, a bug of ours does not
-                reason = machine_fault(error)
+                reason = lack_of(error, self._kind)
                 if reason is None:
                     raise
-                raise unavailable(f"the {self._kind} sandbox: {reason}") from error
+                raise unavailable(reason) from error
             finally:
                 del self._scopes[scope]
         raise ExecutionError(ExecutionFault.CHILD_LOST, f"the node stopped its {self._kind} runtime")

@@ -397,20 +397,16 @@ def test_who_keeps_plenty_and_always_refuses_does_not_keep_a_thief_from_queues()
     den = Den()
     den.digest(A.node_id, 9_000)
     for node in (B, C):
-        den.queue(node.node_id, 60 * SECOND)
-    ((victim, steal),) = den.want()
-    assert victim == A.node_id
-    den.refuse(victim, steal, 0)
-    ((victim, steal),) = den.want(1, idle=False)
-    den.thief.on_granted(victim, steal.request, 1, 1)
+        den.queue(node.node_id, 600 * SECOND)
     asked: Counter[bytes] = Counter()
-    for _ in range(60):
-        # It is asked like any other: its refusals are no longer remembered.
-        ((victim, steal),) = den.want(1 + 2 * REFUSED_US)
+    for turn in range(100):
+        now_us = 2 * REFUSED_US * turn
+        ((victim, steal),) = den.want(now_us)
         asked[victim] += 1
-        den.thief.on_granted(victim, steal.request, victim != A.node_id, 1 + 2 * REFUSED_US)
-        den.thief._refused_until.clear()
-    assert asked[A.node_id] < 40
+        # A grant of another's makes its refusal forgotten, but not that it says more than it gives.
+        den.thief.on_granted(victim, steal.request, victim != A.node_id, now_us)
+    # Where queues have more to give it is asked if both draws are it: one time in nine, not every other time.
+    assert 0 < asked[A.node_id] < 30
 
 
 def test_who_keeps_what_goes_first_and_always_refuses_does_not_starve_a_thief_while_others_have_work() -> None:

@@ -9,10 +9,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from hearthmesh.node.execution.native import NativeExecutor
 from hearthmesh.node.execution.native_folders import checkpoint_size_bytes
@@ -20,7 +22,7 @@ from hearthmesh.node.execution.oci import OciExecutor
 from hearthmesh.node.execution.outcome import BatchOutcome, BatchRequest, ExecutionError, ExecutionFault, Exit
 from tests.node.execution.conftest import PoolMaker, Wasm
 from tests.node.execution.containers import Ask
-from tests.node.execution.test_native_executor import CONFIG
+from tests.node.execution.test_native_executor import CONFIG, until
 from tests.node.execution.test_native_executor import ask as ask_native
 from tests.node.execution.test_native_executor import state as _state
 
@@ -62,6 +64,14 @@ def children() -> set[str]:
     return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 
+async def native(state: Path, **changes: Any) -> NativeExecutor:
+    executor = NativeExecutor(replace(CONFIG, **changes), state)
+    is_available, reason = await executor.available()
+    if not is_available:
+        pytest.skip(reason)
+    return executor
+
+
 async def run_with_ever_more(run: Runs, request: BatchRequest) -> list[str]:
     """Why each run failed, with 0, 1, … descriptors, until one succeeds. Nothing is left of any."""
     reasons: list[str] = []
@@ -97,10 +107,7 @@ async def test_wasm_tasks_are_given_back_while_the_node_has_too_many_files_open(
 
 
 async def test_native_tasks_are_given_back_while_the_node_has_too_many_files_open(tmp_path: Path) -> None:
-    executor = NativeExecutor(CONFIG, tmp_path / "native")
-    is_available, reason = await executor.available()
-    if not is_available:
-        pytest.skip(reason)
+    executor = await native(tmp_path / "native")
     request = ask_native("exit 0", checkpoint_root=tmp_path / "checkpoints")
     reasons = await run_with_ever_more(executor.run, request)
     assert any("Too many open files" in reason for reason in reasons)
@@ -112,18 +119,13 @@ async def without_descriptors_once(sign: Path, run: Callable[[], Awaitable[None]
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
-            while not sign.exists():
-                await trio.sleep(0.01)
+            await until(sign.exists)
             with descriptors(0):
-                while nursery.child_tasks:
-                    await trio.sleep(0.01)
+                await until(lambda: not nursery.child_tasks)
 
 
 async def test_a_native_task_is_given_back_where_its_checkpoint_cannot_be_looked_at_any_more(state: Path) -> None:
-    executor = NativeExecutor(CONFIG, state)
-    is_available, reason = await executor.available()
-    if not is_available:
-        pytest.skip(reason)
+    executor = await native(state)
     script = "test -e /ckpt/half && exit 0; : >/ckpt/half; exec sleep 60"
     request = ask_native(script, checkpoint_root=state / "checkpoints")
     half = executor.checkpoint_folder(state / "checkpoints", request.job_id, 0) / "half"
@@ -140,24 +142,29 @@ async def test_a_native_task_is_given_back_where_its_checkpoint_cannot_be_looked
     await executor.aclose()
 
 
-async def test_native_tasks_that_had_ended_stay_where_the_machine_fails_at_a_later_one(state: Path) -> None:
-    executor = NativeExecutor(CONFIG, state)
-    is_available, reason = await executor.available()
-    if not is_available:
-        pytest.skip(reason)
+@pytest.mark.parametrize("private", [False, True])
+async def test_native_tasks_that_had_ended_stay_where_the_machine_fails_at_a_later_one(
+    state: Path, private: bool
+) -> None:
+    executor = await native(state)
     # The second holds the slot until there is nothing left to look into its checkpoint with.
     script = 'echo "$1"; test "$1" != 1 || { : >/ckpt/half; exec sleep 60; }'
     request = replace(
         ask_native(script, checkpoint_root=state / "checkpoints"), arguments=(script, "sh", "{index}"), count=4
     )
+    if private:
+        request = replace(request, private=state)
     half = executor.checkpoint_folder(state / "checkpoints", request.job_id, 1) / "half"
     outcomes: list[BatchOutcome] = []
 
     async def run() -> None:
         outcomes.append(await executor.run(request))
 
-    await without_descriptors_once(half, run)
-    (outcome,) = outcomes
+    with capture_logs() as logs:
+        await without_descriptors_once(half, run)
+    (outcome,), (said,) = outcomes, logs
+    assert (said["event"], said["ran"]) == ("batch.cut-short", 1)
+    assert ("Too many open files" in said["reason"]) is not private, "it may name what is confidential"
     assert outcome.exits == [Exit.SUCCESS] + 3 * [Exit.CANCELLED] and outcome.outputs[1:] == 3 * [b""]
     assert msgspec.msgpack.decode(outcome.outputs[0]) == [b"0\n", {}] and len(outcome.fuels) == len(outcome.cpu_us) == 4
     await executor.aclose()
@@ -175,10 +182,7 @@ def test_a_checkpoint_is_not_measured_too_small_for_want_of_descriptors(tmp_path
 
 
 async def test_a_native_task_is_given_back_where_the_disk_falls_below_the_owners_reserve(state: Path) -> None:
-    executor = NativeExecutor(replace(CONFIG, disk_reserve_bytes=1 << 62), state)
-    is_available, reason = await executor.available()
-    if not is_available:
-        pytest.skip(reason)
+    executor = await native(state, disk_reserve_bytes=1 << 62)
     request = ask_native("exec sleep 60", checkpoint_root=state / "checkpoints")
     with pytest.raises(ExecutionError, match="the node's disk is full") as caught:
         await executor.run(request)
@@ -247,10 +251,7 @@ async def test_where_not_even_the_cache_has_a_folder_tasks_are_given_back(
 
 
 async def test_a_native_task_is_given_back_where_its_checkpoint_has_no_room(tmp_path: Path) -> None:
-    executor = NativeExecutor(CONFIG, tmp_path / "native")
-    is_available, reason = await executor.available()
-    if not is_available:
-        pytest.skip(reason)
+    executor = await native(tmp_path / "native")
     with full_disk(tmp_path / "disk") as disk:
         request = ask_native("exit 0", checkpoint_root=disk / "checkpoints")
         with pytest.raises(ExecutionError, match="No space left") as caught:
@@ -328,10 +329,7 @@ async def test_wasm_tasks_are_given_back_while_no_process_can_be_started(wasm: W
 
 
 async def test_native_tasks_are_given_back_while_no_process_can_be_started(tmp_path: Path) -> None:
-    executor = NativeExecutor(CONFIG, tmp_path / "native")
-    is_available, reason = await executor.available()
-    if not is_available:
-        pytest.skip(reason)
+    executor = await native(tmp_path / "native")
     with processes() as allow:
         reasons = await run_with_ever_more_processes(executor.run, ask_native("exit 0"), allow)
         assert reasons
