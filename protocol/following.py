@@ -66,6 +66,8 @@ class Following(Accepting):
         own = self.jobs.get(message.job_id)
         if own is None:
             return
+        if peer in own.uncancelled and message.state != "running":
+            self._has_heard(own, peer)
         message = _believed(own, message)
         if peer in own.looked_at and peer != own.source:
             del own.looked_at[peer]
@@ -104,6 +106,19 @@ class Following(Accepting):
             state = "accepted" if accepted == own.state.spec.tasks else status.state
             status = replace(status, accepted=accepted, state=state)
         self._ctx.notify("job.status", job_id=own.state.job_id, status=status, replica=replica, heard=heard)
+
+    # -- cancelling ----------------------------------------------------------------------------------------
+
+    def _ask_whether_over(self, own: OwnJob, node: bytes) -> None:
+        """Behind the cancellation, on the same link: what it answers knows of it. The source tells by itself."""
+        if node != own.source:
+            self._ctx.send(node, Subscribe(own.state.job_id, (), False, self._ctx.config.result_window))
+
+    def _has_heard(self, own: OwnJob, node: bytes) -> None:
+        del own.uncancelled[node]
+        if node != own.source:
+            self._ctx.send(node, Unsubscribe(own.state.job_id))
+        self._ctx.notify("job.cancelled", job_id=own.state.job_id, waiting=len(own.uncancelled))
 
     # -- watching ------------------------------------------------------------------------------------------
 

@@ -441,7 +441,7 @@ class Submitter(Following):
         self._ctx.send(peer, Consumed(own.state.job_id, (batch_id,)))
 
     def cancel(self, job_id: bytes) -> None:
-        """Sign and spread the cancellation; ends in `Notify("job.cancelled")`."""
+        """Sign and spread the cancellation: `Notify("job.cancelled")` for each replica that has heard of it."""
         own = self.jobs.get(job_id)
         if own is None:
             return
@@ -449,7 +449,9 @@ class Submitter(Following):
         own.state.merge(record)
         self._tell_replicas(own, record)
         self._ctx.emit(Publish(Announce((record.raw,))))
-        self._ctx.notify("job.cancelled", job_id=job_id)
+        own.uncancelled = dict.fromkeys(self._living(own))
+        for node in own.uncancelled:
+            self._ask_whether_over(own, node)
 
     # -- timers, peers -------------------------------------------------------------------------------------
 
@@ -489,4 +491,6 @@ class Submitter(Following):
                     words.append(own.state.cancellation.raw)
                 for part in in_messages(words):
                     self._ctx.send(peer, Records(job_id, part))
+                if peer in own.uncancelled:
+                    self._ask_whether_over(own, peer)
                 self._ask_one(own, peer, own.custody.lacked_by(peer, own.custody.keys()))

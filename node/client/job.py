@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 STATUS_TIMEOUT_S = 10.0
 # Results that are kept count as accepted once a replica says so; this long one waits for that.
 CONFIRM_TIMEOUT_S = 3.0
+CANCEL_TIMEOUT_S = 5.0
 # Of a cancelled job, results that were made before still come; where none did for so long, none will. More than two of
 # the heartbeats with which a replica tells its state.
 CANCELLED_SILENCE_S = 5.0
@@ -224,10 +225,23 @@ class Job:
         return self._client.proofs(self.job_id, signed)
 
     async def cancel(self) -> None:
-        """Sign and send the cancellation; replicas pass it on to whoever runs the tasks."""
+        """Sign and send the cancellation; replicas pass it on to whoever runs the tasks.
+
+        Returns once all replicas that are reached have heard of it. Raises ClientError if none has in time.
+        """
+        heard = False
         with self._client.listen(self.job_id) as notes:
             self._client.feed(CancelJob(self.job_id))
-            await self._client.expect(notes, "job.cancelled", 5.0, "the cancellation could not be sent")
+            with trio.move_on_after(CANCEL_TIMEOUT_S):
+                async for note in notes:
+                    if note.name == "job.cancelled":
+                        heard = True
+                        if not note.fields["waiting"]:
+                            break
+        if not heard:
+            raise ClientError(
+                f"no replica of job {self.id[:16]} confirmed its cancellation within {CANCEL_TIMEOUT_S:g} s; try again"
+            )
         await self._client.flush()
 
 

@@ -198,6 +198,31 @@ def test_a_cancellation_is_told_to_who_only_watches() -> None:
     assert street.client.noted("job.status")[-1]["status"].state == "cancelled"
 
 
+@pytest.mark.parametrize("results", [True, False])
+def test_a_cancellation_is_confirmed_by_each_replica_that_has_heard_of_it(results: bool) -> None:
+    street = Street(2_000, results=results)
+    lost = next(keeper for keeper in street.keepers if keeper is not street.source)
+    street.cluster.blocked = lambda a, b, message: b is lost
+    street.cluster.feed(street.client, CancelJob(street.job_id))
+    assert not street.client.noted("job.cancelled")
+    street.cluster.run(PATIENCE_US)
+    assert [note["waiting"] for note in street.client.noted("job.cancelled")] == [2, 1]
+    others = [keeper for keeper in street.keepers if keeper is not lost]
+    assert all(keeper.mesh.replica.jobs[street.job_id].state.cancellation is not None for keeper in others)
+    street.cluster.blocked = lambda a, b, message: False
+    street.cluster.feed(street.client, CancelJob(street.job_id))
+    street.cluster.run(PATIENCE_US)
+    assert street.client.noted("job.cancelled")[-1]["waiting"] == 0
+
+
+def test_a_cancellation_of_which_nobody_heard_is_confirmed_by_nobody() -> None:
+    street = Street(2_000)
+    street.cluster.blocked = lambda a, b, message: a is street.client
+    street.cluster.feed(street.client, CancelJob(street.job_id))
+    street.cluster.run(PATIENCE_US)
+    assert not street.client.noted("job.cancelled")
+
+
 def test_who_holds_as_much_as_it_may_asks_for_no_more() -> None:
     """Two of three keepers have no room, so nothing that it takes is signed for."""
     config = replace(LOCAL, result_window=2, custody_bytes_max=3_000, batch_tasks_max=10, batch_tasks_first=10)
@@ -208,5 +233,5 @@ def test_who_holds_as_much_as_it_may_asks_for_no_more() -> None:
     street.cluster.run(30 * SECOND)
     own = street.client.mesh.submitter.jobs[street.job_id]
     held = own.custody.column_bytes
-    street.cluster.run(300 * SECOND)
+    street.cluster.run(60 * SECOND)
     assert config.custody_bytes_max < own.custody.column_bytes == held < 2 * config.custody_bytes_max
