@@ -1,11 +1,12 @@
 """An open window, told from a contact where there is one, else from how fast the room cools.
 
 A window that stays open longer than open_max_s is not believed any more: heating goes on (frost is worse than waste),
-until the temperature was steady once.
+until the temperature was steady once. A contact is believed for as long as it tells, and its last word for open_max_s.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
@@ -44,7 +45,10 @@ TRANSITIONS: dict[tuple[Window, Draught], Window] = {
 
 @dataclass(frozen=True, slots=True)
 class WindowSettings:
-    """A fall of drop_k within span_s opens; a rise of half of it above the lowest since closes. drop_k 0: never."""
+    """A fall of drop_k within span_s opens; a rise of half of it above the lowest since closes. drop_k 0: never.
+
+    open_max_s: how long a window is open by that, or by what a contact said that has been silent since.
+    """
 
     drop_k: float
     span_s: float
@@ -60,19 +64,20 @@ class WindowDetector:
         self._settings = settings
         self._samples: deque[tuple[float, float]] = deque(maxlen=self.SAMPLES_MAX)
         self._since_s = 0.0
-        self._lowest_c = 0.0
+        self._lowest_c = math.inf
         self.state = Window.CLOSED
 
     def update(self, now_s: float, temperature_c: float | None, contact_open: bool | None = None) -> bool:
         """Whether a window is taken to be open. contact_open is believed; temperature_c None: no sensor is."""
         if contact_open is not None:
             self.state = Window.OPEN if contact_open else Window.CLOSED
-            self._since_s, self._lowest_c = now_s, temperature_c if temperature_c is not None else 0.0
+            self._since_s, self._lowest_c = now_s, temperature_c if temperature_c is not None else math.inf
             self._samples.clear()
             return contact_open
-        if temperature_c is None or self._settings.drop_k <= 0:
+        if temperature_c is None:
             return self.state is Window.OPEN
-        self._sample(now_s, temperature_c)
+        if self._settings.drop_k > 0:
+            self._sample(now_s, temperature_c)
         before = self.state
         self.state = TRANSITIONS[before, self._draught(now_s, temperature_c)]
         if self.state is Window.OPEN and before is not Window.OPEN:
@@ -90,6 +95,8 @@ class WindowDetector:
     def _draught(self, now_s: float, temperature_c: float) -> Draught:
         if self.state is Window.OPEN and now_s - self._since_s >= self._settings.open_max_s:
             return Draught.OVERDUE
+        if self._settings.drop_k <= 0:
+            return Draught.STEADY
         if self.state is Window.OPEN and temperature_c >= self._lowest_c + self._settings.drop_k / 2:
             return Draught.RISING
         highest_c = max((sample_c for _, sample_c in self._samples), default=temperature_c)

@@ -1,5 +1,7 @@
 """Open windows: a sharp fall opens, a rise closes, time doubts, and a contact is believed."""
 
+import pytest
+
 from hearthmesh.node.heating.control.window import TRANSITIONS, Draught, Window, WindowDetector, WindowSettings
 from tests.docs_diagrams import documented_diagram, render_table
 from tests.node.heating.control.lumped import Lumped
@@ -49,6 +51,34 @@ def test_contact_is_believed_and_an_unknown_temperature_changes_nothing() -> Non
     assert detector.update(0, 20.0, contact_open=True)
     assert not detector.update(1, 10.0, contact_open=False)
     assert not detector.update(2, None)
+
+
+@pytest.mark.parametrize("drop_k", [0.0, 1.0])
+def test_open_contact_that_falls_silent_counts_for_as_long_as_a_window_may_seem_open(drop_k: float) -> None:
+    """With a dead battery, or told that it is unknown: it may not keep the room cold for good."""
+    detector = WindowDetector(WindowSettings(drop_k=drop_k, span_s=300.0, open_max_s=1800.0))
+    assert detector.update(0, 20.0, contact_open=True)
+    assert detector.update(100, 19.9, contact_open=True)
+    assert [detector.update(now_s, 19.8) for now_s in (101, 1899, 1900, 1901)] == [True, True, False, False]
+    assert not any(detector.update(now_s, 19.8) for now_s in range(1901, 90_000, 60))
+    assert detector.state is Window.CLOSED
+
+
+def test_nothing_is_concluded_from_a_silent_contact_while_no_temperature_is_known() -> None:
+    detector = WindowDetector(SETTINGS)
+    assert detector.update(0, None, contact_open=True)
+    assert detector.update(90_000, None)
+    assert not detector.update(90_001, 15.0)
+
+
+def test_silent_contacts_window_is_closed_when_it_gets_warmer() -> None:
+    detector = WindowDetector(SETTINGS)
+    assert detector.update(0, None, contact_open=True)
+    assert [detector.update(now_s, at_c) for now_s, at_c in ((60, 15.0), (120, 15.4), (180, 15.5))] == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_detection_can_be_switched_off() -> None:
