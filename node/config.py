@@ -254,7 +254,9 @@ class HeaterSettings:
         Key("The simulated sink's clock runs this many times faster than the wall's.", low=0.01, high=1e6),
     ] = 1.0
     room: Annotated[RoomSettings, Key("The simulated room.")] = RoomSettings()
-    model: Annotated[ModelTable, Key("What a simulated sink is made of.")] = ModelTable()
+    model: Annotated[ModelTable, Key("What a simulated sink is made of, and what a machine's sensor is in.")] = (
+        ModelTable()
+    )
     weather: Annotated[WeatherTable, Key("Weather of a simulated sink.")] = WeatherTable()
     machine: Annotated[MachineTable, Key("The hardware, for the kind `machine`.")] = MachineTable()
     schedule: Annotated[ScheduleSettings, Key("Which temperature is wanted when.")] = ScheduleSettings()

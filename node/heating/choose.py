@@ -78,6 +78,7 @@ def hardware_of(settings: HeaterSettings, now_s: Callable[[], float]) -> Hardwar
         sensors=tuple(each for each in map(sensor, (machine.sensor, machine.second_sensor)) if each is not None),
         outside=sensor(machine.outside_sensor),
         surface=sensor(machine.surface_sensor),
+        returning=sensor(machine.return_sensor),
         presence=sensor(machine.presence),
         window=sensor(machine.window),
         meter=meter,

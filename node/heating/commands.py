@@ -114,6 +114,7 @@ class HeatCommands:
             "outside_c": _rounded(inputs.outside_c, 2),
             "surface_c": _rounded(inputs.surface_c, 2),
             "setpoint_c": round(decision.target.setpoint_c, 2),
+            "aim_c": round(decision.aim_c, 2),
             "reason": decision.target.reason.value,
             "mode": thermostat.wished.value,
             "heats": decision.mode.value,

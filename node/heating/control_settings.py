@@ -80,6 +80,14 @@ class MachineTable:
     surface_sensor: Annotated[str, Key("Sensor of the heater's surface.", length=256, check=_check_optional_source)] = (
         ""
     )
+    return_sensor: Annotated[
+        str,
+        Key(
+            "Sensor of a loop's return: warmer than `return_max_c` of `[heater.model.loop]` it takes no heat.",
+            length=256,
+            check=_check_optional_source,
+        ),
+    ] = ""
     presence: Annotated[
         str,
         Key(
@@ -113,7 +121,7 @@ class MachineTable:
     ] = ""
 
     def __post_init__(self) -> None:
-        sensors = (self.sensor, self.second_sensor, self.outside_sensor, self.surface_sensor)
+        sensors = (self.sensor, self.second_sensor, self.outside_sensor, self.surface_sensor, self.return_sensor)
         sources = (*sensors, self.presence, self.window)
         named = (
             bool(self.modbus.outputs) or self.meter == "modbus" or any(source.startswith(MODBUS) for source in sources)

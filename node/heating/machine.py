@@ -12,6 +12,7 @@ import trio
 
 from ...protocol.events import HeatReading
 from ..config import HeaterSettings
+from .aims import Aims, ReturnWatch
 from .assembly import burn_settings, heat_reading, thermostat_settings
 from .control.power import DUTY_MIN, PowerTable
 from .control.thermostat import Decision, Inputs, Thermostat
@@ -36,7 +37,7 @@ _SECOND_US = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """sensors: of the sink, one or two.  The others are None where there is none.
+    """sensors: of the sink, one or two.  returning: of a loop's return.  The others are None where there is none.
 
     frequency: one of the actuators, too.  background: what has to be read besides, for the meter.
     close: lets connections go; may block for seconds.
@@ -45,6 +46,7 @@ class Hardware:
     sensors: tuple[Sensor, ...]
     outside: Sensor | None = None
     surface: Sensor | None = None
+    returning: Sensor | None = None
     presence: Sensor | None = None
     window: Sensor | None = None
     meter: PowerMeter | None = None
@@ -56,7 +58,7 @@ class Hardware:
     @property
     def to_read(self) -> list[Sensor]:
         """All that has to be read."""
-        others = (self.outside, self.surface, self.presence, self.window)
+        others = (self.outside, self.surface, self.returning, self.presence, self.window)
         return [*self.sensors, *self.background, *(sensor for sensor in others if sensor is not None)]
 
 
@@ -101,6 +103,8 @@ class MachineHeater:
         self._history = deque([_Mark(now_us, 0, 0, 0)], maxlen=HISTORY_STEPS)
         self._others: tuple[Member, ...] = ()
         self._losses = Losses()
+        self.aims = Aims(settings.model)
+        self._return = ReturnWatch(settings.model.loop.return_max_c)
         self.thermostat = Thermostat(thermostat_settings(settings, table, sensors=len(hardware.sensors)))
         self.decision: Decision = self.thermostat.update(self.inputs())
         self._modulation = Modulation(burn_settings(settings))
@@ -112,7 +116,9 @@ class MachineHeater:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        return tuple(each.problem for each in self._hardware.actuators if each.problem)
+        found = tuple(each.problem for each in self._hardware.actuators if each.problem)
+        lost = self._hardware.returning is not None and self._returning_c() is None
+        return (*found, "the return's sensor tells nothing: no heat") if lost else found
 
     @property
     def burn_load(self) -> float:
@@ -163,6 +169,8 @@ class MachineHeater:
             contact_open=self.observed.found(What.WINDOW),
             outside_c=_fresh(hardware.outside, now_s, OUTSIDE_AGE_MAX_S),
             surface_c=_fresh(hardware.surface, now_s, self._settings.sensors.lost_s),
+            aim=self.aims.aim_c,
+            full=hardware.returning is not None and self._return.full,
         )
 
     def reading(self) -> HeatReading:
@@ -173,8 +181,8 @@ class MachineHeater:
             self._table,
             sink=self._settings.sink,
             temperature_c=0.0 if temperature_c is None else temperature_c,
-            setpoint_c=self.decision.target.setpoint_c,
-            limit_c=self.decision.target.setpoint_c + self._settings.band_c,
+            setpoint_c=self.decision.aim_c,
+            limit_c=self.decision.aim_c + self._settings.band_c,
             foretold=foretold,
             later_w=self._losses.ahead(now_s, foretold.hold_w),
             price_micro=self._settings.price_micro,
@@ -185,6 +193,7 @@ class MachineHeater:
         if step.duration_us:
             self._modulation.learn(self.thermostat.loop, self.decision, self.duty, step, running)
             self._count(step)
+        self._look_at_water()
         self.decision = self.thermostat.update(self.inputs())
         if step.duration_us:
             self._modulation.burn(now_us, self.decision, step, self._speed)
@@ -202,6 +211,19 @@ class MachineHeater:
         return spent_uj // 1000, spent_uj * (last.work_useful_uj - first.work_useful_uj) // work_uj // 1000
 
     # -- steps ---------------------------------------------------------------------------------------------
+
+    def _returning_c(self) -> float | None:
+        return _fresh(self._hardware.returning, self._clock.now_us / _SECOND_US, self._settings.sensors.lost_s)
+
+    def _look_at_water(self) -> None:
+        """By what was believed last: a sensor that shows too much disinfects nothing."""
+        now_s, lost_s = self._clock.now_us / _SECOND_US, self._settings.sensors.lost_s
+        shown = [_fresh(sensor, now_s, lost_s) for sensor in self._hardware.sensors]
+        known = [each for each in (*shown, self.decision.believed.temperature_c) if each is not None]
+        believed = self.decision.believed.temperature_c is not None
+        outside_c = _fresh(self._hardware.outside, now_s, OUTSIDE_AGE_MAX_S)
+        self.aims.see(now_s, min(known) if believed else None, outside_c)
+        self._return.see(self._returning_c())
 
     def _count(self, step: UsageStep) -> None:
         duration_us = step.duration_us
@@ -262,7 +284,7 @@ class MachineHeater:
             share=granted_w / table.capacity_w,
             cores=min(float(table.cores), cores),
             speed=self._speed,
-            setpoint_c=-math.inf if barred and granted_w <= 0 else decision.target.setpoint_c,
+            setpoint_c=-math.inf if barred and granted_w <= 0 else decision.aim_c,
         )
         if self._applied is not None and not self._differs(allowed, self._applied):
             return
@@ -300,7 +322,7 @@ class MachineHeater:
     def _foretold(self) -> Foretold:
         """By what was learnt of the sink; without the weather, by how far it is from where it should be."""
         decision, estimate, settings = self.decision, self.thermostat.estimate, self._settings
-        temperature_c, setpoint_c = decision.believed.temperature_c, decision.target.setpoint_c
+        temperature_c, setpoint_c = decision.believed.temperature_c, decision.aim_c
         horizon_s = HORIZON_US / _SECOND_US
         most_j = self._table.capacity_w * horizon_s
         if temperature_c is None:

@@ -26,8 +26,6 @@ from .simulation import second_of_year, sink_of, weather_of
 HISTORY_STEPS = 1024
 # Of the wall, where the sink's clock runs fast.
 HORIZON_LEAST_S = 10.0
-# How far over its band a sink seems to be that takes no heat.
-FULL_K = 1.0
 # What a sink wants within the horizon is worked out anew when it moved by so much, or after such a share of the
 # horizon, a second at least: that of a tank in ten layers takes a tenth of a second, at each reading.
 FORECAST_K = 0.05
@@ -124,17 +122,7 @@ class SimulatedHeater:
     @property
     def target_c(self) -> float:
         """What the sink is kept at: the thermostat's setpoint, or what the sink makes of it (a heating curve)."""
-        return self.sink.target_c(self.decision.target.setpoint_c, self.weather)
-
-    def _felt_c(self) -> float:
-        """What the thermostat feels: as far from its setpoint as the sink is from its own target.
-
-        A sink that is full, or never wants heat, feels warm whatever its temperature.
-        """
-        plain_c = self._settings.setpoint_c
-        felt_c = self.temperature_c - (self.sink.target_c(plain_c, self.weather) - plain_c)
-        takes_heat = self.sink.model.wants_heat and self.sink.limits(self.weather).power_max_w > 0
-        return felt_c if takes_heat else max(felt_c, plain_c + self._settings.band_c + FULL_K)
+        return self.decision.aim_c
 
     def hear(self, others: Sequence[Member]) -> None:
         self._others = tuple(others)
@@ -151,12 +139,14 @@ class SimulatedHeater:
             now_s=self._sink_s,
             wall_s=self._local.wall_s + self._sink_s,
             utc_offset_s=self._local.utc_offset_s,
-            samples=(Sample(self._felt_c(), self._sink_s),),
+            samples=(Sample(self.temperature_c, self._sink_s),),
             power_w=self._power_w,
             others=self._others,
             present=self.observed.found(What.PRESENCE),
             contact_open=self.observed.found(What.WINDOW),
             outside_c=self.weather.outside_c,
+            aim=lambda setpoint_c: self.sink.target_c(setpoint_c, self.weather),
+            full=not self.sink.model.wants_heat or self.sink.limits(self.weather).power_max_w <= 0,
         )
 
     def reading(self) -> HeatReading:

@@ -150,8 +150,12 @@ class TankTable:
     heater_percent: Annotated[float, Key("Height of the heat's inlet, %.", low=0.0, high=100.0)] = 0.0
     sensor_percent: Annotated[float, Key("Height of the sensor, %.", low=0.0, high=100.0)] = 50.0
 
+    @property
+    def disinfection(self) -> Disinfection | None:
+        return None if self.disinfect_c == "off" else Disinfection.at_level(float(self.disinfect_c))
+
     def model(self, layered: bool) -> MixedTank | LayeredTank:
-        level = None if self.disinfect_c == "off" else Disinfection.at_level(float(self.disinfect_c))
+        level = self.disinfection
         draws = Draws(self.draws_l_per_day, cold_c=self.cold_c)
         if not layered:
             return MixedTank(
@@ -268,7 +272,11 @@ class LoopTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTable:
-    """What a simulated sink is made of; its table of the same name has the numbers."""
+    """What a simulated sink is made of; its table of the same name has the numbers.
+
+    Of a machine: `boiler-rack` if its sensor is in a loop's supply, which then follows the heating curve; `tank` if it
+    is in a tank, which then is disinfected.
+    """
 
     kind: Annotated[
         str,

@@ -6,7 +6,7 @@ It needs nothing of the mesh: without news of others, the whole demand is its ow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from .dwell import Dwell
@@ -18,13 +18,15 @@ from .power import DUTY_MIN, PowerLoop, PowerTable, Work, work_for
 from .schedule import DAY_S, WEEK_S
 from .season import OverheatBlock, Season, SeasonSettings, SeasonWatch
 from .sensor import Believed, Sample, SensorSettings, SensorSupervisor, Trust
-from .setpoint import SetpointChooser, SetpointPlan, Target, Wish
+from .setpoint import Reason, SetpointChooser, SetpointPlan, Target, Wish
 from .start import CONFIDENCE_MIN, StartSettings, lead_s
 from .window import WindowDetector, WindowSettings
 from .zone import Member, ZoneShare
 
 # 1970 began on a Thursday.
 _EPOCH_WEEK_S = 3 * DAY_S
+# How far over its band a sink seems to be that takes no heat.
+FULL_K = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Inputs:
 
     samples: one of each sensor.  power_w: mean heat into the sink since the last update, idle power included.
     others: those alive in the zone.  The rest is None where nothing tells.
+    aim: at which temperature the sink has to be for a setpoint, by a heating curve or for a disinfection; None: at it.
+    full: it takes no heat now, however cold it is.
     """
 
     now_s: float
@@ -70,6 +74,8 @@ class Inputs:
     present: bool | None = None
     contact_open: bool | None = None
     others: Sequence[Member] = ()
+    aim: Callable[[float], float] | None = None
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ class Decision:
     request_w: wanted for the whole sink, before zone and dwell.  granted_w: this heater's part of it.
     deficit_w: the same without summer's floor, or how far above the setpoint it is, as negative watts.
     heat_load: cores that make the deficit's watts, whatever they compute.
+    lifted_k: how far above the setpoint the sink is kept, by a heating curve or for a disinfection.
     """
 
     target: Target
@@ -94,6 +101,12 @@ class Decision:
     window_open: bool = False
     heat_load: float = 0.0
     alarms: tuple[str, ...] = field(default=())
+    lifted_k: float = 0.0
+
+    @property
+    def aim_c(self) -> float:
+        """What the sink is kept at."""
+        return self.target.setpoint_c + self.lifted_k
 
     @property
     def floored(self) -> bool:
@@ -156,12 +169,16 @@ class Thermostat:
         self._learn(inputs, temperature_c, window_open)
         target = self._target(inputs, temperature_c, estimate, window_open)
         season = self._season.update(inputs.now_s, inputs.outside_c)
-        blocked = self._block.update(temperature_c, inputs.surface_c)
-        limit = self.limits.update(inputs.now_s, inputs.wall_s, inputs.wall_s + inputs.utc_offset_s, temperature_c)
+        lifted_k = _lifted_k(inputs, target)
+        # All bounds are of the setpoint: what is as far from its aim feels alike.
+        felt_c = None if temperature_c is None else temperature_c - lifted_k
+        blocked = self._block.update(felt_c, inputs.surface_c)
+        limit = self.limits.update(inputs.now_s, inputs.wall_s, inputs.wall_s + inputs.utc_offset_s, felt_c)
         self.limits.drew(inputs.now_s, max(0.0, inputs.power_w - settings.idle_w))
         decision = Decision(
             target, believed, self.mode, 0.0, 0.0, 0.0, Work(0, DUTY_MIN), limit, season, blocked, window_open
         )
+        decision = replace(decision, lifted_k=lifted_k)
         if temperature_c is None:
             decision = self._blind(decision, inputs, estimate)
         else:
@@ -183,7 +200,8 @@ class Thermostat:
         if target.rise_to_c is None or temperature_c is None or window_open:
             return target
         power_w = self.settings.pi.capacity_w + self.settings.idle_w
-        lead = lead_s(self.settings.start, estimate, temperature_c, target.rise_to_c, inputs.outside_c, power_w)
+        rise_to_c = target.rise_to_c if inputs.aim is None else inputs.aim(target.rise_to_c)
+        lead = lead_s(self.settings.start, estimate, temperature_c, rise_to_c, inputs.outside_c, power_w)
         return self._chooser.target(inputs.now_s, week_s, present=inputs.present, lead_s=lead)
 
     def _hold_w(self, setpoint_c: float, outside_c: float | None, estimate: Estimate) -> float | None:
@@ -210,7 +228,9 @@ class Thermostat:
     def _seeing(
         self, decision: Decision, inputs: Inputs, temperature_c: float, estimate: Estimate, duration_s: float
     ) -> Decision:
-        capacity_w, setpoint_c = self.settings.pi.capacity_w, decision.target.setpoint_c
+        capacity_w, setpoint_c = self.settings.pi.capacity_w, decision.aim_c
+        if inputs.full:
+            temperature_c = max(temperature_c, setpoint_c + self.settings.band_k + FULL_K)
         self.mode = TRANSITIONS[self.mode, place(temperature_c, setpoint_c, self.settings.band_k)]
         heats = self.mode is Mode.HEATING and not decision.blocked
         error_k = setpoint_c - temperature_c
@@ -257,6 +277,13 @@ class Thermostat:
             alarms = (*alarms, "too hot: everything is stopped")
         heat_load = self.loop.load(max(0.0, decision.deficit_w))
         return replace(decision, work=Work(slots, duty), heat_load=heat_load, alarms=alarms)
+
+
+def _lifted_k(inputs: Inputs, target: Target) -> float:
+    """No more than frost protection where the owner switched it off, or a window is open."""
+    if inputs.aim is None or target.reason in (Reason.OFF, Reason.WINDOW):
+        return 0.0
+    return inputs.aim(target.setpoint_c) - target.setpoint_c
 
 
 def _week_s(inputs: Inputs) -> float:

@@ -66,6 +66,52 @@ def test_full_tank_asks_for_nothing_whatever_its_setpoint() -> None:
     assert (reading.slots, reading.horizon_wh) == (0, 0.0)
 
 
+def played(heater: SimulatedHeater, hours: int, wish: Wish | None = None) -> SimulatedHeater:
+    """Tasks draw whatever is granted; five minutes a step."""
+    if wish is not None:
+        heater.thermostat.wish(wish, heater.inputs())
+        heater.advance(1, 0)
+    cpu_us = 0
+    for step in range(1, hours * 12 + 1):
+        cpu_us += round(heater.decision.work.slots * heater.duty * 300 * SECOND_US)
+        heater.advance(step * 300 * SECOND_US, cpu_us, running=heater.decision.work.slots)
+    return heater
+
+
+@pytest.mark.parametrize("wish", [None, Wish.ECO, Wish.AWAY, Wish.MANUAL])
+def test_a_tank_is_disinfected_each_day_whatever_its_setback(wish: Wish | None) -> None:
+    table = TankTable(litres=500.0, disinfect_c="60")
+    settings = HeaterSettings(kind="simulated", sink="tank", cores=16, watts_per_core=125.0, setpoint_c=55.0)
+    settings = replace(settings, model=ModelTable(kind="tank", tank=table), room=RoomSettings(start_c=50.0))
+    heater = SimulatedHeater(settings, 0, local=LocalTime(1.7e9))
+    if wish is Wish.MANUAL:
+        heater.thermostat.wish(wish, heater.inputs(), 48.0)
+    played(heater, 12, None if wish is Wish.MANUAL else wish)
+    since_s = heater.sink.state.memory[0]
+    assert since_s < 12 * 3600.0
+    assert heater.target_c == heater.decision.target.setpoint_c
+
+
+def test_a_tank_that_is_switched_off_is_not_heated_for_its_disinfection() -> None:
+    settings = replace(heater_of_kind("tank"), time_scale=1.0)
+    settings = replace(settings, model=ModelTable(kind="tank", tank=TankTable(disinfect_c="60")))
+    heater = played(SimulatedHeater(settings, 0), 3, Wish.OFF)
+    assert heater.meter.work_uj == 0 and heater.target_c < 20.0
+
+
+@pytest.mark.parametrize("wish", [Wish.ECO, Wish.AWAY])
+def test_a_rack_in_a_setback_has_one_aim_for_thermostat_and_mesh(wish: Wish) -> None:
+    settings = replace(heater_of_kind("boiler-rack"), cores=160, watts_per_core=125.0, time_scale=1.0)
+    heater = SimulatedHeater(replace(settings, room=RoomSettings(start_c=20.0, outside_c=0.0)), 0)
+    assert heater.target_c == pytest.approx(47.8, abs=0.05)
+    played(heater, 12, wish)
+    assert heater.target_c < 46.0
+    assert heater.temperature_c == pytest.approx(heater.target_c, abs=heater.limit_c - heater.target_c)
+    reading = heater.reading()
+    assert (reading.deficit_w > 0) == (reading.horizon_wh > 0)
+    assert heater.meter.work_useful_uj > 0.9 * heater.meter.work_uj
+
+
 def test_disinfection_that_could_never_end_is_a_conflict_of_the_config() -> None:
     with pytest.raises(Conflict, match="tank: water below .* set heater_percent = 0"):
         ModelTable(kind="tank-layers", tank=TankTable(disinfect_c="60", heater_percent=50.0))
