@@ -1,4 +1,4 @@
-"""A machine whose sensors are in water: a loop's supply follows the curve, a tank is disinfected, a return has a limit."""
+"""A machine with sensors in water: a supply follows the curve, a tank is disinfected, a return has a limit."""
 
 from __future__ import annotations
 
