@@ -199,8 +199,9 @@ class Thermostat:
         target = self._chooser.target(inputs.now_s, week_s, present=inputs.present, window_open=window_open)
         if target.rise_to_c is None or temperature_c is None or window_open:
             return target
-        power_w = self.settings.pi.capacity_w + self.settings.idle_w
         rise_to_c = target.rise_to_c if inputs.aim is None else inputs.aim(target.rise_to_c)
+        # Of all heaters of the sink: what they claim now says nothing of what they could.
+        power_w = self.settings.idle_w + self.settings.pi.capacity_w + sum(each.capacity_w for each in inputs.others)
         lead = lead_s(self.settings.start, estimate, temperature_c, rise_to_c, inputs.outside_c, power_w)
         return self._chooser.target(inputs.now_s, week_s, present=inputs.present, lead_s=lead)
 

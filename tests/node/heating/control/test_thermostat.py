@@ -1,5 +1,6 @@
 """The thermostat as a whole, in a room that obeys physics: comfort, safety, limits, and sharing a room."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -104,6 +105,33 @@ def test_schedule_is_met_on_time_and_not_long_before() -> None:
     assert early.index(True) > 60
     assert all(early[early.index(True) :])
     assert abs(house.temperature_c - 20.0) < 0.25
+
+
+def test_heaters_of_one_room_begin_warming_up_by_what_they_can_give_together() -> None:
+    """In the frost one would never get there."""
+    plan = replace(PLAN, schedule=WeekSchedule(["daily 06:00 20", "daily 22:00 18"]))
+    start = StartSettings(lead_max_s=8 * HOUR_S, rate_k_per_h=0.2)
+    window = WindowSettings(drop_k=0.0, span_s=300.0, open_max_s=1800.0)
+    thermostat = Thermostat(replace(SETTINGS, plan=plan, start=start, window=window))
+    house = House(thermostat, 19.0, 8.0)
+    house.pass_hours(5 * 24)
+    house.sees = lambda _: 18.0
+    mates = [Member(bytes([number]), 500.0, 0.0) for number in range(3)]
+
+    def begins_h(others: Sequence[Member]) -> float:
+        """Hours before six. As of this night, whatever was asked before."""
+        chosen = copy.deepcopy(thermostat)
+        for minute in range(6 * 60):
+            inputs = replace(house.inputs(), now_s=house.now_s + 60 * minute, wall_s=MONDAY_S + 60 * minute)
+            inputs = replace(inputs, samples=(Sample(18.0, inputs.now_s),), outside_c=-4.0, others=others)
+            if chosen.update(inputs).target.reason is Reason.EARLY:
+                return 6 - minute / 60
+        return 0.0
+
+    alone_h, together_h = begins_h(()), begins_h(mates)
+    assert alone_h == 6.0
+    # 2 K of 1.28 kWh each by what 2000 W leave after 460 W of losses: 1.67 h, divided by the confidence.
+    assert 1.6 < together_h < 3.0
 
 
 def test_lost_sensor_means_little_power_for_a_while_and_then_none() -> None:
