@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .files import folders, read_int, write_text
+from .files import folders, read_count, write_text
 from .interface import Allowed, DriverError, PowerActuator, SafeWrite
 
 _POLICIES = "sys/devices/system/cpu/cpufreq"
@@ -19,11 +19,12 @@ class CpuFreqLimit(PowerActuator):
         if not self._policies:
             raise DriverError(f"{root / _POLICIES}: no frequency can be set here")
         self._bounds = [
-            (read_int(policy / "cpuinfo_min_freq"), read_int(policy / "cpuinfo_max_freq")) for policy in self._policies
+            (read_count(policy / "cpuinfo_min_freq"), read_count(policy / "cpuinfo_max_freq"))
+            for policy in self._policies
         ]
         if any(not 0 < low_khz <= high_khz for low_khz, high_khz in self._bounds):
             raise DriverError(f"{root / _POLICIES}: bounds of a frequency that cannot be")
-        self._found = [read_int(policy / "scaling_max_freq") for policy in self._policies]
+        self._found = [read_count(policy / "scaling_max_freq") for policy in self._policies]
 
     @property
     def lowest_speed(self) -> float:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from .interface import DriverError
 
 READ_BYTES_MAX = 4096
-# The kernel's numbers have 64 bits.
-DIGITS_MAX = 20
+# The kernel's numbers have 64 bits, and no more than a sign and digits: Python's own would also be 2_1.
+_WHOLE = re.compile(r"-?[0-9]{1,20}")
+_DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
 
 
 def read_text(path: Path) -> str:
@@ -25,12 +27,25 @@ def read_text(path: Path) -> str:
 def read_int(path: Path) -> int:
     """Raises DriverError."""
     text = read_text(path)
-    try:
-        if len(text) <= DIGITS_MAX:
-            return int(text)
-    except ValueError:
-        pass
-    raise DriverError(f"{path}: expected a whole number, got {text[:40]!r}")
+    if not _WHOLE.fullmatch(text):
+        raise DriverError(f"{path}: expected a whole number, got {text[:40]!r}")
+    return int(text)
+
+
+def read_count(path: Path) -> int:
+    """What is never below 0: energy, power, a frequency. Raises DriverError."""
+    number = read_int(path)
+    if number < 0:
+        raise DriverError(f"{path}: expected no negative number, got {number}")
+    return number
+
+
+def read_decimal(path: Path) -> float:
+    """Raises DriverError."""
+    text = read_text(path)
+    if not _DECIMAL.fullmatch(text):
+        raise DriverError(f"{path}: expected a number, got {text[:40]!r}")
+    return float(text)
 
 
 def write_text(path: Path, text: str) -> None:

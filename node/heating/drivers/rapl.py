@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .files import folders, read_int, read_text, write_text
+from .files import folders, read_count, read_text, write_text
 from .interface import Allowed, DriverError, PowerActuator, SafeWrite
 
 _PACKAGES = "sys/class/powercap"
@@ -30,16 +30,19 @@ class RaplMeter:
     def __init__(self, root: Path = Path("/")) -> None:
         """Raises DriverError without a readable package."""
         self._zones = packages(root)
-        self._ranges = [read_int(zone / "max_energy_range_uj") for zone in self._zones]
-        self._last = [read_int(zone / "energy_uj") for zone in self._zones]
+        self._ranges = [read_count(zone / "max_energy_range_uj") for zone in self._zones]
+        self._last = [read_count(zone / "energy_uj") for zone in self._zones]
         self._total_uj = 0
 
     def energy_uj(self) -> int:
         for place, zone in enumerate(self._zones):
-            now_uj = read_int(zone / "energy_uj")
-            step_uj = now_uj - self._last[place]
+            now_uj = read_count(zone / "energy_uj")
+            step_uj, range_uj = now_uj - self._last[place], self._ranges[place]
+            if max(now_uj, self._last[place]) > range_uj:
+                self._last[place] = now_uj
+                raise DriverError(f"{zone / 'energy_uj'}: beyond its own range, {range_uj}")
             # The counter runs from 0 to its range, that included.
-            self._total_uj += step_uj if step_uj >= 0 else step_uj + self._ranges[place] + 1
+            self._total_uj += step_uj if step_uj >= 0 else step_uj + range_uj + 1
             self._last[place] = now_uj
         return self._total_uj
 
@@ -50,7 +53,7 @@ class RaplLimit(PowerActuator):
     def __init__(self, root: Path = Path("/")) -> None:
         """Raises DriverError without a package that has a long-term limit."""
         self._files = [_long_term(zone) for zone in packages(root)]
-        self._found = [read_int(file) for file in self._files]
+        self._found = [read_count(file) for file in self._files]
         self._greatest = [_greatest_uw(file, found) for file, found in zip(self._files, self._found, strict=True)]
 
     def apply(self, allowed: Allowed) -> None:
@@ -78,5 +81,5 @@ def _long_term(zone: Path) -> Path:
 
 def _greatest_uw(file: Path, found_uw: int) -> int:
     greatest = Path(str(file).replace("_power_limit_uw", "_max_power_uw"))
-    known_uw = read_int(greatest) if greatest.is_file() else 0
+    known_uw = read_count(greatest) if greatest.is_file() else 0
     return known_uw if known_uw > 0 else found_uw

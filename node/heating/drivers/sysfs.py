@@ -6,10 +6,9 @@ A source is written as a text: `hwmon:NAME/temp1`, `thermal:TYPE`, `w1:28-012345
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
-from .files import folders, read_int, read_text
+from .files import folders, read_decimal, read_int, read_text
 from .interface import DriverError
 
 SCHEMES = ("hwmon", "thermal", "w1", "iio", "file")
@@ -53,22 +52,21 @@ class SysfsSensor:
                 return read_int(Path(rest)) / 1000
 
     def _named(self, parent: str, pattern: str, name: str, file: str = "name") -> Path:
+        unreadable = ""
         for folder in folders(self._root / parent, pattern):
-            if (folder / file).is_file() and read_text(folder / file) == name:
-                return folder
-        raise DriverError(f"{self._root / parent}: nothing there is named {name}")
+            try:
+                if (folder / file).is_file() and read_text(folder / file) == name:
+                    return folder
+            except (DriverError, OSError) as error:
+                # Another device that is broken, or going away, is no reason not to find this one.
+                unreadable = f", and {error}"
+        raise DriverError(f"{self._root / parent}: nothing there is named {name}{unreadable}")
 
     def _iio(self, rest: str) -> float:
         name, _, channel = rest.partition("/")
         folder = self._named("sys/bus/iio/devices", "iio:device*", name)
         if (folder / f"{channel}_input").is_file():
             return read_int(folder / f"{channel}_input") / 1000
-        try:
-            scale = float(read_text(folder / f"{channel}_scale"))
-            offset = float(read_text(folder / f"{channel}_offset")) if (folder / f"{channel}_offset").is_file() else 0.0
-        except ValueError:
-            raise DriverError(f"{folder}: the scale of {channel} is no number") from None
-        value = (read_int(folder / f"{channel}_raw") + offset) * scale / 1000
-        if not math.isfinite(value):
-            raise DriverError(f"{folder}: {channel} is no number")
-        return value
+        scale = read_decimal(folder / f"{channel}_scale")
+        offset = read_decimal(folder / f"{channel}_offset") if (folder / f"{channel}_offset").is_file() else 0.0
+        return (read_int(folder / f"{channel}_raw") + offset) * scale / 1000

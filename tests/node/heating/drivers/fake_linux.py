@@ -52,6 +52,12 @@ class FakeLinux:
     def read(self, name: str) -> str:
         return (self.root / name).read_text().strip()
 
+    def breaks(self, name: str) -> None:
+        """Let a file be there that fails when it is read, as the kernel's do whose device does not answer."""
+        path = self.root / name
+        path.unlink()
+        path.symlink_to("/proc/self/mem")
+
     def draw(self, energy_uj: int) -> None:
         """Let both packages use so much, each half, over the end of their counters if need be."""
         for number in (0, 1):

@@ -47,6 +47,8 @@ def test_file_of_millidegrees_is_a_sensor_too(tmp_path: Path) -> None:
         ("hwmon:room/temp1", "warm", "expected a whole number, got 'warm'"),
         ("hwmon:room/temp1", "", "expected a whole number"),
         ("hwmon:room/temp1", "9" * 9000, "expected a whole number"),
+        ("hwmon:room/temp1", "2_1", "expected a whole number"),
+        ("hwmon:room/temp1", "\u0663", "expected a whole number"),
     ],
 )
 def test_sensor_that_is_not_there_or_broken_says_where(
@@ -56,6 +58,31 @@ def test_sensor_that_is_not_there_or_broken_says_where(
         linux.write("sys/class/hwmon/hwmon10/temp1_input", content)
     with pytest.raises(DriverError, match=problem):
         SysfsSensor(source, linux.root).read_c()
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("hwmon:room/temp1", "sys/class/hwmon/hwmon0/name"),
+        ("thermal:room", "sys/class/thermal/thermal_zone0/type"),
+        ("iio:ads1115/in_temp", "sys/bus/iio/devices/iio:device0/name"),
+    ],
+)
+def test_device_that_is_broken_hides_no_other(linux: FakeLinux, source: str, name: str) -> None:
+    linux.write("sys/class/thermal/thermal_zone1/type", "room")
+    linux.write("sys/class/thermal/thermal_zone1/temp", "21000")
+    linux.breaks(name)
+    assert 15 < SysfsSensor(source, linux.root).read_c() < 25
+    scheme, _, rest = source.partition(":")
+    with pytest.raises(DriverError, match=f"nothing there is named attic, and .*{name}: cannot be read"):
+        SysfsSensor(f"{scheme}:attic/{rest.partition('/')[2]}".rstrip("/"), linux.root).read_c()
+
+
+@pytest.mark.parametrize("scale", ["2_1", "inf", "nan", "1e3", ""])
+def test_scale_that_is_no_number_says_so(linux: FakeLinux, scale: str) -> None:
+    linux.write("sys/bus/iio/devices/iio:device1/in_temp_scale", scale)
+    with pytest.raises(DriverError, match="in_temp_scale: expected a number"):
+        SysfsSensor("iio:ads1115/in_temp", linux.root).read_c()
 
 
 @pytest.mark.parametrize("text", ["", "room", "hwmon:", "hwmon:room", "hwmon:/temp1", "usb:1", "w1:../../etc"])
@@ -73,6 +100,9 @@ def test_meter_adds_the_packages_and_counts_on_over_the_wrap(linux: FakeLinux) -
     assert meter.energy_uj() == 12_000_000
 
 
+ENERGY = "sys/class/powercap/intel-rapl:0/energy_uj"
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.integers(0, 200_000_000_000), max_size=10))
 def test_meter_never_falls_and_loses_nothing(linux: FakeLinux, steps: list[int]) -> None:
@@ -81,6 +111,25 @@ def test_meter_never_falls_and_loses_nothing(linux: FakeLinux, steps: list[int])
         linux.draw(2 * step_uj)
         total_uj += 2 * step_uj
         assert meter.energy_uj() == total_uj
+
+
+@pytest.mark.parametrize(
+    ("energy", "problem"),
+    [("-5", "no negative number"), ("3_000_000", "expected a whole number"), ("262143328851", "beyond its own range")],
+)
+def test_counter_that_cannot_be_is_no_energy(linux: FakeLinux, energy: str, problem: str) -> None:
+    meter = RaplMeter(linux.root)
+    linux.draw(4_000_000)
+    assert meter.energy_uj() == 4_000_000
+    before = linux.read(ENERGY)
+    linux.write(ENERGY, energy)
+    with pytest.raises(DriverError, match=problem):
+        meter.energy_uj()
+    linux.write(ENERGY, before)
+    if problem == "beyond its own range":
+        with pytest.raises(DriverError, match=problem):
+            meter.energy_uj()
+    assert meter.energy_uj() == 4_000_000
 
 
 def actuator(kind: str, linux: FakeLinux) -> PowerActuator:
