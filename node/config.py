@@ -37,6 +37,10 @@ from .toml import read_toml
 
 MB = 1024 * 1024
 GB = 1024 * MB
+# Of a heater. No machine has more, or draws more.
+CORES_MAX = 4096
+WATTS_PER_CORE_MAX = 10_000.0
+IDLE_WATTS_MAX = 1e6
 _PRESETS = ("local", "lan", "wan")
 
 Preset = Annotated[
@@ -197,10 +201,10 @@ class HeaterSettings:
     ] = "none"
     sink: Annotated[str, Key("What is heated.", choices=("room", "tank", "pool", "loop"))] = "room"
     cores: Annotated[
-        int | None, Key("CPU cores for tasks, one task each.", low=1, high=4096, absent="all of the machine")
+        int | None, Key("CPU cores for tasks, one task each.", low=1, high=CORES_MAX, absent="all of the machine")
     ] = None
-    watts_per_core: Annotated[float, Key("Power of one busy core, W.", low=0.1, high=10_000.0)] = 20.0
-    idle_watts: Annotated[float, Key("Power of the idle machine, W.", low=0.0, high=1e6)] = 10.0
+    watts_per_core: Annotated[float, Key("Power of one busy core, W.", low=0.1, high=WATTS_PER_CORE_MAX)] = 20.0
+    idle_watts: Annotated[float, Key("Power of the idle machine, W.", low=0.0, high=IDLE_WATTS_MAX)] = 10.0
     setpoint_c: Annotated[float, Key("Temperature wanted, °C.", low=-30.0, high=120.0)] = 20.0
     band_c: Annotated[
         float,

@@ -19,7 +19,7 @@ from ..protocol.inputs import select
 from ..protocol.jobs import JobState
 from ..protocol.outbox import output_pin
 from ..protocol.quota import declared_sizes
-from ..protocol.records import JobSpec
+from ..protocol.records import UINT_MAX, JobSpec
 from ..protocol.secrecy.results import BatchSealer
 from .execution.checkpoints import (
     CheckpointError,
@@ -520,8 +520,8 @@ class TaskRunner:
             self._blobs.store.pin(digest, output_pin(run.execution_id))
             externals[offset] = (digest, len(output))
             outputs[offset] = b"" if sealer is None else sealer.mark(run.first + offset, plain[offset])
-        cpu_us = sum(outcome.cpu_us[:ran])
-        energy_mj, useful_mj = self._heater.attribute(cpu_us, started_us)
+        cpu_us = tuple(min(used_us, TASK_CPU_US_MAX) for used_us in outcome.cpu_us[:ran])
+        energy_mj, useful_mj = self._heater.attribute(sum(cpu_us), started_us)
         return TaskFinished(
             execution_id=run.execution_id,
             exits=tuple(outcome.exits[:ran]),
@@ -529,9 +529,9 @@ class TaskRunner:
             externals=externals,
             stderrs=stderrs,
             fuels=tuple(fuels),
-            cpu_us=tuple(min(used_us, TASK_CPU_US_MAX) for used_us in outcome.cpu_us[:ran]),
-            energy_mj=energy_mj,
-            useful_mj=useful_mj,
+            cpu_us=cpu_us,
+            energy_mj=min(energy_mj, UINT_MAX),
+            useful_mj=min(useful_mj, UINT_MAX),
             measured=self._heater.measured,
             box=sealer.box if sealer is not None else None,
         )

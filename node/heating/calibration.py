@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..config import HeaterSettings
+from ..config import CORES_MAX, IDLE_WATTS_MAX, WATTS_PER_CORE_MAX, HeaterSettings
 from .control.power import PowerStep, PowerTable
 from .drivers.interface import PowerMeter
 
@@ -106,7 +107,12 @@ def load_calibration(path: Path) -> Calibration:
             raise CalibrationError(f"{path}: version {content['version']!r}, this program reads {VERSION}")
         measured, idle_w = bool(content["measured"]), content["idle_w"]
         steps = [PowerStep(int(step["cores"]), float(step["watts"]), measured) for step in content["steps"]]
-        return Calibration(PowerTable(steps), None if idle_w is None else float(idle_w))
+        if not all(math.isfinite(step.watts) and step.cores <= CORES_MAX for step in steps):
+            raise ValueError("watts or cores that no machine has")
+        table = PowerTable(steps)
+        if table.capacity_w > table.cores * WATTS_PER_CORE_MAX or not 0 <= (idle_w or 0.0) <= IDLE_WATTS_MAX:
+            raise ValueError("watts that no machine draws")
+        return Calibration(table, None if idle_w is None else float(idle_w))
     except OSError as error:
         raise CalibrationError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, OverflowError) as error:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import HeaterSettings
+from ..config import CORES_MAX, IDLE_WATTS_MAX, WATTS_PER_CORE_MAX, HeaterSettings
 from .calibration import power_table
 from .control_settings import MODBUS, MachineTable
 from .drivers.cgroup import CgroupQuota
@@ -21,13 +21,15 @@ from .drivers.register_map import RegisterMap, load_register_map
 from .drivers.sysfs import SysfsSensor
 from .heater import Heater, NoHeater
 from .local_time import local_time
-from .machine import Hardware, MachineHeater
+from .machine import Hardware, MachineHeater, meter_most_w
 from .simulated import SimulatedHeater
 
 if TYPE_CHECKING:
     from .drivers.modbus import ModbusDevice
 
 METER_PERIOD_S = 1.0
+# Where nothing is known yet of what the machine draws: the most that a config may say.
+METER_W_MAX = CORES_MAX * WATTS_PER_CORE_MAX + IDLE_WATTS_MAX
 
 
 def heater_of(
@@ -44,13 +46,14 @@ def heater_of(
         table, idle_w = power_table(settings, calibration)
         # What was measured is above what the machine drew at rest then.
         settings = settings if idle_w is None else replace(settings, idle_watts=idle_w)
-        hardware = hardware_of(settings, lambda: time.monotonic_ns() / 1e9)
+        most_w = meter_most_w(table.capacity_w, settings.idle_watts)
+        hardware = hardware_of(settings, lambda: time.monotonic_ns() / 1e9, meter_w=most_w)
         return MachineHeater(settings, hardware, table, now_us, cpu_us_total, local=local_time)
     return NoHeater(settings, now_us, cpu_us_total)
 
 
-def hardware_of(settings: HeaterSettings, now_s: Callable[[], float]) -> Hardware:
-    """now_s: the clock of `advance`, in seconds.
+def hardware_of(settings: HeaterSettings, now_s: Callable[[], float], *, meter_w: float = METER_W_MAX) -> Hardware:
+    """now_s: the clock of `advance`, in seconds.  meter_w: a meter that tells more is not believed.
 
     Raises DriverError for what is not there. A sensor may come later: until then it is lost.
     """
@@ -73,7 +76,7 @@ def hardware_of(settings: HeaterSettings, now_s: Callable[[], float]) -> Hardwar
     if machine.cgroup:
         actuators.append(CgroupQuota(machine.cgroup, settings.core_count, root))
     actuators += [modbus.output(name, now_s) for name in machine.modbus.outputs]
-    meter, background = _meter(machine, modbus, now_s)
+    meter, background = _meter(machine, modbus, now_s, meter_w)
     return Hardware(
         sensors=tuple(each for each in map(sensor, (machine.sensor, machine.second_sensor)) if each is not None),
         outside=sensor(machine.outside_sensor),
@@ -93,11 +96,11 @@ def meter_of(
     settings: HeaterSettings, now_s: Callable[[], float]
 ) -> tuple[PowerMeter | None, tuple[PolledSensor, ...]]:
     """The meter, and what has to be read in the background for it. Raises DriverError for one that is not there."""
-    return _meter(settings.machine, _Modbus(settings.machine), now_s)
+    return _meter(settings.machine, _Modbus(settings.machine), now_s, METER_W_MAX)
 
 
 def _meter(
-    machine: MachineTable, modbus: _Modbus, now_s: Callable[[], float]
+    machine: MachineTable, modbus: _Modbus, now_s: Callable[[], float], most_w: float
 ) -> tuple[PowerMeter | None, tuple[PolledSensor, ...]]:
     match machine.meter:
         case "rapl":
@@ -106,7 +109,7 @@ def _meter(
             source = modbus.sunspec() if machine.meter == "sunspec" else modbus.value(f"{MODBUS}power_w")
             period_s = min(METER_PERIOD_S, machine.poll_s)
             watts = PolledSensor(source, now_s, period_s)
-            return PolledMeter(watts, now_s, period_s), (watts,)
+            return PolledMeter(watts, now_s, period_s, most_w), (watts,)
         case _:
             return None, ()
 

@@ -14,11 +14,12 @@ from ...protocol.events import HeatReading
 from ..config import HeaterSettings
 from .aims import Aims, ReturnWatch
 from .assembly import burn_settings, heat_reading, thermostat_settings
-from .control.power import DUTY_MIN, PowerTable
+from .control.power import DUTY_MIN, PowerLoop, PowerTable
 from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
 from .drivers.cpufreq import CpuFreqLimit
 from .drivers.interface import Allowed, DriverError, PowerActuator, PowerMeter, SafeWrite, Sensor
+from .drivers.polled_meter import TOO_MUCH
 from .foretell import Foretold, Losses, foretell, full_above_k
 from .heater import HORIZON_US, Meter, UsageClock, UsageStep, energy_mj
 from .local_time import LocalTime
@@ -33,6 +34,13 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 HISTORY_STEPS = 4096
 OUTSIDE_AGE_MAX_S = 7200.0
 _SECOND_US = 1_000_000
+# A meter is read a while before or after the time of its step.
+METER_LATE_S = 1.0
+
+
+def meter_most_w(capacity_w: float, idle_w: float) -> float:
+    """A meter that tells more is wrong, or the heater's settings are: by more than the power loop would follow."""
+    return (capacity_w + idle_w) / PowerLoop.FACTOR_MIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +101,8 @@ class MachineHeater:
         self.observed = Observed(lambda: self._clock.now_us / _SECOND_US, settings.schedule.believe_s)
         self._local = local
         self._energy_uj: int | None = None
+        self._meter_problem = ""
+        self._meter_lost_us = now_us
         self._power_w = settings.idle_watts
         self._cpu_us = 0
         self._applied: Allowed | None = None
@@ -116,9 +126,15 @@ class MachineHeater:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        found = tuple(each.problem for each in self._hardware.actuators if each.problem)
-        lost = self._hardware.returning is not None and self._returning_c() is None
-        return (*found, "the return's sensor tells nothing: no heat") if lost else found
+        found = [each.problem for each in self._hardware.actuators if each.problem]
+        if self._hardware.returning is not None and self._returning_c() is None:
+            found.append("the return's sensor tells nothing: no heat")
+        if (
+            self._meter_problem
+            and self._clock.now_us - self._meter_lost_us >= self._settings.sensors.lost_s * _SECOND_US
+        ):
+            found.append(f"{self._meter_problem}; the power is estimated")
+        return tuple(found)
 
     @property
     def burn_load(self) -> float:
@@ -228,7 +244,7 @@ class MachineHeater:
     def _count(self, step: UsageStep) -> None:
         duration_us = step.duration_us
         idle_uj = round(duration_us * self._settings.idle_watts)
-        measured_uj = self._measured_uj()
+        measured_uj = self._measured_uj(duration_us)
         if measured_uj is None:
             busy_uj = round(self._table.watts(step.load * self._speed) * duration_us)
         else:
@@ -253,18 +269,32 @@ class MachineHeater:
         self._cpu_us += step.cpu_us
         self._history.append(_Mark(self._clock.now_us, self.meter.work_uj, self.meter.work_useful_uj, self._cpu_us))
 
-    def _measured_uj(self) -> int | None:
-        """Since the last step; None where that is not known."""
+    def _measured_uj(self, duration_us: int) -> int | None:
+        """Since the last step, which took so long; None where that is not known."""
         if self._hardware.meter is None:
             return None
         try:
             now_uj = self._hardware.meter.energy_uj()
         except DriverError as error:
-            self._tell(str(error))
+            self._meter_failed(str(error))
             self._energy_uj = None
             return None
         before_uj, self._energy_uj = self._energy_uj, now_uj
-        return None if before_uj is None else now_uj - before_uj
+        if before_uj is None:
+            return None
+        most_w = meter_most_w(self._table.capacity_w, self._settings.idle_watts)
+        if now_uj - before_uj > most_w * (duration_us + METER_LATE_S * _SECOND_US):
+            # A counter that began anew, or a register read in the wrong order.
+            self._meter_failed(TOO_MUCH.format(most_w=most_w))
+            return None
+        self._meter_problem = ""
+        return now_uj - before_uj
+
+    def _meter_failed(self, problem: str) -> None:
+        if not self._meter_problem:
+            self._meter_lost_us = self._clock.now_us
+        self._meter_problem = problem
+        self._tell(problem)
 
     def _actuate(self) -> None:
         """Let the machine do what is granted; told only where that changed by a hundredth."""

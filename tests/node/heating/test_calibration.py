@@ -111,6 +111,11 @@ async def test_table_is_kept_and_found_by_the_node(tmp_path: Path) -> None:
         '{"version": 1, "measured": true, "idle_w": null, "steps": [{"cores": 1, "watts": -4}]}',
         '{"version": 1, "measured": true, "idle_w": "x", "steps": [{"cores": 1, "watts": 4}]}',
         '{"version": 1, "measured": true, "idle_w": null, "steps": [{"cores": 1e999, "watts": 4}]}',
+        '{"version": 1, "measured": true, "idle_w": null, "steps": [{"cores": 1, "watts": 1e30}]}',
+        '{"version": 1, "measured": true, "idle_w": null, "steps": [{"cores": 1, "watts": Infinity}]}',
+        '{"version": 1, "measured": true, "idle_w": null, "steps": [{"cores": 1, "watts": NaN}]}',
+        '{"version": 1, "measured": true, "idle_w": NaN, "steps": [{"cores": 1, "watts": 4}]}',
+        '{"version": 1, "measured": true, "idle_w": 1e9, "steps": [{"cores": 1, "watts": 4}]}',
         "\x00",
     ],
 )

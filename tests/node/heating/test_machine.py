@@ -1,5 +1,6 @@
 """A heater of real files: what it reads becomes tasks, power and joules; without its sensor it goes off."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hearthmesh.node.config import HeaterSettings
 from hearthmesh.node.heating.choose import hardware_of
 from hearthmesh.node.heating.commands import HeatCommands
 from hearthmesh.node.heating.control.power import PowerTable
+from hearthmesh.node.heating.control.sensor import Sample
 from hearthmesh.node.heating.control_settings import (
     MachineTable,
     ModbusTable,
@@ -20,9 +22,10 @@ from hearthmesh.node.heating.control_settings import (
 from hearthmesh.node.heating.drivers.modbus import ModbusDevice
 from hearthmesh.node.heating.drivers.modbus_output import ModbusOutput
 from hearthmesh.node.heating.drivers.polled import PolledSensor
+from hearthmesh.node.heating.drivers.polled_meter import PolledMeter
 from hearthmesh.node.heating.drivers.register_map import Output
 from hearthmesh.node.heating.local_time import LocalTime
-from hearthmesh.node.heating.machine import MachineHeater
+from hearthmesh.node.heating.machine import MachineHeater, meter_most_w
 from tests.node.heating.drivers.fake_linux import FakeLinux
 from tests.node.heating.drivers.modbus_server import Server
 
@@ -121,6 +124,76 @@ async def test_silent_meter_falls_back_to_the_estimate(bench: Bench, linux: Fake
     await bench.second(1, busy=2)
     assert not bench.heater.measured
     assert bench.heater.meter.work_uj == 100_000_000
+
+
+async def test_counter_that_begins_anew_is_no_energy(bench: Bench, linux: FakeLinux) -> None:
+    await bench.second(1)
+    await bench.second(10, busy=2, energy_uj=120_000_000)
+    before, factor = bench.heater.meter, bench.heater.thermostat.loop.factor
+    linux.write("sys/class/powercap/intel-rapl:0/energy_uj", "0")
+    await bench.second(1, busy=2)
+    # By the table meanwhile: 2 cores of 50 W, and 20 W of the idle machine.
+    assert not bench.heater.measured
+    assert bench.heater.meter.total_uj - before.total_uj == 120_000_000
+    assert bench.heater.attribute(2 * SECOND_US, bench.now_us - SECOND_US) == (100_000, 100_000)
+    await bench.second(1, busy=2, energy_uj=120_000_000)
+    assert bench.heater.measured
+    assert bench.heater.meter.total_uj - before.total_uj == 240_000_000
+    assert bench.heater.thermostat.loop.factor == pytest.approx(factor, rel=0.01)
+    assert bench.heater.problems == ()
+
+
+@pytest.mark.parametrize("watts", [1e30, 1.7e38, math.inf, math.nan, 900.0])
+@pytest.mark.parametrize("period_s", [0.05, 1.0, 60.0])
+async def test_meter_that_tells_what_cannot_be_is_an_alarm_and_enters_no_books(
+    bench: Bench, watts: float, period_s: float
+) -> None:
+    said = [120.0]
+
+    class Watts:
+        def latest(self) -> Sample:
+            return Sample(said[0], bench.now_us / 1e6)
+
+    most_w = meter_most_w(200.0, 20.0)
+    assert most_w == 880.0
+    meter = PolledMeter(Watts(), lambda: bench.now_us / 1e6, 1.0, most_w)  # type: ignore[arg-type]
+    bench.heater._hardware = replace(bench.hardware, meter=meter)
+    for said[0] in (120.0, 120.0, watts, watts, 120.0, 120.0, 120.0):
+        bench.now_us += round(period_s * SECOND_US)
+        bench.cpu_us += round(2 * period_s * SECOND_US)
+        bench.heater.advance(bench.now_us, bench.cpu_us)
+        assert bench.heater._power_w == pytest.approx(120.0)
+        assert bench.heater.thermostat.loop.factor == 1.0
+    assert bench.heater.measured
+    assert bench.heater.meter.total_uj == pytest.approx(120e6 * bench.now_us / SECOND_US)
+    said[0] = watts
+    await bench.second(12, busy=2)
+    assert not bench.heater.measured
+    assert [problem.partition(",")[0] for problem in bench.heater.problems] == ["the meter tells more than 880 W"]
+    said[0] = 120.0
+    await bench.second(2, busy=2)
+    assert (bench.heater.measured, bench.heater.problems) == (True, ())
+
+
+async def test_any_meter_is_bounded_though_it_was_read_late(bench: Bench) -> None:
+    class Counter:
+        total_uj = 0
+
+        def energy_uj(self) -> int:
+            return self.total_uj
+
+    meter = Counter()
+    bench.heater._hardware = replace(bench.hardware, meter=meter)
+    await bench.second(1, busy=2)
+    # What a second of 120 W brought, in a step of 50 ms.
+    bench.now_us += 50_000
+    meter.total_uj += 126_000_000
+    bench.heater.advance(bench.now_us, bench.cpu_us)
+    assert bench.heater.measured
+    meter.total_uj += 10**36
+    await bench.second(1, busy=2)
+    assert not bench.heater.measured
+    assert bench.heater._power_w == pytest.approx(120.0)
 
 
 async def test_lost_sensor_ends_in_no_power_at_all(bench: Bench, linux: FakeLinux) -> None:
