@@ -57,13 +57,15 @@ def thermostat_settings(
 ) -> ThermostatSettings:
     """exact_sensor: a simulated one, which may move as fast as its clock, or stand still."""
     sensor, safety, limits = heater.sensors, heater.safety, heater.limits
-    capacity_w = table.capacity_w
+    capacity_w, plan = table.capacity_w, setpoint_plan(heater)
     return ThermostatSettings(
-        plan=setpoint_plan(heater),
+        plan=plan,
         pi=PiSettings(heater.gain_w_per_k or capacity_w, heater.integral_s, capacity_w),
         limits=LimitSettings(
             capacity_w=capacity_w,
             floor_c=heater.setpoint_c - limits.comfort_floor_below_k,
+            margin_k=limits.comfort_floor_below_k,
+            frost_c=plan.frost_c,
             rebound_share=limits.rebound_percent / 100,
             rebound_s=limits.rebound_s,
             tempo_shares={

@@ -308,7 +308,11 @@ class LimitTable:
 
     comfort_floor_below_k: Annotated[
         float,
-        Key("No limit holds so far below `setpoint_c`, K.", low=0.1, high=60.0),
+        Key(
+            "No limit holds so far below `setpoint_c`, or a lower setpoint that holds, K. Frost is always kept out.",
+            low=0.1,
+            high=60.0,
+        ),
     ] = 3.0
     rebound_percent: Annotated[
         float, Key("Most of the capacity after a limit ends, %, or what was usual before.", low=0.0, high=100.0)

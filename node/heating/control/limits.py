@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -66,12 +67,15 @@ class LimitWindow:
 class LimitSettings:
     """capacity_w > 0.  floor_c: at and below it no limit holds; it comes to hold over floor_ramp_k > 0 above.
 
+    margin_k: where less is wanted, the floor is so far below what is wanted.  frost_c: but not below this.
     rebound_share: of the capacity, the most for rebound_s after a limit; the power of the hour before it, if more.
     tempo_shares: of the capacity, in the peak hours of a colour's days; a colour that lacks is free.
     """
 
     capacity_w: float
     floor_c: float
+    margin_k: float = 3.0
+    frost_c: float = -math.inf
     floor_ramp_k: float = 0.5
     rebound_share: float = 0.7
     rebound_s: float = 1800.0
@@ -116,7 +120,9 @@ class PowerLimits:
         for old in sorted(self._colours)[:-8]:
             del self._colours[old]
 
-    def update(self, now_s: float, wall_s: float, local_s: float, temperature_c: float | None) -> Limit:
+    def update(
+        self, now_s: float, wall_s: float, local_s: float, temperature_c: float | None, setpoint_c: float
+    ) -> Limit:
         """The limit now. local_s: wall_s plus the offset of local time.  temperature_c: None while it is unknown."""
         asked = self._asked(wall_s, local_s)
         recovered = now_s - self._ended_s >= self.settings.rebound_s
@@ -132,7 +138,7 @@ class PowerLimits:
             limit_w, reason = asked
         elif self.phase is Phase.REBOUND:
             limit_w, reason = self._rebound_w, "slow return after a power limit"
-        return self._above_floor(limit_w, reason, temperature_c)
+        return self._above_floor(limit_w, reason, temperature_c, self._floor_c(setpoint_c))
 
     def drew(self, now_s: float, power_w: float) -> None:
         """Mean power since the last call: what was usual before a limit bounds what comes after."""
@@ -151,11 +157,16 @@ class PowerLimits:
         limit = min(holding, default=None)
         return limit if limit is not None and limit[0] < self.settings.capacity_w else None
 
-    def _above_floor(self, limit_w: float, reason: str, temperature_c: float | None) -> Limit:
+    def _floor_c(self, setpoint_c: float) -> float:
+        """Who is content with less than the plain setpoint, at night or away, is so under a limit too."""
+        settings = self.settings
+        return max(settings.frost_c, min(settings.floor_c, setpoint_c - settings.margin_k))
+
+    def _above_floor(self, limit_w: float, reason: str, temperature_c: float | None, floor_c: float) -> Limit:
         settings = self.settings
         limit_w = min(limit_w, settings.capacity_w)
         if temperature_c is None or limit_w >= settings.capacity_w:
             return Limit(limit_w, reason)
-        need = (settings.floor_c + settings.floor_ramp_k - temperature_c) / settings.floor_ramp_k
+        need = (floor_c + settings.floor_ramp_k - temperature_c) / settings.floor_ramp_k
         lifted_w = limit_w + (settings.capacity_w - limit_w) * min(1.0, max(0.0, need))
-        return Limit(lifted_w, f"{reason}, lifted to keep {settings.floor_c:g} °C" if need > 0 else reason)
+        return Limit(lifted_w, f"{reason}, lifted to keep {floor_c:g} °C" if need > 0 else reason)

@@ -173,7 +173,9 @@ class Thermostat:
         # All bounds are of the setpoint: what is as far from its aim feels alike.
         felt_c = None if temperature_c is None else temperature_c - lifted_k
         blocked = self._block.update(felt_c, inputs.surface_c)
-        limit = self.limits.update(inputs.now_s, inputs.wall_s, inputs.wall_s + inputs.utc_offset_s, felt_c)
+        limit = self.limits.update(
+            inputs.now_s, inputs.wall_s, inputs.wall_s + inputs.utc_offset_s, felt_c, target.setpoint_c
+        )
         self.limits.drew(inputs.now_s, max(0.0, inputs.power_w - settings.idle_w))
         decision = Decision(
             target, believed, self.mode, 0.0, 0.0, 0.0, Work(0, DUTY_MIN), limit, season, blocked, window_open

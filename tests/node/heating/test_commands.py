@@ -53,6 +53,33 @@ def test_limit_and_its_end_hold_by_the_clock_of_the_room() -> None:
     assert granted == [400.0, 150.0, 150.0, 280.0]
 
 
+@pytest.mark.parametrize(("mode", "sink_c"), [("eco", 16.5), ("away", 15.5)])
+def test_limit_holds_where_the_owner_is_content_with_less(mode: str, sink_c: float) -> None:
+    heater, commands = heated(replace(SETTINGS, room=RoomSettings(start_c=sink_c)))
+    commands.wish(mode)
+    commands.limit(50.0, in_s=0.0, for_s=600.0)
+    heater.advance(SECOND_US, 0)
+    assert commands.status()["limit_reason"] == "demand response"
+    assert commands.status()["granted_w"] <= 50.0
+
+
+def test_limit_gives_way_at_night_only_below_the_nights_own_floor() -> None:
+    week = ScheduleSettings(week=("daily 06:00 20", "daily 11:00 16"))
+    heater, commands = heated(replace(SETTINGS, schedule=week, room=RoomSettings(start_c=15.0)))
+    commands.limit(0.0, in_s=0.0, for_s=600.0)
+    heater.advance(SECOND_US, 0)
+    assert commands.status()["granted_w"] == 0.0
+
+
+def test_limit_does_not_let_freeze_what_is_switched_off() -> None:
+    heater, commands = heated(replace(SETTINGS, room=RoomSettings(start_c=6.5)))
+    commands.wish("off")
+    commands.limit(0.0, in_s=0.0, for_s=600.0)
+    heater.advance(SECOND_US, 0)
+    assert commands.status()["limit_reason"] == "demand response, lifted to keep 7 °C"
+    assert commands.status()["granted_w"] > 0.0
+
+
 def test_red_day_leaves_its_share_in_peak_hours() -> None:
     heater, commands = heated(replace(SETTINGS, room=RoomSettings(start_c=18.0)))
     commands.tempo("red")

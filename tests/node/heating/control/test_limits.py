@@ -1,6 +1,7 @@
 """Power limits: kept in their window, given up for comfort, and without a peak afterwards."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -29,8 +30,8 @@ SETTINGS = LimitSettings(
 )
 
 
-def at(limits: PowerLimits, wall_s: float, temperature_c: float | None = 20.0) -> Limit:
-    return limits.update(wall_s, wall_s, wall_s, temperature_c)
+def at(limits: PowerLimits, wall_s: float, temperature_c: float | None = 20.0, setpoint_c: float = 20.0) -> Limit:
+    return limits.update(wall_s, wall_s, wall_s, temperature_c, setpoint_c)
 
 
 def test_every_phase_knows_every_finding() -> None:
@@ -66,6 +67,19 @@ def test_floor_of_comfort_lifts_a_limit_as_it_gets_colder() -> None:
     found = [at(limits, 10, each).limit_w for each in (20.0, 17.5, 17.25, 17.0, 5.0)]
     assert found == [200, 200, 600, 1000, 1000]
     assert at(limits, 10, 17.0).reason == "demand response, lifted to keep 17 °C"
+
+
+@pytest.mark.parametrize(
+    ("setpoint_c", "floor_c"),
+    [(22.0, 17.0), (20.0, 17.0), (19.0, 16.0), (17.0, 14.0), (9.0, 7.0), (7.0, 7.0)],
+)
+def test_floor_of_comfort_goes_down_with_the_setpoint_but_not_below_frost_protection(
+    setpoint_c: float, floor_c: float
+) -> None:
+    limits = PowerLimits(replace(SETTINGS, frost_c=7.0))
+    limits.add(LimitWindow(0, 100, 200.0), wall_s=0)
+    found = [at(limits, 10, floor_c + above_k, setpoint_c).limit_w for above_k in (0.5, 0.25, 0.0, -5.0)]
+    assert found == [200, 600, 1000, 1000]
 
 
 def test_red_day_has_no_power_in_its_peak_hours_and_all_at_night() -> None:
