@@ -70,14 +70,14 @@ def set_(
 
 @app.command()
 def limit(
-    watts: Annotated[str, typer.Argument(help="Most power, W; or none, to withdraw all limits.")],
+    watts: Annotated[str, typer.Argument(help="Most that the machine draws, W; or none, to withdraw all limits.")],
     length: Annotated[str, typer.Option("--for", help="For how long: 90s, 30m, 2h, 1d.")] = "1h",
     begin: Annotated[str, typer.Option("--in", help="Beginning so long from now.")] = "0s",
     config: Config = NODE_TOML,
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Limit the power for a time, as a grid operator asks for. The floor of comfort stays.
+    """Limit what the machine draws, at rest included, for a time. The floor of comfort stays.
 
     \b
     Examples:
@@ -185,14 +185,17 @@ def _show(heat: dict[str, Any], as_json: bool) -> None:
         print_json(heat)
         return
     seen = "unknown" if heat["temperature_c"] is None else f"{heat['temperature_c']:.2f} °C"
-    limited = f"at most {heat['limit_w']:g} W: {heat['limit_reason']}" if heat["limit_reason"] else "none"
+    at_rest = f"{heat['idle_w']:g} W at rest"
+    limited = (
+        f"at most {heat['limit_w']:g} W with {at_rest}: {heat['limit_reason']}" if heat["limit_reason"] else "none"
+    )
     learnt = heat["learnt"]
     burns = f", {heat['burn_cores']:g} cores burn" if heat["burn_cores"] else ""
     tasks = f"{counted(heat['slots'], 'task')} at {heat['duty']:.0%}{burns}"
     rows = [
         ("sink", f"{seen} of {heat['setpoint_c']:g} °C ({heat['reason']}), by the {heat['goes_by']}"),
         ("mode", f"{heat['mode']}, {heat['heats']}, {heat['season']}{_seen(heat)}"),
-        ("power", f"{heat['granted_w']:g} W of {heat['capacity_w']:g} W; {tasks}"),
+        ("power", f"{heat['granted_w']:g} W of {heat['capacity_w']:g} W, above {at_rest}; {tasks}"),
         ("energy", ", ".join(f"{energy(joules)} {whose}" for whose, joules in heat["energy_j"].items())),
         ("limit", limited),
         (

@@ -8,7 +8,7 @@ from .control.burn import BurnSettings
 from .control.limits import Colour, LimitSettings
 from .control.mode import Mode
 from .control.pi import PiSettings
-from .control.power import PowerTable
+from .control.power import DUTY_MIN, PowerTable
 from .control.schedule import WeekSchedule
 from .control.season import SeasonSettings
 from .control.sensor import SensorSettings
@@ -64,6 +64,8 @@ def thermostat_settings(
         limits=LimitSettings(
             capacity_w=capacity_w,
             floor_c=heater.setpoint_c - limits.comfort_floor_below_k,
+            idle_w=heater.idle_watts,
+            least_w=table.watts(DUTY_MIN),
             margin_k=limits.comfort_floor_below_k,
             frost_c=plan.frost_c,
             rebound_share=limits.rebound_percent / 100,

@@ -51,7 +51,7 @@ class HeatCommands:
         self.on_change()
 
     def limit(self, watts: float, *, in_s: float, for_s: float, name: str = "demand response") -> None:
-        """At most so many watts, from in_s seconds from now on, for for_s seconds."""
+        """The machine, at rest included, draws at most so many watts, from in_s seconds from now on, for for_s."""
         thermostat, inputs = self._running()
         if not (math.isfinite(watts) and 0 <= watts < 1e9):
             raise ValueError("a limit is 0 W or more")
@@ -107,7 +107,7 @@ class HeatCommands:
         thermostat, observed = heater.thermostat, heater.observed
         if decision is None or thermostat is None or inputs is None or observed is None:
             return {}
-        estimate = thermostat.estimate
+        estimate, idle_w = thermostat.estimate, thermostat.settings.idle_w
         return {
             "at_s": round(inputs.now_s, 3),
             "temperature_c": _rounded(decision.believed.temperature_c, 3),
@@ -124,7 +124,9 @@ class HeatCommands:
             "capacity_w": round(heater.reading().capacity_w, 1),
             "power_w": round(inputs.power_w, 1),
             "measured": heater.measured,
-            "limit_w": round(decision.limit.limit_w, 1),
+            "idle_w": round(idle_w, 1),
+            # As who sets limits counts: all that the machine may draw.
+            "limit_w": round(decision.limit.limit_w + idle_w, 1),
             "limit_reason": decision.limit.reason,
             "slots": decision.work.slots,
             "duty": round(heater.duty, 3),

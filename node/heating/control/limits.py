@@ -51,7 +51,7 @@ TRANSITIONS: dict[tuple[Phase, Grid], Phase] = {
 
 @dataclass(frozen=True, slots=True)
 class LimitWindow:
-    """At most limit_w >= 0 from begin_s until before end_s, unix seconds."""
+    """The machine, at rest included, draws at most limit_w >= 0 from begin_s until before end_s, unix seconds."""
 
     begin_s: float
     end_s: float
@@ -67,6 +67,7 @@ class LimitWindow:
 class LimitSettings:
     """capacity_w > 0.  floor_c: at and below it no limit holds; it comes to hold over floor_ramp_k > 0 above.
 
+    idle_w: what the machine draws at rest, part of what a window limits.  least_w: what the least task draws above it.
     margin_k: where less is wanted, the floor is so far below what is wanted.  frost_c: but not below this.
     rebound_share: of the capacity, the most for rebound_s after a limit; the power of the hour before it, if more.
     tempo_shares: of the capacity, in the peak hours of a colour's days; a colour that lacks is free.
@@ -74,6 +75,8 @@ class LimitSettings:
 
     capacity_w: float
     floor_c: float
+    idle_w: float = 0.0
+    least_w: float = 0.0
     margin_k: float = 3.0
     frost_c: float = -math.inf
     floor_ramp_k: float = 0.5
@@ -84,7 +87,7 @@ class LimitSettings:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What may be drawn, and the reason if it is less than the capacity."""
+    """What may be drawn above the idle machine's power, and the reason if it is less than the capacity."""
 
     limit_w: float
     reason: str = ""
@@ -148,7 +151,7 @@ class PowerLimits:
         self._last_s = now_s
 
     def _asked(self, wall_s: float, local_s: float) -> tuple[float, str] | None:
-        holding = [(each.limit_w, each.name) for each in self.windows if each.begin_s <= wall_s < each.end_s]
+        holding = [self._left(each) for each in self.windows if each.begin_s <= wall_s < each.end_s]
         day, second = divmod(local_s, DAY_S)
         colour = self._colours.get(int(day)) if PEAK_BEGIN_S <= second < PEAK_END_S else None
         shares = self.settings.tempo_shares or {}
@@ -156,6 +159,13 @@ class PowerLimits:
             holding.append((shares[colour] * self.settings.capacity_w, f"peak hours of a {colour.value} day"))
         limit = min(holding, default=None)
         return limit if limit is not None and limit[0] < self.settings.capacity_w else None
+
+    def _left(self, window: LimitWindow) -> tuple[float, str]:
+        """What a window leaves for tasks; the reason tells of one that the idle machine alone exceeds."""
+        left_w, name, idle_w = window.limit_w - self.settings.idle_w, window.name, self.settings.idle_w
+        if left_w < 0:
+            return 0.0, f"{name} ({window.limit_w:g} W, which cannot be kept: the idle machine draws {idle_w:g} W)"
+        return (left_w if left_w >= self.settings.least_w else 0.0), name
 
     def _floor_c(self, setpoint_c: float) -> float:
         """Who is content with less than the plain setpoint, at night or away, is so under a limit too."""

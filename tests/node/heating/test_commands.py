@@ -50,7 +50,7 @@ def test_limit_and_its_end_hold_by_the_clock_of_the_room() -> None:
     granted = [
         (heater.advance(second * SECOND_US, 0), commands.status()["granted_w"])[1] for second in (59, 60, 659, 661)
     ]
-    assert granted == [400.0, 150.0, 150.0, 280.0]
+    assert granted == [400.0, 140.0, 140.0, 280.0]
 
 
 @pytest.mark.parametrize(("mode", "sink_c"), [("eco", 16.5), ("away", 15.5)])
@@ -74,17 +74,36 @@ def test_limit_gives_way_at_night_only_below_the_nights_own_floor() -> None:
 def test_limit_does_not_let_freeze_what_is_switched_off() -> None:
     heater, commands = heated(replace(SETTINGS, room=RoomSettings(start_c=6.5)))
     commands.wish("off")
-    commands.limit(0.0, in_s=0.0, for_s=600.0)
+    commands.limit(10.0, in_s=0.0, for_s=600.0)
     heater.advance(SECOND_US, 0)
     assert commands.status()["limit_reason"] == "demand response, lifted to keep 7 °C"
     assert commands.status()["granted_w"] > 0.0
+
+
+def test_limit_counts_what_the_machine_draws_at_rest() -> None:
+    heater, commands = heated(replace(SETTINGS, idle_watts=180.0, room=RoomSettings(start_c=18.0)))
+    commands.limit(300.0, in_s=0.0, for_s=600.0)
+    heater.advance(SECOND_US, 0)
+    status = commands.status()
+    assert (status["granted_w"], status["idle_w"], status["limit_w"]) == (120.0, 180.0, 300.0)
+
+
+def test_limit_that_the_idle_machine_alone_exceeds_is_said_to_be_so() -> None:
+    heater, commands = heated(replace(SETTINGS, idle_watts=180.0, room=RoomSettings(start_c=18.0)))
+    commands.limit(100.0, in_s=0.0, for_s=600.0)
+    reading = heater.advance(SECOND_US, 0)
+    status = commands.status()
+    assert (reading.slots, status["granted_w"], status["limit_w"]) == (0, 0.0, 180.0)
+    assert reading.reason == (
+        "no power now: demand response (100 W, which cannot be kept: the idle machine draws 180 W)"
+    )
 
 
 def test_red_day_leaves_its_share_in_peak_hours() -> None:
     heater, commands = heated(replace(SETTINGS, room=RoomSettings(start_c=18.0)))
     commands.tempo("red")
     heater.advance(SECOND_US, 0)
-    assert commands.status()["limit_w"] == 100.0
+    assert commands.status()["limit_w"] == 110.0
     assert commands.status()["limit_reason"] == "peak hours of a red day"
 
 

@@ -49,7 +49,7 @@ def test_every_entity_finds_its_value_in_the_state() -> None:
         ("temperature", "21.5", {"mode": "heat", "preset": "none", "action": "heating", "setpoint_c": 21.5}),
         ("temperature", "99", {"setpoint_c": 25.0}),
         ("limit", '{"watts": 15, "for_s": 600}', {"limit_w": 15}),
-        ("limit", "none", {"limit_w": 40}),
+        ("limit", "none", {"limit_w": 50}),
         ("tempo", "red", {"mode": "auto"}),
         ("window", "open", {"window": "ON", "setpoint_c": 7.0}),
         ("window", '{"contact": true}', {"window": "OFF", "setpoint_c": 20.0}),

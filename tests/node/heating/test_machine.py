@@ -294,7 +294,8 @@ async def test_limit_from_the_grid_its_rebound_and_its_floor_reach_the_hardware(
     assert (bench.heater.reading().slots, linux.read(LIMIT)) == (4, "110000000")
     commands.limit(50.0, in_s=0.0, for_s=60.0)
     await bench.second()
-    assert (bench.heater.reading().slots, linux.read(LIMIT)) == (1, "35000000")
+    # The two packages together draw what the limit says, the idle machine's 20 W included.
+    assert (bench.heater.reading().slots, linux.read(LIMIT)) == (1, "25000000")
     # Afterwards at most 70 % for a while; and below the floor of comfort no limit holds.
     await bench.second(61)
     assert linux.read(LIMIT) == "80000000"

@@ -70,6 +70,23 @@ def test_floor_of_comfort_lifts_a_limit_as_it_gets_colder() -> None:
 
 
 @pytest.mark.parametrize(
+    ("limit_w", "left_w", "reason"),
+    [
+        (300.0, 120.0, "peak"),
+        (190.0, 10.0, "peak"),
+        (189.0, 0.0, "peak"),
+        (180.0, 0.0, "peak"),
+        (100.0, 0.0, "peak (100 W, which cannot be kept: the idle machine draws 180 W)"),
+        (1180.0, 1000.0, ""),
+    ],
+)
+def test_limit_is_of_all_that_the_machine_draws(limit_w: float, left_w: float, reason: str) -> None:
+    limits = PowerLimits(replace(SETTINGS, idle_w=180.0, least_w=10.0))
+    limits.add(LimitWindow(0, 100, limit_w, "peak"), wall_s=0)
+    assert at(limits, 10) == Limit(left_w, reason)
+
+
+@pytest.mark.parametrize(
     ("setpoint_c", "floor_c"),
     [(22.0, 17.0), (20.0, 17.0), (19.0, 16.0), (17.0, 14.0), (9.0, 7.0), (7.0, 7.0)],
 )
