@@ -17,7 +17,8 @@ from ..stealing.appetite import in_units_of
 from ..tables import Tables
 from ..vouching import vouched_by
 from .choice import Checker, chosen_count, ranked, site_of
-from .lanes import COPIES_MAX, numbers_of, tasks_of
+from .lanes import COPIES_MAX, lane_of, numbers_of, tasks_of
+from .seats import seated
 
 if TYPE_CHECKING:
     from ..kept_job import KeptJob
@@ -125,21 +126,40 @@ def _checker(row: MemberRecord, replicas: Sequence[bytes]) -> Checker:
 
 
 def _without_own(kept: KeptJob, parts: list[tuple[int, int]], thief: bytes) -> list[tuple[int, int]]:
-    """The parts of which the thief neither ran nor runs another later copy; who ran the first one is in `avoid`."""
+    """The parts of which the thief has no vote by another later copy that it ran or runs; who ran the first one is in
+    `avoid`."""
     tasks = kept.state.spec.tasks
-    own = IntervalSet()
-    for info in kept.state.copies:
-        if info.worker == thief:
-            own.add(*tasks_of(info.first, info.first + info.count, tasks))
+    runs = [(info.worker, info.first, info.first + info.count) for info in kept.state.copies]
     for copy in range(1, COPIES_MAX):
         for lo, hi, lease in kept.ledger.live.pieces(*numbers_of(0, tasks, copy, tasks)):
-            if lease is not None and lease.holder == thief:
-                own.add(*tasks_of(lo, hi, tasks))
+            if lease is not None:
+                runs.append((lease.holder, lo, hi))
+    own = IntervalSet(*(tasks_of(lo, hi, tasks) for worker, lo, hi in runs if worker == thief))
+    if own and kept.state.duplicates:
+        for index in _voteless(runs, thief, tasks):
+            own.discard(index, index + 1)
     left: list[tuple[int, int]] = []
     for lo, hi in parts:
         shift = lo // tasks * tasks
         left.extend((a + shift, b + shift) for a, b in own.gaps(lo - shift, hi - shift))
     return left
+
+
+def _voteless(runs: list[tuple[bytes, int, int]], thief: bytes, tasks: int) -> list[int]:
+    """Tasks of which others had run each copy that the thief did: the votes of those count, and its own does not."""
+    shared = IntervalSet()
+    mine = IntervalSet(*((lo, hi) for worker, lo, hi in runs if worker == thief))
+    for worker, lo, hi in runs:
+        if worker != thief:
+            for a, b in mine.overlap(lo, hi):
+                shared.add(*tasks_of(a, b, tasks))
+    ran: dict[int, list[tuple[int, bytes]]] = {}
+    for worker, lo, hi in sorted(runs, key=lambda run: run[0] == thief):
+        copy = lane_of(lo, tasks)
+        for a, b in shared.overlap(*tasks_of(lo, hi, tasks)):
+            for index in range(a, b):
+                ran.setdefault(index, []).append((copy, worker))
+    return [index for index, known in ran.items() if thief not in seated(known)]
 
 
 def _first(parts: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:

@@ -20,7 +20,8 @@ from ..secrecy.results import OpenedBatch
 from .comparators import Comparator, Pair, Undecided
 from .lanes import COPIES_MAX, numbers_of
 from .policy import PROVEN_AFTER, Policy, PolicyKind
-from .sampling import Sampled
+from .sampling import Sampled, pick
+from .seats import counted
 from .trust import Standing, TrustBook, runtime_of
 from .verdict import Verdict, Vote, decide
 
@@ -31,6 +32,8 @@ AVOID_MAX = 16
 UNPROVEN_MAX = 64
 # Of one worker: the last ones. Anybody may sign grants to itself.
 UNPROVEN_A_WORKER = 8
+# Results of one copy of a task, of which one counts: so many who ran it after each other.
+VOTES_A_COPY_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,7 +353,7 @@ class Referee:
     def _draw(self, held: Held, share: float, now_us: int) -> None:
         count = held.unplanned.total
         drawn = self.sampled.draw(count, share, self.rng.random)
-        chosen = [part for lo, hi in drawn for part in _pick(held.unplanned, lo, hi)]
+        chosen = [part for lo, hi in drawn for part in pick(held.unplanned, lo, hi)]
         self._open(held, chosen, now_us, quorum=self.policy.quorum)
         held.unplanned = IntervalSet()
 
@@ -358,7 +361,7 @@ class Referee:
         """So many, in one stretch at a random place."""
         count = min(wanted, tasks.total)
         start = self.rng.randrange(tasks.total - count + 1)
-        return _pick(tasks, start, start + count)
+        return pick(tasks, start, start + count)
 
     def _open(self, held: Held, parts: list[tuple[int, int]], now_us: int, *, quorum: int) -> None:
         """Cases for these tasks of the batch; its own word is a vote, unless its author was caught."""
@@ -380,16 +383,23 @@ class Referee:
     # -- asking for copies ---------------------------------------------------------------------------------
 
     def _counted(self, case: Case) -> list[Vote]:
-        return [vote for vote in case.votes if vote.node not in self.caught]
+        return counted(case.votes, self.caught)
 
     def _others(self, case: Case) -> bool:
-        """Whether there is anybody to ask who has not voted."""
-        voted = {vote.node for vote in case.votes}
-        return any(node not in voted for node in self.panel(case.kind))
+        """Whether there is anybody to ask whose vote would count, and does not yet."""
+        votes = self._counted(case)
+        voted = {vote.node for vote in votes} | set(self.caught)
+        kind = case.kind if votes else ""
+        return any(node not in voted and not self.book.doubts(node) for node in self.panel(kind))
+
+    def _barred(self, case: Case) -> tuple[bytes, ...]:
+        """Who voted, unless somebody else has the seat; that one may run another copy."""
+        voted = {vote.node for vote in self._counted(case)} | set(self.caught)
+        return tuple(dict.fromkeys(vote.node for vote in case.votes if vote.node in voted))
 
     def _ask(self, indices: Iterable[int], now_us: int) -> None:
-        """Sign up as many copies as each case lacks; neighbours share a request."""
-        wanted: dict[tuple[int, str], IntervalSet] = {}
+        """Sign up as many copies as each case lacks; neighbours that the same nodes voted on share a request."""
+        wanted: dict[tuple[int, str, tuple[bytes, ...]], IntervalSet] = {}
         for index in indices:
             case = self.cases.get(index)
             if case is None or case.winner is not None:
@@ -401,11 +411,12 @@ class Referee:
                 case.asked_us = now_us
                 # Where no vote counts any more, a node of any class may begin anew.
                 kind = case.kind if self._counted(case) else ""
-                wanted.setdefault((case.copies, kind), IntervalSet()).add(index, index + 1)
-        for (copy, kind), tasks in wanted.items():
+                key = (case.copies, kind, self._barred(case))
+                wanted.setdefault(key, IntervalSet()).add(index, index + 1)
+        for (copy, kind, barred), tasks in wanted.items():
             for lo, hi in tasks:
-                nodes = dict.fromkeys(node for node in self.panel(kind) if self.book.doubts(node))
-                nodes |= dict.fromkeys(vote.node for index in range(lo, hi) for vote in self.cases[index].votes)
+                barring = [node for node in self.panel(kind) if node in self.caught or self.book.doubts(node)]
+                nodes = dict.fromkeys((*barring, *barred))
                 salt = self.rng.getrandbits(128).to_bytes(16, "big")
                 self.requests.append(Recheck(self.state.job_id, lo, hi, copy, salt, tuple(nodes)[-AVOID_MAX:], kind))
 
@@ -413,7 +424,10 @@ class Referee:
 
     def _add_vote(self, index: int, vote: Vote, now_s: int) -> None:
         case = self.cases[index]
-        if any(known.batch_id == vote.batch_id or (vote.copy and known.copy == vote.copy) for known in case.votes):
+        if any(known.batch_id == vote.batch_id for known in case.votes):
+            return
+        rivals = [known.node for known in case.votes if known.copy == vote.copy] if vote.copy else []
+        if vote.node in rivals or len(rivals) >= VOTES_A_COPY_MAX:
             return
         kind = self.kind_of(vote.node)
         if not self._counted(case):
@@ -422,7 +436,7 @@ class Referee:
             # Of another kind of machine: it says nothing about this one's. The copy is asked for anew.
             return
         case.votes.append(vote)
-        if vote.copy:
+        if vote.copy and not rivals:
             case.awaited = max(0, case.awaited - 1)
         if case.winner is None:
             verdict = self._decide(case, case.quorum)
@@ -476,6 +490,8 @@ class Referee:
                 self._trials[vote.node] = max(0, self._trials[vote.node] - 1)
             if vote.node in verdict.dissenting:
                 self._catch(index, winner, vote, now_s)
+            elif vote.node not in verdict.agreeing and vote.node not in self.caught:
+                self._judge_late(index, case, vote, now_s)
 
     def _catch(self, index: int, right: Vote, wrong: Vote, now_s: int) -> None:
         """Its record is gone, and its other word here too: what it delivered is run again without it."""
@@ -572,17 +588,6 @@ class Referee:
 
 def _covers(recheck: Recheck, index: int) -> bool:
     return bool(recheck.lo <= index < recheck.hi)
-
-
-def _pick(tasks: IntervalSet, lo: int, hi: int) -> list[tuple[int, int]]:
-    """The lo-th to the hi-th task of a set, as ranges."""
-    found, at = [], 0
-    for a, b in tasks:
-        first, last = max(a, a + lo - at), min(b, a + hi - at)
-        if first < last:
-            found.append((first, last))
-        at += b - a
-    return found
 
 
 def _ranges(indices: Iterable[int]) -> list[tuple[int, int]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..intervals import IntervalSet
+
 # Tasks of a batch that one stretch stands for: as many as an honest batch has at most (`batch_tasks_max`). A worker may
 # sign longer ones, in which one stretch would miss more.
 SECTION_TASKS = 1024
@@ -66,3 +68,14 @@ class Sampled:
         self.variance += part * (1 - part)
         self.checked += length
         return stretch(count, length, uniform())
+
+
+def pick(tasks: IntervalSet, lo: int, hi: int) -> list[tuple[int, int]]:
+    """The lo-th to the hi-th task of a set, as ranges."""
+    found, at = [], 0
+    for a, b in tasks:
+        first, last = max(a, a + lo - at), min(b, a + hi - at)
+        if first < last:
+            found.append((first, last))
+        at += b - a
+    return found

@@ -41,6 +41,12 @@ def test_a_seed_that_failed_once_holds(seed: int) -> None:
     _held(draw_plan(seed))
 
 
+@pytest.mark.parametrize(("seed", "verification", "liars"), [(1001, "adaptive", ("accomplice", "accomplice"))])
+def test_a_seed_with_liars_that_failed_once_holds(seed: int, verification: str, liars: tuple[str, ...]) -> None:
+    plan = draw_plan(seed)
+    _held(replace(plan, jobs=tuple(replace(job, verification=verification) for job in plan.jobs), liars=liars))
+
+
 @pytest.mark.parametrize("seed", [75, 80])
 def test_those_who_never_met_the_others_of_their_cell_hear_of_them(seed: int) -> None:
     _held(replace(scenario_named("mesh-beyond-the-member-table").plan, seed=seed))

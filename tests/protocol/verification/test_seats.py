@@ -1,0 +1,233 @@
+"""However often a copy was run it brings one vote, and no copy is lost as long as somebody who ran it has no other."""
+
+from __future__ import annotations
+
+import random
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hearthmesh.crypto.identity import Identity
+from hearthmesh.protocol.batches import Batch, encode_columns
+from hearthmesh.protocol.config import LOCAL
+from hearthmesh.protocol.context import Context
+from hearthmesh.protocol.granting import Ledger
+from hearthmesh.protocol.jobs import JobState
+from hearthmesh.protocol.kept_job import KeptJob
+from hearthmesh.protocol.pace import Pace
+from hearthmesh.protocol.records import BatchHeader, Grant, RecordKind, ReplicaSet, sign_record
+from hearthmesh.protocol.subscriptions import Subscriptions
+from hearthmesh.protocol.verification.comparators import EXACT
+from hearthmesh.protocol.verification.copies import _without_own
+from hearthmesh.protocol.verification.lanes import numbers_of
+from hearthmesh.protocol.verification.policy import parse_policy
+from hearthmesh.protocol.verification.referee import VOTES_A_COPY_MAX, Exhibit, Referee
+from hearthmesh.protocol.verification.seats import seated
+from hearthmesh.protocol.verification.trust import TrustBook
+from tests.protocol.arena import context, identity
+from tests.protocol.machines import JOB, REPLICA_SET, SPEC, A, B, C
+
+SECOND = 1_000_000
+PATIENCE_US = 30 * SECOND
+RIGHT, LIE = b"right", b"lie"
+HONEST = [identity(number) for number in range(20, 28)]
+LIAR, OTHER_LIAR = identity(30), identity(31)
+
+runs_of = st.lists(st.tuples(st.integers(1, 5), st.sampled_from([b"a", b"b", b"c", b"d", b"e"])), max_size=10)
+
+
+@given(runs_of)
+def test_each_node_has_one_seat_and_each_copy_one_vote_and_as_many_as_can_be_are_seated(
+    runs: list[tuple[int, bytes]],
+) -> None:
+    seats = seated(runs)
+    assert len(set(seats.values())) == len(seats)
+    assert all((copy, node) in runs for node, copy in seats.items())
+    nodes, copies = sorted({node for _, node in runs}), sorted({copy for copy, _ in runs})
+    padded = copies + [0] * len(nodes)
+    most = max(
+        sum((copy, node) in runs for node, copy in zip(nodes, order, strict=False))
+        for order in permutations(padded[: max(len(nodes), len(copies))], len(nodes))
+    )
+    assert len(seats) == most
+
+
+@given(runs_of, runs_of)
+def test_who_has_a_seat_keeps_one_as_more_results_come(
+    runs: list[tuple[int, bytes]], more: list[tuple[int, bytes]]
+) -> None:
+    assert seated(runs).keys() <= seated([*runs, *more]).keys()
+
+
+class Bench:
+    """A referee of a job of a hundred tasks, and what nodes deliver to it."""
+
+    def __init__(self, policy: str, panel: list[Identity]) -> None:
+        self.state = JobState(SPEC)
+        self.state.merge(REPLICA_SET)
+        self.book, self.panel, self.now_us = TrustBook(), panel, 0
+        self.referee = Referee(
+            self.state,
+            parse_policy(policy),
+            EXACT,
+            self.book,
+            random.Random(1),
+            lambda _kind: [node.node_id for node in self.panel],
+            lambda _node: "",
+        )
+
+    def deliver(
+        self, by: Identity, copy: int, answer: bytes, *, first: int = 1, count: int = 1, epoch: int = 1
+    ) -> None:
+        outputs = (answer,) * count
+        batch = Batch(first, epoch, (0,) * count, outputs, (1,) * count, (1,) * count, {}, {})
+        lo, hi = numbers_of(first, first + count, copy, SPEC.body.tasks)
+        grant = sign_record(A, RecordKind.GRANT, Grant(JOB, lo, hi, epoch, by.node_id, SECOND)).raw if copy else b""
+        body = BatchHeader(JOB, first, count, epoch, batch.root(), 0, 10, 0, 5, 5, False, b"", copy, grant)
+        exhibit = Exhibit(sign_record(by, RecordKind.BATCH, body), batch, encode_columns(batch), A.node_id)
+        if copy:
+            self.referee.hear_copy(exhibit, self.now_us, 0)
+        else:
+            self.referee.take(exhibit, ((first, first + count),), self.now_us, 0)
+
+    def wait(self) -> None:
+        self.now_us += PATIENCE_US
+        self.referee.on_time(self.now_us, 0, PATIENCE_US)
+
+    def passed(self) -> dict[int, bytes]:
+        """By task, whose result."""
+        return {
+            index: ruling.exhibit.header.author
+            for ruling in self.referee.rulings
+            for lo, hi in ruling.parts
+            for index in range(lo, hi)
+        }
+
+
+@pytest.mark.parametrize("policy", ["quorum(2)", "adaptive"])
+def test_copies_that_several_ran_bring_as_many_votes_as_there_are_copies(policy: str) -> None:
+    """Seed 1001: a replica's disk was lost, and one node had run both copies before others ran them again."""
+    one, two, three = HONEST[:3]
+    bench = Bench(policy, [one, two, three, LIAR])
+    bench.deliver(LIAR, 0, LIE)
+    bench.referee.caught[LIAR.node_id] = None
+    bench.deliver(one, 1, RIGHT)
+    bench.wait()
+    bench.deliver(one, 2, RIGHT)
+    assert not bench.passed()
+    bench.deliver(two, 1, RIGHT, epoch=2)
+    assert bench.passed() == {1: one.node_id}
+
+
+def test_accomplices_who_hand_a_copy_round_have_one_vote_by_it() -> None:
+    """Who asks quickest lets its lease run out, and the next accomplice takes it: the salt chose one of them."""
+    accomplices = [identity(number) for number in range(40, 60)]
+    honest = HONEST[:3]
+    bench = Bench("quorum(2)", [*honest, *accomplices])
+    bench.deliver(honest[0], 0, RIGHT)
+    for epoch, accomplice in enumerate(accomplices, 1):
+        bench.deliver(accomplice, 1, LIE, epoch=epoch)
+    assert not bench.passed() and len(bench.referee.cases[1].votes) == 1 + VOTES_A_COPY_MAX
+    bench.deliver(honest[1], 2, RIGHT)
+    assert not bench.passed()
+    bench.deliver(honest[2], 3, RIGHT)
+    assert bench.passed() == {1: honest[0].node_id}
+    # What they said is no vote, but a lie all the same.
+    assert len(bench.referee.caught) == VOTES_A_COPY_MAX and len(bench.referee.disputes) == VOTES_A_COPY_MAX
+
+
+def test_a_node_that_ran_every_copy_has_one_vote() -> None:
+    bench = Bench("quorum(3)", HONEST[:4])
+    bench.deliver(HONEST[0], 0, RIGHT)
+    for copy in (1, 2, 3, 4):
+        bench.deliver(HONEST[1], copy, RIGHT)
+        bench.wait()
+    bench.deliver(HONEST[0], 1, RIGHT, epoch=2)
+    assert not bench.passed()
+    bench.deliver(HONEST[2], 2, RIGHT, epoch=2)
+    assert bench.passed() == {1: HONEST[0].node_id}
+
+
+def test_who_was_caught_and_never_voted_is_not_waited_for() -> None:
+    bench = Bench("adaptive", [HONEST[0], LIAR, OTHER_LIAR])
+    bench.referee.caught[LIAR.node_id] = None
+    bench.book.found_wrong(OTHER_LIAR.node_id, "wasm", 0)
+    bench.deliver(HONEST[0], 0, RIGHT)
+    assert not bench.passed()
+    bench.wait()
+    assert bench.passed() == {1: HONEST[0].node_id}
+
+
+def test_where_somebody_could_still_vote_nothing_passes_unchecked() -> None:
+    bench = Bench("adaptive", [HONEST[0], HONEST[1], LIAR])
+    bench.referee.caught[LIAR.node_id] = None
+    bench.deliver(HONEST[0], 0, RIGHT)
+    for _ in range(20):
+        bench.wait()
+    assert not bench.passed()
+
+
+def test_who_voted_on_one_task_may_run_a_copy_of_its_neighbour() -> None:
+    """Else a request for both leaves nobody, where each lacks the other's voters."""
+    one, two, three, four = HONEST[:4]
+    bench = Bench("quorum(3)", [one, two, three, four])
+    bench.deliver(one, 0, RIGHT, first=1)
+    bench.deliver(two, 0, RIGHT, first=2)
+    bench.deliver(three, 1, RIGHT, first=1)
+    bench.deliver(four, 1, RIGHT, first=2)
+    bench.referee.requests.clear()
+    bench.wait()
+    asked = {(body.lo, body.hi): body.avoid for body in bench.referee.requests}
+    assert asked == {(1, 2): (one.node_id, three.node_id), (2, 3): (two.node_id, four.node_id)}
+
+
+def test_whose_copy_counts_for_another_is_asked_again() -> None:
+    one, two, three = HONEST[:3]
+    bench = Bench("quorum(3)", [one, two, three])
+    bench.deliver(one, 0, RIGHT)
+    bench.deliver(two, 1, RIGHT)
+    bench.deliver(three, 1, RIGHT, epoch=2)
+    bench.referee.requests.clear()
+    bench.wait()
+    assert [body.avoid for body in bench.referee.requests] == [(one.node_id, two.node_id)]
+    bench.deliver(three, bench.referee.requests[0].copy, RIGHT)
+    assert bench.passed() == {1: one.node_id}
+
+
+# -- the replica's side --------------------------------------------------------------------------------------------
+
+
+def kept_job(*runs: tuple[Identity, int]) -> KeptJob:
+    """A job of which these nodes ran these copies of tasks 1 and 2."""
+    ctx: Context = context(1, LOCAL)
+    state = JobState(SPEC)
+    state.merge(sign_record(identity(9), RecordKind.REPLICA_SET, ReplicaSet(JOB, 0, (A.node_id, B.node_id, C.node_id))))
+    for number, (node, copy) in enumerate(runs):
+        body = BatchHeader(JOB, 1, 2, 1, bytes([number]) * 32, 0, 10, 0, 5, 5, False, b"", copy, b"g")
+        state.merge(sign_record(node, RecordKind.BATCH, body))
+    ledger = Ledger(state, ctx.config.lease_sweep_us)
+    return KeptJob(state, ledger, Subscriptions(ctx, state), since_us=0, adopted_us=0, pace=Pace(state, ctx.config))
+
+
+@pytest.mark.parametrize(
+    ("runs", "thief", "may"),
+    [
+        ([], 0, True),
+        ([(0, 1)], 0, False),
+        ([(0, 1)], 1, True),
+        # Of the two that ran copy 1, each may be the one whose vote does not count.
+        ([(0, 1), (1, 1)], 0, True),
+        ([(0, 1), (1, 1)], 1, True),
+        ([(0, 1), (0, 2), (1, 1)], 0, False),
+        ([(0, 1), (0, 2), (1, 1)], 1, False),
+        ([(0, 1), (0, 2), (1, 1), (2, 2)], 2, True),
+    ],
+)
+def test_a_thief_gets_another_copy_only_if_it_would_have_no_vote_without(
+    runs: list[tuple[int, int]], thief: int, may: bool
+) -> None:
+    kept = kept_job(*((HONEST[node], copy) for node, copy in runs))
+    number = numbers_of(1, 3, 5, SPEC.body.tasks)
+    assert _without_own(kept, [number], HONEST[thief].node_id) == ([number] if may else [])
