@@ -243,6 +243,8 @@ class History:
             case "lease.expired":
                 lost = {"holder": fields["holder"], "lo": fields["lo"], "hi": fields["hi"]}
                 self._write("expire", now_us, job=fields["job_id"], **lost)
+            case "lease.overrun":
+                self._write("overrun", now_us, job=fields["job_id"], holder=fields["holder"])
 
 
 def _range(record: Record) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .again import Again
 from .books import Books
 from .leases import Leases
 from .lines import History, Line, Violation, read_history
@@ -28,6 +29,8 @@ CHECKS = {
     "two-leases": "No two grants of one task and epoch go to different nodes: never by one granter, and by two only "
     "after a fault (those are counted as collisions).",
     "epoch-back": "A granter gives a task under a higher epoch each time, over all its lives.",
+    "granted-while-leased": "A granter gives a task again only after its lease ended: it ran out, was held too long, "
+    "was given back, or its holder was called dead. Nobody hands a task on twice under one lease.",
     "copy-unasked": "A task is run once more, to compare, only where its submitter asked for that copy.",
     "lease-without-grant": "Each lease taken, or given back, was given.",
     "lease-twice": "A grant is taken once a life.",
@@ -36,9 +39,12 @@ CHECKS = {
     "started-twice": "No process starts a task twice under one lease.",
     "result-without-start": "Each result is of an execution that started in this life, and of its tasks.",
     "result-twice": "An execution ends once, and a batch is made once.",
+    "ran-twice": "Where no node was hurt a task has two results only if one of its leases had ended so.",
     "result-differs": "A replica keeps a batch as its worker's, of its job.",
     "accepted-by-another": "Only who submitted a job accepts its results.",
     "accepted-without-result": "Each acceptance names a batch that a node made, and tasks that are in it.",
+    "accepted-before-kept": "What is accepted is on the disks of two of three replicas by then, or of all that its "
+    "submitter did not call dead.",
     "accepted-twice": "No task is accepted from two batches, in whatever lives of the client.",
     "accepted-after-cancel": "Nothing is accepted after the cancellation.",
     "not-accepted": "Each task of a finished job is accepted.",
@@ -101,12 +107,14 @@ def check(history: History) -> Verdict:
             history.violations.append(Violation(name, text, tuple(line.shown() for line in lines)))
 
     order = linearise(history)
-    leases, results, books = Leases(report), Results(report), Books(report)
+    leases, again, results, books = Leases(report), Again(report), Results(report), Books(report)
     for line in order:
         leases.take(line)
+        again.take(line)
         results.take(line)
         books.take(line)
     leases.end()
+    again.end()
     results.end()
     books.end(results)
     return Verdict(history, order, results, leases, books, measure(history.lines))

@@ -115,6 +115,7 @@ EVENTS: Mapping[str, Mapping[str, Callable[[object], bool]]] = {
     "lease": {"grant": _is_id, "granter": _is_id, **_RANGE, "epoch": _is_count},
     "release": {"grant": _is_id, **_RANGE, "epoch": _is_count},
     "expire": {**_RANGE, "holder": _is_id},
+    "overrun": {"job": _is_id, "holder": _is_id},
     "recheck": {**_RANGE, "copy": _is_count},
     "start": {"execution": _is_count, **_RANGE, "epoch": _is_count, "copy": _is_count},
     "stop": {"execution": _is_count, "reason": _is_text},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from .again import GONE
 from .lines import Line
 
 Report = Callable[..., None]
@@ -13,9 +14,10 @@ Report = Callable[..., None]
 @dataclass(slots=True)
 class JobAudit:
     """accepted: per task the line that accepted it first, and from which batch.
-    results: how often each copy of each task ran."""
+    results: how often each copy of each task ran.  replicas: how many keep it, as its submitter chose them."""
 
     submitted: Line
+    replicas: int = 0
     accepted: dict[int, tuple[str, Line]] = field(default_factory=dict)
     results: dict[tuple[int, int], int] = field(default_factory=dict)
     cancelled: Line | None = None
@@ -46,6 +48,8 @@ class Results:
     jobs: dict[str, JobAudit] = field(default_factory=dict)
     batches: dict[str, Line] = field(default_factory=dict)
     kept: dict[str, dict[str, Line]] = field(default_factory=dict)
+    _gone: dict[str, dict[str, None]] = field(default_factory=dict)
+    _accepts: list[tuple[Line, int]] = field(default_factory=list)
     _starts: dict[tuple[str, int, int], Line] = field(default_factory=dict)
     _ends: dict[tuple[str, int, int], Line] = field(default_factory=dict)
 
@@ -63,6 +67,10 @@ class Results:
                 self._keep(line)
             case "accept":
                 self._accept(line)
+            case "peer" if line["status"] in GONE:
+                self._gone.setdefault(line.node, {})[line["peer"]] = None
+            case "kept" if line["job"] in self.jobs:
+                self.jobs[line["job"]].replicas = len(line["replicas"])
             case "cancel" | "finish" | "expect":
                 self._mark(line)
 
@@ -114,7 +122,7 @@ class Results:
             self.report("result-without-start", "a batch is kept that nobody made", line)
         elif (batch.node, batch["job"]) != (line["worker"], line["job"]):
             self.report("result-differs", "a batch is kept as another's", batch, line)
-        self.kept.setdefault(line["batch"], {})[line.node] = line
+        self.kept.setdefault(line["batch"], {}).setdefault(line.node, line)
 
     def _accept(self, line: Line) -> None:
         job = self.jobs.get(line["job"])
@@ -125,6 +133,7 @@ class Results:
             self.report("accepted-by-another", "somebody accepts another's job", job.submitted, line)
         if job.cancelled is not None:
             self.report("accepted-after-cancel", "acceptance after the cancellation", job.cancelled, line)
+        self._accepts.append((line, len(self._gone.get(line.node, {}))))
         for batch_id, lo, hi in line["parts"]:
             batch = self.batches.get(batch_id)
             if batch is None:
@@ -160,3 +169,17 @@ class Results:
             if said is not None and missing:
                 text = f"{len(missing)} of {job.tasks} tasks were never accepted, task {missing[0]} is the first"
                 self.report("not-accepted", text, job.submitted, said)
+        for line, gone in self._accepts:
+            job_of = self.jobs.get(line["job"])
+            if job_of is not None:
+                self._check_kept(job_of, line, gone)
+
+    def _check_kept(self, job: JobAudit, line: Line, gone: int) -> None:
+        """By the lines' times, which are of one machine's clock: an acceptance does not say on which disks it rests."""
+        enough = max(1, min(job.replicas // 2 + 1, job.replicas - gone))
+        for batch_id in dict.fromkeys(part[0] for part in line["parts"]):
+            keeps = list(self.kept.get(batch_id, {}).values())
+            before = sum(1 for keep in keeps if keep.at_us <= line.at_us)
+            if before < enough and batch_id in self.batches:
+                text = f"batch {batch_id[:16]}… is accepted, and {before} of {job.replicas} replicas had kept it"
+                self.report("accepted-before-kept", text, self.batches[batch_id], line, *keeps)

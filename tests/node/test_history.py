@@ -11,7 +11,7 @@ import pytest
 
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.node.history import History
-from hearthmesh.protocol.effects import CancelExecution, Execute, Persist, Send
+from hearthmesh.protocol.effects import CancelExecution, Execute, Notify, Persist, Send
 from hearthmesh.protocol.events import ExecutionFailed, Received, TaskFinished, TimerFired
 from hearthmesh.protocol.messages import Granted, Records
 from hearthmesh.protocol.records import (
@@ -131,6 +131,16 @@ def test_an_execution_that_failed_stops_and_a_batch_of_others_is_kept(history: H
     stop, keep = told(history)
     assert (stop["event"], stop["execution"], stop["reason"]) == ("stop", 3, "no memory")
     assert (keep["event"], keep["worker"]) == ("keep", OTHER.node_id.hex())
+
+
+def test_a_lease_that_ran_out_and_one_that_was_held_too_long_are_told(history: History) -> None:
+    ends = [
+        Notify("lease.expired", {"job_id": JOB, "holder": OTHER.node_id, "lo": 1, "hi": 3}),
+        Notify("lease.overrun", {"job_id": JOB, "holder": OTHER.node_id, "tasks": 2}),
+    ]
+    history.note(TIMER, ends, 2, IDLE)
+    whose = {"job": JOB.hex(), "holder": OTHER.node_id.hex()}
+    assert told(history) == [{"event": "expire", **whose, "lo": 1, "hi": 3}, {"event": "overrun", **whose}]
 
 
 def test_an_acceptance_is_told_once_however_often_replicas_are(history: History) -> None:

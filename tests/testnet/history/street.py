@@ -77,6 +77,7 @@ def good() -> Files:
                 grant(GRANT, 0, 6, 1, WORKER),
                 keep(BATCH, WORKER),
                 keep(HEIRS_BATCH, HEIR),
+                keep(LAST_BATCH, WORKER),
             ],
             "second": [
                 begin(SECOND, "second"),
@@ -84,6 +85,8 @@ def good() -> Files:
                 grant(LATER, 6, 8, 1, WORKER),
                 keep(LAST_BATCH, WORKER),
                 {"event": "peer", "peer": WORKER, "status": "dead"},
+                keep(BATCH, WORKER),
+                keep(HEIRS_BATCH, HEIR),
             ],
             "worker": [
                 begin(WORKER, "worker"),

@@ -76,6 +76,59 @@ def together(*alterations: Alter) -> Alter:
 
 NO_FAULT = without("onlooker", "fault")
 
+
+def run_again(granter: str) -> Alter:
+    """The heir runs what the worker ran, under a lease of its own."""
+    return added("heir", 4, lease(SPARE, granter, 0, 3, 2), start(2, 0, 3, 2), result(2, SPARE_BATCH, 0, 3, 2))
+
+
+SECOND_SAYS_NOTHING = together(without("second", "expire"), without("second", "peer"))
+# By a granter of which nobody was cut off.
+GIVEN_TWICE = together(added("first", 2, grant(SPARE, 0, 3, 2, HEIR)), run_again(REPLICA))
+
+# Each of these is caught by that check, and by no other.
+ALONE: dict[str, tuple[Alter, str]] = {
+    "a task is given to another while it runs": (GIVEN_TWICE, "granted-while-leased"),
+    "a task is given to another after the lease of a third had ended": (
+        together(added("first", 2, {"event": "expire", "job": JOB, "lo": 0, "hi": 3, "holder": ONLOOKER}), GIVEN_TWICE),
+        "granted-while-leased",
+    ),
+    "a task is given to another after another task's lease had ended": (
+        together(added("first", 2, {"event": "expire", "job": JOB, "lo": 3, "hi": 6, "holder": WORKER}), GIVEN_TWICE),
+        "granted-while-leased",
+    ),
+    "a task is given to another before its lease has ended": (
+        together(GIVEN_TWICE, added("first", 3, {"event": "expire", "job": JOB, "lo": 0, "hi": 3, "holder": WORKER})),
+        "granted-while-leased",
+    ),
+    "a task is handed on to two under one lease": (
+        added("worker", 4, grant(SPARE, 3, 6, 3, ONLOOKER, parent=GRANT)),
+        "granted-while-leased",
+    ),
+    "two granters give one task, and both run it": (
+        together(NO_FAULT, SECOND_SAYS_NOTHING, added("second", 1, grant(SPARE, 0, 3, 2, HEIR)), run_again(SECOND)),
+        "ran-twice",
+    ),
+    "a task runs twice where strangers knocked": (
+        together(
+            with_field("onlooker", "fault", "kind", "flood"),
+            SECOND_SAYS_NOTHING,
+            added("second", 1, grant(SPARE, 0, 3, 2, HEIR)),
+            run_again(SECOND),
+        ),
+        "ran-twice",
+    ),
+    "one replica alone had kept what was accepted": (without("second", "keep", 1), "accepted-before-kept"),
+    "nobody had kept what was accepted": (
+        together(without("first", "keep"), without("second", "keep", 1)),
+        "accepted-before-kept",
+    ),
+    "a replica kept what was accepted, and later": (
+        with_field("second", "keep", "at_us", 8, 1),
+        "accepted-before-kept",
+    ),
+}
+
 MUTATIONS: dict[str, tuple[Alter, str]] = {
     "a job was never submitted": (without("client", "submit"), "unknown-job"),
     "one job is submitted by two": (
@@ -277,8 +330,39 @@ def test_a_copy_that_was_asked_for_is_no_duplicate() -> None:
     assert (verdict.to_value()["copies"], verdict.to_value()["duplicates"]) == (2, 0)
 
 
+@pytest.mark.parametrize("name", ALONE)
+def test_an_altered_history_is_caught_by_one_check_alone(name: str) -> None:
+    alter, check = ALONE[name]
+    files = good()
+    alter(files)
+    assert violated(files) == [check], judged(written(files)).violations
+
+
+ENDS: dict[str, Alter] = {
+    "ran out": added("first", 2, {"event": "expire", "job": JOB, "lo": 0, "hi": 4, "holder": WORKER}),
+    "was held too long": added("first", 2, {"event": "overrun", "job": JOB, "holder": WORKER}),
+    "fell silent with its holder": added("first", 2, {"event": "peer", "peer": WORKER, "status": "dead"}),
+    "was given back": added("worker", 5, {"event": "release", "grant": GRANT, **tasks(0, 3, 1)}),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_task_is_given_again_after_its_lease(end: str) -> None:
+    files = good()
+    together(GIVEN_TWICE, ENDS[end])(files)
+    assert violated(files) == []
+    assert judged(written(files)).to_value()["duplicates"] == 3
+
+
+def test_what_its_submitter_cannot_have_on_two_disks_may_be_accepted_from_one() -> None:
+    files = good()
+    added("client", 4, {"event": "peer", "peer": SECOND, "status": "dead"})(files)
+    without("second", "keep", 1)(files)
+    assert violated(files) == []
+
+
 def test_every_check_is_shown_to_fail() -> None:
-    assert {check for _, check in MUTATIONS.values()} == set(CHECKS)
+    assert {check for _, check in (*MUTATIONS.values(), *ALONE.values())} == set(CHECKS)
 
 
 def test_a_violation_shows_the_lines_that_prove_it() -> None:
@@ -320,7 +404,7 @@ def test_a_granter_that_lost_its_disk_may_grant_again() -> None:
     files["onlooker"].insert(2, {"event": "fault", "kind": "disk-lost", "node": REPLICA})
     for name, lines in files.items():
         for at, line in enumerate(lines):
-            line["at_us"] = 50 if name == "onlooker" else (100 if (name, at) >= ("first", 4) and name == "first" else 7)
+            line["at_us"] = 50 if name == "onlooker" else (100 if name == "first" and at >= 5 else 7)
     assert violated(files) == []
 
 
