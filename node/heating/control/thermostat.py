@@ -131,6 +131,8 @@ class Thermostat:
         self._pi = PiController(settings.pi)
         self._dwell = Dwell(settings.dwell_s)
         self._last_s: float | None = None
+        # The last temperature that was believed: without a sensor it may forbid heat, and never asks for any.
+        self._seen_c: float | None = None
         self._zone: ZoneShare | None = None
         self._scale = 1.0
         self._request_w = 0.0
@@ -184,6 +186,7 @@ class Thermostat:
         if temperature_c is None:
             decision = self._blind(decision, inputs, estimate)
         else:
+            self._seen_c = temperature_c
             decision = self._seeing(decision, inputs, temperature_c, estimate, duration_s)
         return self._worked(decision, inputs.now_s)
 
@@ -214,27 +217,43 @@ class Thermostat:
         return max(0.0, estimate.hold_w(setpoint_c, outside_c) - self.settings.idle_w)
 
     def _blind(self, decision: Decision, inputs: Inputs, estimate: Estimate) -> Decision:
-        """Without a sensor: a little, for a while; then nothing."""
+        """Without a sensor: a little, for a while, if the sink wanted heat when it was seen last; then nothing."""
         self._pi.forget()
-        self.mode = Mode.WARM
+        self._place(decision, None if self._seen_c is None else self._felt_c(decision, inputs, self._seen_c))
         if self._zone is not None:
             # What is given blindly is no claim on a demand that others may see.
             self._zone.claim(0.0)
-        if decision.believed.trust is not Trust.OPEN_LOOP or decision.blocked:
-            return replace(decision, mode=self.mode)
-        most_w = self.settings.open_loop_share * self.settings.pi.capacity_w
-        cautious_c = min(decision.target.setpoint_c, self.settings.plan.eco_c)
-        hold_w = self._hold_w(cautious_c, inputs.outside_c, estimate)
-        request_w = min(most_w if hold_w is None else hold_w, most_w, decision.limit.limit_w)
+        request_w = min(self._open_loop_w(decision, inputs, estimate), decision.limit.limit_w)
         return replace(decision, mode=self.mode, request_w=request_w, granted_w=request_w, deficit_w=request_w)
+
+    def _felt_c(self, decision: Decision, inputs: Inputs, temperature_c: float) -> float:
+        """A sink that takes no heat feels warm, however cold it is."""
+        return max(temperature_c, decision.aim_c + self.settings.band_k + FULL_K) if inputs.full else temperature_c
+
+    def _place(self, decision: Decision, temperature_c: float | None) -> None:
+        """Whether it heats, by where a temperature lies; never without one."""
+        if temperature_c is None:
+            self.mode = Mode.WARM
+        else:
+            self.mode = TRANSITIONS[self.mode, place(temperature_c, decision.aim_c, self.settings.band_k)]
+
+    def _open_loop_w(self, decision: Decision, inputs: Inputs, estimate: Estimate) -> float:
+        """Power that flows unseen: as much as holds a cautious temperature, within bounds; in summer nothing."""
+        if decision.believed.trust is not Trust.OPEN_LOOP or decision.blocked or self.mode is not Mode.HEATING:
+            return 0.0
+        cautious_c = min(decision.target.setpoint_c, self.settings.plan.eco_c)
+        if decision.season is Season.SUMMER or (inputs.outside_c is not None and inputs.outside_c >= cautious_c):
+            return 0.0
+        most_w = self.settings.open_loop_share * self.settings.pi.capacity_w
+        hold_w = self._hold_w(cautious_c, inputs.outside_c, estimate)
+        return most_w if hold_w is None else min(hold_w, most_w)
 
     def _seeing(
         self, decision: Decision, inputs: Inputs, temperature_c: float, estimate: Estimate, duration_s: float
     ) -> Decision:
         capacity_w, setpoint_c = self.settings.pi.capacity_w, decision.aim_c
-        if inputs.full:
-            temperature_c = max(temperature_c, setpoint_c + self.settings.band_k + FULL_K)
-        self.mode = TRANSITIONS[self.mode, place(temperature_c, setpoint_c, self.settings.band_k)]
+        temperature_c = self._felt_c(decision, inputs, temperature_c)
+        self._place(decision, temperature_c)
         heats = self.mode is Mode.HEATING and not decision.blocked
         error_k = setpoint_c - temperature_c
         # The controller works in its own heater's watts; the zone wants as many times that as it has more capacity.

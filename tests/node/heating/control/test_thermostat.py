@@ -60,6 +60,7 @@ class House:
         self.outside_c = outside_c
         self.now_s = 0.0
         self.power_w = 0.0
+        self.contact_open: bool | None = None
         self.sees: Callable[[float], float | None] = lambda temperature_c: temperature_c
 
     @property
@@ -74,6 +75,7 @@ class House:
             samples=(None if seen_c is None else Sample(seen_c, self.now_s),),
             power_w=self.power_w,
             outside_c=self.outside_c,
+            contact_open=self.contact_open,
         )
 
     def minute(self) -> Decision:
@@ -144,6 +146,50 @@ def test_lost_sensor_means_little_power_for_a_while_and_then_none() -> None:
     assert all(0 < each.granted_w <= 0.2 * 500 and each.work.slots == 1 for each in blind[:60])
     assert all(each.work.slots == 0 and each.granted_w == 0 for each in blind[60:])
     assert blind[-1].alarms == ("sensor 1 is lost",)
+
+
+@pytest.mark.parametrize(
+    ("start_c", "outside_c", "wish", "contact_open"),
+    [
+        (19.0, 5.0, Wish.OFF, None),
+        (19.0, 5.0, Wish.AUTO, True),
+        (21.0, 5.0, Wish.AUTO, None),
+        (26.0, 28.0, Wish.AUTO, None),
+        (15.0, 16.5, Wish.AUTO, None),
+    ],
+    ids=["off", "window open", "warm enough", "too warm in summer", "cool in summer"],
+)
+def test_lost_sensor_begins_to_heat_nothing_that_was_not_to_be_heated(
+    start_c: float, outside_c: float, wish: Wish, contact_open: bool | None
+) -> None:
+    house = House(Thermostat(replace(SETTINGS, season=SeasonSettings(block_c=28.0))), start_c, outside_c)
+    house.contact_open = contact_open
+    house.thermostat.wish(wish, house.inputs())
+    house.pass_hours(0.2)
+    house.sees = lambda _: None
+    blind = house.pass_hours(2)
+    assert any(each.believed.trust is Trust.OPEN_LOOP for each in blind)
+    assert [each for each in blind if each.granted_w or each.work.slots] == []
+
+
+def test_lost_sensor_leaves_frost_protection_on_for_a_while() -> None:
+    house = House(Thermostat(SETTINGS), 5.0, -5.0)
+    house.thermostat.wish(Wish.OFF, house.inputs())
+    assert house.minute().granted_w > 100
+    house.sees = lambda _: None
+    assert 0 < house.minute().granted_w <= 100
+    house.thermostat.wish(Wish.AUTO, house.inputs())
+    assert 0 < house.minute().granted_w <= 100
+
+
+def test_hand_on_the_dial_holds_though_the_sensor_is_lost() -> None:
+    house = House(Thermostat(SETTINGS), 15.0, 0.0)
+    house.pass_hours(0.2)
+    house.sees = lambda _: None
+    assert house.minute().granted_w > 0
+    house.thermostat.wish(Wish.OFF, house.inputs())
+    off = house.minute()
+    assert (off.granted_w, off.work.slots, off.mode) == (0.0, 0, Mode.WARM)
 
 
 def test_sensor_frozen_below_the_setpoint_cannot_cook_the_room() -> None:
