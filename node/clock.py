@@ -6,10 +6,13 @@ a test can set a node's clock without setting the machine's.
 
 from __future__ import annotations
 
+import sys
 import time
+from pathlib import Path
 
 # A century either way.
 OFFSET_MAX_S = 3_155_760_000.0
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _offset_us = 0
 
@@ -22,6 +25,21 @@ def wall_us() -> int:
 def wall_s() -> int:
     """Whole seconds since 1970."""
     return wall_us() // 1_000_000
+
+
+def asleep_s() -> float:
+    """How long the machine slept since it was started: the monotonic clock stands still meanwhile. 0 where unknown."""
+    if sys.platform != "linux":
+        return 0.0
+    return max(0.0, (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()) / 1e9)
+
+
+def boot_id() -> str:
+    """Of the machine's start; empty where nothing tells it."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()[:64]
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def set_offset(offset_s: float) -> None:

@@ -59,8 +59,8 @@ class HeatCommands:
             raise ValueError("a limit begins within eight days")
         if not 0 < for_s <= LENGTH_MAX_S:
             raise ValueError("a limit lasts for more than 0 s, and at most eight days")
-        begin_s = inputs.wall_s + in_s
-        thermostat.limits.add(LimitWindow(begin_s, begin_s + for_s, watts, name[:64]), inputs.wall_s)
+        begin_s = inputs.steady_s + in_s
+        thermostat.limits.add(LimitWindow(begin_s, begin_s + for_s, watts, name[:64]), inputs.steady_s)
         self.on_change()
 
     def withdraw_limits(self) -> None:
@@ -75,8 +75,9 @@ class HeatCommands:
             raise ValueError(f"no colour {colour[:40]!r}; there are: {', '.join(colours)}")
         if not 0 <= days_ahead <= 7:
             raise ValueError("a day is 0 to 7 days ahead")
-        today = int((inputs.wall_s + inputs.utc_offset_s) // DAY_S)
-        thermostat.limits.set_colour(today + days_ahead, Colour(colour))
+        local_s = inputs.wall_s + inputs.utc_offset_s
+        thermostat.limits.follow(inputs.steady_s, inputs.wall_s, local_s)
+        thermostat.limits.set_colour(int(local_s // DAY_S) + days_ahead, Colour(colour))
         self.on_change()
 
     def run(self, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -178,6 +178,7 @@ class MachineHeater:
             now_s=now_s,
             wall_s=local.wall_s,
             utc_offset_s=local.utc_offset_s,
+            asleep_s=local.asleep_s,
             samples=tuple(sensor.latest() for sensor in hardware.sensors),
             power_w=self._power_w,
             others=self._others,

@@ -10,6 +10,8 @@ from enum import Enum
 DAY_S = 86_400
 WINDOWS_MAX = 64
 BASELINE_S = 3600.0
+# A clock on the wall that moved by more beside the other was set; by less, it was corrected.
+CLOCK_SET_S = 60.0
 # Tempo: a day begins at 06:00; its peak hours end at 22:00.
 PEAK_BEGIN_S, PEAK_END_S = 6 * 3600, 22 * 3600
 
@@ -51,7 +53,7 @@ TRANSITIONS: dict[tuple[Phase, Grid], Phase] = {
 
 @dataclass(frozen=True, slots=True)
 class LimitWindow:
-    """The machine, at rest included, draws at most limit_w >= 0 from begin_s until before end_s, unix seconds."""
+    """The machine, at rest included, draws at most limit_w >= 0 from begin_s until before end_s, of a steady clock."""
 
     begin_s: float
     end_s: float
@@ -94,7 +96,11 @@ class Limit:
 
 
 class PowerLimits:
-    """Wall times are unix seconds and may jump; now_s are seconds of a clock that never goes back."""
+    """Windows and the return after them go by now_s, of a steady clock: it never jumps, and counts a machine's sleep.
+
+    A tariff goes by the clock on the wall: wall_s, unix seconds, and local_s, ahead of it by local time's offset.
+    Where that clock is set, what was told of days by the old one is of the same days by the new one.
+    """
 
     def __init__(self, settings: LimitSettings) -> None:
         self.settings = settings
@@ -105,10 +111,11 @@ class PowerLimits:
         self._rebound_w = settings.capacity_w
         self._ended_s = 0.0
         self._last_s: float | None = None
+        self._clock_s: float | None = None
 
-    def add(self, window: LimitWindow, wall_s: float) -> None:
+    def add(self, window: LimitWindow, now_s: float) -> None:
         """Raises ValueError if WINDOWS_MAX of them are still to come."""
-        coming = tuple(each for each in self.windows if each.end_s > wall_s)
+        coming = tuple(each for each in self.windows if each.end_s > now_s)
         if len(coming) >= WINDOWS_MAX:
             raise ValueError(f"{WINDOWS_MAX} limits are waiting already")
         self.windows = (*coming, window)
@@ -118,16 +125,25 @@ class PowerLimits:
         self.windows = ()
 
     def set_colour(self, day: int, colour: Colour) -> None:
-        """day: local date, days since 1970. The last eight days told of are known."""
+        """day: local date, days since 1970, by the clock that `follow` was told of. The last eight days are known."""
         self._colours[day] = colour
         for old in sorted(self._colours)[:-8]:
             del self._colours[old]
 
+    def follow(self, now_s: float, wall_s: float, local_s: float) -> None:
+        """Look at the clock on the wall, which may have been set."""
+        before_s, self._clock_s = self._clock_s, wall_s - now_s
+        set_s = 0.0 if before_s is None else self._clock_s - before_s
+        if abs(set_s) >= CLOCK_SET_S:
+            days = int(local_s // DAY_S) - int((local_s - set_s) // DAY_S)
+            self._colours = {day + days: colour for day, colour in self._colours.items()}
+
     def update(
         self, now_s: float, wall_s: float, local_s: float, temperature_c: float | None, setpoint_c: float
     ) -> Limit:
-        """The limit now. local_s: wall_s plus the offset of local time.  temperature_c: None while it is unknown."""
-        asked = self._asked(wall_s, local_s)
+        """The limit now. temperature_c: None while it is unknown."""
+        self.follow(now_s, wall_s, local_s)
+        asked = self._asked(now_s, local_s)
         recovered = now_s - self._ended_s >= self.settings.rebound_s
         finding = Grid.LIMIT if asked is not None else Grid.RECOVERED if recovered else Grid.NO_LIMIT
         before, self.phase = self.phase, TRANSITIONS[self.phase, finding]
@@ -150,8 +166,8 @@ class PowerLimits:
             self._baseline_w += (power_w - self._baseline_w) * weight
         self._last_s = now_s
 
-    def _asked(self, wall_s: float, local_s: float) -> tuple[float, str] | None:
-        holding = [self._left(each) for each in self.windows if each.begin_s <= wall_s < each.end_s]
+    def _asked(self, now_s: float, local_s: float) -> tuple[float, str] | None:
+        holding = [self._left(each) for each in self.windows if each.begin_s <= now_s < each.end_s]
         day, second = divmod(local_s, DAY_S)
         colour = self._colours.get(int(day)) if PEAK_BEGIN_S <= second < PEAK_END_S else None
         shares = self.settings.tempo_shares or {}

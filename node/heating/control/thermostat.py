@@ -58,6 +58,7 @@ class ThermostatSettings:
 class Inputs:
     """now_s: of the sink's clock, which never goes back.  wall_s: unix time.  utc_offset_s: of local time.
 
+    asleep_s: how long the machine slept since it was started, which now_s does not count.
     samples: one of each sensor.  power_w: mean heat into the sink since the last update, idle power included.
     others: those alive in the zone.  The rest is None where nothing tells.
     aim: at which temperature the sink has to be for a setpoint, by a heating curve or for a disinfection; None: at it.
@@ -76,6 +77,12 @@ class Inputs:
     others: Sequence[Member] = ()
     aim: Callable[[float], float] | None = None
     full: bool = False
+    asleep_s: float = 0.0
+
+    @property
+    def steady_s(self) -> float:
+        """By the clock of now_s, and what the machine slept: what was told to end after a time ends by this one."""
+        return self.now_s + self.asleep_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +164,7 @@ class Thermostat:
 
     def wish(self, wish: Wish, inputs: Inputs, setpoint_c: float | None = None) -> None:
         """A hand on the dial: no dwell time stands in its way. Raises ValueError for a setpoint that is no number."""
-        self._chooser.choose(wish, inputs.now_s, setpoint_c=setpoint_c, week_s=_week_s(inputs))
+        self._chooser.choose(wish, inputs.steady_s, setpoint_c=setpoint_c, week_s=_week_s(inputs))
         self._dwell.release()
 
     def update(self, inputs: Inputs) -> Decision:
@@ -176,7 +183,7 @@ class Thermostat:
         felt_c = None if temperature_c is None else temperature_c - lifted_k
         blocked = self._block.update(felt_c, inputs.surface_c)
         limit = self.limits.update(
-            inputs.now_s, inputs.wall_s, inputs.wall_s + inputs.utc_offset_s, felt_c, target.setpoint_c
+            inputs.steady_s, inputs.wall_s, inputs.wall_s + inputs.utc_offset_s, felt_c, target.setpoint_c
         )
         self.limits.drew(inputs.now_s, max(0.0, inputs.power_w - settings.idle_w))
         decision = Decision(
@@ -201,14 +208,14 @@ class Thermostat:
 
     def _target(self, inputs: Inputs, temperature_c: float | None, estimate: Estimate, window_open: bool) -> Target:
         week_s = _week_s(inputs)
-        target = self._chooser.target(inputs.now_s, week_s, present=inputs.present, window_open=window_open)
+        target = self._chooser.target(inputs.steady_s, week_s, present=inputs.present, window_open=window_open)
         if target.rise_to_c is None or temperature_c is None or window_open:
             return target
         rise_to_c = target.rise_to_c if inputs.aim is None else inputs.aim(target.rise_to_c)
         # Of all heaters of the sink: what they claim now says nothing of what they could.
         power_w = self.settings.idle_w + self.settings.pi.capacity_w + sum(each.capacity_w for each in inputs.others)
         lead = lead_s(self.settings.start, estimate, temperature_c, rise_to_c, inputs.outside_c, power_w)
-        return self._chooser.target(inputs.now_s, week_s, present=inputs.present, lead_s=lead)
+        return self._chooser.target(inputs.steady_s, week_s, present=inputs.present, lead_s=lead)
 
     def _hold_w(self, setpoint_c: float, outside_c: float | None, estimate: Estimate) -> float | None:
         """Heat to add to the idle machine's, so that a temperature stays; None while too little is known."""

@@ -49,8 +49,12 @@ class Bench:
         self.cpu_us = 0
         self.hardware = hardware_of(settings, lambda: self.now_us / 1e6)
         table = PowerTable.linear(4, 50.0)
-        self.heater = MachineHeater(settings, self.hardware, table, 0, local=lambda: LocalTime(self.now_us / 1e6))
+        self.set_s = self.asleep_s = 0.0
+        self.heater = MachineHeater(settings, self.hardware, table, 0, local=self._local)
         self.linux = linux
+
+    def _local(self) -> LocalTime:
+        return LocalTime(self.now_us / 1e6 + self.asleep_s + self.set_s, asleep_s=self.asleep_s)
 
     async def read(self) -> None:
         for sensor in self.hardware.to_read:
@@ -285,6 +289,29 @@ async def test_warm_summer_leaves_its_floor_and_winter_nothing(linux: FakeLinux)
     cold = Bench(linux, chosen)
     await cold.second()
     assert cold.heater.reading().slots == 0
+
+
+async def test_limit_holds_though_the_clock_is_set(bench: Bench, linux: FakeLinux) -> None:
+    linux.write(SENSOR, "18000")
+    commands = HeatCommands(bench.heater)
+    await bench.second()
+    commands.limit(50.0, in_s=0.0, for_s=60.0)
+    for bench.set_s in (-3600.0, 1.7e9):
+        await bench.second()
+        assert commands.status()["limit_w"] == 50.0
+
+
+async def test_limit_and_boost_end_while_the_machine_sleeps(bench: Bench, linux: FakeLinux) -> None:
+    linux.write(SENSOR, "18000")
+    commands = HeatCommands(bench.heater)
+    await bench.second()
+    commands.limit(50.0, in_s=0.0, for_s=3600.0)
+    commands.wish("boost")
+    await bench.second()
+    assert (commands.status()["mode"], commands.status()["limit_w"]) == ("boost", 50.0)
+    bench.asleep_s = 7200.0
+    await bench.second()
+    assert (commands.status()["mode"], commands.status()["limit_reason"]) == ("auto", "slow return after a power limit")
 
 
 async def test_limit_from_the_grid_its_rebound_and_its_floor_reach_the_hardware(bench: Bench, linux: FakeLinux) -> None:

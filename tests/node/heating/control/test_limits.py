@@ -44,7 +44,7 @@ def test_page_has_the_diagram_of_the_table() -> None:
 
 def test_limit_holds_in_its_window_and_the_return_is_capped() -> None:
     limits = PowerLimits(SETTINGS)
-    limits.add(LimitWindow(100, 200, 250.0, "evening peak"), wall_s=0)
+    limits.add(LimitWindow(100, 200, 250.0, "evening peak"), now_s=0)
     found = [at(limits, each) for each in (99, 100, 199, 200, 1999, 2000)]
     assert [each.limit_w for each in found] == [1000, 250, 250, 600, 600, 1000]
     assert found[1].reason == "evening peak"
@@ -56,14 +56,14 @@ def test_return_may_be_as_much_as_was_usual_before() -> None:
     at(limits, 0)
     for second in range(0, 36_000, 60):
         limits.drew(second, 900.0)
-    limits.add(LimitWindow(36_000, 36_100, 0.0), wall_s=36_000)
+    limits.add(LimitWindow(36_000, 36_100, 0.0), now_s=36_000)
     at(limits, 36_000)
     assert 880 < at(limits, 36_100).limit_w <= 900
 
 
 def test_floor_of_comfort_lifts_a_limit_as_it_gets_colder() -> None:
     limits = PowerLimits(SETTINGS)
-    limits.add(LimitWindow(0, 100, 200.0), wall_s=0)
+    limits.add(LimitWindow(0, 100, 200.0), now_s=0)
     found = [at(limits, 10, each).limit_w for each in (20.0, 17.5, 17.25, 17.0, 5.0)]
     assert found == [200, 200, 600, 1000, 1000]
     assert at(limits, 10, 17.0).reason == "demand response, lifted to keep 17 °C"
@@ -82,7 +82,7 @@ def test_floor_of_comfort_lifts_a_limit_as_it_gets_colder() -> None:
 )
 def test_limit_is_of_all_that_the_machine_draws(limit_w: float, left_w: float, reason: str) -> None:
     limits = PowerLimits(replace(SETTINGS, idle_w=180.0, least_w=10.0))
-    limits.add(LimitWindow(0, 100, limit_w, "peak"), wall_s=0)
+    limits.add(LimitWindow(0, 100, limit_w, "peak"), now_s=0)
     assert at(limits, 10) == Limit(left_w, reason)
 
 
@@ -94,7 +94,7 @@ def test_floor_of_comfort_goes_down_with_the_setpoint_but_not_below_frost_protec
     setpoint_c: float, floor_c: float
 ) -> None:
     limits = PowerLimits(replace(SETTINGS, frost_c=7.0))
-    limits.add(LimitWindow(0, 100, 200.0), wall_s=0)
+    limits.add(LimitWindow(0, 100, 200.0), now_s=0)
     found = [at(limits, 10, floor_c + above_k, setpoint_c).limit_w for above_k in (0.5, 0.25, 0.0, -5.0)]
     assert found == [200, 600, 1000, 1000]
 
@@ -107,10 +107,37 @@ def test_red_day_has_no_power_in_its_peak_hours_and_all_at_night() -> None:
     assert hours == [1000, 0, 0, 600, 1000, 500, 600]
 
 
+def test_limit_holds_whatever_is_done_to_the_clock_on_the_wall() -> None:
+    limits = PowerLimits(SETTINGS)
+    limits.add(LimitWindow(100, 200, 250.0), now_s=0)
+    walls = {99: 5e6, 124: 5e6 - 3600, 149: 1.7e9, 174: 0.0, 199: 5e6}
+    found = [limits.update(now_s, wall_s, wall_s, 20.0, 20.0) for now_s, wall_s in walls.items()]
+    assert [each.limit_w for each in found] == [1000, 250, 250, 250, 250]
+
+
+@pytest.mark.parametrize("set_s", [1.7e9, -3600.0, 10 * 3600.0, 3600.0])
+def test_red_tomorrow_is_the_same_day_after_the_clock_was_set(set_s: float) -> None:
+    """Told at 8:00 by the clock as it is now, whatever that was before."""
+    limits, day_s, right_s = PowerLimits(SETTINGS), 86_400, 19_700 * 86_400 + 8 * 3600
+    wrong_s = right_s - set_s
+    limits.follow(0, wrong_s, wrong_s)
+    limits.set_colour(int(wrong_s // day_s) + 1, Colour.RED)
+    laters = [1 + days * day_s for days in range(3)]
+    found = [limits.update(each, right_s + each, right_s + each, 20.0, 20.0).limit_w for each in laters]
+    assert found == [1000, 0, 600]
+
+
+def test_summer_time_moves_no_day() -> None:
+    limits, day_s = PowerLimits(SETTINGS), 86_400
+    limits.follow(0, 20.5 * day_s, 20.5 * day_s)
+    limits.set_colour(20, Colour.RED)
+    assert limits.update(60, 20.5 * day_s + 60, 20.5 * day_s + 3660, 20.0, 20.0).limit_w == 0
+
+
 def test_lowest_of_several_limits_counts() -> None:
     limits = PowerLimits(SETTINGS)
-    limits.add(LimitWindow(0, 100, 400.0), wall_s=0)
-    limits.add(LimitWindow(0, 50, 300.0), wall_s=0)
+    limits.add(LimitWindow(0, 100, 400.0), now_s=0)
+    limits.add(LimitWindow(0, 50, 300.0), now_s=0)
     assert [at(limits, each).limit_w for each in (10, 60)] == [300, 400]
     limits.withdraw()
     assert at(limits, 70).reason == "slow return after a power limit"
@@ -119,10 +146,10 @@ def test_lowest_of_several_limits_counts() -> None:
 def test_windows_are_bounded_and_those_over_make_room() -> None:
     limits = PowerLimits(SETTINGS)
     for number in range(WINDOWS_MAX):
-        limits.add(LimitWindow(number, 100 + number, 1.0), wall_s=0)
+        limits.add(LimitWindow(number, 100 + number, 1.0), now_s=0)
     with pytest.raises(ValueError, match="64 limits"):
-        limits.add(LimitWindow(0, 100, 1.0), wall_s=0)
-    limits.add(LimitWindow(200, 300, 1.0), wall_s=100)
+        limits.add(LimitWindow(0, 100, 1.0), now_s=0)
+    limits.add(LimitWindow(200, 300, 1.0), now_s=100)
 
 
 @pytest.mark.parametrize(("begin_s", "end_s", "watts"), [(5, 5, 1), (6, 5, 1), (0, 1, -1), (0, 1, math.nan)])
@@ -140,7 +167,7 @@ def test_limits_keep_their_word(windows: list[tuple[int, int, float]], path: lis
     limits, now_s, limited_s = PowerLimits(SETTINGS), 0, -math.inf
     made = [LimitWindow(begin_s, begin_s + length_s, watts) for begin_s, length_s, watts in windows]
     for window in made:
-        limits.add(window, wall_s=0)
+        limits.add(window, now_s=0)
     for wait_s, temperature_c in path:
         now_s += wait_s
         found = at(limits, now_s, temperature_c)
