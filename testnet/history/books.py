@@ -11,8 +11,45 @@ from .results import Results
 # A meter counts a process's CPU in ticks of 10 ms, tasks count theirs in microseconds.
 METER_SHARE = 0.05
 METER_SLACK_MJ = 50_000
+# What a process for tasks takes to start, and to compile the program, is on the meter and on no receipt: some 0.2 to
+# 0.4 s were seen, with other programs on the same cores. One that was idle for a minute ends.
+START_CPU_US = 750_000
+IDLE_US = 60_000_000
 # A part of a batch counts as a share of it, rounded to the unit each time that another candidate takes some of it.
 ROUNDING = 8
+
+
+@dataclass(slots=True)
+class Receipts:
+    """Of one life. open: executions that began and did not end.  processes: that may have been started for them.
+
+    cut: one of them ended without a result.
+    """
+
+    energy_mj: int = 0
+    useful_mj: int = 0
+    cpu_us: int = 0
+    open: int = 0
+    cut: bool = False
+    processes: int = 1
+    seen_us: int = 0
+
+    @property
+    def start_mj(self) -> float:
+        """What its processes may have taken before their first tasks."""
+        return self.processes * START_CPU_US * self.energy_mj / max(1, self.cpu_us)
+
+    def take(self, line: Line) -> None:
+        if self.seen_us and line.at_us - self.seen_us >= IDLE_US:
+            self.processes += 1
+        self.seen_us = line.at_us
+        self.open += 1 if line.event == "start" else -1
+        if line.event == "result":
+            self.energy_mj += line["energy_mj"]
+            self.useful_mj += line["useful_mj"]
+            self.cpu_us += line["cpu_us"]
+        else:
+            self.cut = self.cut or line.event == "stop"
 
 
 @dataclass(slots=True)
@@ -22,20 +59,24 @@ class Books:
     report: Callable[..., None]
     receipts_mj: int = 0
     metered_mj: int = 0
-    _receipts: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+    _receipts: dict[tuple[str, int], Receipts] = field(default_factory=dict)
+    _killed: dict[str, None] = field(default_factory=dict)
+    _is_known: bool = False
     _meters: dict[tuple[str, int], Line] = field(default_factory=dict)
     _told: dict[tuple[str, str], Line] = field(default_factory=dict)
 
     def take(self, line: Line) -> None:
         match line.event:
-            case "result":
-                sums = self._receipts.setdefault(line.who, [0, 0])
-                sums[0] += line["energy_mj"]
-                sums[1] += line["useful_mj"]
-                if line["useful_mj"] > line["energy_mj"]:
+            case "start" | "stop" | "result":
+                self._receipts.setdefault(line.who, Receipts()).take(line)
+                if line.event == "result" and line["useful_mj"] > line["energy_mj"]:
                     self.report("books", "a receipt says that more heat was of use than there was", line)
             case "meter":
                 self._meter(line)
+            case "fault" if line["kind"] == "kill":
+                self._killed[line["node"]] = None
+            case "expect":
+                self._is_known = True
             case "books":
                 self._told[line["job"], line["replica"]] = line
 
@@ -45,20 +86,39 @@ class Books:
         if before is not None and before["work_uj"] > line["work_uj"]:
             self.report("books", "a meter ran backwards", before, line)
         self._meters[line.who] = line
-        energy_mj, _ = self._receipts.get(line.who, [0, 0])
+        energy_mj = self._receipts.get(line.who, Receipts()).energy_mj
         metered_mj = line["work_uj"] // 1000
         if energy_mj > metered_mj * (1 + METER_SHARE) + METER_SLACK_MJ:
             text = f"receipts of {energy_mj / 1000:.1f} J, and {metered_mj / 1000:.1f} J on the meter"
             self.report("books", text, line)
 
     def end(self, results: Results) -> None:
-        self.receipts_mj = sum(energy_mj for energy_mj, _ in self._receipts.values())
+        self.receipts_mj = sum(each.energy_mj for each in self._receipts.values())
         self.metered_mj = sum(line["work_uj"] // 1000 for line in self._meters.values())
+        for who, line in self._meters.items():
+            self._check_whole(self._receipts.get(who, Receipts()), line)
         first: dict[str, Line] = {}
         for (job_id, _), line in self._told.items():
             self._compare(job_id, line, results)
             if line["fingerprint"] != first.setdefault(job_id, line)["fingerprint"]:
                 self.report("replicas-differ", "two replicas have not the same records", first[job_id], line)
+
+    def _check_whole(self, receipts: Receipts, line: Line) -> None:
+        """What a meter counted is on receipts, of a life whose executions all ended in results.
+
+        Where somebody says what is to be expected: elsewhere programs may take any time to compile.
+        """
+        if not self._is_known or line.node in self._killed or receipts.open or receipts.cut or not receipts.energy_mj:
+            return
+        slack_mj = METER_SLACK_MJ + receipts.start_mj
+        for paid_mj, key, what in (
+            (receipts.energy_mj, "work_uj", "J"),
+            (receipts.useful_mj, "useful_uj", "J of use"),
+        ):
+            metered_mj = line[key] // 1000
+            if metered_mj > paid_mj * (1 + METER_SHARE) + slack_mj:
+                text = f"{metered_mj / 1000:.1f} {what} on the meter, and receipts of {paid_mj / 1000:.1f} {what} alone"
+                self.report("books", text, line)
 
     def _compare(self, job_id: str, line: Line, results: Results) -> None:
         """What a replica says of each worker, against the receipts of what was accepted."""

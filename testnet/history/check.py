@@ -48,7 +48,8 @@ CHECKS = {
     "accepted-twice": "No task is accepted from two batches, in whatever lives of the client.",
     "accepted-after-cancel": "Nothing is accepted after the cancellation.",
     "not-accepted": "Each task of a finished job is accepted.",
-    "books": "Receipts are within what the worker's meter counted, and each replica's sums are the receipts' sums.",
+    "books": "Receipts are within what the worker's meter counted, and all of it but what processes take to start, "
+    "where nothing was killed or stopped; each replica's sums are the receipts' sums.",
     "replicas-differ": "In the end all replicas of a job have the same records of it.",
 }
 
