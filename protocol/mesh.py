@@ -103,10 +103,13 @@ class Mesh(Roles):
             self.tables.wake(now_us)
 
     def _hold_trials(self, now_us: int) -> None:
-        """One slot is kept for a trial that waits, and had its rest: work never runs out of itself."""
+        """One slot is kept for a trial that waits, and had its rest: work never runs out of itself.
+
+        A trial begins where and when a task may.
+        """
         self.worker.set_aside = min(1, self.worker.slots)
-        if not self.worker.draining:
-            self.court.pump(self.worker.slots - self.worker.running, now_us)
+        free_slots = self.worker.slots - self.worker.running if self.worker.may_start() else 0
+        self.court.pump(free_slots, now_us)
 
     def _after_trial(self, now_us: int) -> None:
         self.worker.set_aside = 1 if self.court.wants(now_us) else 0

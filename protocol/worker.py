@@ -117,7 +117,7 @@ class Worker(Mover):
     def pump(self, now_us: int) -> None:
         """Start what may start, then steal if the queue runs low."""
         self._want_keys(now_us)
-        while len(self._executions) < self.slots - self.set_aside and self._may_start():
+        while len(self._executions) < self.slots - self.set_aside and self.may_start():
             lease = self._next_lease()
             if lease is None:
                 break
@@ -148,7 +148,8 @@ class Worker(Mover):
                 first = first or held
         return first
 
-    def _may_start(self) -> bool:
+    def may_start(self) -> bool:
+        """Whether anything may begin here, as far as it is not the sink's to say."""
         return not (self.draining or self.storage_failed or self.outbox.full)
 
     def _start(self, lease: HeldLease, now_us: int) -> None:
@@ -196,7 +197,7 @@ class Worker(Mover):
         reading = self._heat.reading
         if reading is None or self.slots == 0:
             return
-        if not self._may_start():
+        if not self.may_start():
             if self.outbox.full:
                 self._ctx.reasons.sought("its results wait for the disks of replicas, and it keeps no more", now_us)
             return
@@ -435,7 +436,7 @@ class Worker(Mover):
             taken += self._take_grant(peer, raw, left, now_us)
         if isinstance(message, Granted):
             self._thief.on_granted(peer, message.request, taken, now_us)
-        if taken and (self.slots == 0 or not self._may_start()):
+        if taken and (self.slots == 0 or not self.may_start()):
             self.hand_on(now_us)
         self.pump(now_us)
 

@@ -6,8 +6,8 @@ from itertools import permutations
 
 import pytest
 
-from hearthmesh.protocol.effects import Execute
-from hearthmesh.protocol.events import Received, SubmitJob, TaskFinished
+from hearthmesh.protocol.effects import CancelExecution, Execute
+from hearthmesh.protocol.events import Drain, Event, Received, StorageFailed, StorageRecovered, SubmitJob, TaskFinished
 from hearthmesh.protocol.messages import Accused
 from hearthmesh.protocol.verification import court, fraud
 from hearthmesh.protocol.verification.court import FRUITLESS_MAX
@@ -131,6 +131,34 @@ def test_a_slot_rests_from_trials_as_long_as_they_took() -> None:
         cluster.run(2 * SECOND)
     could_us = cluster.now_us - begun_us
     assert (judge.mesh.worker.tasks_done - done) * cluster.task_us >= could_us // 2
+
+
+def test_no_trial_begins_while_the_disk_takes_nothing() -> None:
+    cluster, workers, _ = village()
+    judge, accuser, liar, honest = workers[:4]
+    cluster.feed(judge, StorageFailed("no space left on device"))
+    cluster.feed(judge, Received(accuser.id, Accused(accusation(cluster, accuser, liar, honest, lie_of=liar))))
+    cluster.run(20 * SECOND)
+    assert judge.mesh.court._trials and not judge.executed
+    cluster.feed(judge, StorageRecovered())
+    cluster.run_until(lambda: set(judge.mesh.ctx.convicted) == {liar.id})
+
+
+@pytest.mark.parametrize("event", [StorageFailed("no space left on device"), Drain()])
+def test_a_trial_that_never_ends_is_stopped_also_where_none_may_begin(
+    event: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(court, "RUN_US_MAX", 100 * SECOND)
+    cluster, workers, _ = village()
+    judge, accuser, one, other = workers[:4]
+    cluster.task_us = 10_000 * SECOND
+    cluster.feed(judge, Received(accuser.id, Accused(accusation(cluster, accuser, one, other, lie_of=one))))
+    cluster.run(SECOND)
+    (execution_id,) = judge.executions
+    trial = next(iter(judge.mesh.court._trials.values()))
+    trial.since_us -= 100 * SECOND
+    effects = judge.mesh.handle(event, cluster.now_us)
+    assert CancelExecution(execution_id) in effects
 
 
 def test_a_trial_that_never_ends_is_stopped_and_gives_its_slot_back(monkeypatch: pytest.MonkeyPatch) -> None:

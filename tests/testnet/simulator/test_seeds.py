@@ -41,7 +41,13 @@ def test_a_seed_that_failed_once_holds(seed: int) -> None:
     _held(draw_plan(seed))
 
 
-@pytest.mark.parametrize(("seed", "verification", "liars"), [(1001, "adaptive", ("accomplice", "accomplice"))])
+@pytest.mark.parametrize(
+    ("seed", "verification", "liars"),
+    [
+        (1001, "adaptive", ("accomplice", "accomplice")),
+        (1012, "quorum(3)", ("wrong results",)),
+    ],
+)
 def test_a_seed_with_liars_that_failed_once_holds(seed: int, verification: str, liars: tuple[str, ...]) -> None:
     plan = draw_plan(seed)
     _held(replace(plan, jobs=tuple(replace(job, verification=verification) for job in plan.jobs), liars=liars))
