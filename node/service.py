@@ -40,6 +40,7 @@ from .heating.choose import heater_of
 from .heating.commands import HeatCommands
 from .heating.control.loads import LoadMeter
 from .heating.control.zone import Member
+from .heating.drivers.found import FoundValues
 from .heating.guard import Guard
 from .heating.heater import Heater
 from .heating.mqtt.start import run_bridge
@@ -99,7 +100,10 @@ class Node:
         self.store = BlobStore(
             folder.blobs, config.storage.blob_quota_bytes, min_free_bytes=config.storage.min_free_bytes
         )
-        self.heater: Heater = heater_of(config.heater, monotonic_us(), calibration=folder.calibration)
+        self._found = FoundValues(folder.found, config.heater.machine.root)
+        self.heater: Heater = heater_of(
+            config.heater, monotonic_us(), calibration=folder.calibration, found=self._found
+        )
         self.loads = LoadMeter()
         self.heat = HeatCommands(self.heater, self.loads)
         self.heat.on_change = lambda: self._told.set()
@@ -254,6 +258,7 @@ class Node:
     async def run(self, stop: trio.Event, *, task_status: TaskStatus[Node] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `stop` is set, then leave in order: leases released, results flushed, peers told."""
         try:
+            self._found.keep()
             async with trio.open_nursery() as nursery:
                 runner = self._runner(nursery)
                 self.driver.attach(self.links, self.blobs, runner)
@@ -289,6 +294,8 @@ class Node:
         self.journal.close()
         if self._guard is not None:
             self._guard.leave()
+        # Not before: it may have been turning the heat off meanwhile.
+        self._found.put_back()
         if self.history is not None:
             self.history.close()
 

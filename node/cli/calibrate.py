@@ -41,6 +41,7 @@ def calibrate(
     """
     from ..config import load_node_config
     from ..heating.calibration import save_calibration
+    from ..heating.drivers.found import FoundValues
     from ..heating.drivers.interface import DriverError
     from ..storage.errors import StorageError
     from ..storage.folder import StateFolder
@@ -53,6 +54,10 @@ def calibrate(
     except StorageError as error:
         raise UserError(f"calibrate: the node must not run meanwhile: {error}") from error
     try:
+        # A node that was killed left the least power behind.
+        for file in FoundValues(folder.found, settings.heater.machine.root).keep():
+            if not as_json:
+                say(f"{file}: put back what a node had found there")
         found = _measured(settings.heater, settle, seconds, (lambda *_: None) if as_json else _tell_step)
         save_calibration(folder.calibration, found)
     except DriverError as error:

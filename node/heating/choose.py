@@ -13,6 +13,7 @@ from .calibration import power_table
 from .control_settings import MODBUS, MachineTable
 from .drivers.cgroup import CgroupQuota
 from .drivers.cpufreq import CpuFreqLimit
+from .drivers.found import FoundValues
 from .drivers.interface import DriverError, PowerActuator, PowerMeter
 from .drivers.polled import PolledSensor, Readable
 from .drivers.polled_meter import PolledMeter
@@ -33,11 +34,16 @@ METER_W_MAX = CORES_MAX * WATTS_PER_CORE_MAX + IDLE_WATTS_MAX
 
 
 def heater_of(
-    settings: HeaterSettings, now_us: int, cpu_us_total: int = 0, *, calibration: Path | None = None
+    settings: HeaterSettings,
+    now_us: int,
+    cpu_us_total: int = 0,
+    *,
+    calibration: Path | None = None,
+    found: FoundValues | None = None,
 ) -> Heater:
     """Its time begins now; a simulated sink's clock begins with the machine's.
 
-    calibration: a file that `hearth calibrate` wrote, if there is one.
+    calibration: a file that `hearth calibrate` wrote, if there is one.  found: what an earlier life of the node found.
     Raises DriverError for hardware that is not there, CalibrationError for a file that cannot be used.
     """
     if settings.kind == "simulated":
@@ -47,12 +53,18 @@ def heater_of(
         # What was measured is above what the machine drew at rest then.
         settings = settings if idle_w is None else replace(settings, idle_watts=idle_w)
         most_w = meter_most_w(table.capacity_w, settings.idle_watts)
-        hardware = hardware_of(settings, lambda: time.monotonic_ns() / 1e9, meter_w=most_w)
+        hardware = hardware_of(settings, lambda: time.monotonic_ns() / 1e9, meter_w=most_w, found=found)
         return MachineHeater(settings, hardware, table, now_us, cpu_us_total, local=local_time)
     return NoHeater(settings, now_us, cpu_us_total)
 
 
-def hardware_of(settings: HeaterSettings, now_s: Callable[[], float], *, meter_w: float = METER_W_MAX) -> Hardware:
+def hardware_of(
+    settings: HeaterSettings,
+    now_s: Callable[[], float],
+    *,
+    meter_w: float = METER_W_MAX,
+    found: FoundValues | None = None,
+) -> Hardware:
     """now_s: the clock of `advance`, in seconds.  meter_w: a meter that tells more is not believed.
 
     Raises DriverError for what is not there. A sensor may come later: until then it is lost.
@@ -68,13 +80,13 @@ def hardware_of(settings: HeaterSettings, now_s: Callable[[], float], *, meter_w
         return PolledSensor(device, now_s, machine.poll_s)
 
     actuators: list[PowerActuator] = []
-    frequency = CpuFreqLimit(root) if machine.cpufreq_limit else None
+    frequency = CpuFreqLimit(root, found) if machine.cpufreq_limit else None
     if machine.rapl_limit:
-        actuators.append(RaplLimit(root))
+        actuators.append(RaplLimit(root, found))
     if frequency is not None:
         actuators.append(frequency)
     if machine.cgroup:
-        actuators.append(CgroupQuota(machine.cgroup, settings.core_count, root))
+        actuators.append(CgroupQuota(machine.cgroup, settings.core_count, root, found))
     actuators += [modbus.output(name, now_s) for name in machine.modbus.outputs]
     meter, background = _meter(machine, modbus, now_s, meter_w)
     return Hardware(

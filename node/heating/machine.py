@@ -34,6 +34,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 HISTORY_STEPS = 4096
 OUTSIDE_AGE_MAX_S = 7200.0
 _SECOND_US = 1_000_000
+# Others write the machine's files too: a system's power profiles, a watchdog that came late.
+APPLY_AGAIN_US = 60 * _SECOND_US
 # A meter is read a while before or after the time of its step.
 METER_LATE_S = 1.0
 
@@ -106,6 +108,7 @@ class MachineHeater:
         self._power_w = settings.idle_watts
         self._cpu_us = 0
         self._applied: Allowed | None = None
+        self._applied_us = now_us
         self._speed = 1.0
         self._problem = ""
         self.measured = False
@@ -298,7 +301,7 @@ class MachineHeater:
         self._tell(problem)
 
     def _actuate(self) -> None:
-        """Let the machine do what is granted; told only where that changed by a hundredth."""
+        """Let the machine do what is granted; told where that changed by a hundredth, and once a minute."""
         decision, table, hardware = self.decision, self._table, self._hardware
         work = decision.work
         if hardware.frequency is not None:
@@ -317,9 +320,10 @@ class MachineHeater:
             speed=self._speed,
             setpoint_c=-math.inf if barred and granted_w <= 0 else decision.aim_c,
         )
-        if self._applied is not None and not self._differs(allowed, self._applied):
+        lately = self._clock.now_us - self._applied_us < APPLY_AGAIN_US
+        if lately and self._applied is not None and not self._differs(allowed, self._applied):
             return
-        self._applied = allowed
+        self._applied, self._applied_us = allowed, self._clock.now_us
         for actuator in hardware.actuators:
             try:
                 actuator.apply(allowed)

@@ -2,8 +2,9 @@
 
 It knows nothing of the mesh and imports nothing of it: one pipe from the node, one byte each control period. Silent for
 longer than the limit, the node is taken to hang: every process below it is stopped, and the safe values are written
-into the actuators' files and devices. When the node beats again, processes go on and files get back what they had; a
-device is told anew by the node. A node that dies leaves the safe values behind; its workers end with it. One that
+into the actuators' files and devices. When the node beats again, processes go on and files get back what they had, but
+for those that it has written itself meanwhile; a device is told anew by the node. A node that dies leaves the safe
+values behind, and what was there before in its state folder, for its next life; its workers end with it. One that
 leaves in order says so before.
 """
 
@@ -43,7 +44,7 @@ def watch(pipe: int, node: int, limit_s: float, safe: Safe) -> None:
         told = os.read(pipe, READ_BYTES)
         if told.endswith(LEAVING):
             if tripped is not None:
-                # It only took long to let go of its devices.
+                # It only took long to let go of its devices; its files may be put back already.
                 tripped.undo()
             return
         if not told:
@@ -71,6 +72,8 @@ class _Tripped:
         for path, text, device in safe:
             if not device:
                 _write(path, text)
+        # As the kernel tells it, which may be rounded.
+        self._wrote = {path: _read(path) for path, _ in self._before}
 
     def tell_devices(self) -> None:
         """Those that did not hear yet; each costs some seconds at most."""
@@ -84,7 +87,7 @@ class _Tripped:
 
     def undo(self) -> None:
         for path, text in self._before:
-            if text is not None:
+            if text is not None and _read(path) == self._wrote[path]:
                 _write(path, text)
         alive = set(descendants(self._node, os.getpid()))
         for pid in self._stopped:

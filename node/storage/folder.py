@@ -62,6 +62,11 @@ class StateFolder:
         return self.root / "power.json"
 
     @property
+    def found(self) -> Path:
+        """What the kernel's files held before the node bounded the machine's power, while it does."""
+        return self.root / "found.json"
+
+    @property
     def pid_file(self) -> Path:
         """Holds the running node's process id; it is the lock as well."""
         return self.root / "node.pid"

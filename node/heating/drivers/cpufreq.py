@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .files import folders, read_count, write_text
+from .found import FoundValues
 from .interface import Allowed, DriverError, PowerActuator, SafeWrite
 
 _POLICIES = "sys/devices/system/cpu/cpufreq"
@@ -13,8 +14,9 @@ _POLICIES = "sys/devices/system/cpu/cpufreq"
 class CpuFreqLimit(PowerActuator):
     """Between the lowest and the highest frequency."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: Path = Path("/"), found: FoundValues | None = None) -> None:
         """Raises DriverError without a policy."""
+        found = found if found is not None else FoundValues()
         self._policies = list(folders(root / _POLICIES, "policy*"))
         if not self._policies:
             raise DriverError(f"{root / _POLICIES}: no frequency can be set here")
@@ -24,7 +26,7 @@ class CpuFreqLimit(PowerActuator):
         ]
         if any(not 0 < low_khz <= high_khz for low_khz, high_khz in self._bounds):
             raise DriverError(f"{root / _POLICIES}: bounds of a frequency that cannot be")
-        self._found = [read_count(policy / "scaling_max_freq") for policy in self._policies]
+        self._found = [found.count(policy / "scaling_max_freq") for policy in self._policies]
 
     @property
     def lowest_speed(self) -> float:

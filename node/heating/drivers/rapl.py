@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .files import folders, read_count, read_text, write_text
+from .found import FoundValues
 from .interface import Allowed, DriverError, PowerActuator, SafeWrite
 
 _PACKAGES = "sys/class/powercap"
@@ -50,10 +51,11 @@ class RaplMeter:
 class RaplLimit(PowerActuator):
     """Sets the long-term limit of each package; several packages share the watts equally."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: Path = Path("/"), found: FoundValues | None = None) -> None:
         """Raises DriverError without a package that has a long-term limit."""
+        found = found if found is not None else FoundValues()
         self._files = [_long_term(zone) for zone in packages(root)]
-        self._found = [read_count(file) for file in self._files]
+        self._found = [found.count(file) for file in self._files]
         self._greatest = [_greatest_uw(file, found) for file, found in zip(self._files, self._found, strict=True)]
 
     def apply(self, allowed: Allowed) -> None:

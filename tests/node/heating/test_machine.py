@@ -341,6 +341,17 @@ async def test_actuator_that_fails_does_not_end_the_control(bench: Bench, linux:
     assert bench.heater.reading().slots == 2
 
 
+async def test_what_others_wrote_is_written_again(bench: Bench, linux: FakeLinux) -> None:
+    """A system's power profile, or the watchdog of an earlier life that came late."""
+    await bench.second()
+    granted = int(linux.read(LIMIT))
+    linux.write(LIMIT, "12500000")
+    await bench.second(59)
+    assert linux.read(LIMIT) == "12500000"
+    await bench.second(2)
+    assert int(linux.read(LIMIT)) == pytest.approx(granted, rel=0.1)
+
+
 async def test_loop_over_modbus_has_its_sensor_and_its_meter_there(linux: FakeLinux) -> None:
     server = Server()
     try:

@@ -29,7 +29,9 @@ def linux(tmp_path: Path) -> FakeLinux:
 
 
 @pytest.fixture
-def node(tmp_path: Path, linux: FakeLinux, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
+def start(
+    tmp_path: Path, linux: FakeLinux, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     monkeypatch.chdir(tmp_path)
     assert run(["mesh", "init", "street", "--folder", "."]) == 0
     assert run(["mesh", "invite", "--new", "kitchen", "--folder", "."]) == 0
@@ -62,10 +64,16 @@ watchdog_s = 2.0
 """
     )
     command = [sys.executable, "-m", "hearthmesh.node", "node", "--config", str(path)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    yield process
-    process.kill()
-    process.wait()
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin() -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def dead_port() -> int:
@@ -75,13 +83,21 @@ def dead_port() -> int:
         return int(free.getsockname()[1])
 
 
+def is_heating(linux: FakeLinux) -> bool:
+    """The file is empty for a moment when it is written, as the kernel's are not."""
+    return 70e6 < int(linux.read(LIMIT) or "0") < 90e6
+
+
 async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(120):
         while not condition():
             await trio.sleep(0.05)
 
 
-async def test_node_heats_obeys_and_is_watched(node: subprocess.Popen[bytes], linux: FakeLinux, tmp_path: Path) -> None:
+async def test_node_heats_obeys_and_is_watched(
+    start: Callable[[], subprocess.Popen[bytes]], linux: FakeLinux, tmp_path: Path
+) -> None:
+    node = start()
     door = StateFolder(tmp_path / "kitchen" / "state").control_socket
 
     async def heat(**request: object) -> dict[str, object]:
@@ -102,7 +118,7 @@ async def test_node_heats_obeys_and_is_watched(node: subprocess.Popen[bytes], li
     with trio.fail_after(120):
         while (await heat())["slots"] == 0:
             await trio.sleep(0.05)
-    await until(lambda: 70e6 < int(linux.read(LIMIT)) < 90e6)
+    await until(lambda: is_heating(linux))
     with trio.fail_after(120):
         while (await energy())["burn"] < 10.0:
             await trio.sleep(0.05)
@@ -112,12 +128,34 @@ async def test_node_heats_obeys_and_is_watched(node: subprocess.Popen[bytes], li
     assert (told["slots"], told["granted_w"], told["burn_cores"]) == (0, 0.0, 0.0)
     assert linux.read(LIMIT) == "12500000"
     await heat(what="set", mode="comfort")
-    await until(lambda: 70e6 < int(linux.read(LIMIT)) < 90e6)
+    await until(lambda: is_heating(linux))
     os.kill(node.pid, signal.SIGSTOP)
     await until(lambda: linux.read(LIMIT) == "12500000")
     os.kill(node.pid, signal.SIGCONT)
-    await until(lambda: 70e6 < int(linux.read(LIMIT)) < 90e6)
+    await until(lambda: is_heating(linux))
     node.send_signal(signal.SIGTERM)
     await until(lambda: node.poll() is not None)
     assert node.returncode == 0
     assert linux.read(LIMIT) == "125000000"
+
+
+async def test_machine_is_as_it_was_once_a_node_has_left_though_others_were_killed_before(
+    start: Callable[[], subprocess.Popen[bytes]], linux: FakeLinux, tmp_path: Path
+) -> None:
+    """Each life asks for the same power, too, where nothing but what was found says how much there is."""
+    linux.write(LIMIT.replace("power_limit", "max_power"), "0")
+    kept = StateFolder(tmp_path / "kitchen" / "state").found
+    for _ in range(3):
+        node = start()
+        await until(lambda: is_heating(linux))
+        node.kill()
+        node.wait()
+        await until(lambda: linux.read(LIMIT) == "12500000")
+        assert kept.exists()
+        node = start()
+        await until(lambda: is_heating(linux))
+        node.send_signal(signal.SIGTERM)
+        with trio.fail_after(120):
+            assert await trio.to_thread.run_sync(node.wait) == 0
+        assert linux.read(LIMIT) == "125000000"
+        assert not kept.exists()

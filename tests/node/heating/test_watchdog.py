@@ -123,6 +123,18 @@ async def test_node_that_takes_long_to_leave_leaves_all_as_it_is(
     assert actuator.read_text() == "90000000"
 
 
+async def test_node_that_wrote_meanwhile_has_the_last_word(
+    node: Callable[[str], tuple[subprocess.Popen[str], int, int]], actuator: Path
+) -> None:
+    """It put its files back while the watchdog had turned the heat off already."""
+    process, _, watchdog = node("step")
+    await until(lambda: actuator.read_text() == "12500000")
+    actuator.write_text("125000000")
+    process.communicate("leave\n")
+    await until(lambda: state(watchdog) in ("Z", "gone"))
+    assert actuator.read_text() == "125000000"
+
+
 async def test_signals_to_the_whole_terminal_do_not_end_the_watchdog(
     node: Callable[[str], tuple[subprocess.Popen[str], int, int]], actuator: Path
 ) -> None:

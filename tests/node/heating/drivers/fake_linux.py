@@ -8,6 +8,7 @@ class FakeLinux:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.write("proc/sys/kernel/random/boot_id", "0f7a6d1e-3c52-4a8b-9a35-2f0f4a3f8b6d")
         self.write("sys/class/hwmon/hwmon0/name", "acpitz")
         self.write("sys/class/hwmon/hwmon0/temp1_input", "27800")
         self.write("sys/class/hwmon/hwmon10/name", "room")
