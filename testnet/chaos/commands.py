@@ -51,6 +51,8 @@ def chaos(
 ) -> None:
     """Hurt a network of real processes while it works, one way after another; exit code 1 if any task suffers.
 
+    So it is if a node that was killed alone is not missed in 3 s, or its tasks do not run again in 10 s.
+
     Each run makes a network of its own, submits two jobs, does one disturbance, lets it heal, and checks: every task
     accepted exactly once with a valid proof, the books, and the history of all nodes. Nothing is left behind.
 
@@ -189,6 +191,8 @@ def _print_progress(outcome: Outcome) -> None:
     say(f"{outcome.name:<20} {verdict:<9} {outcome.accepted} of {outcome.tasks} tasks{twice}  {outcome.seconds:.1f} s")
     for problem in outcome.problems():
         say("  " + problem.replace("\n", "\n  "))
+    for late in outcome.late:
+        say("  LATE: " + late)
 
 
 def history(

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from ..history.lines import Line
-from ..history.measure import spread
+from ..history.measure import ELSEWHERE_WITHIN_S, NOTICED_WITHIN_S, spread
 from .run import Outcome
 
 _WIDTH, _ROW, _LEFT = 960, 20, 90
@@ -30,7 +30,24 @@ class Summary:
 
     @property
     def holds(self) -> bool:
-        return all(outcome.holds for outcome in self.outcomes)
+        """Every check, and what is promised of kills."""
+        return all(outcome.holds for outcome in self.outcomes) and not self.late
+
+    @property
+    def late(self) -> list[str]:
+        return [f"{outcome.name}: {text}" for outcome in self.outcomes for text in outcome.late]
+
+    def promises(self) -> dict[str, Any]:
+        """Of nodes that were killed while nobody else was hurt: what is promised in seconds, and what was seen."""
+        kills = [kill for outcome in self.outcomes for kill in outcome.kills if kill.is_alone]
+        return {
+            "kills": len(kills),
+            "noticed_within_s": NOTICED_WITHIN_S,
+            "noticed_s": spread([kill.noticed_s for kill in kills if kill.noticed_s is not None]),
+            "elsewhere_within_s": ELSEWHERE_WITHIN_S,
+            "elsewhere_s": spread([after_s for kill in kills for after_s in kill.again_s]),
+            "late": self.late,
+        }
 
     def times(self) -> dict[str, Any]:
         """Over all runs, in which something was killed."""
@@ -53,6 +70,7 @@ class Summary:
             "duplicates": sum(each["duplicates"] for each in histories),
             "violations": sum(len(each["violations"]) for each in histories),
             "times": self.times(),
+            "promises": self.promises(),
             "left_out": self.left_out,
             "outcomes": [outcome.to_value() for outcome in self.outcomes],
         }
@@ -65,12 +83,27 @@ class Summary:
             lines.append(f"a killed node is noticed after {_spread(times['noticed_first_s'])}")
         if times["runs_elsewhere_s"]["samples"]:
             lines.append(f"its tasks run elsewhere after {_spread(times['runs_elsewhere_s'])}")
+        lines += [*self.kept(), *(f"LATE {text}" for text in self.late)]
         failed = [outcome.name for outcome in self.outcomes if not outcome.holds]
         tasks = f"{found['tasks_accepted']} of {found['tasks_submitted']} tasks accepted"
         twice = f"{found['duplicates']} results came twice"
         verdict = f"VIOLATED by {', '.join(failed)}" if failed else "every check holds"
+        verdict += ", but a kill was noticed, or made good, too late" if self.late else ""
         lines.append(f"{len(self.outcomes)} runs, {tasks}, {twice}: {verdict} (seed {self.seed})")
         return "\n".join(lines)
+
+    def kept(self) -> list[str]:
+        """What was promised, and kept or not, in a sentence."""
+        found = self.promises()
+        if not found["kills"]:
+            return []
+        noticed, again = found["noticed_s"]["max"], found["elsewhere_s"]["max"]
+        parts = [f"nodes killed alone: {found['kills']}"]
+        if noticed is not None:
+            parts.append(f"noticed after at most {noticed:.2f} s, {NOTICED_WITHIN_S:g} s are promised")
+        if again is not None:
+            parts.append(f"their tasks ran again after at most {again:.2f} s, {ELSEWHERE_WITHIN_S:g} s are promised")
+        return ["; ".join(parts)]
 
 
 def _spread(row: dict[str, Any]) -> str:
@@ -79,7 +112,7 @@ def _spread(row: dict[str, Any]) -> str:
 
 def page(summary: Summary) -> str:
     """Self-contained."""
-    state = '<b class="good">every check holds</b>' if summary.holds else '<b class="bad">violated</b>'
+    state = '<b class="good">every check holds, in time</b>' if summary.holds else '<b class="bad">violated</b>'
     left_out = "".join(f"<li>{escape(name)}: {escape(why)}</li>" for name, why in summary.left_out.items())
     runs = "\n".join(_run(outcome) for outcome in summary.outcomes)
     return f"""<!doctype html>
@@ -88,6 +121,8 @@ def page(summary: Summary) -> str:
 <p>{len(summary.outcomes)} runs: {state}</p>
 {f"<p>Left out:</p><ul>{left_out}</ul>" if left_out else ""}
 {_times(summary)}
+{"".join(f"<p>{escape(line)}</p>" for line in summary.kept())}
+{"".join(f'<p class="bad">{escape(text)}</p>' for text in summary.late)}
 <p>Lanes: one a node. Grey: it lives. Orange: it is hurt. Blue ticks: it starts tasks. Red ticks: it calls another dead.
 Green ticks: the client accepts.</p>
 {runs}

@@ -19,6 +19,7 @@ from ...node.storage.folder import StateFolder
 from ..demo_results import Audit, KeptBatch, audit
 from ..errors import TestnetError
 from ..history.check import Verdict, check_folder
+from ..history.measure import Kill
 from ..network import Testnet
 from ..provision import history_folder
 from .client import results_folder
@@ -67,6 +68,15 @@ class Outcome:
             and self.accepted == self.proofs == self.tasks
         )
 
+    @property
+    def late(self) -> list[str]:
+        """What took longer than is promised of a kill, by the nodes' own times. No task suffers by that."""
+        return [text for kill in self.kills for text in kill.late]
+
+    @property
+    def kills(self) -> list[Kill]:
+        return self.verdict.times.kills if self.verdict is not None else []
+
     def problems(self) -> list[str]:
         """What does not hold, for people, with the lines of the histories that prove it."""
         found = [self.fault] if self.fault else []
@@ -95,6 +105,7 @@ class Outcome:
             "proof_faults": self.proof_faults,
             "client_lives": self.client_tries,
             "notes": self.notes,
+            "late": self.late,
             "history": self.verdict.to_value() if self.verdict is not None else None,
         }
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .lines import Line
+from .lines import HARMLESS, Line
 from .measure import numbers
 
 # Who is so in the eyes of a granter holds nothing of it any more.
 GONE = ("dead", "left")
-# Faults that leave all nodes as they are.
-HARMLESS = ("flood", "kill-client")
 Report = Callable[..., None]
 Task = tuple[str, int]
 

@@ -13,6 +13,8 @@ FILE_BYTES_MAX = 1 << 30
 LINE_BYTES_MAX = 1 << 20
 VERSION = 1
 _SHOWN_CHARACTERS = 300
+# Faults that leave all nodes as they are.
+HARMLESS = ("flood", "kill-client")
 
 
 class HistoryError(Exception):

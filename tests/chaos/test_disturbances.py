@@ -5,10 +5,12 @@ The quick ones run always, the others with `make chaos`.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from hearthmesh.testnet.chaos.scene import Settings
 from tests.testnet.leftovers import processes_of
 
 QUICK = (
+    "kill-worker",
     "kill-two-replicas",
     "kill-all",
     "disk-full",
@@ -36,6 +39,24 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
+def compare_with_logs(times: dict[str, Any], logs: Path) -> None:
+    """What a report says of the one kill is what the nodes wrote. How long it took is not judged."""
+    lines = [json.loads(line) for path in sorted(logs.glob("*.jsonl")) for line in path.read_text().splitlines()]
+    killed = next(line for line in lines if line["event"] == "fault")
+
+    def seconds_until(**fields: str) -> list[float]:
+        found = [line for line in lines if fields.items() <= line.items()]
+        return sorted(round((line["at_us"] - killed["at_us"]) / 1e6, 3) for line in found)
+
+    noticed_s = seconds_until(event="peer", peer=killed["node"], status="dead")
+    (kill,) = times["kills"]
+    assert kill["alone"] and kill["noticed_s"] == times["noticed_first_s"]["max"] == noticed_s[0]
+    assert times["noticed_by_each_s"]["max"] in noticed_s
+    assert kill["tasks_held"] == times["tasks_held_by_killed"] >= kill["tasks_run_again_s"]["samples"]
+    again_s = kill["tasks_run_again_s"]["max"]
+    assert again_s is None or (again_s > 0 and again_s in seconds_until(event="start"))
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.chaos) for name in DISTURBANCES]
 )
@@ -46,4 +67,6 @@ async def test_no_task_suffers(name: str, folder: Path) -> None:
         pytest.skip(f"{name} cannot be done here: {why_not}")
     outcome = await run_one(disturbance, folder / "run", SETTINGS)
     assert outcome.holds, "\n".join(outcome.problems())
+    if name == "kill-worker":
+        compare_with_logs(outcome.to_value()["history"]["times"], folder / "run" / "net" / "history")
     assert processes_of(folder) == []
