@@ -27,6 +27,8 @@ from .zone import Member, ZoneShare
 _EPOCH_WEEK_S = 3 * DAY_S
 # How far over its band a sink seems to be that takes no heat.
 FULL_K = 1.0
+# A task's duty from which on a member of a zone that gave nothing begins to give.
+BEGIN_DUTY = 2 * DUTY_MIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,18 +278,24 @@ class Thermostat:
         granted_w = min(request_w, limit_w)
         self._request_w = request_w
         if self._zone is not None:
+            gave = self._zone.own.claim_w > 0
             found = self._zone.update(inputs.now_s, request_w, inputs.others)
             self._request_w = found.demand_w
             if found.follows:
                 # Another one integrates for this zone; be as it is, so that taking over one day makes no bump.
                 self._pi.track(error_k, feed_w, found.demand_w / scale)
-            granted_w = min(found.claim_w, limit_w)
+            granted_w = self._enough_w(min(found.claim_w, limit_w), gave)
             self._zone.claim(granted_w)
         excess_w = max(-capacity_w, min(0.0, self.settings.pi.gain_w_per_k * error_k))
         deficit_w = -capacity_w if decision.blocked else granted_w if granted_w > 0 else excess_w
         if decision.season is Season.SUMMER and not decision.blocked:
             granted_w = max(granted_w, min(self.settings.season.floor_w, decision.limit.limit_w))
         return replace(decision, mode=self.mode, request_w=request_w, granted_w=granted_w, deficit_w=deficit_w)
+
+    def _enough_w(self, granted_w: float, gave: bool) -> float:
+        """Of a zone's demand: no less than one task makes, else nothing; begun at twice that, so that it lasts."""
+        least_load = DUTY_MIN if gave else BEGIN_DUTY
+        return granted_w if self.loop.asked(granted_w) >= least_load else 0.0
 
     def _worked(self, decision: Decision, now_s: float) -> Decision:
         """Tasks and duty. What is stopped for safety stops at once; all else keeps its dwell time."""
@@ -299,6 +307,9 @@ class Thermostat:
             wanted = work_for(DUTY_MIN, self.settings.table.cores) if decision.limit.limit_w > 0 else wanted
         if not heats or decision.limit.reason:
             ceiling = wanted.slots
+        elif self._zone is not None and not decision.floored:
+            # Others count on what is claimed, so tasks make no more than that; their least duty bounds their number.
+            ceiling = int(load / DUTY_MIN + 1e-9)
         slots = self._dwell.update(wanted.slots, now_s, ceiling=ceiling)
         duty = min(1.0, max(DUTY_MIN, load / slots)) if slots else DUTY_MIN
         alarms = decision.believed.alarms

@@ -2,10 +2,10 @@
 
 What a member tells the others is in its heat digest already: what it can give, and what it claims of the room's demand
 (its deficit). The thermostat that counts is that of the least id among those that claim something, since two that both
-integrate over one temperature would wander apart; the others give the same share of their capacity as it does. A claim
-is lowered at once; it is raised only into what the others' last claims leave. So while a newcomer's share grows, the
-old ones' have shrunk before. Who comes new listens for a period first, and claims nothing meanwhile. As long as news
-takes less than half a period, the claims never add up to more than was asked for.
+integrate over one temperature would wander apart; the others, and who claims nothing yet, give the same share of their
+capacity as it does. A claim is lowered at once; it is raised only into what the others' last claims leave. So while a
+newcomer's share grows, the old ones' have shrunk before. Who comes new listens for a period first, and claims nothing
+meanwhile. As long as news takes less than half a period, the claims never add up to more than was asked for.
 
 A zone that is cut in two cannot know it: each half takes the whole demand. The room's temperature, and the overheating
 block, bound what comes of that.
@@ -49,7 +49,7 @@ def share(own: Member, request_w: float, others: Iterable[Member], *, listening:
     known = {member.node: member for member in others if member.capacity_w > 0 and member.node != own.node}
     alive = [known[node] for node in sorted(known)][: MEMBERS_MAX - 1]
     leader = next((member for member in alive if member.claim_w > 0), None)
-    if leader is not None and (listening or leader.node < own.node):
+    if leader is not None and (own.claim_w <= 0 or leader.node < own.node):
         follows, ratio = True, min(1.0, leader.claim_w / leader.capacity_w)
         # The leader may not have heard yet of those that claim nothing yet, so it did not count them.
         demand_w = ratio * (own.capacity_w + sum(member.capacity_w for member in alive if member.claim_w > 0))

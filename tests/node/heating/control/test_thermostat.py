@@ -297,6 +297,60 @@ def test_four_heaters_hold_one_room_with_equal_shares_though_one_dies() -> None:
     assert sum(powers.values()) == pytest.approx(before_w, rel=0.05)
 
 
+class Hall:
+    """Heaters of 500 W in one room, each with five cores. They hear of each other what was told in the step before."""
+
+    def __init__(self, start_c: float, outside_c: float, count: int = 4) -> None:
+        exact = replace(SETTINGS, sensor=SensorSettings(frozen_s=0.0))
+        self.room = Lumped(20.0, 4.62e6, start_c)
+        self.outside_c = outside_c
+        self.now_s = 0.0
+        self.heaters = {bytes([number]): Thermostat(exact) for number in range(count)}
+        for node, thermostat in self.heaters.items():
+            thermostat.join_zone(node, 10.0)
+        self.sees: dict[bytes, Callable[[float], float | None]] = {}
+        self.told: dict[bytes, Member] = {}
+        self.powers_w: dict[bytes, float] = {}
+        # The most that anybody asked for the room, of the last steps.
+        self.recent_w = [0.0]
+
+    def step(self, duration_s: float = 5.0) -> dict[bytes, Decision]:
+        decisions: dict[bytes, Decision] = {}
+        for node, thermostat in self.heaters.items():
+            seen_c = self.sees.get(node, lambda temperature_c: temperature_c)(self.room.temperature_c)
+            inputs = Inputs(
+                now_s=self.now_s,
+                wall_s=MONDAY_S + self.now_s,
+                samples=(None if seen_c is None else Sample(seen_c, self.now_s),),
+                power_w=self.powers_w.get(node, 0.0),
+                others=[member for name, member in self.told.items() if name != node],
+            )
+            decisions[node] = thermostat.update(inputs)
+        self.told = {node: Member(node, 500.0, max(0.0, each.deficit_w)) for node, each in decisions.items()}
+        # What tasks make of it, not what is claimed.
+        self.powers_w = {node: each.work.slots * each.work.duty * 100.0 for node, each in decisions.items()}
+        self.recent_w = [*self.recent_w[-3:], max(each.request_w for each in decisions.values())]
+        assert sum(self.powers_w.values()) <= 1.05 * max(self.recent_w) + 1e-9
+        self.room.step(sum(self.powers_w.values()), self.outside_c, duration_s)
+        self.now_s += duration_s
+        return decisions
+
+
+@pytest.mark.parametrize("losses_w", [2.0, 30.0, 60.0, 400.0])
+def test_small_demand_of_a_room_is_not_exceeded_by_the_least_that_each_of_its_heaters_makes(losses_w: float) -> None:
+    hall = Hall(19.999, 20.0 - losses_w / 20.0)
+    seen_c: list[float] = []
+    changes = 0
+    for _ in range(8 * 360):
+        before = hall.powers_w
+        hall.step(10.0)
+        seen_c.append(hall.room.temperature_c)
+        changes += any((hall.powers_w[node] > 0) != (before.get(node, 0.0) > 0) for node in hall.heaters)
+    assert all(19.85 <= temperature_c <= 20.1 for temperature_c in seen_c)
+    # Who has begun goes on for a while.
+    assert changes <= 8
+
+
 readings: Sequence[float | None] = [None, 5.0, 19.0, 19.9, 20.2, 20.6, 24.0, 28.5, float("nan")]
 
 

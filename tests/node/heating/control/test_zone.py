@@ -1,5 +1,7 @@
 """A zone's members: no more than what is wanted while they come and go, and the fair split within three periods."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,11 +121,12 @@ def test_least_id_that_claims_something_says_what_the_zone_wants() -> None:
     assert share(high, 900.0, [Member(b"a", 500.0, 0.0)]).demand_w == 900.0
 
 
-def test_newcomer_with_the_least_id_follows_until_it_has_listened() -> None:
+def test_newcomer_with_the_least_id_follows_until_it_has_a_share() -> None:
     newcomer, old = Member(b"a", 500.0, 0.0), Member(b"b", 500.0, 400.0)
     assert share(newcomer, 900.0, [old], listening=True).claim_w == 0.0
     assert share(newcomer, 900.0, [old], listening=True).follows
-    assert share(newcomer, 900.0, [old]).follows is False
+    assert share(newcomer, 900.0, [old]).follows
+    assert share(replace(newcomer, claim_w=400.0), 900.0, [old]).follows is False
 
 
 def test_inventor_of_members_gains_nothing_beyond_the_bound() -> None:
