@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 import trio
@@ -110,7 +111,9 @@ class MachineHeater:
         self._applied: Allowed | None = None
         self._applied_us = now_us
         self._speed = 1.0
-        self._problem = ""
+        # By the actuator's place: why it was not told.
+        self._untold: dict[int, str] = {}
+        self._logged_meter = ""
         self.measured = False
         self.meter = Meter()
         self._history = deque([_Mark(now_us, 0, 0, 0)], maxlen=HISTORY_STEPS)
@@ -130,6 +133,7 @@ class MachineHeater:
     @property
     def problems(self) -> tuple[str, ...]:
         found = [each.problem for each in self._hardware.actuators if each.problem]
+        found += self._untold.values()
         if self._hardware.returning is not None and self._returning_c() is None:
             found.append("the return's sensor tells nothing: no heat")
         if (
@@ -161,11 +165,8 @@ class MachineHeater:
                 await trio.to_thread.run_sync(self._give_back)
 
     def _give_back(self) -> None:
-        for actuator in self._hardware.actuators:
-            try:
-                actuator.release()
-            except DriverError as error:
-                self._tell(str(error))
+        for place, actuator in enumerate(self._hardware.actuators):
+            self._do(place, actuator.release)
         self._hardware.close()
 
     def safe_writes(self) -> list[SafeWrite]:
@@ -298,7 +299,9 @@ class MachineHeater:
         if not self._meter_problem:
             self._meter_lost_us = self._clock.now_us
         self._meter_problem = problem
-        self._tell(problem)
+        if problem != self._logged_meter:
+            self._logged_meter = problem
+            log.warning("heater.driver", problem=problem)
 
     def _actuate(self) -> None:
         """Let the machine do what is granted; told where that changed by a hundredth, and once a minute."""
@@ -324,13 +327,10 @@ class MachineHeater:
         if lately and self._applied is not None and not self._differs(allowed, self._applied):
             return
         self._applied, self._applied_us = allowed, self._clock.now_us
-        for actuator in hardware.actuators:
-            try:
-                actuator.apply(allowed)
-            except DriverError as error:
-                # To be told again at the next step, when it may work.
-                self._applied = None
-                self._tell(str(error))
+        told = [self._do(place, partial(each.apply, allowed)) for place, each in enumerate(hardware.actuators)]
+        if not all(told):
+            # To be told again at the next step, when it may work.
+            self._applied = None
 
     def _differs(self, new: Allowed, old: Allowed) -> bool:
         return (
@@ -341,10 +341,17 @@ class MachineHeater:
             or (new.share > 0) != (old.share > 0)
         )
 
-    def _tell(self, problem: str) -> None:
-        if problem != self._problem:
-            self._problem = problem
-            log.warning("heater.driver", problem=problem)
+    def _do(self, place: int, act: Callable[[], None]) -> bool:
+        """Whether an actuator could be told; why not is logged once a change, not once a step."""
+        try:
+            act()
+        except DriverError as error:
+            if self._untold.get(place) != str(error):
+                log.warning("heater.driver", problem=str(error))
+            self._untold[place] = str(error)
+            return False
+        self._untold.pop(place, None)
+        return True
 
     def _mark_before(self, since_us: int | None) -> _Mark:
         if since_us is None:

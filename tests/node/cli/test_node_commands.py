@@ -8,6 +8,9 @@ import pytest
 
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.node.config import load_node_config
+from hearthmesh.node.heating.drivers.found import FoundValues
+from hearthmesh.node.heating.drivers.rapl import RaplLimit
+from tests.node.heating.drivers.fake_linux import FakeLinux
 
 from .conftest import Hearth
 
@@ -106,6 +109,28 @@ def test_calibrating_without_a_meter_estimates_and_says_so(hearth: Hearth, tmp_p
     assert [step["watts"] for step in kept["steps"]] == pytest.approx(
         [step["watts"] for step in found["steps"]], abs=1e-3
     )
+
+
+def test_calibrating_after_a_crash_is_not_bound_by_the_least_power_that_was_left(
+    hearth: Hearth, tmp_path: Path
+) -> None:
+    linux = FakeLinux(tmp_path / "machine")
+    hearth("mesh", "init", "street", "--folder", ".")
+    hearth("node", "init", ".", "--name", "kitchen", "--mesh", "mesh.toml")
+    settings = tmp_path / "node.toml"
+    text = settings.read_text()
+    assert text.count('#root = "/"') == 1
+    settings.write_text(text.replace('#root = "/"', f"root = {json.dumps(str(linux.root))}"))
+    found = FoundValues(tmp_path / "state" / "found.json", linux.root)
+    limit = RaplLimit(linux.root, found)
+    found.keep()
+    for write in limit.safe_writes():
+        Path(write.where).write_text(write.text)
+    ran = hearth("calibrate", "--seconds", "0.1", "--settle", "0")
+    assert ran.code == 0
+    assert [Path(write.where).read_text() for write in limit.safe_writes()] == ["125000000"] * 2
+    assert "put back what a node had found there" in ran.out
+    assert not (tmp_path / "state" / "found.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from hearthmesh.node.config import HeaterSettings
 from hearthmesh.node.heating.choose import hardware_of
@@ -339,6 +340,25 @@ async def test_actuator_that_fails_does_not_end_the_control(bench: Bench, linux:
     linux.path(LIMIT).unlink()
     await bench.second(3)
     assert bench.heater.reading().slots == 2
+
+
+async def test_each_device_that_fails_is_an_alarm_and_logged_once(linux: FakeLinux) -> None:
+    chosen = settings(linux)
+    bench = Bench(linux, replace(chosen, machine=replace(chosen.machine, cgroup="hearth.slice")))
+    quota, energy = "sys/fs/cgroup/hearth.slice/cpu.max", "sys/class/powercap/intel-rapl:1/energy_uj"
+    kept = {name: linux.read(name) for name in (LIMIT, quota)}
+    for name in (*kept, energy):
+        linux.path(name).unlink()
+    with capture_logs() as logs:
+        await bench.second(20)
+    assert len([log for log in logs if log["event"] == "heater.driver"]) == 3
+    assert [problem.partition(": ")[0] for problem in bench.heater.problems] == [
+        str(linux.path(name)) for name in (LIMIT, quota, energy)
+    ]
+    for name, text in kept.items():
+        linux.write(name, text)
+    await bench.second()
+    assert [problem.partition(": ")[0] for problem in bench.heater.problems] == [str(linux.path(energy))]
 
 
 async def test_what_others_wrote_is_written_again(bench: Bench, linux: FakeLinux) -> None:
