@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace as replace_struct
 
 from ...protocol import granter, records, result_keeping, submitter
 from ...protocol.accepting import Accepting
+from ...protocol.effects import Reason
 from ...protocol.granting import Ledger
 from ...protocol.holder import Holder
 from ...protocol.jobs import JobState
@@ -28,6 +30,7 @@ from ...protocol.thief import Thief
 from ...protocol.worker import Worker
 from . import life
 from .engine import MS, SECOND
+from .memory import is_genuine
 from .plan import Fault, FaultKind, JobPlan, Plan
 from .run import play
 
@@ -164,10 +167,19 @@ def _raise(*_: Any) -> None:
     raise KeyError("lifeline")
 
 
+def _blame_authors(self: Replica, peer: bytes, message: Any, now_us: int) -> None:
+    """For a forged record whoever it names is penalised, along with whoever brought it."""
+    for raw in message.records:
+        if not is_genuine(raw):
+            self._ctx.penalise(msgspec.msgpack.decode(raw)[1], Reason.BAD_SIGNATURE)
+    _ON_RECORDS(self, peer, message, now_us)
+
+
 _STORE: Any = Replica._store
 _TAKE_GRANT: Any = Holder._take_grant
 _ON_HEAT: Any = Worker.on_heat
 _PERSIST: Any = Replica._persist
+_ON_RECORDS: Any = Replica.on_records
 
 _CALM = Plan(seed=0, nodes=5, jobs=(JobPlan(tasks=60, task_us=100 * MS),), active_us=6 * SECOND, bound_us=30 * SECOND)
 _FROZEN = replace(
@@ -322,6 +334,12 @@ MUTANTS: tuple[Mutant, ...] = (
         ("honest-penalised",),
         _CALM,
         lambda: [(_tables_module(), "SYNCS_BURST", 0)],
+    ),
+    Mutant(
+        "penalise the author whose record was forged",
+        ("honest-penalised",),
+        replace(_CALM, liars=("forger",)),
+        lambda: [(Replica, "on_records", _blame_authors)],
     ),
     Mutant(
         "raise on an answer that nobody expects",

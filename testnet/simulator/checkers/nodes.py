@@ -126,14 +126,14 @@ def own_rows(life: Any) -> int:
 
 
 class FairToTheHonest(Checker):
-    """No honest node penalises another."""
+    """No honest node penalises another, whatever liars say of it or pass on in its name."""
 
     name = "honest-penalised"
     invariant = 7
 
     def penalised(self, life: Any, peer: bytes, reason: Reason) -> None:
         offender = self.world.by_id.get(peer)
-        if offender is not None and offender.honest and life.machine.honest and not self.world.plan.liars:
+        if offender is not None and offender.honest and life.machine.honest:
             self.fail(f"{life.machine} penalises {offender}: {reason}")
 
 
