@@ -170,3 +170,4 @@ class Executor:
         )
         self._world.checkers.finished(life, run, event)
         life.feed(event, run.first * 31 + run.count & 0xFFFF_FFFF)
+        self._world.checkers.ended(life, run, event)

@@ -159,6 +159,24 @@ def _count_twice(identity: Any, kind: Any, body: Any) -> Any:
     return records.sign_record(identity, kind, body)
 
 
+def _count_half(identity: Any, kind: Any, body: Any) -> Any:
+    if kind is records.RecordKind.BATCH:
+        body = replace_struct(body, energy_mj=body.energy_mj // 2, useful_mj=body.useful_mj // 2)
+    return records.sign_record(identity, kind, body)
+
+
+def _nothing_of_use(identity: Any, kind: Any, body: Any) -> Any:
+    if kind is records.RecordKind.BATCH:
+        body = replace_struct(body, useful_mj=0)
+    return records.sign_record(identity, kind, body)
+
+
+def _count_and_keep(self: JobState, info: Any, tasks: int) -> None:
+    """What is canonical no more stays in the sums."""
+    if tasks > 0:
+        _COUNT(self, info, tasks)
+
+
 def _settle_half(self: Ledger, lo: int, hi: int) -> None:
     self.free.discard(lo, hi)
 
@@ -178,6 +196,7 @@ def _blame_authors(self: Replica, peer: bytes, message: Any, now_us: int) -> Non
 _STORE: Any = Replica._store
 _TAKE_GRANT: Any = Holder._take_grant
 _ON_HEAT: Any = Worker.on_heat
+_COUNT: Any = JobState._count
 _PERSIST: Any = Replica._persist
 _ON_RECORDS: Any = Replica.on_records
 
@@ -316,6 +335,24 @@ MUTANTS: tuple[Mutant, ...] = (
         ("energy-balance",),
         _CALM,
         lambda: [(_worker_module(), "sign_record", _count_twice)],
+    ),
+    Mutant(
+        "tell half of the energy",
+        ("energy-balance",),
+        _CALM,
+        lambda: [(_worker_module(), "sign_record", _count_half)],
+    ),
+    Mutant(
+        "tell nothing of useful energy",
+        ("energy-balance",),
+        _CALM,
+        lambda: [(_worker_module(), "sign_record", _nothing_of_use)],
+    ),
+    Mutant(
+        "keep what counts no more in a job's totals",
+        ("energy-balance",),
+        _FROZEN,
+        lambda: [(JobState, "_count", _count_and_keep)],
     ),
     Mutant(
         "count done tasks as leased",

@@ -55,6 +55,9 @@ class Checker:
     def finished(self, life: Life, run: Execute, event: TaskFinished) -> None:
         """Before the machine hears of it."""
 
+    def ended(self, life: Life, run: Execute, event: TaskFinished) -> None:
+        """The same, after the machine heard of it."""
+
     def writing(self, life: Life, write: Write) -> None:
         pass
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 from ....protocol.aggregates import FAR_JOBS_MAX
 from ....protocol.effects import Execute, Reason
 from ....protocol.events import HeatReading, TaskFinished
 from ....protocol.holder import JOB_VIEWS_MAX
-from ....protocol.messages import Delivery, Message
-from ....protocol.records import open_record
+from ....protocol.jobs import JobState, WorkerTotals
 from ....protocol.replica import PENDING_MAX
 from ....protocol.result_keeping import FETCHING_MAX
 from ....protocol.seeking import SEARCHES_MAX
@@ -45,35 +45,98 @@ class WarmStart(Checker):
             self.fail(f"{machine} starts work that it could not keep the results of")
 
 
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What an execution cost, as its executor told it."""
+
+    worker: bytes
+    count: int
+    cpu_us: int
+    energy_mj: int
+    useful_mj: int
+
+
 class EnergyBalances(Checker):
-    """Receipts add up to what the executors spent, with what was cut short beside them."""
+    """Each receipt says what its tasks cost, no less and no more.
+
+    What a machine spent is its receipts, and what was cut short or moved. A job's totals are the receipts that count.
+    """
 
     name = "energy-balance"
     invariant = 6
-    says: ClassVar[tuple[type[Message], ...]] = (Delivery,)
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
-        self._told: dict[int, dict[bytes, int]] = {}
+        self._receipts: dict[bytes, Receipt] = {}
+        self._told_mj: dict[int, int] = {}
+        # By machine, of what ended and makes no batch: to judge an accusation, or of a job that is known no more.
+        self._beside_mj: dict[int, int] = {}
+        self._makes_batch = False
 
     def finished(self, life: Any, run: Execute, event: TaskFinished) -> None:
         if event.useful_mj > event.energy_mj:
             self.fail(f"{life.machine}: more useful energy than energy")
+        worker = life.mesh.worker
+        self._makes_batch = run.execution_id in worker._executions and worker.view(run.job_id) is not None
 
-    def saying(self, life: Any, peer: bytes, message: Message) -> None:
-        if isinstance(message, Delivery):
-            header = open_record(message.header, check_signature=False)
-            if header.author == life.machine.id:
-                self._told.setdefault(life.machine.index, {})[header.id] = header.body.energy_mj
+    def ended(self, life: Any, run: Execute, event: TaskFinished) -> None:
+        machine = life.machine
+        header = life.mesh.worker.made(run.execution_id)
+        if header is None:
+            self._beside_mj[machine.index] = self._beside_mj.get(machine.index, 0) + event.energy_mj
+            if self._makes_batch:
+                self.fail(f"{machine} ran [{run.first}, {run.first + run.count}), and makes no receipt of it")
+            return
+        body = header.body
+        told = body.job_id, body.first, body.copy, body.epoch
+        if told != (run.job_id, run.first, run.copy, run.epoch):
+            self.fail(f"{machine} ran [{run.first}, {run.first + run.count}), and its receipt is of something else")
+        wanted = Receipt(machine.id, len(event.exits), sum(event.cpu_us), event.energy_mj, event.useful_mj)
+        found = Receipt(header.author, body.count, body.cpu_us, body.energy_mj, body.useful_mj)
+        if found != wanted or body.fuel != sum(event.fuels) or body.measured != event.measured:
+            self.fail(f"{machine}: a receipt of {costs(found)}, and its tasks cost {costs(wanted)}")
+        self._receipts[header.id] = found
+        self._told_mj[machine.index] = self._told_mj.get(machine.index, 0) + body.energy_mj
 
     def at_rest(self) -> None:
         for machine in self.world.nodes:
             executor = machine.executor
-            receipts_mj = sum(self._told.get(machine.index, {}).values())
-            if receipts_mj * 1000 > executor.told_uj:
-                self.fail(f"{machine}: receipts of {receipts_mj} mJ, and its tasks cost {executor.told_uj // 1000} mJ")
-            if executor.told_uj + executor.lost_uj + executor.moved_uj != executor.energy_uj:
-                self.fail(f"{machine}: {executor.energy_uj} uJ spent, and other sums in the books")
+            told_mj = self._told_mj.get(machine.index, 0) + self._beside_mj.get(machine.index, 0)
+            if told_mj * 1000 + executor.lost_uj + executor.moved_uj != executor.energy_uj:
+                self.fail(f"{machine}: {executor.energy_uj} uJ spent, and {told_mj} mJ in its receipts")
+            if machine.life is not None and machine.honest:
+                for kept in machine.life.mesh.replica.jobs.values():
+                    self._check_totals(machine, kept.state)
+
+    def _check_totals(self, machine: Any, state: JobState) -> None:
+        """Those of each worker, within what rounding costs where of a batch a part counts."""
+        for batch_id, info in state.batches.items():
+            author = self.world.by_id.get(info.worker)
+            kept = Receipt(info.worker, info.count, info.cpu_us, info.energy_mj, info.useful_mj)
+            if author is not None and author.honest and self._receipts.get(batch_id) != kept:
+                self.fail(f"{machine} keeps a receipt of {costs(kept)} by {author}, which made none like it")
+        sums: dict[bytes, list[int]] = {}
+        for lo, hi, key in state.canonical:
+            info, part = state.batches[key.batch_id], hi - lo
+            of_worker = sums.setdefault(info.worker, [0, 0, 0, 0])
+            for at, whole in enumerate((info.cpu_us, info.energy_mj, info.useful_mj)):
+                of_worker[at] += whole * part // info.count
+            of_worker[3] += part
+        rounded = 2 * (len(state.canonical) + len(state.batches))
+        for node in dict.fromkeys((*sums, *state.totals)):
+            cpu_us, energy_mj, useful_mj, done = sums.get(node, [0, 0, 0, 0])
+            total = state.totals.get(node, WorkerTotals())
+            found = Receipt(node, total.done, total.cpu_us, total.energy_mj, total.useful_mj)
+            wanted = Receipt(node, done, cpu_us, energy_mj, useful_mj)
+            apart = (found.cpu_us - cpu_us, found.energy_mj - energy_mj, found.useful_mj - useful_mj)
+            if total.done != done or max(map(abs, apart)) > rounded:
+                self.fail(f"{machine} adds up {costs(found)} of one worker, whose receipts are {costs(wanted)}")
+
+
+def costs(receipt: Receipt) -> str:
+    return (
+        f"{receipt.count} tasks, {receipt.cpu_us} us, {receipt.energy_mj} mJ, of which {receipt.useful_mj} were of use"
+    )
 
 
 class Bounded(Checker):

@@ -63,6 +63,7 @@ _HOOKS = (
     "executing",
     "saved",
     "finished",
+    "ended",
     "writing",
     "noted",
     "penalised",
@@ -89,6 +90,7 @@ class Checkers:
     executing: Callable[..., None]
     saved: Callable[..., None]
     finished: Callable[..., None]
+    ended: Callable[..., None]
     writing: Callable[..., None]
     noted: Callable[..., None]
     penalised: Callable[..., None]
