@@ -193,9 +193,30 @@ def _blame_authors(self: Replica, peer: bytes, message: Any, now_us: int) -> Non
     _ON_RECORDS(self, peer, message, now_us)
 
 
+def _expire_all(self: Ledger, now_us: int) -> list[tuple[int, int, bytes]]:
+    """One that ran out takes all others along."""
+    gone = [(lo, hi, lease.holder) for lo, hi, lease in self.live]
+    if not any(lease.expires_at_us <= now_us for _, _, lease in self.live):
+        return []
+    self._free_all(gone)
+    return gone
+
+
+def _free_everybody(self: Ledger, holder: bytes) -> list[tuple[int, int, bytes]]:
+    gone = [(lo, hi, holder) for lo, hi, _ in self.live]
+    self._free_all(gone)
+    return gone
+
+
+def _rebuild_without_leases(self: Ledger, now_us: int, lease_us: int) -> None:
+    _REBUILD(self, now_us, lease_us)
+    self._free_all([(lo, hi, lease.holder) for lo, hi, lease in self.live])
+
+
 _STORE: Any = Replica._store
 _TAKE_GRANT: Any = Holder._take_grant
 _ON_HEAT: Any = Worker.on_heat
+_REBUILD: Any = Ledger.rebuild
 _COUNT: Any = JobState._count
 _PERSIST: Any = Replica._persist
 _ON_RECORDS: Any = Replica.on_records
@@ -208,6 +229,9 @@ _FROZEN = replace(
     active_us=9 * SECOND,
 )
 _KILLED = replace(_CALM, faults=(Fault(FaultKind.KILL, 1500 * MS, SECOND, (0, 1, 2)),))
+_CUT_OFF = replace(
+    _FROZEN, jobs=(JobPlan(tasks=120, task_us=400 * MS),), faults=(Fault(FaultKind.POWER_CUT, 1500 * MS, 0, (3,)),)
+)
 _FOUL = replace(_CALM, faults=(Fault(FaultKind.WEATHER, 0, 5 * SECOND),))
 _CUT = replace(_CALM, faults=(Fault(FaultKind.CUT, 500 * MS, 5 * SECOND, (0, 1)),), bound_us=20 * SECOND)
 _CANCELLED = replace(
@@ -266,6 +290,24 @@ MUTANTS: tuple[Mutant, ...] = (
         ("lease-expiry",),
         replace(_FROZEN, faults=(Fault(FaultKind.WEATHER, 0, 8 * SECOND),)),
         lambda: [(Ledger, "expire", lambda *_: [])],
+    ),
+    Mutant(
+        "free every lease where one ran out",
+        ("held-until-freed",),
+        _FROZEN,
+        lambda: [(Ledger, "expire", _expire_all)],
+    ),
+    Mutant(
+        "free every lease where one holder died",
+        ("held-until-freed",),
+        _CUT_OFF,
+        lambda: [(Ledger, "free_holder", _free_everybody)],
+    ),
+    Mutant(
+        "free every lease at a restart",
+        ("held-until-freed",),
+        replace(_KILLED, jobs=_FROZEN.jobs),
+        lambda: [(Ledger, "rebuild", _rebuild_without_leases)],
     ),
     Mutant(
         "let leases be renewed for ever",

@@ -10,6 +10,7 @@ from ....protocol.events import Received
 from ....protocol.messages import Message
 from .base import Checker
 from .disks import KeptUntilDurable, PersistFirst, Restores, SubmittedSurvives
+from .holding import HeldUntilFreed
 from .jobs import AcceptedKept, AcceptedOnce, Converged, Live, NoTaskLost, ProofValid
 from .leases import (
     CancelledStays,
@@ -40,6 +41,7 @@ ALL: tuple[type[Checker], ...] = (
     Converged,
     OneLease,
     NoDuplicates,
+    HeldUntilFreed,
     Fenced,
     EpochRises,
     OwnSection,
