@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from .schedule import WeekSchedule
+from .schedule import WEEK_S, WeekSchedule
 
 
 class Wish(Enum):
@@ -64,61 +64,95 @@ class Target:
     rise_to_c: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What holds without a boost. manual_c: of MANUAL, which ends at until_s of local time, None for never."""
+
+    wish: Wish
+    manual_c: float
+    until_s: float | None = None
+
+
 class SetpointChooser:
-    """Remembers the last wish and since when nobody is at home. Times are seconds of a clock that never goes back."""
+    """Remembers the last wish and since when nobody is at home.
+
+    now_s: of a clock that never goes back.  local_s: of the clock on the wall, since some Monday, 0:00; it may be set.
+    chosen and boost_until_s (of now_s's clock, None without a boost) are all that a wish leaves.
+    """
 
     def __init__(self, plan: SetpointPlan) -> None:
         self.plan = plan
-        self.wish = Wish.AUTO
-        self._manual_c = plan.plain_c
-        self._until_s: float | None = None
+        self.chosen = Chosen(Wish.AUTO, plan.plain_c)
+        self.boost_until_s: float | None = None
         self._absent_since_s: float | None = None
         self._early_until_s: float | None = None
 
-    def choose(self, wish: Wish, now_s: float, *, setpoint_c: float | None = None, week_s: float = 0.0) -> None:
+    @property
+    def wish(self) -> Wish:
+        return self.chosen.wish if self.boost_until_s is None else Wish.BOOST
+
+    def choose(self, wish: Wish, now_s: float, *, setpoint_c: float | None = None, local_s: float = 0.0) -> None:
         """Follow a wish. MANUAL takes setpoint_c, bounded by the plan, and holds until the schedule's next change.
 
-        Raises ValueError for MANUAL without a finite temperature.
+        After a BOOST what was chosen before holds again. Raises ValueError for MANUAL without a finite temperature.
         """
-        self._until_s = self._early_until_s = None
-        if wish is Wish.MANUAL:
-            if setpoint_c is None or not -1e3 < setpoint_c < 1e3:
-                raise ValueError(f"not a temperature: {setpoint_c}")
-            self._manual_c = min(self.plan.high_c, max(self.plan.low_c, setpoint_c))
-            if self.plan.schedule:
-                self._until_s = now_s + self.plan.schedule.upcoming(week_s)[0]
-        elif wish is Wish.BOOST:
-            self._until_s = now_s + self.plan.boost_s
-        self.wish = wish
+        if wish is Wish.MANUAL and (setpoint_c is None or not -1e3 < setpoint_c < 1e3):
+            raise ValueError(f"not a temperature: {setpoint_c}")
+        self._early_until_s = None
+        self.boost_until_s = now_s + self.plan.boost_s if wish is Wish.BOOST else None
+        if wish is Wish.MANUAL and setpoint_c is not None:
+            manual_c = min(self.plan.high_c, max(self.plan.low_c, setpoint_c))
+            self.chosen = Chosen(wish, manual_c, self._changes_at_s(local_s))
+        elif wish is not Wish.BOOST:
+            self.chosen = Chosen(wish, self.plan.plain_c)
 
     def target(
         self,
         now_s: float,
-        week_s: float,
+        local_s: float,
         *,
         present: bool | None = None,
         window_open: bool = False,
         lead_s: float = 0.0,
     ) -> Target:
         """The setpoint now. present: None where nothing tells.  lead_s: warming up begins so long before a rise."""
-        if self._until_s is not None and now_s >= self._until_s:
-            self.wish, self._until_s = Wish.AUTO, None
-        away = self._away(now_s, present)
+        if self.boost_until_s is not None and now_s >= self.boost_until_s:
+            self.boost_until_s = None
+        self._expire(local_s)
+        away, week_s = self._away(now_s, present), local_s % WEEK_S
         setpoint_c, reason = self._wished(away, week_s)
         rise_in_s, rise_to_c = self._rise(setpoint_c, reason, week_s)
         if window_open and reason is not Reason.OFF:
             setpoint_c, reason = self.plan.frost_c, Reason.WINDOW
-        elif rise_in_s is not None and rise_to_c is not None and self._early(now_s, rise_in_s, lead_s):
+        elif rise_in_s is not None and rise_to_c is not None and self._early(local_s, rise_in_s, lead_s):
             setpoint_c, reason = rise_to_c, Reason.EARLY
         return Target(max(self.plan.frost_c, setpoint_c), reason, rise_in_s, rise_to_c)
 
-    def _early(self, now_s: float, rise_in_s: float, lead_s: float) -> bool:
+    def _changes_at_s(self, local_s: float) -> float | None:
+        if not self.plan.schedule:
+            return None
+        # Changes are at whole seconds.
+        return float(round(local_s + self.plan.schedule.upcoming(local_s % WEEK_S)[0]))
+
+    def _expire(self, local_s: float) -> None:
+        """MANUAL ends at the schedule's next change. A clock that was put back brings nothing but an earlier one."""
+        until_s, next_s = self.chosen.until_s, self._changes_at_s(local_s)
+        if until_s is None or next_s is None:
+            return
+        if local_s >= until_s:
+            self.chosen = Chosen(Wish.AUTO, self.plan.plain_c)
+        elif next_s < until_s:
+            self.chosen = replace(self.chosen, until_s=next_s)
+
+    def _early(self, local_s: float, rise_in_s: float, lead_s: float) -> bool:
         """Once begun it goes on: a warmer room needs less time, which is no reason to let it cool again."""
-        if rise_in_s <= lead_s and self._early_until_s is None:
-            self._early_until_s = now_s + rise_in_s
-        if self._early_until_s is not None and now_s >= self._early_until_s:
+        if self._early_until_s is not None and local_s >= self._early_until_s:
             self._early_until_s = None
-        return self._early_until_s is not None
+        if self._early_until_s is None and rise_in_s > lead_s:
+            return False
+        # Anew each time: the clock may be put back.
+        self._early_until_s = local_s + rise_in_s
+        return True
 
     def _away(self, now_s: float, present: bool | None) -> bool:
         if present is not False:
@@ -136,7 +170,7 @@ class SetpointChooser:
             case Wish.BOOST:
                 return plan.boost_c, Reason.BOOST
             case Wish.MANUAL:
-                return self._manual_c, Reason.MANUAL
+                return self.chosen.manual_c, Reason.MANUAL
             case Wish.COMFORT:
                 return plan.plain_c, Reason.COMFORT
             case Wish.ECO:

@@ -15,7 +15,7 @@ from .limits import Limit, LimitSettings, PowerLimits
 from .mode import TRANSITIONS, Mode, place
 from .pi import PiController, PiSettings
 from .power import DUTY_MIN, PowerLoop, PowerTable, Work, work_for
-from .schedule import DAY_S, WEEK_S
+from .schedule import DAY_S
 from .season import OverheatBlock, Season, SeasonSettings, SeasonWatch
 from .sensor import Believed, Sample, SensorSettings, SensorSupervisor, Trust
 from .setpoint import Reason, SetpointChooser, SetpointPlan, Target, Wish
@@ -166,7 +166,7 @@ class Thermostat:
 
     def wish(self, wish: Wish, inputs: Inputs, setpoint_c: float | None = None) -> None:
         """A hand on the dial: no dwell time stands in its way. Raises ValueError for a setpoint that is no number."""
-        self._chooser.choose(wish, inputs.steady_s, setpoint_c=setpoint_c, week_s=_week_s(inputs))
+        self._chooser.choose(wish, inputs.steady_s, setpoint_c=setpoint_c, local_s=_local_s(inputs))
         self._dwell.release()
 
     def update(self, inputs: Inputs) -> Decision:
@@ -209,15 +209,15 @@ class Thermostat:
             self._identifier.update(inputs.now_s, temperature_c, inputs.outside_c, power_w)
 
     def _target(self, inputs: Inputs, temperature_c: float | None, estimate: Estimate, window_open: bool) -> Target:
-        week_s = _week_s(inputs)
-        target = self._chooser.target(inputs.steady_s, week_s, present=inputs.present, window_open=window_open)
+        local_s = _local_s(inputs)
+        target = self._chooser.target(inputs.steady_s, local_s, present=inputs.present, window_open=window_open)
         if target.rise_to_c is None or temperature_c is None or window_open:
             return target
         rise_to_c = target.rise_to_c if inputs.aim is None else inputs.aim(target.rise_to_c)
         # Of all heaters of the sink: what they claim now says nothing of what they could.
         power_w = self.settings.idle_w + self.settings.pi.capacity_w + sum(each.capacity_w for each in inputs.others)
         lead = lead_s(self.settings.start, estimate, temperature_c, rise_to_c, inputs.outside_c, power_w)
-        return self._chooser.target(inputs.steady_s, week_s, present=inputs.present, lead_s=lead)
+        return self._chooser.target(inputs.steady_s, local_s, present=inputs.present, lead_s=lead)
 
     def _hold_w(self, setpoint_c: float, outside_c: float | None, estimate: Estimate) -> float | None:
         """Heat to add to the idle machine's, so that a temperature stays; None while too little is known."""
@@ -326,5 +326,6 @@ def _lifted_k(inputs: Inputs, target: Target) -> float:
     return inputs.aim(target.setpoint_c) - target.setpoint_c
 
 
-def _week_s(inputs: Inputs) -> float:
-    return (inputs.wall_s + inputs.utc_offset_s + _EPOCH_WEEK_S) % WEEK_S
+def _local_s(inputs: Inputs) -> float:
+    """Since the Monday before 1970, 0:00."""
+    return inputs.wall_s + inputs.utc_offset_s + _EPOCH_WEEK_S

@@ -49,9 +49,67 @@ def test_boost_ends_by_itself() -> None:
     assert chooser.target(1900, 0).reason is Reason.SCHEDULE
 
 
+@pytest.mark.parametrize("before", [Wish.AUTO, Wish.COMFORT, Wish.ECO, Wish.AWAY, Wish.OFF])
+def test_after_a_boost_what_was_chosen_before_holds_again(before: Wish) -> None:
+    chooser = SetpointChooser(plan())
+    chooser.choose(before, now_s=0)
+    wanted = chooser.target(50, 0)
+    chooser.choose(Wish.BOOST, now_s=100)
+    # Again, which makes it last.
+    chooser.choose(Wish.BOOST, now_s=1000)
+    assert (chooser.wish, chooser.target(2799, 0).reason) == (Wish.BOOST, Reason.BOOST)
+    assert chooser.target(2800, 0) == wanted
+    assert chooser.wish is before
+
+
+def test_setpoint_set_by_hand_outlives_a_boost_but_not_the_schedules_change_meanwhile() -> None:
+    chooser = SetpointChooser(plan())
+    chooser.choose(Wish.MANUAL, 0, setpoint_c=18.5, local_s=21 * HOUR_S)
+    chooser.choose(Wish.BOOST, 60)
+    assert chooser.target(1860, 21 * HOUR_S + 1860).setpoint_c == 18.5
+    chooser.choose(Wish.BOOST, 3000)
+    assert chooser.target(3700, 22 * HOUR_S + 100).reason is Reason.BOOST
+    assert chooser.target(4800, 22 * HOUR_S + 1200).reason is Reason.SCHEDULE
+
+
+def test_whatever_is_chosen_ends_a_boost() -> None:
+    chooser = SetpointChooser(plan())
+    chooser.choose(Wish.OFF, 0)
+    chooser.choose(Wish.BOOST, 1)
+    chooser.choose(Wish.AUTO, 2)
+    assert chooser.target(3, 0).reason is Reason.SCHEDULE
+    assert chooser.target(90_000, 0).reason is Reason.SCHEDULE
+
+
+@pytest.mark.parametrize("put_s", [-HOUR_S, HOUR_S])
+def test_setpoint_set_by_hand_ends_with_the_clock_on_the_wall_where_that_is_put_at_night(put_s: float) -> None:
+    """As daylight saving does: set at 23:00, it ends at 6:00, seven hours later by neither clock."""
+    chooser = SetpointChooser(plan())
+    chooser.choose(Wish.MANUAL, 0, setpoint_c=18.5, local_s=23 * HOUR_S)
+    assert chooser.target(3 * HOUR_S, 26 * HOUR_S).reason is Reason.MANUAL
+    six_s = 30 * HOUR_S
+    for before_s, reason in ((60.0, Reason.MANUAL), (0.0, Reason.SCHEDULE)):
+        now_s = 7 * HOUR_S - put_s - before_s
+        assert chooser.target(now_s, six_s - before_s).reason is reason
+
+
+def test_clock_that_is_put_back_by_years_makes_no_setpoint_last_for_years() -> None:
+    chooser = SetpointChooser(plan())
+    chooser.choose(Wish.MANUAL, 0, setpoint_c=18.5, local_s=1e9)
+    assert chooser.target(1, 23 * HOUR_S).reason is Reason.MANUAL
+    assert chooser.target(2, 30 * HOUR_S).reason is Reason.SCHEDULE
+
+
+def test_warming_up_early_ends_with_the_clock_on_the_wall() -> None:
+    """In March: the rise at 6:00 is past an hour sooner, and the next one is none to warm up for yet."""
+    chooser = SetpointChooser(plan(WeekSchedule(["daily 06:00 18", "daily 12:00 20", "daily 22:00 16"])))
+    assert chooser.target(0, 1 * HOUR_S, lead_s=5 * HOUR_S).reason is Reason.EARLY
+    assert chooser.target(4 * HOUR_S, 6 * HOUR_S).reason is Reason.SCHEDULE
+
+
 def test_setpoint_set_by_hand_holds_until_the_schedule_changes() -> None:
     chooser = SetpointChooser(plan())
-    chooser.choose(Wish.MANUAL, 0, setpoint_c=18.5, week_s=21 * HOUR_S)
+    chooser.choose(Wish.MANUAL, 0, setpoint_c=18.5, local_s=21 * HOUR_S)
     assert chooser.target(3599, 22 * HOUR_S - 1).setpoint_c == 18.5
     assert chooser.target(3600, 22 * HOUR_S).reason is Reason.SCHEDULE
 
@@ -102,7 +160,7 @@ def test_setpoint_stays_between_frost_and_the_highest_allowed(
 ) -> None:
     chooser, now_s = SetpointChooser(plan()), 0
     for wish, setpoint_c, wait_s, present, window_open, lead_s in wishes:
-        chooser.choose(wish, now_s, setpoint_c=setpoint_c, week_s=now_s % 604_800)
+        chooser.choose(wish, now_s, setpoint_c=setpoint_c, local_s=now_s)
         now_s += wait_s
-        target = chooser.target(now_s, now_s % 604_800, present=present, window_open=window_open, lead_s=lead_s)
+        target = chooser.target(now_s, now_s, present=present, window_open=window_open, lead_s=lead_s)
         assert 7.0 <= target.setpoint_c <= 25.0
