@@ -65,23 +65,31 @@ class SeasonSettings:
 
 
 class SeasonWatch:
-    """Seconds are of a clock that never goes back."""
+    """Winter until two days have been seen: one warm afternoon at a node's start is no summer.
+
+    Seconds are of a clock that never goes back.
+    """
 
     MEAN_S = 2 * 86_400.0
     HYSTERESIS_K = 2.0
 
     def __init__(self, settings: SeasonSettings) -> None:
         self._settings = settings
-        self._mean_c: float | None = None
-        self._last_s = 0.0
+        self._mean_c = 0.0
+        self._seen_s = 0.0
+        self._last_s: float | None = None
         self.season = Season.WINTER
 
     def update(self, now_s: float, outside_c: float | None) -> Season:
         """outside_c None: the season stays."""
-        if outside_c is not None:
-            weight = min(1.0, (now_s - self._last_s) / self.MEAN_S)
-            self._mean_c = outside_c if self._mean_c is None else self._mean_c + (outside_c - self._mean_c) * weight
-            self.season = SEASONS[self.season, self._outside(self._mean_c)]
+        if outside_c is not None and self._last_s is not None:
+            elapsed_s = now_s - self._last_s
+            self._seen_s = min(self.MEAN_S, self._seen_s + elapsed_s)
+            if self._seen_s > 0:
+                # The plain mean of what was seen, and once that is two days, one that fades.
+                self._mean_c += (outside_c - self._mean_c) * min(1.0, elapsed_s / self._seen_s)
+            if self._seen_s >= self.MEAN_S:
+                self.season = SEASONS[self.season, self._outside(self._mean_c)]
         self._last_s = now_s
         return self.season
 

@@ -274,8 +274,12 @@ async def test_warm_summer_leaves_its_floor_and_winter_nothing(linux: FakeLinux)
         chosen,
         machine=replace(chosen.machine, outside_sensor="hwmon:room/temp3"),
         safety=SafetyTable(summer_floor_w=60.0),
+        sensors=replace(chosen.sensors, frozen_s=0.0),
     )
     bench = Bench(linux, chosen)
+    for _ in range(49):
+        await bench.second()
+        bench.now_us += 3600 * SECOND_US
     await bench.second()
     reading = bench.heater.reading()
     assert (HeatCommands(bench.heater).status()["season"], reading.slots, bench.heater.duty) == ("summer", 2, 0.6)

@@ -34,9 +34,24 @@ def test_one_warm_afternoon_makes_no_summer_but_a_warm_week_does() -> None:
 
 def test_summer_ends_lower_than_it_begins() -> None:
     watch = SeasonWatch(SETTINGS)
-    assert watch.update(0, 17.0) is Season.SUMMER
-    assert [watch.update(hour * HOUR_S, 15.0) for hour in range(1, 500)][-1] is Season.SUMMER
+    assert [watch.update(hour * HOUR_S, 17.0) for hour in range(49)][-1] is Season.SUMMER
+    assert [watch.update(hour * HOUR_S, 15.0) for hour in range(49, 500)][-1] is Season.SUMMER
     assert [watch.update((500 + hour) * HOUR_S, 13.0) for hour in range(200)][-1] is Season.WINTER
+
+
+def test_first_reading_makes_no_summer_and_nor_do_two_days_without_any() -> None:
+    watch = SeasonWatch(SETTINGS)
+    assert watch.update(0, 25.0) is Season.WINTER
+    assert watch.update(1, 25.0) is Season.WINTER
+    assert watch.update(50 * HOUR_S, None) is Season.WINTER
+    assert watch.update(51 * HOUR_S, 25.0) is Season.WINTER
+
+
+def test_days_and_nights_after_a_start_are_all_weighed_alike() -> None:
+    """Begun on a hot afternoon: 20 hours of 24 °C, and 28 of 8 °C, are 14.7 °C."""
+    watch = SeasonWatch(SETTINGS)
+    hours = [24.0] * 21 + [8.0] * 28
+    assert {watch.update(hour * HOUR_S, outside_c) for hour, outside_c in enumerate(hours)} == {Season.WINTER}
 
 
 def test_hot_sink_or_surface_blocks_until_it_has_cooled() -> None:

@@ -155,9 +155,8 @@ def test_lost_sensor_means_little_power_for_a_while_and_then_none() -> None:
         (19.0, 5.0, Wish.AUTO, True),
         (21.0, 5.0, Wish.AUTO, None),
         (26.0, 28.0, Wish.AUTO, None),
-        (15.0, 16.5, Wish.AUTO, None),
     ],
-    ids=["off", "window open", "warm enough", "too warm in summer", "cool in summer"],
+    ids=["off", "window open", "warm enough", "too warm outside"],
 )
 def test_lost_sensor_begins_to_heat_nothing_that_was_not_to_be_heated(
     start_c: float, outside_c: float, wish: Wish, contact_open: bool | None
@@ -170,6 +169,16 @@ def test_lost_sensor_begins_to_heat_nothing_that_was_not_to_be_heated(
     blind = house.pass_hours(2)
     assert any(each.believed.trust is Trust.OPEN_LOOP for each in blind)
     assert [each for each in blind if each.granted_w or each.work.slots] == []
+
+
+def test_lost_sensor_begins_to_heat_nothing_in_a_cool_summer() -> None:
+    house = House(Thermostat(replace(SETTINGS, season=SeasonSettings(block_c=28.0))), 15.0, 16.5)
+    house.thermostat.wish(Wish.OFF, house.inputs())
+    house.pass_hours(49)
+    house.thermostat.wish(Wish.AUTO, house.inputs())
+    assert house.minute().granted_w > 0
+    house.sees = lambda _: None
+    assert [each for each in house.pass_hours(2) if each.granted_w or each.work.slots] == []
 
 
 def test_lost_sensor_leaves_frost_protection_on_for_a_while() -> None:
@@ -202,7 +211,8 @@ def test_sensor_frozen_below_the_setpoint_cannot_cook_the_room() -> None:
 
 
 def test_overheated_room_runs_nothing_not_even_summers_floor() -> None:
-    house = House(Thermostat(SETTINGS), 26.0, 26.0)
+    house = House(Thermostat(replace(SETTINGS, sensor=SensorSettings(frozen_s=0.0))), 26.0, 26.0)
+    house.pass_hours(48)
     summer = house.minute()
     assert (summer.granted_w, summer.work.slots, summer.mode) == (50.0, 1, Mode.WARM)
     house.room.temperature_c = 28.5
