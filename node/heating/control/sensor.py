@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
+from .identify import Estimate
+
 
 class Fault(Enum):
     NONE = "fine"
@@ -59,8 +61,9 @@ TRANSITIONS: dict[tuple[Trust, Found], Trust] = {
 class SensorSettings:
     """low_c … high_c and rate_k_per_s are what is plausible.  lost_s: age of a sample that counts as lost.
 
-    frozen_s: a value that did not change in any digit for so long is frozen, 0 for never.  frozen_k: so it is, sooner,
-    when the heat given since it stood still, beside the heat given then, would have moved the sink by so much.
+    frozen_s: a value that did not change in any digit for so long is frozen, if the sensor tells fine steps, and later
+    if its steps are coarse; 0 for never.  frozen_k: so it is, sooner, when the sink must have moved by so much
+    and a step meanwhile.
     recover_s: a sensor that was at fault has to be fine for so long.  open_loop_s: how long power flows unseen.
     disagree_k: two sensors that differ by more are both told of, and the warmer is believed.
     """
@@ -84,22 +87,49 @@ class Sample:
     at_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Heating:
+    """What must move a sensor. power_w: into the sink since the last update.  estimate: what is known of the sink.
+
+    outside_c: None where that, or the sink, is not known well enough to say where it settles: then only power beside
+    that of the standstill's begin moves it.  doubt: how many times heavier it may be than the estimate.
+    """
+
+    power_w: float
+    estimate: Estimate
+    outside_c: float | None = None
+    doubt: float = 1.0
+
+
+_NOTHING = Heating(0.0, Estimate(1.0, 1.0, 0.0, 0.0))
+
+
 class SensorJudge:
-    """Watches one sensor. Seconds are of a clock that never goes back."""
+    """Watches one sensor. Seconds are of a clock that never goes back.
+
+    A coarse sensor in a steady room stands still for days and is fine; a fine one never does. Where the sink was learnt
+    time may count for less: one that froze elsewhere than where the sink settles is found by that.
+    """
+
+    # Steps with which no sensor stands still for frozen_s; coarser ones have longer in proportion.
+    FINE_K = 0.01
+    UNLEARNT_FINE_K = 0.05
+    UNLEARNT_LONGER_MAX = 2.0
 
     def __init__(self, settings: SensorSettings) -> None:
         self._settings = settings
         self._last: Sample | None = None
         self._still_since_s = 0.0
-        self._still_w = 0.0
-        self._still_j = 0.0
+        self._still = _NOTHING
+        self._drift_k = 0.0
+        self._least_step_k = math.inf
         self._seen_s: float | None = None
         self._bad_at_s: float | None = None
         self.fault = Fault.LOST
 
-    def update(self, sample: Sample | None, now_s: float, power_w: float, capacity_j_per_k: float) -> float | None:
-        """The temperature if it may be believed. power_w: into the sink since the last update."""
-        found = self._examine(sample, now_s, power_w, capacity_j_per_k)
+    def update(self, sample: Sample | None, now_s: float, heating: Heating) -> float | None:
+        """The temperature if it may be believed."""
+        found = self._examine(sample, now_s, heating)
         self._seen_s = now_s
         if found is not Fault.NONE:
             self.fault = found
@@ -113,25 +143,41 @@ class SensorJudge:
         assert sample is not None
         return sample.value
 
-    def _examine(self, sample: Sample | None, now_s: float, power_w: float, capacity_j_per_k: float) -> Fault:
+    def _examine(self, sample: Sample | None, now_s: float, heating: Heating) -> Fault:
         settings = self._settings
         if sample is None or now_s - sample.at_s > settings.lost_s:
             return Fault.LOST
         if not (math.isfinite(sample.value) and settings.low_c <= sample.value <= settings.high_c):
             return Fault.IMPLAUSIBLE
         last, self._last = self._last, sample
-        if last is None or last.value != sample.value:
-            self._still_since_s, self._still_w, self._still_j = now_s, power_w, 0.0
-        else:
-            elapsed_s = now_s - self._seen_s if self._seen_s is not None else 0.0
-            self._still_j += (power_w - self._still_w) * elapsed_s
-        if last is not None and abs(sample.value - last.value) > self._jump_k(sample, last):
+        step_k = 0.0 if last is None else abs(sample.value - last.value)
+        if last is None or step_k > 0:
+            self._still_since_s, self._still, self._drift_k = now_s, heating, 0.0
+        if last is not None and step_k > self._jump_k(sample, last):
             return Fault.IMPLAUSIBLE
-        if settings.frozen_s > 0 and now_s - self._still_since_s >= settings.frozen_s:
-            return Fault.FROZEN
-        if settings.frozen_k > 0 and abs(self._still_j) >= settings.frozen_k * capacity_j_per_k:
-            return Fault.FROZEN
-        return Fault.NONE
+        if step_k > 0:
+            self._least_step_k = min(self._least_step_k, step_k)
+        return Fault.FROZEN if self._stands_still(sample, now_s, heating) else Fault.NONE
+
+    def _stands_still(self, sample: Sample, now_s: float, heating: Heating) -> bool:
+        settings, elapsed_s = self._settings, now_s - self._seen_s if self._seen_s is not None else 0.0
+        if heating.outside_c is None and self._still.outside_c is not None:
+            self._still, self._drift_k = heating, 0.0
+        # By what was known of the sink then: from a frozen sensor anything may have been learnt since.
+        still, sink = self._still, self._still.estimate
+        step_k = self._least_step_k if math.isfinite(self._least_step_k) else 0.0
+        if still.outside_c is not None and heating.outside_c is not None:
+            settles_k = heating.outside_c + sink.resistance_k_per_w * (heating.power_w + sink.gain_w) - sample.value
+            longer = max(1.0, step_k / self.FINE_K)
+        else:
+            settles_k = sink.resistance_k_per_w * (heating.power_w - still.power_w)
+            longer = min(self.UNLEARNT_LONGER_MAX, max(1.0, step_k / self.UNLEARNT_FINE_K))
+        tau_s = sink.resistance_k_per_w * sink.capacity_j_per_k * still.doubt
+        # How far the sink must have moved from what is shown.
+        self._drift_k += (settles_k - self._drift_k) * -math.expm1(-elapsed_s / tau_s)
+        if settings.frozen_k > 0 and abs(self._drift_k) >= settings.frozen_k + step_k:
+            return True
+        return settings.frozen_s > 0 and now_s - self._still_since_s >= settings.frozen_s * longer
 
     def _jump_k(self, sample: Sample, last: Sample) -> float:
         # A sensor's last digit, and a draught, may move it at once.
@@ -158,18 +204,9 @@ class SensorSupervisor:
         self._blind_since_s: float | None = None
         self.trust = Trust.OFF
 
-    def update(
-        self,
-        samples: tuple[Sample | None, ...],
-        now_s: float,
-        power_w: float,
-        capacity_j_per_k: float,
-    ) -> Believed:
-        """samples: one of each sensor, in order. power_w: into the sink since the last update."""
-        values = [
-            judge.update(sample, now_s, power_w, capacity_j_per_k)
-            for judge, sample in zip(self._judges, samples, strict=True)
-        ]
+    def update(self, samples: tuple[Sample | None, ...], now_s: float, heating: Heating) -> Believed:
+        """samples: one of each sensor, in order."""
+        values = [judge.update(sample, now_s, heating) for judge, sample in zip(self._judges, samples, strict=True)]
         self.trust = TRANSITIONS[self.trust, self._found(values, now_s)]
         alarms = [
             f"sensor {number} is {judge.fault.value}"

@@ -17,7 +17,7 @@ from .pi import PiController, PiSettings
 from .power import DUTY_MIN, PowerLoop, PowerTable, Work, work_for
 from .schedule import DAY_S
 from .season import OverheatBlock, Season, SeasonSettings, SeasonWatch
-from .sensor import Believed, Sample, SensorSettings, SensorSupervisor, Trust
+from .sensor import Believed, Heating, Sample, SensorSettings, SensorSupervisor, Trust
 from .setpoint import Reason, SetpointChooser, SetpointPlan, Target, Wish
 from .start import CONFIDENCE_MIN, StartSettings, lead_s
 from .window import WindowDetector, WindowSettings
@@ -29,6 +29,8 @@ _EPOCH_WEEK_S = 3 * DAY_S
 FULL_K = 1.0
 # A task's duty from which on a member of a zone that gave nothing begins to give.
 BEGIN_DUTY = 2 * DUTY_MIN
+# How many times heavier than its owner's guess a sink may be that was not learnt.
+UNLEARNT_DOUBT = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ class Thermostat:
         duration_s = 0.0 if self._last_s is None else inputs.now_s - self._last_s
         self._last_s = inputs.now_s
         estimate = self._identifier.estimate()
-        believed = self._supervisor.update(inputs.samples, inputs.now_s, inputs.power_w, estimate.capacity_j_per_k)
+        believed = self._supervisor.update(inputs.samples, inputs.now_s, _heating(inputs, estimate))
         temperature_c = believed.temperature_c
         window_open = self._window.update(inputs.now_s, temperature_c, inputs.contact_open)
         self._learn(inputs, temperature_c, window_open)
@@ -324,6 +326,13 @@ def _lifted_k(inputs: Inputs, target: Target) -> float:
     if inputs.aim is None or target.reason in (Reason.OFF, Reason.WINDOW):
         return 0.0
     return inputs.aim(target.setpoint_c) - target.setpoint_c
+
+
+def _heating(inputs: Inputs, estimate: Estimate) -> Heating:
+    """What the sensors have to follow. What others of a zone give is their word alone."""
+    if inputs.others or estimate.confidence < CONFIDENCE_MIN:
+        return Heating(inputs.power_w, estimate, doubt=UNLEARNT_DOUBT)
+    return Heating(inputs.power_w, estimate, inputs.outside_c)
 
 
 def _local_s(inputs: Inputs) -> float:

@@ -1,15 +1,18 @@
 """Sensors: lost, implausible and frozen ones are told; without any the power is bounded, then off."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hearthmesh.node.heating.control.identify import Estimate
 from hearthmesh.node.heating.control.sensor import (
     TRANSITIONS,
     Believed,
     Found,
+    Heating,
     Sample,
     SensorSettings,
     SensorSupervisor,
@@ -18,12 +21,20 @@ from hearthmesh.node.heating.control.sensor import (
 from tests.docs_diagrams import documented_diagram, render_table
 
 SETTINGS = SensorSettings(lost_s=120.0, recover_s=60.0, open_loop_s=3600.0)
-CAPACITY_J_PER_K = 4.62e6
+SINK = Estimate(resistance_k_per_w=0.05, capacity_j_per_k=4.62e6, gain_w=0.0, confidence=0.9)
+TAU_H = 0.05 * 4.62e6 / 3600.0
 
 
-def told(supervisor: SensorSupervisor, now_s: float, *values: float | None, power_w: float = 0.0) -> Believed:
+def told(
+    supervisor: SensorSupervisor,
+    now_s: float,
+    *values: float | None,
+    power_w: float = 0.0,
+    outside_c: float | None = None,
+    doubt: float = 1.0,
+) -> Believed:
     samples = tuple(None if value is None else Sample(value, now_s) for value in values)
-    return supervisor.update(samples, now_s, power_w, CAPACITY_J_PER_K)
+    return supervisor.update(samples, now_s, Heating(power_w, SINK, outside_c, doubt))
 
 
 def test_every_trust_knows_every_finding() -> None:
@@ -76,11 +87,19 @@ def test_what_cannot_be_is_not_believed(broken_c: float) -> None:
     assert told(supervisor, 10, broken_c) == Believed(Trust.OPEN_LOOP, None, ("sensor 1 is implausible",))
 
 
+def test_jump_that_stays_is_believed_after_its_time() -> None:
+    supervisor = SensorSupervisor(SETTINGS)
+    told(supervisor, 0, 19.0)
+    found = [told(supervisor, at_s, 5.0) for at_s in (5, 10, 64, 65)]
+    assert [each.temperature_c for each in found] == [None, None, None, 5.0]
+    assert [len(each.alarms) for each in found] == [1, 1, 1, 0]
+
+
 def test_sample_that_is_too_old_counts_as_lost() -> None:
     supervisor = SensorSupervisor(SETTINGS)
     sample = (Sample(20.0, 0.0),)
-    assert supervisor.update(sample, 120.0, 0.0, CAPACITY_J_PER_K).trust is Trust.FIRST
-    assert supervisor.update(sample, 120.5, 0.0, CAPACITY_J_PER_K).trust is Trust.OPEN_LOOP
+    assert supervisor.update(sample, 120.0, Heating(0.0, SINK)).trust is Trust.FIRST
+    assert supervisor.update(sample, 120.5, Heating(0.0, SINK)).trust is Trust.OPEN_LOOP
 
 
 def test_value_that_never_moves_is_frozen() -> None:
@@ -89,13 +108,65 @@ def test_value_that_never_moves_is_frozen() -> None:
     assert trusts == [Trust.FIRST] * 12 + [Trust.OPEN_LOOP]
 
 
-def test_value_that_stands_still_under_full_power_is_frozen_sooner() -> None:
-    supervisor, minutes = SensorSupervisor(SETTINGS), 0
-    told(supervisor, 0, 18.0, power_w=100.0)
-    while told(supervisor, minutes * 60.0, 18.0, power_w=500.0).trust is Trust.FIRST:
+def hours_believed(
+    supervisor: SensorSupervisor, value: float, power_w: float, outside_c: float | None = None, doubt: float = 1.0
+) -> float:
+    """From its first minute on, in which it has stood still for a second at most."""
+    minutes = 0
+    while (
+        told(supervisor, minutes * 60.0, value, power_w=power_w, outside_c=outside_c, doubt=doubt).trust is Trust.FIRST
+    ):
         minutes += 1
-    # 400 W more than when it stood still first, into 4.62 MJ/K, are 2 K in 6.4 hours.
-    assert 6.3 < minutes / 60 < 6.6
+    return minutes / 60
+
+
+def test_value_that_stands_still_under_full_power_is_frozen_sooner() -> None:
+    supervisor = SensorSupervisor(SETTINGS)
+    told(supervisor, -1, 18.0, power_w=100.0)
+    # 400 W more than when it stood still first are 20 K in the end, and the first 2 K of them soon.
+    assert hours_believed(supervisor, 18.0, 500.0) == pytest.approx(TAU_H * math.log(20 / 18), abs=0.05)
+
+
+@pytest.mark.parametrize("outside_c", [-25.0, 15.0])
+def test_value_that_stands_still_where_the_sink_cannot_stay_is_frozen_sooner(outside_c: float) -> None:
+    """Whatever the power was before: 500 W settle 25 K above what is outside."""
+    hours = hours_believed(SensorSupervisor(SETTINGS), 20.0, 500.0, outside_c)
+    assert hours == pytest.approx(TAU_H * math.log(20 / 18), abs=0.05)
+
+
+def test_what_is_learnt_from_a_value_that_stands_still_is_no_excuse_for_it() -> None:
+    supervisor = SensorSupervisor(SETTINGS)
+    told(supervisor, 0, 18.0, power_w=500.0, outside_c=10.0)
+    # 500 W settle at 35 °C, and would at 18 with 340 W less from elsewhere.
+    heating = Heating(500.0, replace(SINK, gain_w=-340.0), 10.0)
+    found = [supervisor.update((Sample(18.0, hour * 3600.0),), hour * 3600.0, heating) for hour in range(10)]
+    assert found[-1].alarms == ("sensor 1 is frozen",)
+
+
+def test_coarse_sensor_is_frozen_only_when_it_should_have_moved_by_a_step_more() -> None:
+    supervisor = SensorSupervisor(SETTINGS)
+    told(supervisor, -10, 17.5)
+    told(supervisor, -1, 18.0, power_w=100.0)
+    assert hours_believed(supervisor, 18.0, 500.0) == pytest.approx(TAU_H * math.log(20 / 17.5), abs=0.05)
+
+
+def test_sink_that_was_not_learnt_may_be_heavier_than_guessed() -> None:
+    supervisor = SensorSupervisor(SETTINGS)
+    told(supervisor, -1, 18.0, doubt=4.0)
+    hours = hours_believed(supervisor, 18.0, 2000.0, doubt=4.0)
+    assert hours == pytest.approx(4 * TAU_H * math.log(100 / 98), abs=0.05)
+
+
+@pytest.mark.parametrize(("outside_c", "hours"), [(15.125, 150), (None, 24)])
+def test_coarse_sensor_may_stand_still_for_longer(outside_c: float | None, hours: int) -> None:
+    """Of an eighth of a kelvin: where the sink stays at that by what was learnt, twelve times as long as a fine one."""
+    supervisor = SensorSupervisor(SETTINGS)
+    told(supervisor, 0, 20.0)
+    trusts = [
+        told(supervisor, 10 + hour * 3600.0, 20.125, power_w=100.0, outside_c=outside_c).trust
+        for hour in range(hours + 2)
+    ]
+    assert trusts == [Trust.FIRST] * hours + [Trust.OPEN_LOOP, Trust.OFF]
 
 
 def test_two_sensors_that_differ_are_told_of_and_the_warmer_is_believed() -> None:

@@ -1,6 +1,7 @@
 """The thermostat as a whole, in a room that obeys physics: comfort, safety, limits, and sharing a room."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -62,6 +63,7 @@ class House:
         self.power_w = 0.0
         self.contact_open: bool | None = None
         self.sees: Callable[[float], float | None] = lambda temperature_c: temperature_c
+        self.sees_outside = True
 
     @property
     def temperature_c(self) -> float:
@@ -74,7 +76,7 @@ class House:
             wall_s=MONDAY_S + self.now_s,
             samples=(None if seen_c is None else Sample(seen_c, self.now_s),),
             power_w=self.power_w,
-            outside_c=self.outside_c,
+            outside_c=self.outside_c if self.sees_outside else None,
             contact_open=self.contact_open,
         )
 
@@ -87,6 +89,10 @@ class House:
 
     def pass_hours(self, hours: float) -> list[Decision]:
         return [self.minute() for _ in range(round(hours * 60))]
+
+
+def day_and_night_c(hour: float) -> float:
+    return 5.0 - 6.0 * math.cos(hour / 24 * math.tau)
 
 
 def test_room_is_brought_to_its_setpoint_and_kept_there() -> None:
@@ -208,6 +214,54 @@ def test_sensor_frozen_below_the_setpoint_cannot_cook_the_room() -> None:
     house.pass_hours(72)
     assert house.power_w == 0.0
     assert house.temperature_c < 20.0
+
+
+@pytest.mark.parametrize("step_k", [0.1, 0.5])
+def test_coarse_sensor_of_a_steady_room_is_no_frozen_one(step_k: float) -> None:
+    house = House(Thermostat(SETTINGS), 19.5, 5.0)
+    house.sees = lambda temperature_c: round(temperature_c / step_k) * step_k
+    assert {each.alarms for each in house.pass_hours(4 * 24)} == {()}
+    assert abs(house.temperature_c - 20.0) < 0.3
+
+
+@pytest.mark.parametrize("step_k", [0.1, 0.5])
+def test_coarse_sensor_of_a_room_with_heavy_walls_is_no_frozen_one_in_a_cold_spell(step_k: float) -> None:
+    """Air and furniture that heavy walls are behind: no model of one capacity has learnt them."""
+    house, walls_c = House(Thermostat(SETTINGS), 18.0, 5.0), 16.0
+    house.sees = lambda temperature_c: round(temperature_c / step_k) * step_k
+    for minute in range(6 * 24 * 60):
+        house.outside_c = day_and_night_c(minute / 60) - (0.0 if minute < 3 * 24 * 60 else 12.0)
+        room_c = house.temperature_c
+        alarms = house.minute().alarms
+        into_w = house.power_w - 8.0 * (room_c - house.outside_c) - 60.0 * (room_c - walls_c)
+        house.room.temperature_c = room_c + into_w / 1e6 * MINUTE_S
+        walls_c += (60.0 * (room_c - walls_c) - 12.0 * (walls_c - house.outside_c)) / 8e6 * MINUTE_S
+        assert not alarms
+
+
+def test_coarse_sensor_that_freezes_at_full_power_is_found_within_a_day() -> None:
+    """Also one whose power was as high when it began to stand still, in a room that was learnt."""
+    house = House(Thermostat(SETTINGS), 19.5, 5.0)
+    house.sees = lambda temperature_c: round(temperature_c / 0.5) * 0.5
+    for hour in range(72):
+        house.outside_c = day_and_night_c(hour)
+        house.pass_hours(1)
+    house.outside_c = 5.0
+    house.thermostat.wish(Wish.MANUAL, house.inputs(), setpoint_c=24.0)
+    assert house.minute().granted_w == 500.0
+    house.sees = lambda _: 20.5
+    assert house.pass_hours(20)[-1].alarms == ("sensor 1 is frozen",)
+    assert house.temperature_c < 23.0
+
+
+def test_coarse_sensor_of_a_heavy_house_without_weather_is_no_frozen_one() -> None:
+    """Six times as heavy as guessed, and nothing that is learnt of it."""
+    house = House(Thermostat(SETTINGS), 19.5, 5.0)
+    house.room, house.sees_outside = Lumped(20.0, 30e6, 19.5), False
+    house.sees = lambda temperature_c: round(temperature_c / 0.5) * 0.5
+    for hour in range(4 * 24):
+        house.outside_c = day_and_night_c(hour)
+        assert not any(each.alarms for each in house.pass_hours(1))
 
 
 def test_overheated_room_runs_nothing_not_even_summers_floor() -> None:
