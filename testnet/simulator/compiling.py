@@ -35,6 +35,7 @@ SIMULATOR = (
     "checkers/leases",
     "checkers/base",
     "checkers/nodes",
+    "checkers/recovery",
     "checkers/watch",
     "clock",
     "customer",

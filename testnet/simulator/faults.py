@@ -25,13 +25,19 @@ FOUL = Weather(loss=0.03, doubled=0.03, jitter_us=20 * MS)
 
 @dataclass(slots=True)
 class Happened:
-    """A fault of a run. seen_us: when each other node first called a target dead, after the beginning."""
+    """A fault of a run. seen_us: when each other node first called a target dead, after the beginning.
+
+    elsewhere_us: when each task that a target held started elsewhere, after the beginning.  level_us: of each target
+    that came back with jobs, until it granted of all again.
+    """
 
     fault: Fault
     began_us: int
     names: tuple[str, ...]
     mended_us: int = 0
     seen_us: dict[str, int] = field(default_factory=dict)
+    elsewhere_us: list[int] = field(default_factory=list)
+    level_us: list[int] = field(default_factory=list)
 
 
 class Faults:
@@ -70,12 +76,12 @@ class Faults:
         match fault.kind:
             case FaultKind.KILL | FaultKind.CLIENT_LEAVES:
                 for machine in machines:
-                    self._silent[machine.id] = happened
+                    self._fall_silent(machine, happened)
                     world.kill(machine)
                 self._later(fault, self._start, machines, happened)
             case FaultKind.POWER_CUT | FaultKind.NEW_DISK:
                 for machine in machines:
-                    self._silent[machine.id] = happened
+                    self._fall_silent(machine, happened)
                     world.cut_power(machine)
                     if fault.kind is FaultKind.NEW_DISK:
                         machine.disk.wipe()
@@ -83,7 +89,7 @@ class Faults:
                 self._later(fault, self._start, machines, happened)
             case FaultKind.FREEZE:
                 for machine in machines:
-                    self._silent[machine.id] = happened
+                    self._fall_silent(machine, happened)
                     world.freeze(machine)
                 self._later(fault, self._thaw, machines, happened)
             case FaultKind.STARVE:
@@ -97,6 +103,10 @@ class Faults:
                 self._later(fault, partial(self._heal, cut), machines, happened)
             case _:
                 self._break_inside(fault, machines, happened)
+
+    def _fall_silent(self, machine: Machine, happened: Happened) -> None:
+        self._silent[machine.id] = happened
+        self._world.checkers.recovery.fell_silent(machine, happened)
 
     def _break_inside(self, fault: Fault, machines: list[Machine], happened: Happened) -> None:
         world = self._world
@@ -152,10 +162,12 @@ class Faults:
             # Still leaving: its process has to end first.
             self._world.kill(machine)
             self._world.start(machine)
+            self._world.checkers.recovery.came_back(machine, happened)
         self._mended(machines, happened)
 
     def _thaw(self, machines: list[Machine], happened: Happened) -> None:
         for machine in machines:
+            self._world.checkers.recovery.woke(machine)
             self._world.thaw(machine)
         self._mended(machines, happened)
 

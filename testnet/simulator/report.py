@@ -41,6 +41,8 @@ def report(outcome: Outcome) -> dict[str, Any]:
             "samples": len(detection),
         },
         "outage_s": {"p50": _percentile(recovery, 50), "p99": _percentile(recovery, 99), "samples": len(recovery)},
+        "elsewhere_s": _spread(sorted(us for each in outcome.happened for us in each.elsewhere_us)),
+        "level_s": _spread(sorted(us for each in outcome.happened for us in each.level_us)),
         "jobs_finished_s": finished,
         "converged_s": _seconds(outcome.converged_us) if outcome.converged_us else None,
         "converged_after_faults_s": (
@@ -123,12 +125,15 @@ def _timeline(found: dict[str, Any]) -> str:
 
 def _numbers(found: dict[str, Any]) -> str:
     detection, outage = found["detection_s"], found["outage_s"]
+    elsewhere, level = found["elsewhere_s"], found["level_s"]
     rows: list[tuple[str, Any]] = [
         ("tasks accepted, of those submitted", f"{found['tasks_accepted']:,} of {found['tasks_submitted']:,}"),
         ("tasks run again", found["duplicates"]),
         ("energy of work that was cut short", f"{found['wasted_energy_j']:,} J of {found['energy_j']:,} J"),
         ("a dead node is noticed after (p50, p99)", f"{detection['p50']} s, {detection['p99']} s"),
         ("a fault lasts (p50, p99)", f"{outage['p50']} s, {outage['p99']} s"),
+        ("a task of a silent node starts elsewhere after (p50, p99)", f"{elsewhere['p50']} s, {elsewhere['p99']} s"),
+        ("who came back grants again after (p50, p99)", f"{level['p50']} s, {level['p99']} s"),
         ("living nodes called dead", found["false_alarms"]),
         ("dead called so when they were back already", found["late_alarms"]),
         ("all accepted and alike at", f"{found['converged_s']} s"),

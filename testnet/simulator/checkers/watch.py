@@ -23,6 +23,7 @@ from .leases import (
     OwnSection,
 )
 from .nodes import Bounded, Codec, EnergyBalances, FairToTheHonest, NoCrash, ViewsAgree, WarmStart
+from .recovery import Recovery
 
 if TYPE_CHECKING:
     from ..life import Life
@@ -102,7 +103,9 @@ class Checkers:
     def __init__(self, world: World) -> None:
         self._world = world
         self.violations: list[Violation] = []
-        checkers = [checker(world) for checker in ALL]
+        # Finds nothing wrong: it watches as they do.
+        self.recovery = Recovery(world)
+        checkers = [*(checker(world) for checker in ALL), self.recovery]
         for hook in _HOOKS:
             bare = getattr(Checker, hook)
             caring = [getattr(each, hook) for each in checkers if getattr(type(each), hook) is not bare]

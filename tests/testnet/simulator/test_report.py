@@ -4,6 +4,7 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
+from hearthmesh.protocol.upkeep import LEVEL_INTERVALS
 from hearthmesh.testnet.simulator.plan import Fault, FaultKind, Plan
 from hearthmesh.testnet.simulator.report import report, write_report
 from hearthmesh.testnet.simulator.run import play
@@ -30,6 +31,34 @@ def test_a_dead_node_is_noticed_and_shown() -> None:
     assert found["detection_s"]["samples"] >= 5
     assert 1.0 < found["detection_s"]["p50"] <= found["detection_s"]["p99"] < 15.0
     assert found["converged_s"] is not None and found["jobs_finished_s"]["job0"] is not None
+
+
+def hurt(kind: FaultKind) -> Plan:
+    """The second of three nodes, all of which keep the job, is away for six seconds."""
+    return Plan(seed=4, nodes=3, faults=(Fault(kind, 1_000_000, 6_000_000, (1,)),), active_us=9_000_000)
+
+
+def test_how_soon_its_tasks_run_elsewhere_is_measured_from_the_fault_on() -> None:
+    """Not before somebody noticed that its process had ended, or before its leases ran out."""
+    (killed,), (cut,) = play(hurt(FaultKind.KILL)).happened, play(hurt(FaultKind.POWER_CUT)).happened
+    lease_us = PLAN.config.lease_us
+    assert killed.elsewhere_us and min(killed.elsewhere_us) >= min(killed.seen_us.values())
+    assert cut.elsewhere_us and min(cut.elsewhere_us) >= lease_us - lease_us // 3 and not cut.seen_us
+    found = report(play(hurt(FaultKind.KILL)))["elsewhere_s"]
+    assert found["samples"] == len(killed.elsewhere_us) and found["p99"] == round(max(killed.elsewhere_us) / 1e6, 3)
+
+
+def test_what_goes_on_after_a_sleep_has_not_moved() -> None:
+    (frozen,) = play(hurt(FaultKind.FREEZE)).happened
+    assert frozen.elsewhere_us and max(frozen.elsewhere_us) <= 6_000_000 and not frozen.level_us
+
+
+def test_who_came_back_grants_again_once_it_has_heard_what_went_on() -> None:
+    """When it knows what another knows, or after so many rounds, if nobody says so."""
+    outcome = play(hurt(FaultKind.POWER_CUT))
+    (took_us,) = outcome.happened[0].level_us
+    assert 0 < took_us <= (LEVEL_INTERVALS + 1) * PLAN.config.reconcile_interval_us
+    assert report(outcome)["level_s"] == {"p50": round(took_us / 1e6, 3), "p99": round(took_us / 1e6, 3), "samples": 1}
 
 
 def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
