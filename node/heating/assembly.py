@@ -53,9 +53,14 @@ def _scheduled_c(heater: HeaterSettings) -> list[float]:
 
 
 def thermostat_settings(
-    heater: HeaterSettings, table: PowerTable, *, sensors: int = 1, exact_sensor: bool = False
+    heater: HeaterSettings,
+    table: PowerTable,
+    *,
+    sensors: int = 1,
+    surface: bool = False,
+    exact_sensor: bool = False,
 ) -> ThermostatSettings:
-    """exact_sensor: a simulated one, which may move as fast as its clock, or stand still."""
+    """surface: it has a sensor.  exact_sensor: a simulated one, which may move as fast as its clock, or stand still."""
     sensor, safety, limits = heater.sensors, heater.safety, heater.limits
     capacity_w, plan = table.capacity_w, setpoint_plan(heater)
     return ThermostatSettings(
@@ -81,6 +86,7 @@ def thermostat_settings(
         dwell_s=heater.dwell_s,
         open_loop_share=sensor.open_loop_percent / 100,
         sensors=sensors,
+        surface=surface,
         sensor=SensorSettings(
             low_c=-1e4 if exact_sensor else sensor.lowest_c,
             high_c=1e4 if exact_sensor else sensor.highest_c,

@@ -113,7 +113,7 @@ class HeatCommands:
             "at_s": round(inputs.now_s, 3),
             "temperature_c": _rounded(decision.believed.temperature_c, 3),
             "outside_c": _rounded(inputs.outside_c, 2),
-            "surface_c": _rounded(inputs.surface_c, 2),
+            "surface_c": _rounded(decision.surface_c, 2),
             "setpoint_c": round(decision.target.setpoint_c, 2),
             "aim_c": round(decision.aim_c, 2),
             "reason": decision.target.reason.value,

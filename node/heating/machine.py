@@ -121,7 +121,9 @@ class MachineHeater:
         self._losses = Losses()
         self.aims = Aims(settings.model)
         self._return = ReturnWatch(settings.model.loop.return_max_c)
-        self.thermostat = Thermostat(thermostat_settings(settings, table, sensors=len(hardware.sensors)))
+        self.thermostat = Thermostat(
+            thermostat_settings(settings, table, sensors=len(hardware.sensors), surface=hardware.surface is not None)
+        )
         self.decision: Decision = self.thermostat.update(self.inputs())
         self._modulation = Modulation(burn_settings(settings))
 
@@ -189,7 +191,7 @@ class MachineHeater:
             present=self.observed.found(What.PRESENCE),
             contact_open=self.observed.found(What.WINDOW),
             outside_c=_fresh(hardware.outside, now_s, OUTSIDE_AGE_MAX_S),
-            surface_c=_fresh(hardware.surface, now_s, self._settings.sensors.lost_s),
+            surface=hardware.surface.latest() if hardware.surface is not None else None,
             aim=self.aims.aim_c,
             full=hardware.returning is not None and self._return.full,
         )

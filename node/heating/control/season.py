@@ -103,22 +103,18 @@ class OverheatBlock:
     """The last word below the hardware's own cut-out: too hot a sink or surface stops everything, work too."""
 
     def __init__(self, settings: SeasonSettings) -> None:
-        self._settings = settings
-        self.state = Heat.CLEAR
+        self._hysteresis_k = settings.block_hysteresis_k
+        self._limits_c = (settings.block_c, settings.surface_block_c)
+        self._states = [Heat.CLEAR, Heat.CLEAR]
 
     def update(self, temperature_c: float | None, surface_c: float | None = None) -> bool:
-        """Whether everything has to stop. An unknown temperature alone neither blocks nor clears."""
-        known = [
-            reading_c - limit_c
-            for reading_c, limit_c in (
-                (temperature_c, self._settings.block_c),
-                (surface_c, self._settings.surface_block_c),
-            )
-            if reading_c is not None
-        ]
-        if known:
-            worst_k = max(known)
-            cool = worst_k <= -self._settings.block_hysteresis_k
-            inside = Inside.HOT if worst_k > 0 else Inside.COOL if cool else Inside.BETWEEN
-            self.state = BLOCKS[self.state, inside]
-        return self.state is Heat.BLOCKED
+        """Whether everything has to stop: each of the two blocks until it has cooled itself. Unknown ones stay."""
+        for place, (reading_c, limit_c) in enumerate(zip((temperature_c, surface_c), self._limits_c, strict=True)):
+            if reading_c is not None:
+                self._states[place] = BLOCKS[self._states[place], self._inside(reading_c - limit_c)]
+        return Heat.BLOCKED in self._states
+
+    def _inside(self, above_k: float) -> Inside:
+        if above_k > 0:
+            return Inside.HOT
+        return Inside.COOL if above_k <= -self._hysteresis_k else Inside.BETWEEN

@@ -20,6 +20,7 @@ from .season import OverheatBlock, Season, SeasonSettings, SeasonWatch
 from .sensor import Believed, Heating, Sample, SensorSettings, SensorSupervisor, Trust
 from .setpoint import Reason, SetpointChooser, SetpointPlan, Target, Wish
 from .start import CONFIDENCE_MIN, StartSettings, lead_s
+from .surface import SurfaceWatch
 from .window import WindowDetector, WindowSettings
 from .zone import Member, ZoneShare
 
@@ -38,7 +39,7 @@ class ThermostatSettings:
     """band_k > 0: above setpoint + band_k nothing runs.  idle_w: heat of the idle machine, part of what holds the sink.
 
     guess_r_k_per_w, guess_c_j_per_k: the sink, until it was learnt.  open_loop_share: of the capacity, for when no
-    sensor is to be believed.
+    sensor is to be believed.  surface: there is a sensor of the heater's surface, which has to be believed too.
     """
 
     plan: SetpointPlan
@@ -51,6 +52,7 @@ class ThermostatSettings:
     open_loop_share: float = 0.2
     sensors: int = 1
     sensor: SensorSettings = SensorSettings()
+    surface: bool = False
     window: WindowSettings = WindowSettings(drop_k=0.0, span_s=300.0, open_max_s=1800.0)
     season: SeasonSettings = SeasonSettings()
     start: StartSettings = StartSettings(lead_max_s=0.0, rate_k_per_h=1.0)
@@ -75,7 +77,7 @@ class Inputs:
     power_w: float
     utc_offset_s: float = 0.0
     outside_c: float | None = None
-    surface_c: float | None = None
+    surface: Sample | None = None
     present: bool | None = None
     contact_open: bool | None = None
     others: Sequence[Member] = ()
@@ -97,6 +99,7 @@ class Decision:
     deficit_w: the same without summer's floor, or how far above the setpoint it is, as negative watts.
     heat_load: cores that make the deficit's watts, whatever they compute.
     lifted_k: how far above the setpoint the sink is kept, by a heating curve or for a disinfection.
+    surface_c: of the heater's surface, if it is to be believed.
     """
 
     target: Target
@@ -113,6 +116,7 @@ class Decision:
     heat_load: float = 0.0
     alarms: tuple[str, ...] = field(default=())
     lifted_k: float = 0.0
+    surface_c: float | None = None
 
     @property
     def aim_c(self) -> float:
@@ -138,6 +142,7 @@ class Thermostat:
         self._supervisor = SensorSupervisor(settings.sensor, settings.sensors)
         self._window = WindowDetector(settings.window)
         self._block = OverheatBlock(settings.season)
+        self._surface = _surface_watch(settings) if settings.surface else None
         self._season = SeasonWatch(settings.season)
         self._pi = PiController(settings.pi)
         self._dwell = Dwell(settings.dwell_s)
@@ -185,15 +190,20 @@ class Thermostat:
         lifted_k = _lifted_k(inputs, target)
         # All bounds are of the setpoint: what is as far from its aim feels alike.
         felt_c = None if temperature_c is None else temperature_c - lifted_k
-        blocked = self._block.update(felt_c, inputs.surface_c)
+        shown_c = self._surface.update(inputs.surface, inputs.now_s, inputs.power_w) if self._surface else None
+        blocked = self._block.update(felt_c, shown_c)
         limit = self.limits.update(
             inputs.steady_s, inputs.wall_s, inputs.wall_s + inputs.utc_offset_s, felt_c, target.setpoint_c
         )
+        if self._surface is not None:
+            limit = self._surface.bounded(limit)
         self.limits.drew(inputs.now_s, max(0.0, inputs.power_w - settings.idle_w))
         decision = Decision(
             target, believed, self.mode, 0.0, 0.0, 0.0, Work(0, DUTY_MIN), limit, season, blocked, window_open
         )
-        decision = replace(decision, lifted_k=lifted_k)
+        decision = replace(
+            decision, lifted_k=lifted_k, surface_c=self._surface.temperature_c if self._surface else None
+        )
         if temperature_c is None:
             decision = self._blind(decision, inputs, estimate)
         else:
@@ -314,11 +324,18 @@ class Thermostat:
             ceiling = int(load / DUTY_MIN + 1e-9)
         slots = self._dwell.update(wanted.slots, now_s, ceiling=ceiling)
         duty = min(1.0, max(DUTY_MIN, load / slots)) if slots else DUTY_MIN
-        alarms = decision.believed.alarms
+        alarms = (*decision.believed.alarms, *(self._surface.alarms if self._surface else ()))
         if decision.blocked:
             alarms = (*alarms, "too hot: everything is stopped")
         heat_load = self.loop.load(max(0.0, decision.deficit_w))
         return replace(decision, work=Work(slots, duty), heat_load=heat_load, alarms=alarms)
+
+
+def _surface_watch(settings: ThermostatSettings) -> SurfaceWatch:
+    capacity_w = settings.pi.capacity_w
+    return SurfaceWatch(
+        settings.sensor, capacity_w, settings.season.surface_block_c, settings.open_loop_share * capacity_w
+    )
 
 
 def _lifted_k(inputs: Inputs, target: Target) -> float:

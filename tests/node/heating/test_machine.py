@@ -244,6 +244,82 @@ async def test_hot_surface_stops_everything(bench: Bench, linux: FakeLinux) -> N
     assert bench.heater.reading().slots == 0
 
 
+SURFACE = "sys/class/hwmon/hwmon10/temp2_input"
+SURFACE_UNKNOWN = "nothing tells how hot the surface is"
+
+
+async def test_surface_that_is_lost_means_little_power_for_a_while_and_then_none(
+    bench: Bench, linux: FakeLinux
+) -> None:
+    linux.write(SENSOR, "18000")
+    await bench.second()
+    assert bench.heater.decision.granted_w == 200.0
+    linux.path(SURFACE).unlink()
+    await bench.second(12)
+    decision, status = bench.heater.decision, HeatCommands(bench.heater).status()
+    assert (decision.granted_w, decision.limit.reason) == (40.0, SURFACE_UNKNOWN)
+    assert (status["surface_c"], status["alarms"]) == (None, ["the surface's sensor is lost"])
+    await bench.second(40)
+    assert (bench.heater.decision.granted_w, bench.heater.reading().slots) == (0.0, 0)
+    assert bench.heater.reading().reason == f"no power now: {SURFACE_UNKNOWN}"
+    linux.write(SURFACE, "41000")
+    await bench.second()
+    assert (bench.heater.decision.granted_w, bench.heater.decision.alarms) == (200.0, ())
+
+
+@pytest.mark.parametrize("says", ["-127000", "nan"])
+async def test_surface_that_cannot_be_or_never_told_anything_lets_little_or_nothing_run(
+    linux: FakeLinux, says: str
+) -> None:
+    linux.write(SENSOR, "18000")
+    linux.write(SURFACE, says)
+    bench = Bench(linux, settings(linux))
+    await bench.second(2)
+    assert (bench.heater.decision.granted_w, len(bench.heater.decision.alarms)) == (0.0, 1)
+
+
+async def test_surface_that_stands_still_while_the_power_does_not_is_frozen(bench: Bench, linux: FakeLinux) -> None:
+    await bench.second(2)
+    minutes = 0
+    while not bench.heater.decision.alarms:
+        minutes += 1
+        # The room's own sensor is fine.
+        linux.write(SENSOR, str(19_600 + minutes))
+        bench.now_us += 59 * SECOND_US
+        bench.cpu_us += 59 * 4 * SECOND_US
+        linux.draw(59 * 220_000_000)
+        await bench.second(1, busy=4, energy_uj=220_000_000)
+    assert bench.heater.decision.alarms == ("the surface's sensor is frozen",)
+    # 200 W more than at first are 10 K within hours, and the first 2 K of them soon.
+    assert minutes == 14
+    assert bench.heater.decision.granted_w <= 40.0
+
+
+@pytest.mark.parametrize("sensor", [SENSOR, SURFACE])
+async def test_block_holds_though_the_sensor_is_lost_that_caused_it(
+    bench: Bench, linux: FakeLinux, sensor: str
+) -> None:
+    await bench.second()
+    linux.write(sensor, "76000")
+    await bench.second(20)
+    assert bench.heater.decision.blocked
+    linux.path(sensor).unlink()
+    for _ in range(60):
+        await bench.second()
+        assert (bench.heater.decision.blocked, bench.heater.decision.granted_w) == (True, 0.0)
+    linux.write(sensor, "19600" if sensor == SENSOR else "41000")
+    await bench.second(2)
+    assert not bench.heater.decision.blocked
+
+
+async def test_surface_too_hot_to_be_true_stops_everything_all_the_same(bench: Bench, linux: FakeLinux) -> None:
+    await bench.second()
+    linux.write(SURFACE, "850000")
+    await bench.second()
+    assert (bench.heater.decision.blocked, bench.heater.decision.granted_w) == (True, 0.0)
+    assert "the surface's sensor is implausible" in bench.heater.decision.alarms
+
+
 async def test_contacts_tell_of_windows_and_presence_until_they_fall_silent(linux: FakeLinux, tmp_path: Path) -> None:
     window, hall = tmp_path / "window", tmp_path / "hall"
     window.write_text("0")

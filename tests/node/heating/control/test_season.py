@@ -62,6 +62,17 @@ def test_hot_sink_or_surface_blocks_until_it_has_cooled() -> None:
     assert not block.update(20.0, surface_c=74.0)
 
 
+def test_sensor_that_falls_silent_lifts_no_block_of_its_own_and_the_other_one_lifts_none_but_its_own() -> None:
+    block = OverheatBlock(SETTINGS)
+    assert block.update(28.0, 40.0)
+    assert block.update(None, 40.0)
+    assert block.update(None, None)
+    assert not block.update(25.0, None)
+    assert block.update(25.0, 80.0)
+    assert block.update(20.0, None)
+    assert not block.update(20.0, 70.0)
+
+
 @given(st.lists(st.tuples(st.floats(-20, 60), st.floats(-20, 120)), min_size=1))
 def test_nothing_runs_above_either_limit(path: list[tuple[float, float]]) -> None:
     block = OverheatBlock(SETTINGS)
