@@ -43,6 +43,7 @@ from .heating.control.zone import Member
 from .heating.drivers.found import FoundValues
 from .heating.guard import Guard
 from .heating.heater import Heater
+from .heating.keeper import HeatKeeper
 from .heating.mqtt.start import run_bridge
 from .heating.unheeding import unheeding
 from .history import History
@@ -107,6 +108,8 @@ class Node:
         self.loads = LoadMeter()
         self.heat = HeatCommands(self.heater, self.loads)
         self.heat.on_change = lambda: self._told.set()
+        self.keeper = HeatKeeper(folder.heat, self.heater, config.heater)
+        self.heat.notices = self.keeper.notices
         self._told, self.turned = trio.Event(), trio.Event()
         self.burner = Burner()
         self.wasm, self.native, self.oci = self._executors()
@@ -269,6 +272,7 @@ class Node:
                 nursery.start_soon(self._follow_addresses)
                 nursery.start_soon(self.heater.run)
                 nursery.start_soon(self._heat_forever)
+                nursery.start_soon(self.keeper.run)
                 if self.config.heater.mqtt.host and self.heater.thermostat is not None:
                     nursery.start_soon(self._bridge)
                 nursery.start_soon(self._provide_jobs)
@@ -287,6 +291,7 @@ class Node:
 
     async def _close(self) -> None:
         self.burner.close()
+        await self.keeper.write()
         for executor in self._running_executors.values():
             await executor.aclose()
         if self._secret_folder is not None:
@@ -402,6 +407,7 @@ class Node:
             used_us = self.usage.total_us() + sum(each.cpu_us for each in (self.native, self.oci) if each is not None)
             running = self.mesh.worker.running
             reading = self.heater.advance(monotonic_us(), used_us, self.burner.cpu_us(), running=running)
+            self.keeper.look()
             self._burn()
             turned, self.turned = self.turned, trio.Event()
             turned.set()

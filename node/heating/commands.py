@@ -11,7 +11,7 @@ from .control.loads import LoadMeter
 from .control.setpoint import Wish
 from .control.thermostat import Inputs, Thermostat
 from .heater import Heater
-from .observed import What, parse_observed
+from .observed import OWNER, What, parse_observed
 
 # A limit lies at most so far ahead, and lasts at most so long.
 AHEAD_MAX_S = LENGTH_MAX_S = 8 * DAY_S
@@ -26,6 +26,8 @@ class HeatCommands:
         self._loads = loads if loads is not None else LoadMeter()
         # Called after each that was obeyed: whoever runs the control loop need not wait for its next period.
         self.on_change: Callable[[], None] = lambda: None
+        # What of an earlier life could not be recalled: an alarm until somebody sets a mode.
+        self.notices: tuple[str, ...] = ()
 
     def _running(self) -> tuple[Thermostat, Inputs]:
         thermostat, inputs = self._heater.thermostat, self._heater.inputs()
@@ -40,14 +42,15 @@ class HeatCommands:
         if mode not in modes:
             raise ValueError(f"no mode {mode[:40]!r}; there are: {', '.join(modes)}")
         thermostat.wish(Wish(mode), inputs, setpoint_c)
+        self.notices = ()
         self.on_change()
 
-    def observe(self, what: What, value: bool | None, source: str = "owner") -> None:
+    def observe(self, what: What, value: bool | None, source: str = OWNER) -> None:
         """Whether somebody is there, or a window is open. The owner's word holds until there is another."""
         observed = self._heater.observed
         if observed is None:
             raise ValueError('this node heats nothing (heater.kind = "none")')
-        observed.tell(what, source, value, ages=source != "owner")
+        observed.tell(what, source, value, ages=source != OWNER)
         self.on_change()
 
     def limit(self, watts: float, *, in_s: float, for_s: float, name: str = "demand response") -> None:
@@ -137,7 +140,7 @@ class HeatCommands:
             "season": decision.season.value,
             "window_open": decision.window_open,
             "present": observed.found(What.PRESENCE),
-            "alarms": [*decision.alarms, *heater.problems],
+            "alarms": [*decision.alarms, *heater.problems, *self.notices],
             "learnt": {
                 "resistance_k_per_w": estimate.resistance_k_per_w,
                 "capacity_j_per_k": estimate.capacity_j_per_k,

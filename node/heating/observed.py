@@ -7,6 +7,8 @@ from collections.abc import Callable
 from enum import Enum
 
 SOURCES_MAX = 64
+# The source whose word holds until there is another.
+OWNER = "owner"
 _TRUE = frozenset({"on", "true", "1", "yes", "open", "opened", "home", "present", "occupied", "detected"})
 _FALSE = frozenset({"off", "false", "0", "no", "closed", "close", "not_home", "away", "absent", "clear"})
 _UNKNOWN = frozenset({"", "unknown", "unavailable", "none", "null"})
@@ -72,6 +74,10 @@ class Observed:
             said.pop(source, None)
         elif source in said or len(said) < SOURCES_MAX:
             said[source] = (value, self._now_s() if ages else None)
+
+    def said_by(self, source: str) -> tuple[tuple[What, bool], ...]:
+        """What it said last, of what it knows."""
+        return tuple((what, said[source][0]) for what, said in self._said.items() if source in said)
 
     def found(self, what: What) -> bool | None:
         """True if any source says so, False if none does and one at least says no; None where nothing tells."""

@@ -67,6 +67,11 @@ class StateFolder:
         return self.root / "found.json"
 
     @property
+    def heat(self) -> Path:
+        """What the heater was told and has learnt, for its next start."""
+        return self.root / "heat.json"
+
+    @property
     def pid_file(self) -> Path:
         """Holds the running node's process id; it is the lock as well."""
         return self.root / "node.pid"

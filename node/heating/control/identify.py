@@ -18,6 +18,8 @@ _GUESS_SPREAD = 0.5
 _GAIN_SPREAD_K_PER_H = 0.02
 # Of the variance of the first guess, what an interval's drift brings back: the sun is less constant than the walls.
 _DRIFT, _GAIN_DRIFT = 2e-5, 1e-3
+# What is recalled beyond these was never learnt.
+_GAIN_MOST_K_PER_H, _RESIDUAL_MOST_K2 = 100.0, 1e4
 
 Matrix = list[list[float]]
 
@@ -39,6 +41,24 @@ class Estimate:
         return max(0.0, (setpoint_c - outside_c) / self.resistance_k_per_w - self.gain_w)
 
 
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """All that was learnt, to be kept over a restart: theta and its covariance, of a, b and c in their own units.
+
+    guess: the R and C that it began with, K/W and J/K: what was learnt from another guess is of another sink.
+    covariance: its upper triangle by rows.
+    """
+
+    guess: tuple[float, float]
+    theta: tuple[float, float, float]
+    covariance: tuple[float, float, float, float, float, float]
+    residual_k2: float
+    intervals: int
+
+
+_TRIANGLE = tuple((i, j) for i in range(3) for j in range(i, 3))
+
+
 class Identifier:
     """Told every reading, it closes an interval each interval_s. The guess is what holds until it knows better."""
 
@@ -53,6 +73,7 @@ class Identifier:
         if not (guess_r_k_per_w > 0 and guess_c_j_per_k > 0 and interval_s > 0):
             raise ValueError("expected a positive guess and interval")
         self._interval_s = interval_s
+        self._begun_with = (guess_r_k_per_w, guess_c_j_per_k)
         b = 3.6e6 / guess_c_j_per_k
         a = _HOUR_S / (guess_r_k_per_w * guess_c_j_per_k)
         self._guess = (a, b)
@@ -100,6 +121,57 @@ class Identifier:
         scale = max(1.0, self._residual_k2 / self._noise_k2)
         error = math.sqrt(max(var_b, var_a + var_b - 2 * cov, 0.0) * scale)
         return self._of(a, b, c, max(0.0, 1.0 - error))
+
+    def learnt(self) -> Learnt:
+        a, b, c = self._theta
+        (p00, p01, p02), (_, p11, p12), (_, _, p22) = self._p
+        covariance = (p00, p01, p02, p11, p12, p22)
+        return Learnt(self._begun_with, (a, b, c), covariance, self._residual_k2, self.intervals)
+
+    def recall(self, learnt: Learnt, age_s: float) -> bool:
+        """Go on from what was known age_s >= 0 ago; False, and nothing changes, for what is no such thing, or not ours.
+
+        Parameters drift while nobody looks as they do between two intervals: what is old is known less well.
+        """
+        if learnt.guess != self._begun_with or not self._is_possible(learnt):
+            return False
+        self._theta = list(learnt.theta)
+        for (i, j), value in zip(_TRIANGLE, learnt.covariance, strict=True):
+            self._p[i][j] = self._p[j][i] = value
+        for i, drift in enumerate(self._drift):
+            self._p[i][i] += drift * age_s / self._interval_s
+        for i, prior in enumerate(self._prior):
+            self._shrink(i, prior)
+        self._residual_k2, self.intervals = learnt.residual_k2, learnt.intervals
+        self.restart()
+        return True
+
+    def _shrink(self, i: int, most: float) -> None:
+        """A variance of no more than that, its correlations as they are."""
+        if self._p[i][i] <= most:
+            return
+        share = math.sqrt(most / self._p[i][i])
+        for j in range(3):
+            self._p[i][j] *= share
+            self._p[j][i] *= share
+        self._p[i][i] = most
+
+    def _is_possible(self, learnt: Learnt) -> bool:
+        numbers = (*learnt.theta, *learnt.covariance, learnt.residual_k2)
+        if not all(map(math.isfinite, numbers)) or learnt.intervals < 0:
+            return False
+        a, b, c = learnt.theta
+        if abs(c) > _GAIN_MOST_K_PER_H or not 0 < learnt.residual_k2 < _RESIDUAL_MOST_K2:
+            return False
+        if not all(guess / 50 < each < guess * 50 for guess, each in zip(self._guess, (a, b), strict=True)):
+            return False
+        p00, p01, p02, p11, p12, p22 = learnt.covariance
+        if any(variance > prior for variance, prior in zip((p00, p11, p22), self._prior, strict=True)):
+            return False
+        # Positive definite, by its leading minors.
+        minor = p00 * p11 - p01 * p01
+        whole = p00 * (p11 * p22 - p12 * p12) - p01 * (p01 * p22 - p12 * p02) + p02 * (p01 * p12 - p11 * p02)
+        return p00 > 0 and minor > 0 and whole > 0
 
     @staticmethod
     def _of(a: float, b: float, c: float, confidence: float) -> Estimate:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 DAY_S = 86_400
 WINDOWS_MAX = 64
+COLOURS_MAX = 8
 BASELINE_S = 3600.0
 # A clock on the wall that moved by more beside the other was set; by less, it was corrected.
 CLOCK_SET_S = 60.0
@@ -95,6 +96,21 @@ class Limit:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LimitsKept:
+    """What outlives a restart. Seconds are from when it was taken: what is over has negative ones.
+
+    colours: of days since 1970, by the clock on the wall.  ended_ago_s: since the last limit's end.
+    """
+
+    windows: tuple[LimitWindow, ...] = ()
+    colours: tuple[tuple[int, Colour], ...] = ()
+    phase: Phase = Phase.FREE
+    baseline_w: float = 0.0
+    rebound_w: float = 0.0
+    ended_ago_s: float = 0.0
+
+
 class PowerLimits:
     """Windows and the return after them go by now_s, of a steady clock: it never jumps, and counts a machine's sleep.
 
@@ -107,6 +123,8 @@ class PowerLimits:
         self.phase = Phase.FREE
         self.windows: tuple[LimitWindow, ...] = ()
         self._colours: dict[int, Colour] = {}
+        # Of an earlier life, whose clock is not the one that may be set now.
+        self._dated: dict[int, Colour] = {}
         self._baseline_w = 0.0
         self._rebound_w = settings.capacity_w
         self._ended_s = 0.0
@@ -127,8 +145,46 @@ class PowerLimits:
     def set_colour(self, day: int, colour: Colour) -> None:
         """day: local date, days since 1970, by the clock that `follow` was told of. The last eight days are known."""
         self._colours[day] = colour
-        for old in sorted(self._colours)[:-8]:
+        self._dated.pop(day, None)
+        for old in sorted(self._colours)[:-COLOURS_MAX]:
             del self._colours[old]
+
+    @property
+    def colours(self) -> dict[int, Colour]:
+        """Of days since 1970."""
+        return self._dated | self._colours
+
+    def kept(self, now_s: float) -> LimitsKept:
+        """With windows that are over, as long as what comes after them is not."""
+        since_s = now_s - self.settings.rebound_s
+        return LimitsKept(
+            windows=tuple(_moved(each, -now_s) for each in self.windows if each.end_s > since_s),
+            colours=tuple(sorted(self.colours.items())[-COLOURS_MAX:]),
+            phase=self.phase,
+            baseline_w=self._baseline_w,
+            rebound_w=self._rebound_w,
+            ended_ago_s=now_s - self._ended_s,
+        )
+
+    def recall(self, kept: LimitsKept, now_s: float, elapsed_s: float) -> None:
+        """Go on from what was so elapsed_s ago: what ended since is over, and its return is capped from its end on."""
+        capacity_w, share = self.settings.capacity_w, self.settings.rebound_share
+        taken_s = now_s - elapsed_s
+        moved = [_moved(each, taken_s) for each in kept.windows[-WINDOWS_MAX:]]
+        self.windows = tuple(each for each in moved if each.end_s > now_s)
+        self._dated, self._colours = dict(kept.colours), {}
+        self._baseline_w = min(capacity_w, kept.baseline_w)
+        self._rebound_w = max(self._baseline_w, share * capacity_w)
+        ends_s = [each.end_s for each in moved if each.end_s <= now_s and self._left(each)[0] < capacity_w]
+        if kept.phase is Phase.REBOUND:
+            ends_s.append(taken_s - kept.ended_ago_s)
+        elif kept.phase is Phase.LIMITED and not any(each.begin_s <= taken_s < each.end_s for each in moved):
+            # By a colour, whose hours are over since nobody knows when.
+            ends_s.append(now_s)
+        if kept.phase is not Phase.FREE:
+            self._rebound_w = min(capacity_w, kept.rebound_w)
+        self._ended_s = max(ends_s, default=-math.inf)
+        self.phase = Phase.REBOUND if now_s - self._ended_s < self.settings.rebound_s else Phase.FREE
 
     def follow(self, now_s: float, wall_s: float, local_s: float) -> None:
         """Look at the clock on the wall, which may have been set."""
@@ -169,7 +225,7 @@ class PowerLimits:
     def _asked(self, now_s: float, local_s: float) -> tuple[float, str] | None:
         holding = [self._left(each) for each in self.windows if each.begin_s <= now_s < each.end_s]
         day, second = divmod(local_s, DAY_S)
-        colour = self._colours.get(int(day)) if PEAK_BEGIN_S <= second < PEAK_END_S else None
+        colour = self.colours.get(int(day)) if PEAK_BEGIN_S <= second < PEAK_END_S else None
         shares = self.settings.tempo_shares or {}
         if colour is not None and colour in shares:
             holding.append((shares[colour] * self.settings.capacity_w, f"peak hours of a {colour.value} day"))
@@ -196,3 +252,7 @@ class PowerLimits:
         need = (floor_c + settings.floor_ramp_k - temperature_c) / settings.floor_ramp_k
         lifted_w = limit_w + (settings.capacity_w - limit_w) * min(1.0, max(0.0, need))
         return Limit(lifted_w, f"{reason}, lifted to keep {floor_c:g} °C" if need > 0 else reason)
+
+
+def _moved(window: LimitWindow, by_s: float) -> LimitWindow:
+    return replace(window, begin_s=window.begin_s + by_s, end_s=window.end_s + by_s)

@@ -64,6 +64,15 @@ class SeasonSettings:
     surface_block_c: float = 75.0
 
 
+@dataclass(frozen=True, slots=True)
+class SeasonKept:
+    """The season, and the mean that it goes by, of seen_s seconds."""
+
+    season: Season
+    mean_c: float
+    seen_s: float
+
+
 class SeasonWatch:
     """Winter until two days have been seen: one warm afternoon at a node's start is no summer.
 
@@ -92,6 +101,14 @@ class SeasonWatch:
                 self.season = SEASONS[self.season, self._outside(self._mean_c)]
         self._last_s = now_s
         return self.season
+
+    def kept(self) -> SeasonKept:
+        return SeasonKept(self.season, self._mean_c, self._seen_s)
+
+    def recall(self, kept: SeasonKept, age_s: float) -> None:
+        """Go on from what was so age_s ago, unless that is longer than what is looked at."""
+        if age_s < self.MEAN_S:
+            self.season, self._mean_c, self._seen_s = kept.season, kept.mean_c, kept.seen_s
 
     def _outside(self, mean_c: float) -> Outside:
         if mean_c > self._settings.summer_c:

@@ -106,6 +106,16 @@ class SetpointChooser:
         elif wish is not Wish.BOOST:
             self.chosen = Chosen(wish, self.plan.plain_c)
 
+    def recall(self, chosen: Chosen, boost_left_s: float | None, now_s: float, local_s: float) -> None:
+        """What was chosen before a restart, as far as it is not over. boost_left_s: of a boost, from now on."""
+        manual_c, until_s = min(self.plan.high_c, max(self.plan.low_c, chosen.manual_c)), None
+        if chosen.wish is Wish.MANUAL and self.plan.schedule:
+            until_s = self._changes_at_s(local_s) if chosen.until_s is None else chosen.until_s
+        self.chosen = Chosen(chosen.wish, manual_c, until_s)
+        self.boost_until_s = None
+        if boost_left_s is not None and boost_left_s > 0:
+            self.boost_until_s = now_s + min(boost_left_s, self.plan.boost_s)
+
     def target(
         self,
         now_s: float,

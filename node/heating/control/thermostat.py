@@ -6,7 +6,7 @@ It needs nothing of the mesh: without news of others, the whole demand is its ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 from .dwell import Dwell
@@ -15,6 +15,7 @@ from .limits import Limit, LimitSettings, PowerLimits
 from .mode import TRANSITIONS, Mode, place
 from .pi import PiController, PiSettings
 from .power import DUTY_MIN, PowerLoop, PowerTable, Work, work_for
+from .remembered import Remembered, Told
 from .schedule import DAY_S
 from .season import OverheatBlock, Season, SeasonSettings, SeasonWatch
 from .sensor import Believed, Heating, Sample, SensorSettings, SensorSupervisor, Trust
@@ -175,6 +176,31 @@ class Thermostat:
         """A hand on the dial: no dwell time stands in its way. Raises ValueError for a setpoint that is no number."""
         self._chooser.choose(wish, inputs.steady_s, setpoint_c=setpoint_c, local_s=_local_s(inputs))
         self._dwell.release()
+
+    def remember(self, inputs: Inputs) -> Remembered:
+        """What `recall` goes on from, in another life."""
+        boost_until_s = self._chooser.boost_until_s
+        boost_left_s = None if boost_until_s is None else boost_until_s - inputs.steady_s
+        told = Told(self._chooser.chosen, boost_left_s, self.limits.kept(inputs.steady_s))
+        return Remembered(told, self._identifier.learnt(), self._season.kept())
+
+    def recall(self, remembered: Remembered, inputs: Inputs, elapsed_s: float) -> None:
+        """Go on from what was so elapsed_s >= 0 ago. What is over by now is over; what is old is known less well."""
+        if remembered.learnt is not None:
+            self._identifier.recall(remembered.learnt, elapsed_s)
+        if remembered.season is not None:
+            self._season.recall(remembered.season, elapsed_s)
+        told = remembered.told
+        if told is not None:
+            left_s = None if told.boost_left_s is None else told.boost_left_s - elapsed_s
+            self._chooser.recall(told.chosen, left_s, inputs.steady_s, _local_s(inputs))
+            self.limits.recall(told.limits, inputs.steady_s, elapsed_s)
+
+    @property
+    def told(self) -> tuple[Hashable, ...]:
+        """Another one whenever it was told something else; not as time passes."""
+        colours = tuple(sorted(self.limits.colours.items()))
+        return (self._chooser.chosen, self._chooser.boost_until_s, self.limits.windows, colours)
 
     def update(self, inputs: Inputs) -> Decision:
         settings = self.settings

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -94,6 +95,38 @@ async def until(condition: Callable[[], bool]) -> None:
             await trio.sleep(0.05)
 
 
+async def heat_of(node: subprocess.Popen[bytes], door: Path, **request: object) -> dict[str, object]:
+    with trio.fail_after(120):
+        while True:
+            try:
+                found: dict[str, object] = (await ask(door, {"do": "heat", "what": "status"} | request))["heat"]
+                return found
+            except ControlError:
+                assert node.poll() is None
+                await trio.sleep(0.05)
+
+
+async def test_killed_node_is_as_it_was_told(start: Callable[[], subprocess.Popen[bytes]], tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path / "kitchen" / "state")
+    node = start()
+    await heat_of(node, folder.control_socket, what="limit", watts=90.0, for_s=36_000.0)
+    await heat_of(node, folder.control_socket, what="set", mode="off")
+    await until(lambda: folder.heat.exists() and b'"off"' in folder.heat.read_bytes())
+    node.kill()
+    node.wait()
+    node = start()
+    told = await heat_of(node, folder.control_socket)
+    assert (told["mode"], told["slots"], told["limit_w"]) == ("off", 0, 90.0)
+    node.kill()
+    node.wait()
+    folder.heat.write_bytes(b"\x00" * 100)
+    node = start()
+    told = await heat_of(node, folder.control_socket)
+    assert told["mode"] == "auto"
+    assert any("put aside" in str(each) for each in cast("list[str]", told["alarms"]))
+    assert folder.heat.with_name("heat.json.unread").read_bytes() == b"\x00" * 100
+
+
 async def test_node_heats_obeys_and_is_watched(
     start: Callable[[], subprocess.Popen[bytes]], linux: FakeLinux, tmp_path: Path
 ) -> None:
@@ -101,14 +134,7 @@ async def test_node_heats_obeys_and_is_watched(
     door = StateFolder(tmp_path / "kitchen" / "state").control_socket
 
     async def heat(**request: object) -> dict[str, object]:
-        with trio.fail_after(120):
-            while True:
-                try:
-                    found: dict[str, object] = (await ask(door, {"do": "heat", "what": "status"} | request))["heat"]
-                    return found
-                except ControlError:
-                    assert node.poll() is None
-                    await trio.sleep(0.05)
+        return await heat_of(node, door, **request)
 
     async def energy() -> dict[str, float]:
         found = (await heat())["energy_j"]

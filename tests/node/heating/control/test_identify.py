@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hearthmesh.node.heating.control.identify import Estimate, Identifier
+from hearthmesh.node.heating.control.identify import Estimate, Identifier, Learnt
 from tests.node.heating.control.lumped import Lumped
 
 
@@ -85,3 +85,54 @@ def test_estimate_stays_physical_whatever_is_read(path: list[tuple[float, float,
         assert found.resistance_k_per_w > 0 and found.capacity_j_per_k > 0
         assert 0 <= found.confidence <= 1
         assert math.isfinite(found.gain_w)
+
+
+def taught(hours: float = 72.0) -> Identifier:
+    return lived(Lumped(20.2, 4.62e6, 18.0), hours, seed=1, noise_k=0.0)
+
+
+def test_what_was_learnt_is_gone_on_from() -> None:
+    first, second = taught(), Identifier(1 / 20.2, 4.62e6)
+    assert second.recall(first.learnt(), 0.0)
+    assert (second.estimate(), second.learnt()) == (first.estimate(), first.learnt())
+    assert second.estimate().confidence > 0.5
+
+
+def test_what_was_learnt_is_known_less_well_the_older_it_is() -> None:
+    learnt, found = taught().learnt(), []
+    for days in (0, 10, 100, 1000, 100_000):
+        identifier = Identifier(1 / 20.2, 4.62e6)
+        assert identifier.recall(learnt, days * 86_400.0)
+        found.append(identifier.estimate())
+    assert [each.resistance_k_per_w for each in found] == [found[0].resistance_k_per_w] * 5
+    confidences = [each.confidence for each in found]
+    assert confidences == sorted(confidences, reverse=True)
+    assert confidences[0] > confidences[1] > confidences[2]
+    assert confidences[-1] <= Identifier(1 / 20.2, 4.62e6).estimate().confidence + 0.1
+
+
+def test_what_was_learnt_of_another_sink_is_not_recalled() -> None:
+    identifier = Identifier(1 / 60.0, 4.62e6)
+    assert not identifier.recall(taught(3).learnt(), 0.0)
+    assert identifier.learnt() == Identifier(1 / 60.0, 4.62e6).learnt()
+
+
+@given(st.tuples(*[st.floats()] * 3), st.tuples(*[st.floats()] * 6), st.floats(), st.integers(), st.floats(0.0, 1e12))
+def test_nonsense_is_not_recalled(
+    theta: tuple[float, float, float],
+    covariance: tuple[float, float, float, float, float, float],
+    residual_k2: float,
+    intervals: int,
+    age_s: float,
+) -> None:
+    """Whatever is recalled, there is an estimate that makes sense, and it goes on learning."""
+    identifier = Identifier(1 / 20.2, 4.62e6)
+    identifier.recall(Learnt((1 / 20.2, 4.62e6), theta, covariance, residual_k2, intervals), age_s)
+    room = Lumped(20.0, 4.62e6, 18.0)
+    for minute in range(100):
+        found = identifier.estimate()
+        assert 0.0 <= found.confidence <= 1.0
+        assert found.resistance_k_per_w > 0
+        assert found.capacity_j_per_k > 0
+        identifier.update(minute * 60.0, room.temperature_c, 5.0, 400.0)
+        room.step(400.0, 5.0, 60.0)

@@ -181,3 +181,34 @@ def test_limits_keep_their_word(windows: list[tuple[int, int, float]], path: lis
                 assert found.limit_w <= 600
         if asked_w < 1000:
             limited_s = now_s
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9000), st.integers(1, 5000), st.floats(0, 2000)), max_size=8),
+    st.lists(st.integers(0, 900), max_size=20),
+    st.integers(0, 10_000),
+    st.lists(st.integers(0, 900), max_size=20),
+)
+def test_limits_are_those_of_before_a_restart(
+    windows: list[tuple[int, int, float]], before: list[int], away_s: int, after: list[int]
+) -> None:
+    """Within windows as if there had been none; what ended meanwhile is not made up for at once."""
+    first, second = PowerLimits(SETTINGS), PowerLimits(SETTINGS)
+    made = [LimitWindow(begin_s, begin_s + length_s, watts) for begin_s, length_s, watts in windows]
+    for window in made:
+        first.add(window, now_s=0)
+    taken_s = sum(before)
+    for place in range(len(before)):
+        at(first, sum(before[: place + 1]))
+    now_s = taken_s + away_s
+    # Of another clock.
+    second.recall(first.kept(taken_s), now_s - 1e6, away_s)
+    found = at(second, now_s - 1e6)
+    if any(each.limit_w < 1000 and each.end_s <= now_s < each.end_s + 1800 for each in made):
+        assert found.limit_w <= 600
+    for wait_s in after:
+        now_s += wait_s
+        found = at(second, now_s - 1e6)
+        asked_w = min((each.limit_w for each in made if each.begin_s <= now_s < each.end_s), default=math.inf)
+        if asked_w < 1000:
+            assert found.limit_w == asked_w

@@ -11,6 +11,7 @@ from hearthmesh.node.heating.control.season import (
     Outside,
     OverheatBlock,
     Season,
+    SeasonKept,
     SeasonSettings,
     SeasonWatch,
 )
@@ -80,3 +81,12 @@ def test_nothing_runs_above_either_limit(path: list[tuple[float, float]]) -> Non
         blocked = block.update(sink_c, surface_c)
         assert blocked or (sink_c <= 27.0 and surface_c <= 75.0)
         assert not blocked or sink_c > 26.0 or surface_c > 74.0
+
+
+def test_season_is_gone_on_from_unless_it_is_too_long_ago() -> None:
+    kept = SeasonKept(Season.SUMMER, 20.0, SeasonWatch.MEAN_S)
+    for hours, season, mean_c in ((1.0, Season.SUMMER, 20.0), (49.0, Season.WINTER, 0.0)):
+        watch = SeasonWatch(SETTINGS)
+        watch.recall(kept, hours * HOUR_S)
+        assert watch.update(0.0, 10.0) is season
+        assert watch.kept().mean_c == mean_c
