@@ -35,11 +35,11 @@ from .execution.outcome import Executor
 from .execution.pool import WasmPool
 from .execution.sandboxed import RETRY_S
 from .execution.wasm_child import ChildConfig
+from .heating.assembly import zone_members
 from .heating.burner import Burner
 from .heating.choose import heater_of
 from .heating.commands import HeatCommands
 from .heating.control.loads import LoadMeter
-from .heating.control.zone import Member
 from .heating.drivers.found import FoundValues
 from .heating.guard import Guard
 from .heating.heater import Heater
@@ -396,12 +396,7 @@ class Node:
             thermostat.join_zone(self.membership.identity.node_id, ZONE_PERIOD_S * self.config.heater.time_scale)
         while True:
             if shares:
-                self.heater.hear(
-                    [
-                        Member(mate.node, float(mate.capacity_w), max(0.0, mate.deficit_w))
-                        for mate in self.mesh.zone_mates()
-                    ]
-                )
+                self.heater.hear(zone_members(self.mesh.zone_mates()))
             if self._guard is not None:
                 self._guard.beat(monotonic_us() / 1e6)
             used_us = self.usage.total_us() + sum(each.cpu_us for each in (self.native, self.oci) if each is not None)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ...protocol.events import HeatReading
+from ...protocol.records import HeatDigest
 from ..config import HeaterSettings
 from .control.burn import BurnSettings
 from .control.limits import Colour, LimitSettings
@@ -17,6 +20,7 @@ from .control.setpoint import SetpointPlan
 from .control.start import StartSettings
 from .control.thermostat import Decision, ThermostatSettings
 from .control.window import WindowSettings
+from .control.zone import Member
 from .foretell import Foretold
 
 OVERHEAT_MARGIN_K = 5.0
@@ -133,7 +137,8 @@ def heat_reading(
     foretold, later_w: of this heater's part.  price_micro: the owner's, for heat that nobody wants.
     """
     wants = decision.deficit_w > 0
-    useful = decision.believed.temperature_c is not None and temperature_c <= limit_c and not decision.floored
+    seen_c = temperature_c if decision.believed.temperature_c is not None else decision.lent_c
+    useful = seen_c is not None and seen_c <= limit_c and not decision.floored
     return HeatReading(
         deficit_w=decision.deficit_w,
         capacity_w=table.capacity_w,
@@ -142,7 +147,7 @@ def heat_reading(
         watts_per_slot=table.capacity_w / table.cores,
         useful=useful,
         sink=sink,
-        temperature_c=temperature_c,
+        temperature_c=_told_c(decision, temperature_c),
         buffer_wh=foretold.buffer_wh,
         hold_w=foretold.hold_w,
         later_w=later_w,
@@ -152,12 +157,34 @@ def heat_reading(
     )
 
 
+def _told_c(decision: Decision, temperature_c: float) -> float:
+    """0 is the word for a temperature that isn't known, so who is at 0 tells a thousandth more."""
+    if decision.believed.temperature_c is None:
+        return 0.0
+    return temperature_c if round(temperature_c * 1000) else 0.001
+
+
+def zone_members(mates: Iterable[HeatDigest]) -> list[Member]:
+    """What the other heaters of a zone said. A machine that heats nothing may be of the zone, too: it is none."""
+    return [
+        Member(
+            mate.node,
+            float(mate.capacity_w),
+            max(0.0, float(mate.deficit_w)),
+            mate.temperature_mc / 1000 if mate.temperature_mc else None,
+        )
+        for mate in mates
+        if mate.sink != "none"
+    ]
+
+
 def idle_reason(decision: Decision, temperature_c: float, setpoint_c: float) -> str:
     """Why the thermostat wants no task now, the strongest reason first."""
     if decision.blocked:
         return f"overheated: {temperature_c:.1f} °C, everything is stopped"
     if decision.believed.temperature_c is None:
-        return "no sensor is to be believed"
+        seen = decision.lent_c is not None
+        return "no sensor is to be believed" + (", and no other of its zone asks it for heat" if seen else "")
     if decision.target.reason is SetpointReason.OFF:
         return "switched off"
     if decision.limit.reason and decision.limit.limit_w <= 0:

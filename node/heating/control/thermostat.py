@@ -23,7 +23,7 @@ from .setpoint import Reason, SetpointChooser, SetpointPlan, Target, Wish
 from .start import CONFIDENCE_MIN, StartSettings, lead_s
 from .surface import SurfaceWatch
 from .window import WindowDetector, WindowSettings
-from .zone import Member, ZoneShare
+from .zone import Member, Share, ZoneShare
 
 # 1970 began on a Thursday.
 _EPOCH_WEEK_S = 3 * DAY_S
@@ -40,7 +40,8 @@ class ThermostatSettings:
     """band_k > 0: above setpoint + band_k nothing runs.  idle_w: heat of the idle machine, part of what holds the sink.
 
     guess_r_k_per_w, guess_c_j_per_k: the sink, until it was learnt.  open_loop_share: of the capacity, for when no
-    sensor is to be believed.  surface: there is a sensor of the heater's surface, which has to be believed too.
+    sensor is to be believed, also while another heater of the zone sees.  surface: there is a sensor of the heater's
+    surface, which has to be believed too.
     """
 
     plan: SetpointPlan
@@ -101,6 +102,7 @@ class Decision:
     heat_load: cores that make the deficit's watts, whatever they compute.
     lifted_k: how far above the setpoint the sink is kept, by a heating curve or for a disinfection.
     surface_c: of the heater's surface, if it is to be believed.
+    lent_c: without a sensor to believe, the warmest temperature that others of the zone see.
     """
 
     target: Target
@@ -118,6 +120,7 @@ class Decision:
     alarms: tuple[str, ...] = field(default=())
     lifted_k: float = 0.0
     surface_c: float | None = None
+    lent_c: float | None = None
 
     @property
     def aim_c(self) -> float:
@@ -151,7 +154,7 @@ class Thermostat:
         # The last temperature that was believed: without a sensor it may forbid heat, and never asks for any.
         self._seen_c: float | None = None
         self._zone: ZoneShare | None = None
-        self._scale = 1.0
+        self._scale: float | None = 1.0
         self._request_w = 0.0
 
     @property
@@ -204,6 +207,8 @@ class Thermostat:
 
     def update(self, inputs: Inputs) -> Decision:
         settings = self.settings
+        # All count on no more of a heater without a sensor than it may give unseen.
+        inputs = replace(inputs, others=[self._trusted(member) for member in inputs.others])
         duration_s = 0.0 if self._last_s is None else inputs.now_s - self._last_s
         self._last_s = inputs.now_s
         estimate = self._identifier.estimate()
@@ -211,7 +216,8 @@ class Thermostat:
         temperature_c = believed.temperature_c
         window_open = self._window.update(inputs.now_s, temperature_c, inputs.contact_open)
         self._learn(inputs, temperature_c, window_open)
-        target = self._target(inputs, temperature_c, estimate, window_open)
+        lent_c = None if temperature_c is not None else _warmest_c(inputs.others)
+        target = self._target(inputs, lent_c if temperature_c is None else temperature_c, estimate, window_open)
         season = self._season.update(inputs.now_s, inputs.outside_c)
         lifted_k = _lifted_k(inputs, target)
         # All bounds are of the setpoint: what is as far from its aim feels alike.
@@ -227,9 +233,8 @@ class Thermostat:
         decision = Decision(
             target, believed, self.mode, 0.0, 0.0, 0.0, Work(0, DUTY_MIN), limit, season, blocked, window_open
         )
-        decision = replace(
-            decision, lifted_k=lifted_k, surface_c=self._surface.temperature_c if self._surface else None
-        )
+        surface_c = self._surface.temperature_c if self._surface else None
+        decision = replace(decision, lifted_k=lifted_k, surface_c=surface_c, lent_c=lent_c)
         if temperature_c is None:
             decision = self._blind(decision, inputs, estimate)
         else:
@@ -264,14 +269,34 @@ class Thermostat:
         return max(0.0, estimate.hold_w(setpoint_c, outside_c) - self.settings.idle_w)
 
     def _blind(self, decision: Decision, inputs: Inputs, estimate: Estimate) -> Decision:
-        """Without a sensor: a little, for a while, if the sink wanted heat when it was seen last; then nothing."""
-        self._pi.forget()
+        """Without a sensor: a little of what a mate asks for that sees; without one, for a while, then nothing.
+
+        No more than a little on another's word either: nothing here would tell that it is wrong.
+        """
+        if decision.lent_c is not None:
+            self._seen_c = decision.lent_c
         self._place(decision, None if self._seen_c is None else self._felt_c(decision, inputs, self._seen_c))
+        heats = self.mode is Mode.HEATING and not decision.blocked
+        limit_w = min(self._unseen_w, decision.limit.limit_w) if heats else 0.0
+        request_w = 0.0 if decision.lent_c is not None else self._open_loop_w(decision, inputs, estimate)
+        granted_w = min(request_w, limit_w)
+        self._pi.forget()
         if self._zone is not None:
-            # What is given blindly is no claim on a demand that others may see.
-            self._zone.claim(0.0)
-        request_w = min(self._open_loop_w(decision, inputs, estimate), decision.limit.limit_w)
-        return replace(decision, mode=self.mode, request_w=request_w, granted_w=request_w, deficit_w=request_w)
+            granted_w, found = self._share(self._zone, inputs, request_w, limit_w, None)
+            self._request_w = request_w = found.demand_w
+            if found.follows:
+                # Who sees again goes on from what the zone wants then.
+                self._scale = None
+        return replace(decision, mode=self.mode, request_w=request_w, granted_w=granted_w, deficit_w=granted_w)
+
+    @property
+    def _unseen_w(self) -> float:
+        """The most that this heater gives without a sensor."""
+        return self.settings.open_loop_share * self.settings.pi.capacity_w
+
+    def _trusted(self, member: Member) -> Member:
+        share = 1.0 if member.temperature_c is not None else self.settings.open_loop_share
+        return replace(member, capacity_w=share * member.capacity_w)
 
     def _felt_c(self, decision: Decision, inputs: Inputs, temperature_c: float) -> float:
         """A sink that takes no heat feels warm, however cold it is."""
@@ -285,13 +310,13 @@ class Thermostat:
             self.mode = TRANSITIONS[self.mode, place(temperature_c, decision.aim_c, self.settings.band_k)]
 
     def _open_loop_w(self, decision: Decision, inputs: Inputs, estimate: Estimate) -> float:
-        """Power that flows unseen: as much as holds a cautious temperature, within bounds; in summer nothing."""
+        """Power for the sink that flows unseen: what holds a cautious temperature, within bounds; in summer nothing."""
         if decision.believed.trust is not Trust.OPEN_LOOP or decision.blocked or self.mode is not Mode.HEATING:
             return 0.0
         cautious_c = min(decision.target.setpoint_c, self.settings.plan.eco_c)
         if decision.season is Season.SUMMER or (inputs.outside_c is not None and inputs.outside_c >= cautious_c):
             return 0.0
-        most_w = self.settings.open_loop_share * self.settings.pi.capacity_w
+        most_w = self._unseen_w + sum(each.capacity_w for each in inputs.others)
         hold_w = self._hold_w(cautious_c, inputs.outside_c, estimate)
         return most_w if hold_w is None else min(hold_w, most_w)
 
@@ -316,19 +341,27 @@ class Thermostat:
         granted_w = min(request_w, limit_w)
         self._request_w = request_w
         if self._zone is not None:
-            gave = self._zone.own.claim_w > 0
-            found = self._zone.update(inputs.now_s, request_w, inputs.others)
+            granted_w, found = self._share(self._zone, inputs, request_w, limit_w, temperature_c)
             self._request_w = found.demand_w
             if found.follows:
                 # Another one integrates for this zone; be as it is, so that taking over one day makes no bump.
                 self._pi.track(error_k, feed_w, found.demand_w / scale)
-            granted_w = self._enough_w(min(found.claim_w, limit_w), gave)
-            self._zone.claim(granted_w)
         excess_w = max(-capacity_w, min(0.0, self.settings.pi.gain_w_per_k * error_k))
         deficit_w = -capacity_w if decision.blocked else granted_w if granted_w > 0 else excess_w
         if decision.season is Season.SUMMER and not decision.blocked:
             granted_w = max(granted_w, min(self.settings.season.floor_w, decision.limit.limit_w))
         return replace(decision, mode=self.mode, request_w=request_w, granted_w=granted_w, deficit_w=deficit_w)
+
+    def _share(
+        self, zone: ZoneShare, inputs: Inputs, request_w: float, limit_w: float, temperature_c: float | None
+    ) -> tuple[float, Share]:
+        """Watts that this heater gives, and its share."""
+        gave = zone.own.claim_w > 0
+        zone.own = self._trusted(Member(zone.own.node, self.settings.pi.capacity_w, zone.own.claim_w, temperature_c))
+        found = zone.update(inputs.now_s, request_w, inputs.others)
+        granted_w = self._enough_w(min(found.claim_w, limit_w), gave)
+        zone.claim(granted_w)
+        return granted_w, found
 
     def _enough_w(self, granted_w: float, gave: bool) -> float:
         """Of a zone's demand: no less than one task makes, else nothing; begun at twice that, so that it lasts."""
@@ -362,6 +395,10 @@ def _surface_watch(settings: ThermostatSettings) -> SurfaceWatch:
     return SurfaceWatch(
         settings.sensor, capacity_w, settings.season.surface_block_c, settings.open_loop_share * capacity_w
     )
+
+
+def _warmest_c(others: Sequence[Member]) -> float | None:
+    return max((each.temperature_c for each in others if each.temperature_c is not None), default=None)
 
 
 def _lifted_k(inputs: Inputs, target: Target) -> float:

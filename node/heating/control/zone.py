@@ -1,11 +1,12 @@
 """Several heaters in one room: one of them says what the room wants, and each takes its share by what it can give.
 
 What a member tells the others is in its heat digest already: what it can give, and what it claims of the room's demand
-(its deficit). The thermostat that counts is that of the least id among those that claim something, since two that both
-integrate over one temperature would wander apart; the others, and who claims nothing yet, give the same share of their
-capacity as it does. A claim is lowered at once; it is raised only into what the others' last claims leave. So while a
-newcomer's share grows, the old ones' have shrunk before. Who comes new listens for a period first, and claims nothing
-meanwhile. As long as news takes less than half a period, the claims never add up to more than was asked for.
+(its deficit). The thermostat that counts is that of the least id among those that claim something and see the room,
+since two that both integrate over one temperature would wander apart; the others, and who claims nothing yet, give the
+same share of their capacity as it does. A claim is lowered at once; it is raised only into what the others' last claims
+leave. So while a newcomer's share grows, the old ones' have shrunk before. Who comes new listens for a period first,
+and claims nothing meanwhile. As long as news takes less than half a period, the claims never add up to more than was
+asked for.
 
 A zone that is cut in two cannot know it: each half takes the whole demand. The room's temperature, and the overheating
 block, bound what comes of that.
@@ -14,18 +15,22 @@ block, bound what comes of that.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MEMBERS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What a live member of the zone last told. capacity_w: that it could give.  claim_w: of the demand, >= 0."""
+    """What a live member of the zone last told. capacity_w: that it could give.  claim_w: of the demand, >= 0.
+
+    temperature_c: as its sensors tell; None without one to believe: it gives its share, and never leads.
+    """
 
     node: bytes
     capacity_w: float
     claim_w: float
+    temperature_c: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,10 @@ def share(own: Member, request_w: float, others: Iterable[Member], *, listening:
     """
     known = {member.node: member for member in others if member.capacity_w > 0 and member.node != own.node}
     alive = [known[node] for node in sorted(known)][: MEMBERS_MAX - 1]
-    leader = next((member for member in alive if member.claim_w > 0), None)
-    if leader is not None and (own.claim_w <= 0 or leader.node < own.node):
+    leader = next((member for member in alive if member.claim_w > 0 and member.temperature_c is not None), None)
+    if leader is not None and (
+        (own.claim_w <= 0 and request_w > 0) or leader.node < own.node or own.temperature_c is None
+    ):
         follows, ratio = True, min(1.0, leader.claim_w / leader.capacity_w)
         # The leader may not have heard yet of those that claim nothing yet, so it did not count them.
         demand_w = ratio * (own.capacity_w + sum(member.capacity_w for member in alive if member.claim_w > 0))
@@ -70,7 +77,7 @@ class ZoneShare:
         """period_s: in half of it, what one member tells reaches the others."""
         self._listen_s = period_s
         self._begun_s: float | None = None
-        self.own = Member(node, capacity_w, 0.0)
+        self.own = Member(node, capacity_w, 0.0, None)
 
     def update(self, now_s: float, request_w: float, others: Iterable[Member]) -> Share:
         """request_w: what this member's thermostat asks for the whole zone. `own` is what the others are told then."""
@@ -83,4 +90,4 @@ class ZoneShare:
 
     def claim(self, claim_w: float) -> None:
         """Less than the share was taken, or nothing: the rest is the others'."""
-        self.own = Member(self.own.node, self.own.capacity_w, claim_w)
+        self.own = replace(self.own, claim_w=claim_w)

@@ -3,13 +3,14 @@
 import pytest
 
 from hearthmesh.node.config import HeaterSettings
-from hearthmesh.node.heating.assembly import heat_reading, thermostat_settings
+from hearthmesh.node.heating.assembly import heat_reading, thermostat_settings, zone_members
 from hearthmesh.node.heating.control.power import PowerTable
 from hearthmesh.node.heating.control.sensor import Sample
 from hearthmesh.node.heating.control.thermostat import Decision, Inputs, Thermostat
 from hearthmesh.node.heating.control.zone import Member
 from hearthmesh.node.heating.foretell import Foretold
 from hearthmesh.node.service import ZONE_LEAST_CHANGE, ZONE_PERIOD_S
+from hearthmesh.protocol.records import HeatDigest
 from tests.node.heating.control.lumped import Lumped
 from tests.protocol.cluster import SECOND, Cluster, SimNode, cold
 
@@ -53,7 +54,7 @@ class Hall:
                 wall_s=now_s,
                 samples=(Sample(self.room.temperature_c, now_s),),
                 power_w=self.decisions[node.id].granted_w if node.id in self.decisions else 0.0,
-                others=[Member(mate.node, mate.capacity_w, max(0, mate.deficit_w)) for mate in mates],
+                others=zone_members(mates),
             )
             decision = self.decisions[node.id] = thermostat.update(inputs)
             reading = heat_reading(
@@ -109,3 +110,39 @@ def test_only_live_workers_of_the_same_zone_are_mates() -> None:
     hall.kill(second)
     hall.periods(3)
     assert first.mesh.zone_mates() == []
+
+
+def digest(sink: str, deficit_w: int, temperature_mc: int) -> HeatDigest:
+    return HeatDigest(
+        node=bytes(32),
+        incarnation=1,
+        sequence=1,
+        deficit_w=deficit_w,
+        capacity_w=150,
+        free_slots=0,
+        queue_us=0,
+        sink=sink,
+        temperature_mc=temperature_mc,
+    )
+
+
+def test_machine_that_heats_nothing_is_no_member_of_its_zone() -> None:
+    said = [digest("none", 500, 0), digest("room", 40, 19_500), digest("room", -3, 0)]
+    assert zone_members(said) == [Member(bytes(32), 150.0, 40.0, 19.5), Member(bytes(32), 150.0, 0.0, None)]
+
+
+def test_sink_at_0_degrees_is_not_taken_for_one_that_nobody_sees() -> None:
+    thermostat = Thermostat(thermostat_settings(SETTINGS, TABLE))
+    for reading_c, told_c in ((0.0, 0.001), (-1.0, -1.0), (None, 0.0)):
+        sample = None if reading_c is None else Sample(reading_c, 0.0)
+        decision = thermostat.update(Inputs(now_s=0.0, wall_s=0.0, samples=(sample,), power_w=0.0))
+        reading = heat_reading(
+            decision,
+            TABLE,
+            sink="room",
+            temperature_c=reading_c or 0.0,
+            setpoint_c=20.0,
+            limit_c=20.5,
+            foretold=Foretold(0.0),
+        )
+        assert reading.temperature_c == told_c

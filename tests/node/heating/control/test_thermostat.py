@@ -124,7 +124,7 @@ def test_heaters_of_one_room_begin_warming_up_by_what_they_can_give_together() -
     house = House(thermostat, 19.0, 8.0)
     house.pass_hours(5 * 24)
     house.sees = lambda _: 18.0
-    mates = [Member(bytes([number]), 500.0, 0.0) for number in range(3)]
+    mates = [Member(bytes([number]), 500.0, 0.0, 18.0) for number in range(3)]
 
     def begins_h(others: Sequence[Member]) -> float:
         """Hours before six. As of this night, whatever was asked before."""
@@ -344,7 +344,7 @@ def test_four_heaters_hold_one_room_with_equal_shares_though_one_dies() -> None:
             )
             decision = thermostat.update(inputs)
             powers[node] = decision.granted_w
-            told[node] = Member(node, 150.0, max(0.0, decision.deficit_w))
+            told[node] = Member(node, 150.0, max(0.0, decision.deficit_w), room.temperature_c)
             wanted = max(wanted, decision.request_w)
         assert sum(powers[node] for node in heaters) <= 1.05 * wanted + 1e-9
         room.step(sum(powers[node] for node in heaters), 0.0, MINUTE_S)
@@ -390,7 +390,10 @@ class Hall:
                 others=[member for name, member in self.told.items() if name != node],
             )
             decisions[node] = thermostat.update(inputs)
-        self.told = {node: Member(node, 500.0, max(0.0, each.deficit_w)) for node, each in decisions.items()}
+        self.told = {
+            node: Member(node, 500.0, max(0.0, each.deficit_w), each.believed.temperature_c)
+            for node, each in decisions.items()
+        }
         # What tasks make of it, not what is claimed.
         self.powers_w = {node: each.work.slots * each.work.duty * 100.0 for node, each in decisions.items()}
         self.recent_w = [*self.recent_w[-3:], max(each.request_w for each in decisions.values())]
@@ -413,6 +416,72 @@ def test_small_demand_of_a_room_is_not_exceeded_by_the_least_that_each_of_its_he
     assert all(19.85 <= temperature_c <= 20.1 for temperature_c in seen_c)
     # Who has begun goes on for a while.
     assert changes <= 8
+
+
+def test_heater_of_a_room_whose_sensor_is_lost_leads_nobody() -> None:
+    """It was the leader; the others go on as if nothing had happened, and it gives a little while they want heat."""
+    hall = Hall(15.0, 0.0, count=3)
+    for _ in range(12):
+        hall.step()
+    assert list(hall.powers_w.values()) == [500.0, 500.0, 500.0]
+    hall.sees[bytes([0])] = lambda _: None
+    for _ in range(60):
+        hall.step(1.0)
+        assert list(hall.powers_w.values())[1:] == [500.0, 500.0]
+    assert hall.powers_w[bytes([0])] == 100.0
+    # For as long as they see; and nothing above the band, which it knows of them alone.
+    for _ in range(15 * 60):
+        hall.step(60.0)
+    assert 19.5 < hall.room.temperature_c < 20.1
+    assert hall.powers_w[bytes([0])] > 0
+    hall.room.temperature_c = 20.6
+    for _ in range(2):
+        hall.step(5.0)
+    assert sum(hall.powers_w.values()) == 0
+
+
+def test_heater_of_a_room_that_wants_nothing_gives_nothing_blindly() -> None:
+    hall = Hall(19.0, 0.0, count=2)
+    for _ in range(12):
+        hall.step()
+    hall.room.temperature_c = 20.15
+    hall.step()
+    hall.sees[bytes([1])] = lambda _: None
+    for _ in range(24):
+        hall.step()
+    assert sum(hall.powers_w.values()) == 0
+
+
+def test_sensor_that_is_found_again_makes_no_bump_in_its_room() -> None:
+    hall = Hall(20.0, 0.0, count=2)
+    for _ in range(24 * 60):
+        hall.step(60.0)
+    hall.sees[bytes([0])] = lambda _: None
+    for number in range(120):
+        hall.step(60.0)
+        # A share is lowered at once, and raised when the others have heard of that.
+        assert number < 3 or sum(hall.powers_w.values()) == pytest.approx(400.0, rel=0.05)
+    assert [round(power_w) for power_w in hall.powers_w.values()] == [67, 334]
+    del hall.sees[bytes([0])]
+    for number in range(40):
+        hall.step(5.0)
+        # Within a dwell time.
+        assert number < 13 or sum(hall.powers_w.values()) == pytest.approx(400.0, rel=0.05)
+    assert len({round(power_w) for power_w in hall.powers_w.values()}) == 1
+
+
+def test_room_in_which_nobody_sees_is_given_a_little_by_all_for_a_while() -> None:
+    hall = Hall(15.0, 0.0)
+    for _ in range(12):
+        hall.step()
+    for node in hall.heaters:
+        hall.sees[node] = lambda _: None
+    for _ in range(4):
+        hall.step()
+    assert list(hall.powers_w.values()) == [100.0] * 4
+    hall.now_s += HOUR_S
+    hall.step()
+    assert sum(hall.powers_w.values()) == 0
 
 
 readings: Sequence[float | None] = [None, 5.0, 19.0, 19.9, 20.2, 20.6, 24.0, 28.5, float("nan")]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hearthmesh.node.heating.control.zone import MEMBERS_MAX, Member, ZoneShare, share
+from hearthmesh.node.heating.control.zone import MEMBERS_MAX, Member, Share, ZoneShare, share
 
 
 class Room:
@@ -25,7 +25,8 @@ class Room:
             self.join(number, capacity_w)
 
     def join(self, number: int, capacity_w: float) -> None:
-        self.members[bytes([number])] = ZoneShare(bytes([number]), capacity_w, period_s=10.0)
+        member = self.members[bytes([number])] = ZoneShare(bytes([number]), capacity_w, period_s=10.0)
+        member.own = replace(member.own, temperature_c=19.0)
 
     def leave(self, number: int) -> None:
         self.members.pop(bytes([number]), None)
@@ -114,15 +115,15 @@ def test_claims_never_exceed_the_demand_while_members_come_and_go(
 
 
 def test_least_id_that_claims_something_says_what_the_zone_wants() -> None:
-    low, high = Member(b"a", 500.0, 150.0), Member(b"b", 1000.0, 0.0)
+    low, high = Member(b"a", 500.0, 150.0, 19.0), Member(b"b", 1000.0, 0.0, 19.0)
     found = share(high, 900.0, [low])
     assert (found.demand_w, found.fair_w, found.follows) == (450.0, 300.0, True)
     assert share(low, 600.0, [high]).demand_w == 600.0
-    assert share(high, 900.0, [Member(b"a", 500.0, 0.0)]).demand_w == 900.0
+    assert share(high, 900.0, [Member(b"a", 500.0, 0.0, 19.0)]).demand_w == 900.0
 
 
 def test_newcomer_with_the_least_id_follows_until_it_has_a_share() -> None:
-    newcomer, old = Member(b"a", 500.0, 0.0), Member(b"b", 500.0, 400.0)
+    newcomer, old = Member(b"a", 500.0, 0.0, 19.0), Member(b"b", 500.0, 400.0, 19.0)
     assert share(newcomer, 900.0, [old], listening=True).claim_w == 0.0
     assert share(newcomer, 900.0, [old], listening=True).follows
     assert share(newcomer, 900.0, [old]).follows
@@ -130,9 +131,17 @@ def test_newcomer_with_the_least_id_follows_until_it_has_a_share() -> None:
 
 
 def test_inventor_of_members_gains_nothing_beyond_the_bound() -> None:
-    own = Member(b"a", 500.0, 500.0)
-    invented = [Member(b"b" + number.to_bytes(2, "big"), 1.0, 0.0) for number in range(500)]
+    own = Member(b"a", 500.0, 500.0, 19.0)
+    invented = [Member(b"b" + number.to_bytes(2, "big"), 1.0, 0.0, 19.0) for number in range(500)]
     assert share(own, 500.0, invented).fair_w == 500.0 * 500.0 / (500.0 + MEMBERS_MAX - 1)
-    greedy = [Member(b"b", 1.0, 9e9)]
+    greedy = [Member(b"b", 1.0, 9e9, 19.0)]
     assert share(own, 500.0, greedy).claim_w == 0.0
-    assert share(Member(b"z", 500.0, 0.0), 500.0, greedy).demand_w == 501.0
+    assert share(Member(b"z", 500.0, 0.0, 19.0), 500.0, greedy).demand_w == 501.0
+
+
+def test_who_sees_nothing_follows_and_is_followed_by_nobody() -> None:
+    blind, sees = Member(b"a", 500.0, 200.0, None), Member(b"b", 500.0, 300.0, 19.0)
+    assert share(blind, 900.0, [sees]) == Share(claim_w=300.0, fair_w=300.0, demand_w=600.0, follows=True)
+    assert share(sees, 800.0, [blind]) == Share(claim_w=400.0, fair_w=400.0, demand_w=800.0, follows=False)
+    # Without anybody who sees they share what they give unseen.
+    assert share(blind, 150.0, [replace(sees, claim_w=75.0, temperature_c=None)]).claim_w == 75.0
