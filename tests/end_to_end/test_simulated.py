@@ -1,6 +1,7 @@
-"""One story, told in the simulator and by real processes: what is accepted is the same."""
+"""One story, told in the simulator and by real processes: what is accepted, and kept of it, is the same."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,17 @@ from hearthmesh.node.client import JobRequest
 from hearthmesh.node.execution.outcome import BatchRequest, Limits
 from hearthmesh.node.execution.pool import WasmPool
 from hearthmesh.node.execution.wasm_child import ChildConfig
+from hearthmesh.node.storage.journal import Journal
+from hearthmesh.protocol.jobs import JobState
+from hearthmesh.protocol.records import RecordKind, reopen_record
+from hearthmesh.testnet.chaos.convergence import converge
 from hearthmesh.testnet.fixture import MakeTestnet
 from hearthmesh.testnet.fixture import testnet as _testnet
 from hearthmesh.testnet.rooms import RoomPlan
 from hearthmesh.testnet.simulator.engine import SECOND
 from hearthmesh.testnet.simulator.plan import Fault, FaultKind, JobPlan, Plan
-from hearthmesh.testnet.simulator.run import play
-from hearthmesh.testnet.simulator.world import Work
+from hearthmesh.testnet.simulator.run import Outcome, play
+from hearthmesh.testnet.simulator.world import Work, World
 from tests.end_to_end.jobs import HASH, WITHIN_S, cold, session
 
 testnet = _testnet
@@ -47,6 +52,56 @@ async def run_here(folder: Path) -> list[bytes]:
         await pool.aclose()
 
 
+def kept_on_disk(journal: Path, job_id: str) -> JobState:
+    """What a replica has on its disk of the job, merged anew."""
+    with Journal.open(journal) as rows:
+        own = [row for row in rows.load(tuple(RecordKind)) if row.job_id == bytes.fromhex(job_id)]
+    records = [reopen_record(row.body, row.kind, row.key) for row in own]
+    state = JobState(next(record for record in records if record.kind is RecordKind.SPEC))
+    for record in records:
+        if record.kind is not RecordKind.SPEC:
+            state.merge(record)
+    return state
+
+
+def simulate(plan: Plan, work: Work) -> tuple[Outcome, list[JobState]]:
+    """What came of it, and what each replica kept of its job."""
+    worlds: dict[World, None] = {}
+    outcome = play(plan, works=(work,), watch=lambda world: worlds.setdefault(world))
+    (world,) = worlds
+    jobs = [node.life.mesh.replica.jobs for node in world.nodes if node.life is not None]
+    return outcome, [keeper.state for each in jobs for keeper in each.values()]
+
+
+def facts(state: JobState) -> dict[str, object]:
+    """What both stories have to come to at each replica, whoever ran what and when."""
+    tasks = range(len(INPUTS))
+    chosen = [state.canonical.get(index) for index in tasks]
+    ran_by = [state.batches[key.batch_id].worker if key is not None else None for key in chosen]
+    return {
+        "done": list(state.done),
+        "accepted": list(state.accepted_tasks),
+        "what is accepted is canonical": [state.accepted.get(index) for index in tasks]
+        == [key.batch_id if key is not None else None for key in chosen],
+        "done, over all workers": sum(total.done for total in state.totals.values()),
+        "done, by each as its total says": all(
+            total.done == ran_by.count(worker) for worker, total in state.totals.items()
+        ),
+        "who checks did not run it": all(
+            copy.worker not in ran_by[copy.first : copy.first + copy.count] for copy in state.copies
+        ),
+        "failed": state.failed_tasks,
+        "not yet checked": list(state.to_recheck),
+        "accepted, and not here": list(state.lacking),
+    }
+
+
+def checked(states: Sequence[JobState]) -> int:
+    """Tasks that were run once more, to compare; all replicas say the same."""
+    (count,) = {state.copies_done.total for state in states}
+    return count
+
+
 @pytest.mark.parametrize("killed", [False, True], ids=["calm", "a replica is killed"])
 async def test_the_simulator_and_real_processes_accept_the_same_results(
     testnet: MakeTestnet, tmp_path: Path, killed: bool
@@ -56,9 +111,11 @@ async def test_the_simulator_and_real_processes_accept_the_same_results(
     What a killed replica granted and had not told the others is granted again: only calm runs have no duplicates.
     """
     real: dict[int, bytes] = {}
+    copies: list[int] = []
+    kept: list[JobState] = []
     async with testnet(rooms={**cold(3), "warm": RoomPlan(start_c=25.0, setpoint_c=20.0, cores=1)}) as net:
         async with session(net) as client:
-            request = JobRequest(program=HASH, inputs=INPUTS, nonce=b"alike", verification="none")
+            request = JobRequest(program=HASH, inputs=INPUTS, nonce=b"alike", verification="adaptive")
             job = await client.submit(request)
             with trio.fail_after(WITHIN_S):
                 async for result in job.results():
@@ -70,6 +127,12 @@ async def test_the_simulator_and_real_processes_accept_the_same_results(
                 async for status in job.watch():
                     if status.state == "accepted":
                         break
+        alike = await converge(net, [job.id])
+        assert not alike.problem
+        for name in alike.kept[job.id]:
+            # In order, so that what it lingers with is written.
+            await net.nodes[name].stop()
+            kept.append(kept_on_disk(net.nodes[name].state_folder.journal, job.id))
     assert (status.state, status.done, status.accepted) == ("accepted", 200, 200)
     assert killed or status.duplicates == 0
 
@@ -84,8 +147,24 @@ async def test_the_simulator_and_real_processes_accept_the_same_results(
     )
     work = Work(job.spec, await run_here(tmp_path))
     for seed in SEEDS:
-        outcome = play(replace(plan, seed=seed), works=(work,))
+        outcome, simulated = simulate(replace(plan, seed=seed), work)
         assert outcome.violations == []
         assert outcome.tasks_accepted == 200
-        assert killed or outcome.duplicates == 0
         assert list(outcome.results.values()) == [real]
+        assert len(simulated) == len(kept) == 3
+        assert [facts(state) for state in simulated] == [facts(state) for state in kept]
+        copies.append(checked(simulated))
+        assert killed or outcome.tasks_run == 200 + copies[-1]
+    # Chance has a say in how many; that new workers are checked often, and later seldom, is in both.
+    assert min(copies) / 2 <= checked(kept) <= 2 * max(copies) < 200
+    assert facts(kept[0]) == {
+        "done": [(0, 200)],
+        "accepted": [(0, 200)],
+        "what is accepted is canonical": True,
+        "done, over all workers": 200,
+        "done, by each as its total says": True,
+        "who checks did not run it": True,
+        "failed": 0,
+        "not yet checked": [],
+        "accepted, and not here": [],
+    }
