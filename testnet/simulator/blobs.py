@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ...protocol.effects import FetchBlobs
 from ...protocol.events import BlobsFailed, BlobsFetched
+from .circuits import Circuit
+from .dice import Stream
 from .engine import MS, SECOND
-from .links import ACCESS, one_way_us
 
 if TYPE_CHECKING:
     from .life import Life
+    from .links import Link
+    from .machine import Machine
     from .world import World
 
-FETCH_TIMEOUT_US = 10 * SECOND
+# Until a source that is silent is given up, and until nobody else is found who has it.
+SILENT_US = NOBODY_US = 10 * SECOND
+# Between two of these other things get their turn on a line.
+PIECE_BYTES = 65_536
+
+
+@dataclass(slots=True)
+class _Fetch:
+    """digests: what still lacks.  size_bytes, left_bytes: of the first of them, once a source said how long it is."""
+
+    life: Life
+    wanted: FetchBlobs
+    digests: list[bytes]
+    size_bytes: int = -1
+    left_bytes: int = -1
 
 
 class Blobs:
     """Held per machine, also over restarts; a disk that is replaced loses them."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, dice: Stream) -> None:
         self._world = world
+        self._engine = world.engine
+        self._dice = dice
         self._held: dict[int, dict[bytes, int]] = {}
 
     def put(self, machine: int, digest: bytes, size_bytes: int) -> None:
@@ -29,27 +50,82 @@ class Blobs:
     def wipe(self, machine: int) -> None:
         self._held.pop(machine, None)
 
-    def fetch(self, life: Life, wanted: FetchBlobs) -> None:
-        """All that lacks comes from the first source that has it and can be reached, or the fetch fails."""
-        mine = self._held.setdefault(life.machine.index, {})
-        delay_us = MS
-        for digest in wanted.digests:
-            if digest in mine:
-                continue
-            found = next((source for source in wanted.sources if self._can_serve(life, source, digest)), None)
-            if found is None:
-                failed = BlobsFailed(wanted.token, "no source has the blob")
-                self._world.engine.after(FETCH_TIMEOUT_US, life.feed, failed)
-                return
-            server = self._world.by_id[found]
-            assert server.life is not None
-            size_bytes = self._held[server.index][digest]
-            delay_us += 2 * one_way_us(life, server.life) + size_bytes * MS // ACCESS[server.access].bytes_per_ms
-            mine[digest] = size_bytes
-        self._world.engine.after(delay_us, life.feed, BlobsFetched(wanted.token))
+    def holds(self, machine: int, digest: bytes) -> bool:
+        return digest in self._held.get(machine, {})
 
-    def _can_serve(self, life: Life, source: bytes, digest: bytes) -> bool:
-        server = self._world.by_id.get(source)
-        if server is None or not server.well or digest not in self._held.get(server.index, {}):
-            return False
-        return self._world.network.reaches(server.index, life.machine.index)
+    def fetch(self, life: Life, wanted: FetchBlobs) -> None:
+        """One after the other; each source goes on where the last one broke off, and with the last the fetch fails."""
+        lacking = [digest for digest in wanted.digests if not self.holds(life.machine.index, digest)]
+        self._next(_Fetch(life, wanted, lacking))
+
+    def _next(self, fetch: _Fetch) -> None:
+        if not fetch.digests:
+            self._engine.after(MS, fetch.life.feed, BlobsFetched(fetch.wanted.token))
+            return
+        fetch.left_bytes = -1
+        self._try(fetch, tuple(fetch.wanted.sources))
+
+    def _try(self, fetch: _Fetch, sources: tuple[bytes, ...]) -> None:
+        life, world = fetch.life, self._world
+        if not life.runs:
+            return
+        if not sources:
+            failed = BlobsFailed(fetch.wanted.token, "no source has the blob")
+            self._engine.after(NOBODY_US, life.feed, failed)
+            return
+        source = world.by_id.get(sources[0])
+        if source is None:
+            self._try(fetch, sources[1:])
+            return
+        world.network.when_linked(life, source, partial(self._ask, fetch, source, sources[1:]))
+
+    def _ask(self, fetch: _Fetch, source: Machine, others: tuple[bytes, ...]) -> None:
+        link = fetch.life.links.get(source.index)
+        if link is None:
+            self._try(fetch, others)
+        else:
+            self._engine.after(link.latency_us, self._serve, fetch, link, source, others)
+
+    def _serve(self, fetch: _Fetch, link: Link, source: Machine, others: tuple[bytes, ...]) -> None:
+        """A piece leaves, and the next one when the uplink is through with it."""
+        digest, network = fetch.digests[0], self._world.network
+        side = 1 - link.side(fetch.life)
+        if network.is_silent(link):
+            self._engine.after(SILENT_US, self._try, fetch, others)
+            return
+        if not all(link.open) or not self.holds(source.index, digest):
+            self._engine.after(link.latency_us, self._try, fetch, others)
+            return
+        if fetch.left_bytes < 0:
+            fetch.size_bytes = fetch.left_bytes = self._held[source.index][digest]
+        size_bytes = min(PIECE_BYTES, fetch.left_bytes)
+        fetch.left_bytes -= size_bytes
+        source.sent_bytes += size_bytes
+        if isinstance(link, Circuit):
+            relay = link.carrier.machine
+            at_us = source.line.crossed_us(relay.line, link.legs_us[side], size_bytes, self._engine.now_us, self._dice)
+            self._engine.at(at_us, self._relay, fetch, link, size_bytes, fetch.left_bytes == 0)
+        else:
+            line = fetch.life.machine.line
+            at_us = source.line.crossed_us(line, link.latency_us, size_bytes, self._engine.now_us, self._dice)
+            self._engine.at(at_us, self._arrive, fetch, size_bytes, fetch.left_bytes == 0)
+        if fetch.left_bytes:
+            self._engine.at(source.line.sent_us, self._serve, fetch, link, source, others)
+
+    def _relay(self, fetch: _Fetch, circuit: Circuit, size_bytes: int, is_last: bool) -> None:
+        machine, relay = fetch.life.machine, circuit.carrier.machine
+        leg_us = circuit.legs_us[circuit.side(fetch.life)]
+        relay.sent_bytes += size_bytes
+        from_us = relay.line.taken_at_us(size_bytes, self._engine.now_us)
+        at_us = relay.line.crossed_us(machine.line, leg_us, size_bytes, from_us, self._dice)
+        self._engine.at(at_us, self._arrive, fetch, size_bytes, is_last)
+
+    def _arrive(self, fetch: _Fetch, size_bytes: int, is_last: bool) -> None:
+        taken_us = fetch.life.machine.line.taken_at_us(size_bytes, self._engine.now_us)
+        if is_last:
+            self._engine.at(taken_us, self._came, fetch)
+
+    def _came(self, fetch: _Fetch) -> None:
+        if fetch.life.runs:
+            self.put(fetch.life.machine.index, fetch.digests.pop(0), fetch.size_bytes)
+            self._next(fetch)

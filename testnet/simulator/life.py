@@ -73,6 +73,7 @@ from ...protocol.records import RecordKind
 from ...protocol.result_keeping import COLUMNS_ROW
 from .disk import Write
 from .engine import MS, SECOND
+from .reservations import Reservations
 
 if TYPE_CHECKING:
     from .links import Link
@@ -119,7 +120,9 @@ class Life:
     """See the module. Dead once its machine has another life, or none.
 
     incarnation: with which it began.  met: with whom it has had links, and in which of their lives, by index; kept by
-    those who came back.  book: whose addresses are known.  waiting: messages to peers that are being dialled, by index.
+    those who came back.  book: whose addresses and relays are known, and which.  waiting: messages to peers that are
+    being dialled, by index.  awaited: what is done when a dial has ended, by index.  places: who may be reached over
+    this life, as a relay.
     """
 
     __slots__ = (
@@ -131,6 +134,7 @@ class Life:
         "_penalties",
         "_pipeline",
         "_unwritten",
+        "awaited",
         "banned_until_us",
         "book",
         "dialling",
@@ -143,6 +147,8 @@ class Life:
         "mesh",
         "met",
         "missed",
+        "places",
+        "reservations",
         "runs",
         "timers",
         "waiting",
@@ -162,7 +168,9 @@ class Life:
         self.waiting: dict[int, list[Message]] = {}
         self.failed_dials: dict[int, tuple[int, int]] = {}
         self.banned_until_us: dict[int, int] = {}
-        self.book: dict[int, None] = {}
+        self.book: dict[int, tuple[tuple[str, ...], tuple[bytes, ...]]] = {}
+        self.awaited: dict[int, list[Callable[[], None]]] = {}
+        self.places: dict[int, None] = {}
         self.gossip_seen: dict[int, None] = {}
         self.timers: dict[TimerKey, int] = {}
         self.missed: deque[tuple[Event, int]] = deque()
@@ -174,6 +182,7 @@ class Life:
         self._penalties: dict[int, deque[int]] = {}
         self.limits: dict[Limit, int] = {}
         self._handling = False
+        self.reservations = Reservations(self)
 
     # -- events in -----------------------------------------------------------------------------------------
 
@@ -211,6 +220,7 @@ class Life:
 
     def lost(self, peer: Machine, reset: bool) -> None:
         self.feed(PeerLost(peer.id, reset), 2 * peer.index + reset)
+        self.reservations.lost(peer.index)
 
     def unreachable(self, peer: bytes) -> None:
         self.feed(PeerUnreachable(peer), crc32(peer))
@@ -306,9 +316,15 @@ class Life:
 
     def _learn(self, effect: LearnAddress) -> None:
         peer = self.world.by_id.get(effect.peer)
-        if peer is not None and peer is not self.machine and (effect.addresses or effect.relays):
-            self.book[peer.index] = None
-            self.failed_dials.pop(peer.index, None)
+        known = (effect.addresses, effect.relays)
+        if peer is None or peer is self.machine or not any(known) or self.book.get(peer.index) == known:
+            return
+        self.book[peer.index] = known
+        self.failed_dials.pop(peer.index, None)
+
+    def knows(self, peer: int) -> None:
+        """An address of it, from elsewhere."""
+        self.book.setdefault(peer, ((), ()))
 
     def _connect(self, effect: Connect) -> None:
         peer = self.world.by_id.get(effect.peer)

@@ -10,7 +10,7 @@ from ...protocol.effects import TimerKey
 from ...protocol.presence import NodeProfile
 from .clock import Clock
 from .disk import Disk
-from .links import Access
+from .links import ACCESS, Access, Line, Nat
 
 if TYPE_CHECKING:
     from .basins import Basin
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Machine:
     """index: its number in the world, from 0.  site: machines of one site are in one house, on one switch.
 
-    relays: through whom it is reached if it is behind a NAT.  silences: counts freezes.  liar: what makes it lie.
+    relays: through whom it can be reached, if it is behind a NAT.  silences: counts freezes.  liar: what makes it lie.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Machine:
         roles: Role,
         site: int,
         access: Access,
-        behind_nat: bool,
+        nat: Nat,
         relays: tuple[int, ...],
         slots: int,
         year_round: bool,
@@ -50,7 +50,8 @@ class Machine:
         self.roles = roles
         self.site = site
         self.access = access
-        self.behind_nat = behind_nat
+        self.nat = nat
+        self.line = Line(ACCESS[access])
         self.relays = relays
         self.slots = slots
         self.clock = clock
@@ -69,6 +70,10 @@ class Machine:
 
     def __repr__(self) -> str:
         return self.name
+
+    @property
+    def behind_nat(self) -> bool:
+        return self.nat is not Nat.NONE
 
     @property
     def honest(self) -> bool:

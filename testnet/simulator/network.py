@@ -6,6 +6,7 @@ below is late. Faults that no such link has (loss, doubles and overtaking of sin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
@@ -14,8 +15,9 @@ from zlib import crc32
 from ...crypto.certificates import CertificateError
 from ...protocol.codec import decode_message, encode_message
 from ...protocol.messages import Message
+from .circuits import Circuit, Circuits
 from .dice import Stream
-from .engine import SECOND, Engine
+from .engine import MS, SECOND, Engine
 from .links import (
     DIAL_RETRY_FIRST_US,
     DIAL_RETRY_MOST_US,
@@ -25,6 +27,8 @@ from .links import (
     KEEPALIVE_MOST_US,
     WAITING_MESSAGES_MAX,
     Link,
+    Nat,
+    Parcel,
     one_way_us,
 )
 
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
 CODEC_EVERY = 64
 GOSSIP_DEGREE = 6
 GOSSIP_SEEN_MAX = 4096
+# A process that is frozen looks again so often.
+ASLEEP_US = 100 * MS
 # As the transport of real nodes allows: 512, of which 128 are kept.
 LINKS_A_KEPT = 4
 
@@ -103,6 +109,7 @@ class Network:
         self.weather = FAIR
         self.cuts: list[Cut] = []
         self.traffic = Traffic()
+        self._circuits = Circuits(world, self)
         self._links_max = LINKS_A_KEPT * world.config.links_kept
         self._gossip = count(1)
         self._sent = 0
@@ -150,21 +157,30 @@ class Network:
         life.machine.sent_bytes += size_bytes
         if message is None or self._sent % CODEC_EVERY == 0:
             message = self._through_codec(life, message, payload)
-        engine, dice = self._engine, self._dice
         side = 0 if link.ends[0] is life else 1
-        checksum = crc32(payload)
-        if self.weather is FAIR or gossip:
-            at_us = link.arrival_us(side, size_bytes, engine.now_us, dice)
-            engine.at(at_us, self._arrive, link, side, message, checksum, gossip, source)
-            return
-        weather = self.weather
-        if dice.chance(weather.loss):
-            return
-        for _ in range(1 + dice.chance(weather.doubled)):
-            at_us = link.arrival_us(side, size_bytes, engine.now_us, dice)
-            if weather.jitter_us:
-                at_us += dice.below(weather.jitter_us)
-            engine.at(at_us, self._arrive, link, side, message, checksum, gossip, source)
+        parcel = (message, crc32(payload), size_bytes, gossip, source)
+        times, jitter_us = 1, 0
+        if self.weather is not FAIR and not gossip:
+            if self._dice.chance(self.weather.loss):
+                return
+            times += self._dice.chance(self.weather.doubled)
+            jitter_us = self.weather.jitter_us
+        for _ in range(times):
+            self._depart(link, side, parcel, jitter_us)
+
+    def _depart(self, link: Link, side: int, parcel: Parcel, jitter_us: int) -> None:
+        line, now_us, ends = link.ends[side].machine.line, self._engine.now_us, link.ends
+        action: Callable[..., None] = self._arrive
+        if isinstance(link, Circuit):
+            at_us = line.crossed_us(link.carrier.machine.line, link.legs_us[side], parcel[2], now_us, self._dice)
+            last_us, action = link.relayed_us, self._relay
+        else:
+            at_us = line.crossed_us(ends[1 - side].machine.line, link.latency_us, parcel[2], now_us, self._dice)
+            last_us = link.last_us
+        if at_us < last_us[side]:
+            at_us = last_us[side]
+        last_us[side] = at_us
+        self._engine.at(at_us + self._dice.below(jitter_us) if jitter_us else at_us, action, link, side, parcel)
 
     def _through_codec(self, life: Life, message: Message | None, payload: bytes) -> Message | None:
         try:
@@ -177,17 +193,44 @@ class Network:
             self._world.checkers.fail("codec", f"{type(message).__name__} came back from the codec as another")
         return decoded
 
-    def _arrive(
-        self, link: Link, side: int, message: Message | None, checksum: int, gossip: int, source: bytes
-    ) -> None:
+    def _relay(self, circuit: Circuit, side: int, parcel: Parcel) -> None:
+        """A message of a circuit has come to the relay, which passes it on as it is."""
+        carrier, held = circuit.carrier, circuit.held[side]
+        relay = carrier.machine
+        if not carrier.runs or not circuit.open[1 - side]:
+            return
+        if held or relay.frozen or (self.cuts and self._is_cut(circuit.ends[side].machine.index, relay.index)):
+            held.append(parcel)
+            return
+        size_bytes, other = parcel[2], circuit.ends[1 - side].machine
+        relay.sent_bytes += size_bytes
+        from_us = relay.line.taken_at_us(size_bytes, self._engine.now_us)
+        at_us = relay.line.crossed_us(other.line, circuit.legs_us[1 - side], size_bytes, from_us, self._dice)
+        circuit.last_us[side] = at_us = max(at_us, circuit.last_us[side])
+        self._engine.at(at_us, self._arrive, circuit, side, parcel)
+
+    def _arrive(self, link: Link, side: int, parcel: Parcel) -> None:
         if not link.open[1 - side]:
             return
-        target, sender = link.ends[1 - side], link.ends[side].machine
-        if self.cuts and self._is_cut(sender.index, target.machine.index):
-            link.stalled[side].append((message, checksum, gossip, source))
+        machine, stalled = link.ends[1 - side].machine, link.stalled[side]
+        # Behind what waits for a partition to heal everything else waits too.
+        if stalled or (self.cuts and self._is_cut(link.hops[side], machine.index)):
+            stalled.append(parcel)
             return
+        now_us = self._engine.now_us
+        taken_us = machine.line.taken_at_us(parcel[2], now_us)
+        if taken_us > now_us:
+            self._engine.at(taken_us, self._hand_over, link, side, parcel)
+        else:
+            self._hand_over(link, side, parcel)
+
+    def _hand_over(self, link: Link, side: int, parcel: Parcel) -> None:
+        if not link.open[1 - side]:
+            return
+        target = link.ends[1 - side]
+        message, checksum, _, gossip, source = parcel
         if not gossip:
-            target.receive(sender.id, message, checksum)
+            target.receive(link.ends[side].machine.id, message, checksum)
             return
         if gossip in target.gossip_seen or message is None:
             return
@@ -205,66 +248,90 @@ class Network:
             return
         retry_us, _ = life.failed_dials.get(target.index, (0, 0))
         life.dialling[target.index] = None
-        if self._engine.now_us < retry_us:
-            self._engine.after(0, self._not_dialled, life, target)
+        after = self._engine.after
+        if self._engine.now_us < retry_us or target.index not in life.book:
+            after(0, self._not_dialled, life, target)
             return
-        relay = self._way(life, target)
-        if relay is None:
-            self._engine.after(0, self._not_dialled, life, target)
+        if target.nat is Nat.HOUSE and target.site != life.machine.site:
+            # A private address, which nobody has here.
+            after(DIAL_TIMEOUT_US, self._dial_relays, life, target)
+            return
+        if target.nat is Nat.RELAYED or target.nat is Nat.OUTWARD:
+            self._dial_relays(life, target)
             return
         other = target.life
-        round_trip_us = 2 * one_way_us(life, other) if other is not None else 20_000
+        round_trip_us = 2 * one_way_us(life.machine, target) if other is not None else 20_000
         if other is None and not target.powerless:
-            self._engine.after(round_trip_us, self._not_dialled, life, target)
+            after(round_trip_us, self._dial_relays, life, target)
         elif other is None or target.frozen or self._is_cut_either(life.machine.index, target.index):
-            self._engine.after(DIAL_TIMEOUT_US, self._not_dialled, life, target)
+            after(DIAL_TIMEOUT_US, self._dial_relays, life, target)
         else:
-            dial_us = DIAL_ROUND_TRIPS * round_trip_us
-            self._engine.after(dial_us, self._dialled, life, target, other, relay)
+            after(DIAL_ROUND_TRIPS * round_trip_us, self.dialled, life, target, other, None, ())
 
-    def _way(self, life: Life, target: Machine) -> int | None:
-        """-1: directly; else the index of a relay; None: no address is known that could be dialled."""
-        if target.index not in life.book:
-            return None
-        if not target.behind_nat:
-            return -1
-        for index in target.relays:
-            relay = self._world.machines[index]
-            cut = self._is_cut_either(life.machine.index, index) or self._is_cut_either(index, target.index)
-            if relay.life is not None and not relay.frozen and not cut and relay is not life.machine:
-                return index
-        return None
+    def _dial_relays(self, life: Life, target: Machine) -> None:
+        """No address of its own answers: over the relays that the life heard of, one after the other."""
+        known = (self._world.by_id.get(relay) for relay in life.book[target.index][1])
+        self._circuits.dial(life, target, tuple(relay.index for relay in known if relay is not None))
 
-    def _dialled(self, life: Life, target: Machine, other: Life, relay: int) -> None:
-        reached = other.runs and not target.frozen and not self._is_cut_either(life.machine.index, target.index)
-        if relay >= 0:
-            reached = reached and self._world.machines[relay].life is not None
-        if not life.runs or life.machine.frozen:
-            life.dialling.pop(target.index, None)
+    def dialled(self, life: Life, target: Machine, other: Life, carrier: Life | None, relays: tuple[int, ...]) -> None:
+        """The handshake's end. carrier: a relay, if it was made over one.  relays: what is left to try."""
+        if not life.runs:
             return
+        if life.machine.frozen:
+            self._engine.after(ASLEEP_US, self.dialled, life, target, other, carrier, relays)
+            return
+        if target.index in life.links:
+            self.dial_ended(life, target)
+            return
+        reached = other.runs and not target.frozen
+        if carrier is not None:
+            reached = reached and self._circuits.stands(life, target, carrier)
+        else:
+            reached = reached and not self._is_cut_either(life.machine.index, target.index)
         full = len(life.links) >= self._links_max or len(other.links) >= self._links_max
         if not reached or full or not (self._admits(life, target) and self._admits(other, life.machine)):
+            self._circuits.dial(life, target, relays)
+            return
+        self._retire(other, life.machine)
+        link = Link(life, other, self._engine.now_us) if carrier is None else self._circuits.make(life, other, carrier)
+        life.links[target.index] = link
+        other.links[life.machine.index] = link
+        other.failed_dials.pop(life.machine.index, None)
+        life.connected(target)
+        other.connected(life.machine)
+        self._flush(other, life.machine)
+        self.dial_ended(life, target)
+
+    def dial_ended(self, life: Life, target: Machine) -> None:
+        """With a link, or without one."""
+        if target.index not in life.links:
             self._not_dialled(life, target)
             return
         life.dialling.pop(target.index, None)
         life.failed_dials.pop(target.index, None)
-        if target.index not in life.links:
-            self._retire(other, life.machine)
-            link = Link(life, other, self._engine.now_us, relay)
-            life.links[target.index] = link
-            other.links[life.machine.index] = link
-            other.failed_dials.pop(life.machine.index, None)
-            life.connected(target)
-            other.connected(life.machine)
-            self._flush(other, life.machine)
         self._flush(life, target)
+        self._wake(life, target)
+
+    def when_linked(self, life: Life, target: Machine, action: Callable[[], None]) -> None:
+        """Do it once there is a link, or none can be made."""
+        if target.index in life.links or target is life.machine:
+            action()
+            return
+        life.awaited.setdefault(target.index, []).append(action)
+        self.dial(life, target)
+
+    def _wake(self, life: Life, target: Machine) -> None:
+        for action in life.awaited.pop(target.index, ()):
+            action()
 
     def _retire(self, life: Life, peer: Machine) -> None:
         """The peer would not make another link if it still had this one."""
         old = life.links.pop(peer.index, None)
         if old is not None:
-            old.open[old.side(life)] = False
+            side = old.side(life)
+            old.open[side] = False
             life.lost(peer, True)
+            self._circuits.ended(old, side)
 
     def _flush(self, life: Life, target: Machine) -> None:
         for message in life.waiting.pop(target.index, ()):
@@ -274,7 +341,10 @@ class Network:
 
     def _not_dialled(self, life: Life, target: Machine) -> None:
         life.dialling.pop(target.index, None)
-        if not life.runs or target.index in life.links:
+        if not life.runs:
+            return
+        if target.index in life.links:
+            self._wake(life, target)
             return
         now_us = self._engine.now_us
         retry_us, delay_us = life.failed_dials.get(target.index, (0, 0))
@@ -283,6 +353,7 @@ class Network:
             life.failed_dials[target.index] = (now_us + delay_us, delay_us)
         life.waiting.pop(target.index, None)
         life.unreachable(target.id)
+        self._wake(life, target)
 
     def _admits(self, life: Life, other: Machine) -> bool:
         """The handshake: a stranger, or one whose certificate was revoked, is sent away."""
@@ -306,13 +377,22 @@ class Network:
         link.open[side] = False
         if silently or reset:
             delay_us = self._keepalive_us() if silently else link.latency_us
-            self._engine.after(delay_us, self._end, link, 1 - side, reset and not silently)
+            self._engine.after(delay_us, self._tell_end, link, 1 - side, reset and not silently)
         else:
             # The goodbye goes after what was sent.
             at_us = max(link.last_us[side], self._engine.now_us + link.latency_us)
-            self._engine.at(at_us, self._end, link, 1 - side, False)
+            self._engine.at(at_us, self._tell_end, link, 1 - side, False)
+        self._circuits.ended(link, side)
 
-    def _end(self, link: Link, side: int, reset: bool) -> None:
+    def _tell_end(self, link: Link, side: int, reset: bool) -> None:
+        """The other end hears of it, or finds out by its keepalive."""
+        if link.open[side] and self.cuts and self._is_cut(link.hops[1 - side], link.ends[side].machine.index):
+            self._engine.after(self._keepalive_us(), self.end, link, side, False)
+        else:
+            self.end(link, side, reset)
+
+    def end(self, link: Link, side: int, reset: bool) -> None:
+        """This end of it is no more, by nothing that it did itself."""
         if not link.open[side]:
             return
         link.open[side] = False
@@ -320,17 +400,23 @@ class Network:
         if life.links.get(other.index) is link:
             del life.links[other.index]
             life.lost(other, reset)
+        self._circuits.ended(link, side)
 
     def unanswered(self, machine: Machine) -> None:
         """It fell silent: whoever has a link with it notices at the next keepalive, if it still is."""
         if machine.life is not None:
-            for link in list(machine.life.links.values()):
+            for link in [*machine.life.links.values(), *self._circuits.of(machine.index)]:
                 self._engine.after(self._keepalive_us(), self._if_silent, link, machine, machine.silences)
 
     def _if_silent(self, link: Link, machine: Machine, silence: int) -> None:
         if machine.frozen and machine.silences == silence:
             for side in (0, 1):
-                self._end(link, side, False)
+                self.end(link, side, False)
+
+    def answers(self, machine: Machine) -> None:
+        """It goes on, and with it what it carries."""
+        for circuit in self._circuits.of(machine.index):
+            self._resume(circuit)
 
     # -- partitions ----------------------------------------------------------------------------------------
 
@@ -345,17 +431,27 @@ class Network:
             return
         self.cuts.remove(cut)
         for link in self._links_across(cut):
-            for side in (0, 1):
-                parcels = list(link.stalled[side])
-                link.stalled[side].clear()
+            self._engine.after(link.latency_us, self._resume, link)
+
+    def _resume(self, link: Link) -> None:
+        for side in (0, 1):
+            for waiting, action in self._stops(link, side):
+                parcels = waiting.copy()
+                waiting.clear()
                 for parcel in parcels:
-                    at_us = link.arrival_us(side, 100, self._engine.now_us, self._dice)
-                    self._engine.at(at_us, self._arrive, link, side, *parcel)
+                    action(link, side, parcel)
+
+    def _stops(self, link: Link, side: int) -> list[tuple[list[Parcel], Callable[..., None]]]:
+        """Where messages wait, the nearest to their end first."""
+        stops: list[tuple[list[Parcel], Callable[..., None]]] = [(link.stalled[side], self._arrive)]
+        if isinstance(link, Circuit):
+            stops.append((link.held[side], self._relay))
+        return stops
 
     def _if_cut(self, link: Link, cut: Cut) -> None:
         if cut in self.cuts:
             for side in (0, 1):
-                self._end(link, side, False)
+                self.end(link, side, False)
 
     def _links_across(self, cut: Cut) -> list[Link]:
         found: dict[int, Link] = {}
@@ -363,9 +459,9 @@ class Network:
             life = self._world.machines[index].life
             if life is not None:
                 for peer, link in life.links.items():
-                    if peer not in cut.island:
+                    if peer not in cut.island and not isinstance(link, Circuit):
                         found[id(link)] = link
-        return list(found.values())
+        return [*found.values(), *self._circuits.crossing(cut.island)]
 
     def _is_cut(self, source: int, target: int) -> bool:
         return any(cut.blocks(source, target) for cut in self.cuts)
@@ -375,6 +471,14 @@ class Network:
 
     def _keepalive_us(self) -> int:
         return self._dice.between(KEEPALIVE_LEAST_US, KEEPALIVE_MOST_US)
+
+    def is_silent(self, link: Link) -> bool:
+        """Whether one of its ends, or the relay, stands still or is cut off, so that nothing comes over it now."""
+        ends = [life.machine for life in link.ends]
+        if isinstance(link, Circuit):
+            relay = link.carrier.machine
+            return relay.frozen or any(end.frozen or not self.reaches(end.index, relay.index) for end in ends)
+        return any(end.frozen for end in ends) or not self.reaches(ends[0].index, ends[1].index)
 
     def reaches(self, source: int, target: int) -> bool:
         """Whether no partition lies between them, in either direction."""

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from ...crypto.certificates import MembershipPolicy, MeshDefinition, Role, issue
 from ...protocol.config import ProtocolConfig
 from ...protocol.effects import Notify
-from ...protocol.events import AddressesChanged, Drain
+from ...protocol.events import Drain
 from ...protocol.mesh import Mesh
 from ...protocol.records import JobSpec
 from .basins import Basin
@@ -28,7 +28,7 @@ from .faults import Faults
 from .head_start import HeadStart
 from .liars import make_liar
 from .life import Life
-from .links import Access
+from .links import Access, Nat
 from .machine import Machine
 from .memory import RememberedIdentity, remembering
 from .network import Network
@@ -73,7 +73,7 @@ class World:
         self.story = story
         self.checkers = Checkers(self)
         self.network = Network(self, self.engine, stream(plan.seed, "network"))
-        self.blobs = Blobs(self)
+        self.blobs = Blobs(self, stream(plan.seed, "blobs"))
         # CPU time of a task that a checkpoint stands for, by its digest.
         self.checkpoints: dict[bytes, int] = {}
         self.faults = Faults(self)
@@ -131,7 +131,7 @@ class World:
             roles=roles,
             site=-(index // LAN_SITE) if access is Access.LAN else index - 1 if shares_site else index,
             access=access,
-            behind_nat=behind_nat or is_client,
+            nat=Nat.OUTWARD if is_client else _nat_of(plan.seed, index) if behind_nat else Nat.NONE,
             relays=tuple(dice.some(range(min(BOOTSTRAPS, plan.nodes)), 2)) if behind_nat else (),
             slots=0 if is_client else plan.slots,
             year_round=index % 4 == 0,
@@ -226,6 +226,7 @@ class World:
         machine.powerless = machine.frozen = False
         machine.overdue.clear()
         machine.clock.origin_us = now_us
+        machine.line.begin(now_us)
         mesh = Mesh(
             machine.identity,
             self.config,
@@ -242,8 +243,8 @@ class World:
         self.checkers.born(life)
         life.start()
         self.checkers.restored(life)
-        addresses, relays = self._reached_by(machine)
-        life.feed(AddressesChanged(addresses, relays))
+        life.reservations.tell()
+        life.reservations.begin()
         self._bootstrap(life, self._bootstraps(machine))
         if self.head_start is not None and machine.slots and machine.lives == 1:
             self.head_start.joined(machine)
@@ -252,12 +253,6 @@ class World:
         for customer in self.customers:
             if customer.machine is machine and machine.lives > 1:
                 customer.returned(life)
-
-    def _reached_by(self, machine: Machine) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
-        if not machine.behind_nat:
-            return (f"/sim/{machine.index}",), ()
-        relays = tuple(self.machines[index].id for index in machine.relays)
-        return tuple(f"/sim/{index}/p2p-circuit" for index in machine.relays), relays
 
     def _bootstraps(self, machine: Machine) -> list[int]:
         """Some of the first few, as an owner would name them; with a head start, neighbours."""
@@ -271,7 +266,7 @@ class World:
         if not life.runs:
             return
         for index in known:
-            life.book[index] = None
+            life.knows(index)
             self.network.dial(life, self.machines[index])
         if life.links:
             self.engine.after(redial_us, self._bootstrap, life, known, min(REDIAL_MOST_US, 2 * redial_us))
@@ -310,17 +305,6 @@ class World:
         machine.frozen = False
         machine.executor.stop()
         machine.disk.crash(self._disk_dice)
-        for other in self.nodes:
-            self._end_circuits(other, machine.index)
-
-    def _end_circuits(self, other: Machine, relay: int) -> None:
-        """What a dead relay carried ends."""
-        if other.life is None or not self.plan.nat:
-            return
-        for index, link in list(other.life.links.items()):
-            if link.relay == relay:
-                self.network.close(other.life, index, silently=True)
-                other.life.lost(self.machines[index], False)
 
     def freeze(self, machine: Machine) -> None:
         if machine.life is not None and not machine.frozen:
@@ -331,6 +315,7 @@ class World:
     def thaw(self, machine: Machine) -> None:
         if machine.life is not None and machine.frozen:
             machine.frozen = False
+            self.network.answers(machine)
             life = machine.life
             life.fire_overdue()
             life.thaw()
@@ -353,3 +338,8 @@ class World:
         if note.name == "node.drained":
             # The process ends once it has said goodbye.
             self.engine.after(200 * MS, self.kill, life.machine)
+
+
+def _nat_of(seed: int, index: int) -> Nat:
+    """Half of the owners whom nobody can dial leave it at the address that nodes listen on by themselves."""
+    return stream(seed, "nat", index).pick((Nat.HOUSE, Nat.RELAYED))
