@@ -130,7 +130,7 @@ class MachineHeater:
     @property
     def duty(self) -> float:
         """Where cores are slowed down, they pause the less."""
-        return min(1.0, self.decision.work.duty / self._speed)
+        return min(1.0, self._modulation.duty(self.decision.work) / self._speed)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -315,7 +315,10 @@ class MachineHeater:
             self._speed = min(1.0, max(hardware.frequency.lowest_speed, wanted))
         # A task that is left to end has its least duty's power, whatever is granted.
         granted_w = max(decision.granted_w, table.watts(DUTY_MIN) if work.slots else 0.0)
-        cores = max(work.slots * self.duty, decision.heat_load / self._speed if self._modulation.burn_load else 0.0)
+        cores = max(
+            self._modulation.tasks(work) * self.duty if work.slots else 0.0,
+            decision.heat_load / self._speed if self._modulation.burn_load else 0.0,
+        )
         # A device with a thermostat of its own would go on by it where nothing may heat.
         barred = decision.blocked or decision.believed.temperature_c is None or decision.limit.limit_w <= 0
         allowed = Allowed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .control.burn import BurnControl, BurnSettings
-from .control.power import PowerLoop
+from .control.power import DUTY_MIN, PowerLoop, Work
 from .control.thermostat import Decision
 from .heater import UsageStep
 
@@ -21,14 +21,23 @@ class Modulation:
     def burn_load(self) -> float:
         return self._burn.load
 
+    def tasks(self, work: Work) -> int:
+        """That may run now, or do: no task is stopped because fewer are wanted than before."""
+        return max(work.slots, self._ran)
+
+    def duty(self, work: Work) -> float:
+        """Of each task. More than are wanted share what is wanted, as far as the least duty lets them."""
+        tasks = self.tasks(work)
+        return max(DUTY_MIN, work.duty * work.slots / tasks) if tasks > work.slots else work.duty
+
     def learn(self, loop: PowerLoop, before: Decision, duty: float, step: UsageStep, running: int) -> None:
         """before: the decision that held in the step.  duty: as tasks were given it.  running: tasks at its end."""
-        slots = before.work.slots
+        slots, tasks = before.work.slots, self.tasks(before.work)
         lacks_work = min(running, self._ran) < slots
         self._ran = running
-        loop.saw_cores(slots * duty, step.work_load, step.duration_us / _SECOND_US, lacks_work=lacks_work)
+        loop.saw_cores(tasks * duty, step.work_load, step.duration_us / _SECOND_US, lacks_work=lacks_work)
 
     def burn(self, now_us: int, after: Decision, step: UsageStep, speed: float = 1.0) -> None:
         """after: the decision that holds from now on.  speed: of the cores in the step; 1 is full speed."""
-        running_load = self._ran * after.work.duty
+        running_load = self._ran * self.duty(after.work)
         self._burn.update(now_us / _SECOND_US, after.heat_load, step.work_load * speed, running_load)

@@ -104,7 +104,7 @@ class SimulatedHeater:
 
     @property
     def duty(self) -> float:
-        return self.decision.work.duty
+        return self._modulation.duty(self.decision.work)
 
     @property
     def burn_load(self) -> float:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hearthmesh.node.config import HeaterSettings, RoomSettings
 from hearthmesh.node.heating.choose import heater_of
+from hearthmesh.node.heating.control.limits import LimitWindow
 from hearthmesh.node.heating.heater import NoHeater
 from hearthmesh.node.heating.simulated import HISTORY_STEPS, SimulatedHeater
 from hearthmesh.node.heating.sinks.room import Room1R1C
@@ -159,3 +160,18 @@ def test_machine_without_a_sink_always_works_and_nothing_it_makes_is_useful() ->
     assert heater.attribute(SECOND_US) == (100_000, 0)
     assert heater.meter.total_uj == 300 * SECOND_US
     assert heater.meter.useful_uj == 0
+
+
+def test_tasks_that_outlast_the_power_that_they_began_with_share_what_is_wanted_now() -> None:
+    """A limit of 100 W beside the idle power leaves one core to four tasks; none of them is stopped."""
+    heater = SimulatedHeater(replace(SETTINGS, dwell_s=0.0, room=replace(ROOM, start_c=17.5)), now_us=0)
+    heater.advance(SECOND_US, 4 * SECOND_US, running=4)
+    assert (heater.decision.work.slots, heater.duty) == (4, 1.0)
+    heater.thermostat.limits.add(LimitWindow(0.0, HOUR_US, 200.0), 0.0)
+    heater.advance(2 * SECOND_US, 8 * SECOND_US, running=4)
+    assert (heater.decision.work.slots, heater.duty) == (1, 0.25)
+    effort = heater.thermostat.loop.effort
+    heater.advance(3 * SECOND_US, 9 * SECOND_US, running=4)
+    assert heater.thermostat.loop.effort == pytest.approx(effort)
+    heater.advance(4 * SECOND_US, 10 * SECOND_US, running=1)
+    assert (heater.decision.work.slots, heater.duty) == (1, 1.0)
