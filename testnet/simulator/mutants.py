@@ -14,21 +14,25 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace as replace_struct
 
-from ...protocol import granter, records, result_keeping, submitter
+from ...protocol import granter, membership, records, result_keeping, submitter
 from ...protocol.accepting import Accepting
+from ...protocol.codec import encode_message
 from ...protocol.effects import Reason
 from ...protocol.granting import Ledger
 from ...protocol.holder import Holder
 from ...protocol.jobs import JobState
-from ...protocol.messages import Stored
+from ...protocol.membership import Membership
+from ...protocol.messages import Refused, Stored
 from ...protocol.outbox import Outbox
 from ...protocol.pace import Pace
 from ...protocol.replica import Replica
+from ...protocol.submission import Submission
 from ...protocol.submitter import Submitter
 from ...protocol.tables import Tables
 from ...protocol.thief import Thief
+from ...protocol.upkeep import Upkeep
 from ...protocol.worker import Worker
-from . import life
+from . import life, network
 from .engine import MS, SECOND
 from .memory import is_genuine
 from .plan import Fault, FaultKind, JobPlan, Plan
@@ -213,10 +217,30 @@ def _rebuild_without_leases(self: Ledger, now_us: int, lease_us: int) -> None:
     self._free_all([(lo, hi, lease.holder) for lo, hi, lease in self.live])
 
 
+def _one_is_enough(self: Submission, peer: bytes, message: Any, now_us: int) -> None:
+    own = self.jobs.get(message.job_id)
+    _ON_SUBMITTED(self, peer, message, now_us)
+    if own is not None and peer in own.stored_by and not own.durable:
+        own.durable = True
+        self._notify_submitted(own)
+
+
+def _give_back_what_ran(self: Worker, execution: Any, *arguments: Any) -> None:
+    """Its result comes after its tasks are free, and somebody waits for tasks."""
+    self._release(execution.grant, execution.first, execution.first + execution.count)
+    _TAKE_OUTCOME(self, execution, *arguments)
+
+
+def _without_reasons(message: Any) -> bytes:
+    return encode_message(replace_struct(message, reason="") if isinstance(message, Refused) else message)
+
+
 _STORE: Any = Replica._store
 _TAKE_GRANT: Any = Holder._take_grant
 _ON_HEAT: Any = Worker.on_heat
 _REBUILD: Any = Ledger.rebuild
+_ON_SUBMITTED: Any = Submission.on_submitted
+_TAKE_OUTCOME: Any = Worker._take_outcome
 _COUNT: Any = JobState._count
 _PERSIST: Any = Replica._persist
 _ON_RECORDS: Any = Replica.on_records
@@ -239,6 +263,25 @@ _CANCELLED = replace(
     jobs=(JobPlan(tasks=400, task_us=200 * MS),),
     faults=(Fault(FaultKind.CANCEL, 2 * SECOND),),
     bound_us=5 * SECOND,
+)
+_LONG = replace(
+    _CALM,
+    jobs=(JobPlan(tasks=160, task_us=1500 * MS),),
+    faults=(Fault(FaultKind.POWER_CUT, 2 * SECOND, 0, (0,)),),
+    bound_us=120 * SECOND,
+)
+_RETURNING = replace(
+    _CALM,
+    faults=(Fault(FaultKind.POWER_CUT, 1500 * MS, 12 * SECOND, (0,)),),
+    active_us=15 * SECOND,
+    settles_us=30 * SECOND,
+)
+_OWING = replace(
+    _FROZEN,
+    faults=(Fault(FaultKind.CUT, 1200 * MS, 6 * SECOND, (0, 1)), Fault(FaultKind.KILL, 5 * SECOND, 300 * MS, (0, 1))),
+)
+_AGAIN = replace(
+    _CALM, nodes=6, faults=tuple(Fault(FaultKind.KILL, SECOND + 700 * MS * at, 200 * MS, (at % 3,)) for at in range(9))
 )
 _WARM = replace(_CALM, faults=(Fault(FaultKind.WARM, 600 * MS, 3 * SECOND, (0, 1, 2)),))
 
@@ -353,6 +396,48 @@ MUTANTS: tuple[Mutant, ...] = (
         ("restore",),
         _KILLED,
         lambda: [(Replica, "restore", _nothing)],
+    ),
+    Mutant(
+        "come back without what is owed",
+        ("restore",),
+        _OWING,
+        lambda: [(Worker, "restore", _nothing)],
+    ),
+    Mutant(
+        "call a job submitted after one acknowledgment",
+        ("no-job-lost",),
+        replace(_CALM, sync_us=30 * MS),
+        lambda: [(Submission, "on_submitted", _one_is_enough)],
+    ),
+    Mutant(
+        "leave dead replicas their seats",
+        ("seats-filled",),
+        _LONG,
+        lambda: [(Upkeep, "_replace", _nothing)],
+    ),
+    Mutant(
+        "give back what ran",
+        ("no-duplicates",),
+        _CALM,
+        lambda: [(Worker, "_take_outcome", _give_back_what_ran)],
+    ),
+    Mutant(
+        "never believe that one came back",
+        ("views-agree",),
+        _RETURNING,
+        lambda: [(Membership, "_renew", _nothing)],
+    ),
+    Mutant(
+        "call dead at the first suspicion",
+        ("false-alarm",),
+        _AGAIN,
+        lambda: [(membership, "suspicion_timeout_us", lambda *_: 1)],
+    ),
+    Mutant(
+        "lose a field on the wire",
+        ("codec",),
+        _CALM,
+        lambda: [(network, "encode_message", _without_reasons)],
     ),
     Mutant(
         "hand results over again",

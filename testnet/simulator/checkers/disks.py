@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from ....protocol.effects import Notify
 from ....protocol.messages import Delivery, Granted, Message, Stored, Submitted
+from ....protocol.outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW
 from ....protocol.records import RecordKind, open_record
 from ....protocol.result_keeping import COLUMNS_ROW
 from ....protocol.upkeep import FORGOTTEN_ROW
@@ -95,7 +96,7 @@ class KeptUntilDurable(Checker):
 
 
 class Restores(Checker):
-    """A new life knows every job and every batch that its disk holds."""
+    """A new life knows every job and every batch that its disk holds, and every result that it owes."""
 
     name = "restore"
     invariant = 1
@@ -109,10 +110,17 @@ class Restores(Checker):
                 self.fail(f"{life.machine} has a job on disk, and came back without it")
             elif kind == RecordKind.BATCH and (job_id not in jobs or key not in jobs[job_id].state.batches):
                 self.fail(f"{life.machine} has a batch on disk, and came back without it")
+        for job_id, kind, key in rows:
+            whole = kind == OWED_HEADER_ROW and (job_id, OWED_COLUMNS_ROW, key) in rows
+            if whole and key not in life.mesh.worker.outbox._owed:
+                self.fail(f"{life.machine} has a result on disk that it owes, and came back without it")
 
 
 class SubmittedSurvives(Checker):
-    """A job that was acknowledged is on some disk, unless each disk that acknowledged it was lost."""
+    """A job is called submitted once as many disks as asked for have it.
+
+    From then on it is on some disk, unless each disk that acknowledged it was lost.
+    """
 
     name = "no-job-lost"
     invariant = 1
@@ -126,6 +134,14 @@ class SubmittedSurvives(Checker):
             machines = [self.world.by_id[node] for node in note.fields["stored_by"]]
             known = self._stored.setdefault(note.fields["job_id"], {})
             known.update({machine.index: machine.disk.wiped for machine in machines})
+            self._count_disks(life, note.fields["job_id"], len(note.fields["replicas"]))
+
+    def _count_disks(self, life: Any, job_id: bytes, replicas: int) -> None:
+        rows = (job_id, int(RecordKind.SPEC), job_id), (job_id, FORGOTTEN_ROW, job_id)
+        disks = sum(any(row in machine.disk.rows for row in rows) for machine in self.world.nodes)
+        lost = sum(machine.disk.wiped for machine in self.world.nodes)
+        if disks + lost < min(self.world.config.durable_replicas, replicas):
+            self.fail(f"{life.machine} calls job {job_id.hex()[:12]} submitted, and {disks} disks have it")
 
     def at_rest(self) -> None:
         for job_id, stored in self._stored.items():

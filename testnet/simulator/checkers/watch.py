@@ -24,6 +24,7 @@ from .leases import (
 )
 from .nodes import Bounded, Codec, EnergyBalances, FairToTheHonest, NoCrash, ViewsAgree, WarmStart
 from .recovery import Recovery
+from .seats import NoFalseAlarm, SeatsFilled
 
 if TYPE_CHECKING:
     from ..life import Life
@@ -35,6 +36,7 @@ ALL: tuple[type[Checker], ...] = (
     PersistFirst,
     KeptUntilDurable,
     Restores,
+    SeatsFilled,
     AcceptedOnce,
     AcceptedKept,
     ProofValid,
@@ -53,6 +55,7 @@ ALL: tuple[type[Checker], ...] = (
     Bounded,
     FairToTheHonest,
     ViewsAgree,
+    NoFalseAlarm,
     NoCrash,
     Codec,
     Live,

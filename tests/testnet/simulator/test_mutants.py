@@ -20,7 +20,6 @@ def test_what_catches_mutants_are_checkers_and_plans_hold_without_them() -> None
     assert [play(plan).violations for plan in plans] == [[] for _ in plans]
 
 
-def test_most_checkers_have_a_mutant() -> None:
+def test_every_checker_has_a_mutant() -> None:
     caught = {name for mutant in MUTANTS for name in mutant.caught_by}
-    never = {checker.name for checker in ALL} - caught
-    assert never <= {"no-duplicates", "codec", "no-job-lost", "views-agree"}
+    assert {checker.name for checker in ALL} <= caught
