@@ -77,9 +77,14 @@ class MachineTable:
             "Sensor outside: summer, optimum start and feed-forward need it.", length=256, check=_check_optional_source
         ),
     ] = ""
-    surface_sensor: Annotated[str, Key("Sensor of the heater's surface.", length=256, check=_check_optional_source)] = (
-        ""
-    )
+    surface_sensor: Annotated[
+        str,
+        Key(
+            "Sensor of the heater's surface; while it is not to be believed, a little heat flows, and then none.",
+            length=256,
+            check=_check_optional_source,
+        ),
+    ] = ""
     return_sensor: Annotated[
         str,
         Key(
@@ -224,7 +229,12 @@ class WindowTable:
     ] = 0.0
     span_s: Annotated[float, Key("Time for that fall, s.", low=30.0, high=3600.0)] = 300.0
     open_max_s: Annotated[
-        float, Key("A window that seems open for longer is not believed, s.", low=60.0, high=86_400.0)
+        float,
+        Key(
+            "A window that seems open for longer, or a contact's last word, is not believed, s.",
+            low=60.0,
+            high=86_400.0,
+        ),
     ] = 1800.0
 
 
@@ -240,7 +250,11 @@ class SensorTable:
     lost_s: Annotated[float, Key("A reading that is older is lost, s.", low=1.0, high=3600.0)] = 120.0
     frozen_s: Annotated[
         float,
-        Key("A reading that no digit changed of for so long is frozen, s; 0: never.", low=0.0, high=2_592_000.0),
+        Key(
+            "A reading that no digit changed of for so long is frozen, s; a coarse one later; 0: never.",
+            low=0.0,
+            high=2_592_000.0,
+        ),
     ] = 43_200.0
     frozen_k: Annotated[
         float,
