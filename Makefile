@@ -53,14 +53,17 @@ sim-10k: $(STAMP)
 sim-100k: $(STAMP)
 	@"$(BIN)/hearth" sim run --nodes 100000 --hours $(HOURS) --jobs 1 --preset "slow thin" --warm --seed 1 --no-shrink --json
 
-# What the traces of a few seeds are: recorded, and played under every Python that is found.
+# What the traces of a few seeds are: recorded, and played under every Python that is found, and runs. A shim of pyenv's
+# for one that is not chosen does not run; what it stands for does.
 digests: $(STAMP)
 	@"$(BIN)/python" -m tests.testnet.simulator.digests --write
 
 PYTHONS ?= python3.11 python3.12 python3.13
 determinism: $(STAMP)
-	@for python in $(PYTHONS); do \
-		command -v "$$python" > /dev/null || { echo "$$python: not found"; continue; }; \
+	@for name in $(PYTHONS); do \
+		python=$$(for each in "$$name" "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/*/bin/"$$name"; do \
+			"$$each" -c 'import sys; print(sys.executable)' 2> /dev/null && break; done); \
+		test -n "$$python" || { echo "$$name: not found"; continue; }; \
 		env=.determinism/$$("$$python" -c 'import platform; print(platform.python_version())'); \
 		test -x "$$env/bin/python" || "$(BIN)/uv" venv -q --python "$$python" "$$env" || exit 1; \
 		"$(BIN)/uv" pip install -q --python "$$env/bin/python" --require-hashes --no-deps -r requirements.lock || exit 1; \
