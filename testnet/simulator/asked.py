@@ -31,6 +31,7 @@ class Asked:
     tasks: int | None = None
     draw_nodes: int | None = None
     draw_faults: int | None = None
+    draw_honest: bool = False
 
     def plan(self) -> Plan:
         """Raises UserError, which names the option that cannot be."""
@@ -42,7 +43,7 @@ class Asked:
                 raise UserError(f"--scenario {self.scenario}: there are {error.args[0]}") from None
             return found.plan if self.seed == 1 else replace(found.plan, seed=self.seed)
         if self.nodes is None and self.hours is None:
-            return draw_plan(self.seed, nodes=self.draw_nodes, faults=self.draw_faults)
+            return draw_plan(self.seed, nodes=self.draw_nodes, faults=self.draw_faults, honest=self.draw_honest)
         return long_plan(
             self.seed,
             nodes=self.nodes if self.nodes is not None else 8,
@@ -87,12 +88,15 @@ class Asked:
         return command + ("" if self.scenario is None else f" --scenario {self.scenario}")
 
 
-def reduced(plan: Plan, nodes: int | None, faults: str | None, jobs: str | None, tasks: int | None) -> Plan:
-    """A part of the plan: the first so many machines, these faults and jobs, at most so many tasks."""
+def reduced(
+    plan: Plan, nodes: int | None, faults: str | None, jobs: str | None, tasks: int | None, liars: str | None = None
+) -> Plan:
+    """A part of the plan: the first so many machines, these faults, jobs and liars, at most so many tasks."""
     for what, count in (("--keep-nodes", nodes), ("--keep-tasks", tasks)):
         if count is not None and count < 1:
             raise UserError(f"{what} {count}: at least 1")
-    reduction = Reduction(nodes, positions("--keep-faults", faults), positions("--keep-jobs", jobs), tasks)
+    kept = (positions("--keep-faults", faults), positions("--keep-jobs", jobs))
+    reduction = Reduction(nodes, *kept, tasks, positions("--keep-liars", liars))
     try:
         return reduction.of(plan)
     except ValueError as error:

@@ -137,6 +137,10 @@ def replay(
     keep_faults: Annotated[str | None, typer.Option(help="Only these faults of the plan: 0,3 or none.")] = None,
     keep_jobs: Annotated[str | None, typer.Option(help="Only these jobs of the plan: 0,1.")] = None,
     keep_tasks: Annotated[int | None, typer.Option(help="At most so many tasks a job.")] = None,
+    keep_liars: Annotated[str | None, typer.Option(help="Only these liars of the plan: 0 or none.")] = None,
+    draw_honest: Annotated[
+        bool, typer.Option("--draw-honest", help="As seeds were drawn before some had liars and results compared.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a seed again, to the byte, and tell what happened.
@@ -154,8 +158,9 @@ def replay(
 
     if seed is None and scenario is None:
         raise UserError("give a seed, as hearth sim run prints it, or a --scenario")
-    asked = Asked(seed or 1, nodes, hours, churn, jobs, preset, scenario, warm, tasks, draw_nodes, draw_faults)
-    plan = reduced(asked.plan(), keep_nodes, keep_faults, keep_jobs, keep_tasks)
+    drawn = (draw_nodes, draw_faults, draw_honest)
+    asked = Asked(seed or 1, nodes, hours, churn, jobs, preset, scenario, warm, tasks, *drawn)
+    plan = reduced(asked.plan(), keep_nodes, keep_faults, keep_jobs, keep_tasks, keep_liars)
     story = Story(Wanted(node, job, task, everything)) if trace else None
     outcome = play(plan, story)
     if story is not None and not as_json:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from ...protocol.config import PRESETS, ProtocolConfig
+from ...protocol.verification.policy import parse_policy
 from .dice import Stream, stream
 from .engine import MS, SECOND
 
@@ -51,6 +52,15 @@ DRAWN: tuple[tuple[FaultKind, int], ...] = (
 )
 
 
+# Lies that show when results are compared, and nowhere else; accomplices say the same.
+COMPARED = ("wrong results", "accomplice", "sleeper")
+LIES = (
+    *COMPARED,
+    *("forger", "equivocator", "bad proof", "lying digests", "hoarder", "replayer", "flooder", "slanderer", "noise"),
+)
+POLICIES = ("none", "adaptive", "adaptive", "spot(0.2)", "quorum(2)", "quorum(3)")
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """targets: indices of machines, taken modulo the number of nodes; of clients for those kinds.
@@ -87,7 +97,7 @@ class Plan:
     active_us: from the settling until all faults are mended.  bound_us: by when everything must be accepted then.
     access: "lan", "home" or "mixed".  nat: share of machines behind a NAT.
     room_speed 0: rooms are always cold.  basins: "tank" or "pool" for each of the first nodes, the rest has rooms.
-    liars: names of lies (see liars.py), one machine each, from the last index down.
+    liars: names of lies (see liars.py), one machine each, from the last index down; "" leaves one out.
     broken: machines whose executors fail.
     early_faults_us: how long before the mesh has settled the clock of the faults begins, for faults at the start.
     settles_us: how long the run goes on after all is accepted; with it, at the end all who are well have to know
@@ -128,6 +138,15 @@ class Plan:
     def calm(self) -> bool:
         """Nothing breaks, and nobody lies."""
         return not self.faults and not self.liars
+
+    @property
+    def nodes_least(self) -> int:
+        """With fewer machines nobody may be left who could check the results: one may be gone for good, each liar's
+        vote is none, and one more has to agree for each that is against it."""
+        against = sum(lie in COMPARED for lie in self.liars)
+        quorums = [policy.quorum for job in self.jobs if (policy := parse_policy(job.verification)).is_strict]
+        needed = max(quorums) + against if quorums else 2
+        return max(3, needed + sum(map(bool, self.liars)) + 1)
 
     def describe(self) -> dict[str, Any]:
         """As JSON."""
@@ -200,8 +219,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def draw_plan(seed: int, *, nodes: int | None = None, faults: int | None = None) -> Plan:
-    """The plan of a seed. nodes, faults: how many, if the seed is not to say."""
+def draw_plan(seed: int, *, nodes: int | None = None, faults: int | None = None, honest: bool = False) -> Plan:
+    """The plan of a seed. nodes, faults: how many, if the seed is not to say.
+
+    honest: nobody lies, no results are compared, and no job is cancelled or makes checkpoints; all else is the same.
+    """
     dice = stream(seed, "plan")
     count = dice.between(5, 12) if nodes is None else nodes
     breaks = dice.between(3, 8) if faults is None else faults
@@ -210,7 +232,7 @@ def draw_plan(seed: int, *, nodes: int | None = None, faults: int | None = None)
         JobPlan(dice.below(4 * SECOND), dice.between(20, 120), dice.pick((50, 200, 500)) * MS)
         for _ in range(dice.pick((1, 1, 2, 3)))
     )
-    return Plan(
+    plan = Plan(
         seed=seed,
         nodes=count,
         slots=dice.between(1, 2),
@@ -224,6 +246,37 @@ def draw_plan(seed: int, *, nodes: int | None = None, faults: int | None = None)
         sync_us=dice.pick((1, 4, 30)) * MS,
         room_speed=dice.pick((0.0, 0.0, 30.0)),
     )
+    return plan if honest else draw_doubts(stream(seed, "doubts"), plan)
+
+
+def draw_doubts(dice: Stream, plan: Plan) -> Plan:
+    """The plan with liars and with jobs whose results are compared, that make checkpoints, and of which one client's
+    may be cancelled. As many lie as those who are left can outvote."""
+    jobs = tuple(
+        replace(job, verification=dice.pick(POLICIES), checkpoint_us=dice.pick((0, 0, 100 * MS))) for job in plan.jobs
+    )
+    liars = tuple(dice.some(LIES, dice.pick((0, 0, 0, 1, 1, 1, 1, 2))))
+    if dice.chance(0.1):
+        liars = ("accomplice", "accomplice")
+    plan = replace(plan, jobs=jobs, liars=liars)
+    if sum(lie in COMPARED[1:] for lie in liars) > 1:
+        # Two who say the same are a quorum of two.
+        plan = _with_policy(plan, ("adaptive", "spot(0.2)", "quorum(2)"), "quorum(3)")
+    if plan.nodes < plan.nodes_least:
+        plan = _with_policy(plan, ("quorum(3)",), "quorum(2)")
+    while plan.liars and (plan.nodes < plan.nodes_least or sum(map(bool, plan.liars)) > plan.nodes // 4):
+        plan = replace(plan, liars=plan.liars[:-1])
+    if plan.nodes < plan.nodes_least:
+        plan = _with_policy(plan, ("quorum(2)",), "adaptive")
+    if dice.chance(0.15):
+        cancel = Fault(FaultKind.CANCEL, dice.below(plan.active_us))
+        plan = replace(plan, faults=tuple(sorted((*plan.faults, cancel), key=lambda fault: fault.at_us)))
+    return plan
+
+
+def _with_policy(plan: Plan, instead_of: tuple[str, ...], policy: str) -> Plan:
+    jobs = [replace(job, verification=policy) if job.verification in instead_of else job for job in plan.jobs]
+    return replace(plan, jobs=tuple(jobs))
 
 
 def draw_faults(dice: Stream, nodes: int, count: int, active_us: int) -> tuple[Fault, ...]:

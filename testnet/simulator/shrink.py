@@ -1,4 +1,4 @@
-"""From a run that fails to a smaller one that fails alike: fewer faults, jobs, tasks and nodes."""
+"""From a run that fails to a smaller one that fails alike: fewer faults, liars, jobs, tasks and nodes."""
 
 from __future__ import annotations
 
@@ -13,27 +13,37 @@ ATTEMPTS_MAX = 80
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """What is left of a plan; None leaves it as it is. faults, jobs: positions in the plan that the seed drew."""
+    """What is left of a plan; None leaves it as it is. faults, jobs, liars: positions in the plan that the seed
+    drew; a liar that is left out is honest, and the others stay where they are."""
 
     nodes: int | None = None
     faults: tuple[int, ...] | None = None
     jobs: tuple[int, ...] | None = None
     tasks: int | None = None
+    liars: tuple[int, ...] | None = None
 
     def of(self, plan: Plan) -> Plan:
         """The reduced plan. Raises ValueError for a position that the plan has not."""
-        for what, kept, count in (("fault", self.faults, len(plan.faults)), ("job", self.jobs, len(plan.jobs))):
+        for what, kept, count in (
+            ("fault", self.faults, len(plan.faults)),
+            ("job", self.jobs, len(plan.jobs)),
+            ("liar", self.liars, len(plan.liars)),
+        ):
             wrong = [at for at in kept or () if not 0 <= at < count]
             if wrong:
                 raise ValueError(f"there is no {what} {wrong[0]}: seed {plan.seed} draws {count}")
         jobs = plan.jobs if self.jobs is None else tuple(plan.jobs[at] for at in self.jobs)
         if self.tasks is not None:
             jobs = tuple(replace(job, tasks=min(job.tasks, self.tasks)) for job in jobs)
+        liars = plan.liars
+        if self.liars is not None:
+            liars = tuple(lie if at in self.liars else "" for at, lie in enumerate(liars)) if self.liars else ()
         return replace(
             plan,
             nodes=plan.nodes if self.nodes is None else self.nodes,
             jobs=jobs,
             faults=plan.faults if self.faults is None else tuple(plan.faults[at] for at in self.faults),
+            liars=liars,
         )
 
     def options(self) -> str:
@@ -41,6 +51,7 @@ class Reduction:
         text = "" if self.nodes is None else f" --keep-nodes {self.nodes}"
         text += "" if self.faults is None else f" --keep-faults {_positions(self.faults)}"
         text += "" if self.jobs is None else f" --keep-jobs {_positions(self.jobs)}"
+        text += "" if self.liars is None else f" --keep-liars {_positions(self.liars)}"
         return text + ("" if self.tasks is None else f" --keep-tasks {self.tasks}")
 
 
@@ -75,6 +86,9 @@ def _smaller(plan: Plan, now: Reduction) -> Iterator[Reduction]:
         yield replace(now, faults=faults[len(faults) // 2 :])
     for at in faults:
         yield replace(now, faults=tuple(other for other in faults if other != at))
+    liars = tuple(range(len(plan.liars))) if now.liars is None else now.liars
+    for at in liars:
+        yield replace(now, liars=tuple(other for other in liars if other != at))
     jobs = tuple(range(len(plan.jobs))) if now.jobs is None else now.jobs
     for at in jobs if len(jobs) > 1 else ():
         yield replace(now, jobs=tuple(other for other in jobs if other != at))
@@ -82,5 +96,5 @@ def _smaller(plan: Plan, now: Reduction) -> Iterator[Reduction]:
     if tasks > 4:
         yield replace(now, tasks=tasks // 2)
     nodes = plan.nodes if now.nodes is None else now.nodes
-    if nodes > 3:
+    if nodes > now.of(plan).nodes_least:
         yield replace(now, nodes=nodes - 1)

@@ -90,6 +90,8 @@ class World:
         self.head_start = HeadStart(self, stream(plan.seed, "head start")) if plan.warm else None
         self.customers = [Customer(machine, self) for machine in self.machines[plan.nodes :]]
         for number, lie in enumerate(plan.liars):
+            if not lie:
+                continue
             machine = self.nodes[plan.nodes - 1 - number % plan.nodes]
             machine.liar = make_liar(lie, machine, self, stream(plan.seed, "liar", number))
         if story is not None:

@@ -32,13 +32,13 @@ def test_a_fresh_scenario_keeps_every_invariant(number: int) -> None:
 
 @pytest.mark.parametrize("seed", [215, 1187, 1194])
 def test_replica_sets_that_were_split_at_submission_find_each_other(seed: int) -> None:
-    _held(draw_plan(seed))
+    _held(draw_plan(seed, honest=True))
 
 
 @pytest.mark.parametrize("seed", [34, 36, 42, 47, 57, 219, 1266, 20034, 400000000030, 400000000339, 78147])
 def test_a_seed_that_failed_once_holds(seed: int) -> None:
     """Some of these were the simulator's own mistakes, or asked for more than the design promises."""
-    _held(draw_plan(seed))
+    _held(draw_plan(seed, honest=True))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_seed_that_failed_once_holds(seed: int) -> None:
     ],
 )
 def test_a_seed_with_liars_that_failed_once_holds(seed: int, verification: str, liars: tuple[str, ...]) -> None:
-    plan = draw_plan(seed)
+    plan = draw_plan(seed, honest=True)
     _held(replace(plan, jobs=tuple(replace(job, verification=verification) for job in plan.jobs), liars=liars))
 
 
@@ -60,7 +60,7 @@ def test_those_who_never_met_the_others_of_their_cell_hear_of_them(seed: int) ->
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_without_faults_every_task_runs_once(seed: int) -> None:
-    outcome = _held(draw_plan(seed, faults=0))
+    outcome = _held(draw_plan(seed, faults=0, honest=True))
     assert outcome.duplicates == 0
     assert outcome.tasks_run == outcome.tasks_accepted == outcome.tasks_submitted > 0
 
@@ -83,4 +83,4 @@ def test_without_faults_every_task_runs_once(seed: int) -> None:
     ],
 )
 def test_a_liar_breaks_nothing_for_the_honest(lie: str) -> None:
-    _held(replace(draw_plan(5, nodes=6, faults=0), liars=(lie,)))
+    _held(replace(draw_plan(5, nodes=6, faults=0, honest=True), liars=(lie,)))
