@@ -2,7 +2,9 @@
 
 It follows one: its source. A source that is silent is left; so is one that says that it has results, and sends none.
 One that only says nothing new may be slow work, or a replica whose disk is full or that nobody else reaches: the others
-are asked how far they are, more and more seldom, and who knows more is followed.
+are asked how far they are, more and more seldom, and who knows more is followed. Where copies of what is here do not
+come, the next one is followed: nobody says of how many it knows, and a source may keep them back, or take them of
+nobody whom it holds for a liar.
 
 The layer between `accepting` and `submitter`.
 """
@@ -54,6 +56,14 @@ class Following(Accepting):
         have = tuple(TaskRange(lo, hi) for lo, hi in own.verified)[:HAVE_RANGES_MAX]
         window = self._ctx.config.result_window
         self._ctx.send(node, Subscribe(own.state.job_id, have, own.wants_results, window))
+
+    def _leave_source(self, own: OwnJob, now_us: int) -> None:
+        """For the next one, if there is another."""
+        if own.source is None or len(self._living(own)) < 2:
+            return
+        self._ctx.send(own.source, Unsubscribe(own.state.job_id))
+        self._doubt(own, own.source)
+        self._follow_other(own, now_us)
 
     def _doubt(self, own: OwnJob, node: bytes) -> None:
         """Of those that are doubted, this one last."""
@@ -167,6 +177,12 @@ class Following(Accepting):
         """Ask the others how far they are, if there was no news of work for long."""
         wait_us = patience_us << min(own.looks, LOOK_DOUBLINGS)
         if own.status is None or own.state.cancellation is not None or now_us - own.news_us <= wait_us:
+            return
+        if own.referee is not None and own.referee.lacks_votes:
+            if now_us - own.news_us > self._judging.patience_us(own.state):
+                own.looks += 1
+                own.news_us = now_us
+                self._leave_source(own, now_us)
             return
         known = own.handed.total if own.wants_results else own.status.done
         if known == own.state.spec.tasks or self._is_laden(own):

@@ -141,14 +141,16 @@ class Judging:
     def disarm(self) -> None:
         self._armed = False
 
+    def patience_us(self, state: JobState) -> int:
+        """After which a copy is overdue: a few tasks' time later than a short one would be."""
+        return self._ctx.config.recheck_patience_us + 8 * max(state.task_us, state.spec.estimate_us)
+
     def press(self, referee: Referee, now_us: int) -> None:
-        """Copies that are overdue: a few tasks' time later than a short one would be."""
-        slack_us = 8 * max(referee.state.task_us, referee.state.spec.estimate_us)
-        patience_us = self._ctx.config.recheck_patience_us + slack_us
+        """Copies that are overdue."""
         # What could not be compared is asked once more; what is being compared takes as long as it takes.
         if not referee.comparing:
             referee.asked.clear()
-        referee.on_time(now_us, self._ctx.wall_us(now_us) // 1_000_000, patience_us)
+        referee.on_time(now_us, self._ctx.wall_us(now_us) // 1_000_000, self.patience_us(referee.state))
 
     def unheard(self, referee: Referee) -> list[Record]:
         """Requests whose copies have not come: the submitter does not reconcile, so it says them again."""

@@ -153,6 +153,11 @@ class Referee:
     _judged: int = 0
     _ruled: IntervalSet = field(default_factory=IntervalSet)
 
+    @property
+    def lacks_votes(self) -> bool:
+        """Whether any task waits for a copy."""
+        return any(case.winner is None for case in self.cases.values())
+
     # -- what comes in -------------------------------------------------------------------------------------
 
     def take(self, exhibit: Exhibit, parts: tuple[tuple[int, int], ...], now_us: int, now_s: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as changed_config
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from msgspec.structs import replace as changed
 from hearthmesh.crypto.certificates import Certificate, Role
 from hearthmesh.crypto.revocations import revoke
 from hearthmesh.protocol.batches import Batch, encode_columns
+from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import (
     Event,
     FollowJob,
@@ -156,6 +158,29 @@ def test_copies_that_nobody_gave_leave_room_for_those_of_a_successor() -> None:
     assert referee is not None
     authors = [exhibit.header.author for exhibit in referee.unproven.values()]
     assert authors == [liar.id] * UNPROVEN_A_WORKER + [other.id]
+
+
+@pytest.mark.parametrize("held_bytes_max", [0, LOCAL.held_bytes_max])
+def test_a_replica_that_keeps_copies_back_is_followed_no_more(held_bytes_max: int) -> None:
+    cluster = Cluster(config=changed_config(LOCAL, held_bytes_max=held_bytes_max))
+    cluster.workers(6)
+    client = cluster.client()
+    cluster.run(3 * SECOND)
+    liars: list[bytes] = []
+    feed = cluster.feed
+
+    def keep_back(node: SimNode, event: Event) -> None:
+        """The replica that is followed first sends none, whoever else is followed later."""
+        if node is client and isinstance(event, Received) and isinstance(event.message, Delivery):
+            liars.append(event.peer)
+            if event.peer == liars[0] and open_record(event.message.header).body.copy:
+                return
+        feed(node, event)
+
+    cluster.feed = keep_back  # type: ignore[method-assign]
+    run_job(cluster, client, 60, "quorum(2)")
+    assert len(client.results) == 60 and right(client.results)
+    assert cluster.now_us < 120 * SECOND
 
 
 def test_a_policy_that_nobody_knows_is_refused() -> None:
