@@ -19,12 +19,17 @@ from ...protocol.messages import (
     Message,
     Ping,
     Records,
+    Renew,
     Steal,
     TableRows,
     TableSync,
 )
 from ...protocol.records import (
     UINT_MAX,
+    Acceptance,
+    AcceptedBatch,
+    Cancellation,
+    Grant,
     HeatDigest,
     JobDigest,
     RecordKind,
@@ -182,6 +187,39 @@ class LyingDigests(Liar):
         return sign_record(self.machine.identity, record.kind, body).raw
 
 
+class Usurper(Liar):
+    """Signs, rightly and with its own key, what only a job's submitter or keepers may sign."""
+
+    name = "usurper"
+
+    def say(self, life: Life, peer: bytes, message: Message) -> None:
+        super().say(life, peer, message)
+        if not self.dice.chance(0.3):
+            return
+        if isinstance(message, Delivery):
+            header = open_record(message.header, check_signature=False)
+            job_id, lo, hi = header.body.job_id, header.body.first, header.body.first + header.body.count
+            self._claim(life, peer, job_id, lo, hi, header.id)
+        elif isinstance(message, Renew):
+            for held in message.jobs:
+                part = held.ranges[0]
+                self._claim(life, peer, held.job_id, part.lo, part.hi, bytes(32))
+
+    def _claim(self, life: Life, peer: bytes, job_id: bytes, lo: int, hi: int, batch_id: bytes) -> None:
+        """To a keeper of the job: that results are accepted, it is cancelled, or its tasks were given away."""
+        kept = life.mesh.replica.jobs.get(job_id)
+        claims: list[tuple[RecordKind, Any]] = [
+            (RecordKind.ACCEPTANCE, Acceptance(job_id, (AcceptedBatch(batch_id, lo, hi),))),
+            (RecordKind.CANCELLATION, Cancellation(job_id)),
+        ]
+        if kept is None:
+            others = [self.world.machines[index].id for index in life.links]
+            lease_us = self.world.config.lease_us
+            claims.append((RecordKind.GRANT, Grant(job_id, lo, hi, 100, self.dice.pick(others), lease_us)))
+        kind, body = self.dice.pick(claims)
+        super().say(life, peer, Records(job_id, (sign_record(self.machine.identity, kind, body).raw,)))
+
+
 class Hoarder(Liar):
     """Asks for as much as it can get, renews it, and does nothing."""
 
@@ -281,6 +319,7 @@ LIARS: dict[str, type[Liar]] = {
         Sleeper,
         BadProof,
         LyingDigests,
+        Usurper,
         Hoarder,
         Replayer,
         Flooder,

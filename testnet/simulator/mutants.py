@@ -235,12 +235,27 @@ def _without_reasons(message: Any) -> bytes:
     return encode_message(replace_struct(message, reason="") if isinstance(message, Refused) else message)
 
 
+def _cancelled_by_anybody(self: JobState, record: Any) -> bool:
+    if self.cancellation is not None:
+        return False
+    self.cancellation = record
+    self.ids.add(record.id)
+    return True
+
+
+def _accepted_by_anybody(self: JobState, record: Any) -> bool:
+    """Whoever signs is taken for the submitter, while its record is merged."""
+    with patched([(JobState, "submitter", property(lambda _: record.author))]):
+        return bool(_MERGE_ACCEPTANCE(self, record))
+
+
 _STORE: Any = Replica._store
 _TAKE_GRANT: Any = Holder._take_grant
 _ON_HEAT: Any = Worker.on_heat
 _REBUILD: Any = Ledger.rebuild
 _ON_SUBMITTED: Any = Submission.on_submitted
 _TAKE_OUTCOME: Any = Worker._take_outcome
+_MERGE_ACCEPTANCE: Any = JobState._merge_acceptance
 _COUNT: Any = JobState._count
 _PERSIST: Any = Replica._persist
 _ON_RECORDS: Any = Replica.on_records
@@ -315,6 +330,24 @@ MUTANTS: tuple[Mutant, ...] = (
         ("forgery-kept",),
         replace(_CALM, liars=("forger",)),
         lambda: [(records, "verify", lambda *_: True)],
+    ),
+    Mutant(
+        "let anybody cancel",
+        ("wrong-author",),
+        replace(_CALM, liars=("usurper",)),
+        lambda: [(JobState, "_merge_cancellation", _cancelled_by_anybody)],
+    ),
+    Mutant(
+        "let anybody accept",
+        ("wrong-author",),
+        replace(_CALM, liars=("usurper",)),
+        lambda: [(JobState, "_merge_acceptance", _accepted_by_anybody)],
+    ),
+    Mutant(
+        "let anybody grant",
+        ("wrong-author",),
+        replace(_CALM, liars=("usurper",)),
+        lambda: [(JobState, "check_grant", _nothing)],
     ),
     Mutant(
         "settle for one acknowledgment",

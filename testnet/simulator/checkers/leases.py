@@ -14,6 +14,7 @@ from ....protocol.verification.lanes import numbers_of, tasks_of
 from ..memory import is_genuine
 from .base import Checker
 
+_SUBMITTERS = (RecordKind.ACCEPTANCE, RecordKind.CANCELLATION, RecordKind.RECHECK)
 # A lease is looked at when a sweep passes; a sweep may itself be late by one.
 SWEEPS_LATE = 4
 
@@ -226,3 +227,43 @@ class ForgeriesKept(Checker):
             return
         if not is_genuine(write.body):
             self.fail(f"{life.machine} keeps a {RecordKind(write.kind).name} that nobody signed")
+
+
+class RightfulAuthors(Checker):
+    """An honest disk takes acceptances, cancellations and calls for copies by the job's submitter alone, and grants by
+    those who keep the job, or kept it, or hand on what they hold."""
+
+    name = "wrong-author"
+    invariant = 2
+
+    def writing(self, life: Any, write: Any) -> None:
+        if not isinstance(write, Persist) or not life.machine.honest:
+            return
+        if write.kind in _SUBMITTERS:
+            record = open_record(write.body, check_signature=False)
+            if record.author != self._submitter(write.job_id):
+                self._blame(life, record)
+        elif write.kind == RecordKind.GRANT:
+            grant = open_record(write.body, check_signature=False)
+            kept = life.mesh.replica.jobs.get(write.job_id)
+            if kept is None or kept.state.may_have_share(_root(grant).author):
+                return
+            self._blame(life, grant)
+
+    def _submitter(self, job_id: bytes) -> bytes:
+        order = self.world.orders[job_id]
+        return next(customer.machine.id for customer in self.world.customers if order in customer.orders)
+
+    def _blame(self, life: Any, record: Record) -> None:
+        author = self.world.by_id[record.author]
+        self.fail(f"{life.machine} keeps a {record.kind.name} by {author}, who had no right to sign it")
+
+
+def _root(grant: Record) -> Record:
+    """Of a grant that was handed on, the one that began it; each of the others was its author's to give."""
+    while grant.body.parent:
+        parent = open_record(grant.body.parent, check_signature=False)
+        if parent.body.holder != grant.author:
+            return grant
+        grant = parent
+    return grant

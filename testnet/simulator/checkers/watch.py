@@ -21,6 +21,7 @@ from .leases import (
     NoDuplicates,
     OneLease,
     OwnSection,
+    RightfulAuthors,
 )
 from .nodes import Bounded, Codec, EnergyBalances, FairToTheHonest, NoCrash, ViewsAgree, WarmStart
 from .recovery import Recovery
@@ -41,6 +42,7 @@ ALL: tuple[type[Checker], ...] = (
     AcceptedKept,
     ProofValid,
     ForgeriesKept,
+    RightfulAuthors,
     Converged,
     OneLease,
     NoDuplicates,

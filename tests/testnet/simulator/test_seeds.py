@@ -75,6 +75,7 @@ def test_without_faults_every_task_runs_once(seed: int) -> None:
         "sleeper",
         "bad proof",
         "lying digests",
+        "usurper",
         "hoarder",
         "replayer",
         "flooder",
