@@ -62,6 +62,8 @@ class OneLease(Checker):
 
     def saved(self, life: Any, run: Execute) -> None:
         """What was stopped at a checkpoint may go on here, under the grant that it has."""
+        if not life.machine.honest:
+            return
         grant_id = life.mesh.worker._executions[run.execution_id].grant.id
         self._by_grant[life.machine.index, life.machine.lives, grant_id].discard(run.first, run.first + 1)
         if self.world.plan.calm:

@@ -53,6 +53,12 @@ def test_a_seed_with_liars_that_failed_once_holds(seed: int, verification: str, 
     _held(replace(plan, jobs=tuple(replace(job, verification=verification) for job in plan.jobs), liars=liars))
 
 
+@pytest.mark.parametrize("seed", [4066])
+def test_a_seed_that_draws_liars_and_failed_once_holds(seed: int) -> None:
+    """4066: a liar stopped a task at a checkpoint, and a checker that asks of honest ones alone fell over it."""
+    _held(draw_plan(seed))
+
+
 @pytest.mark.parametrize("seed", [75, 80])
 def test_those_who_never_met_the_others_of_their_cell_hear_of_them(seed: int) -> None:
     _held(replace(scenario_named("mesh-beyond-the-member-table").plan, seed=seed))
