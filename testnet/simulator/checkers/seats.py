@@ -26,13 +26,14 @@ _DISTURBING = (
 
 
 class Empty(NamedTuple):
-    """A seat whose member is dead, as the first living member of the set sees it."""
+    """A seat whose member is dead, in the life that is known of it, as the first living member of the set sees it."""
 
     machine: int
     life: int
     silences: int
     job_id: bytes
     member: bytes
+    incarnation: int
 
 
 class SeatsFilled(Checker):
@@ -51,16 +52,20 @@ class SeatsFilled(Checker):
         for kept in life.mesh.replica.jobs.values():
             if kept.settled_us is None:
                 for member in kept.state.replicas:
-                    if life.mesh.members.is_gone(member):
-                        self._look(life, kept, member)
+                    gone = life.mesh.members.is_gone(member)
+                    if gone or self._empty_since_us:
+                        self._look(life, kept, member, gone=gone)
 
-    def _look(self, life: Any, kept: KeptJob, member: bytes) -> None:
+    def _look(self, life: Any, kept: KeptJob, member: bytes, *, gone: bool) -> None:
         machine, members = life.machine, kept.state.replicas
+        incarnation = life.mesh.members.incarnation_of(member) or 0
+        seat = Empty(machine.index, machine.lives, machine.silences, kept.state.job_id, member, incarnation)
         first = next((node for node in members if not life.mesh.members.is_gone(node)), None)
-        if first != machine.id or machine.frozen or life.missed or life.mesh.replica.storage_failed:
+        unable = machine.frozen or life.missed or life.mesh.replica.storage_failed
+        if not gone or first != machine.id or unable:
+            self._empty_since_us.pop(seat, None)
             return
         now_us = machine.clock.local_us(self.world.engine.now_us)
-        seat = Empty(machine.index, machine.lives, machine.silences, kept.state.job_id, member)
         since_us = self._empty_since_us.setdefault(seat, now_us)
         if now_us - since_us <= self._bound_us:
             return
