@@ -151,8 +151,9 @@ class Customer:
             order.have.add(lo, hi)
             for index in range(lo, hi):
                 order.taken[index] = batch_id
-                output = batch.outputs[index - batch.first]
-                if output != self._world.output_of(order.job_id, index):
+                output, code = batch.outputs[index - batch.first], batch.exits[index - batch.first]
+                right = self._world.output_of(order.job_id, index), self._world.exit_of(order.job_id, index)
+                if (output, code) != right:
                     order.wrong[index] = fields["header"].author
                 if order.outputs is not None:
                     order.given[index] = output

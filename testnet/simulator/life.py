@@ -16,6 +16,7 @@ from ...node.pipeline import Outgoing, OutgoingBatch
 from ...protocol.effects import (
     CancelExecution,
     CancelTimer,
+    CompareOutputs,
     Connect,
     Disconnect,
     DropCheckpoint,
@@ -52,6 +53,7 @@ from ...protocol.events import (
     GiveBack,
     HeatReading,
     ListJobs,
+    OutputsCompared,
     PeerConnected,
     PeerLost,
     PeerUnreachable,
@@ -83,6 +85,8 @@ if TYPE_CHECKING:
 # As in the driver of real nodes.
 STORAGE_RETRY_US = SECOND
 LINGER_US = 500 * MS
+# What a comparator's module takes for a pair.
+COMPARING_US = 20 * MS
 PENALTIES_MAX = 20
 PENALTY_WINDOW_US = 60 * SECOND
 # Numbers of events in the trace; a kind keeps its number.
@@ -111,6 +115,7 @@ _EVENT_KINDS: tuple[type[Any], ...] = (
     Settle,
     ExecutionSaved,
     GiveBack,
+    OutputsCompared,
 )
 EVENT_NUMBERS = {kind: number for number, kind in enumerate(_EVENT_KINDS)}
 DISK_SYNCED = len(EVENT_NUMBERS)
@@ -308,6 +313,11 @@ class Life:
     def _fetch(self, effect: FetchBlobs) -> None:
         self.world.blobs.fetch(self, effect)
 
+    def _compare(self, wanted: CompareOutputs) -> None:
+        """As a module would that wants the same bytes."""
+        answers = tuple((a, b, first == second) for a, b, first, second in wanted.pairs)
+        self._engine.after(COMPARING_US * len(answers), self.feed, OutputsCompared(wanted.job_id, answers))
+
     def _forget_secrets(self, effect: ForgetSecrets) -> None:
         """Nothing is opened here: a simulated task is its number."""
 
@@ -445,7 +455,6 @@ class Life:
                 self.world.trace.add(self._engine.now_us, self.machine.index, DISK_SYNCED, len(writes))
             disk.sync()
         else:
-            disk.syncing = ()
             self._unwritten.extend(writes)
             if writes and len(self._unwritten) == len(writes):
                 self.feed(StorageFailed("no space left on device"))
@@ -468,9 +477,23 @@ class Life:
         if disk.full or self.machine.frozen or disk.syncing:
             self.world.engine.after(STORAGE_RETRY_US, self._retry)
             return
-        disk.syncing, self._unwritten = tuple(self._unwritten), []
-        disk.sync()
-        self.feed(StorageRecovered())
+        disk.syncing = tuple(self._unwritten)
+        self.world.engine.after(self.world.sync_us(), self._retried, len(disk.syncing))
+
+    def _retried(self, count: int) -> None:
+        """What came meanwhile could not be written either: it is next."""
+        if not self.runs:
+            return
+        if self.machine.frozen:
+            self.world.engine.after(self.world.sync_us(), self._retried, count)
+            return
+        self.machine.disk.sync()
+        self.world.trace.add(self._engine.now_us, self.machine.index, DISK_SYNCED, count)
+        del self._unwritten[:count]
+        if self._unwritten:
+            self._retry()
+        else:
+            self.feed(StorageRecovered())
 
 
 _HANDS: dict[type[Effect], Callable[[Life, Any], None]] = {
@@ -485,6 +508,7 @@ _HANDS: dict[type[Effect], Callable[[Life, Any], None]] = {
     CancelExecution: Life._cancel_execution,
     DropCheckpoint: Life._drop_checkpoint,
     FetchBlobs: Life._fetch,
+    CompareOutputs: Life._compare,
     UnpinBlobs: Life._unpin,
     ForgetSecrets: Life._forget_secrets,
     LearnAddress: Life._learn,

@@ -23,7 +23,7 @@ from .clock import WALL_OFFSET_US, Clock
 from .customer import Customer, Order
 from .dice import machine_dice, stream
 from .engine import MS, SECOND, Engine
-from .executor import Executor, output_of
+from .executor import Executor, exit_of, output_of
 from .faults import Faults
 from .head_start import HeadStart
 from .liars import make_liar
@@ -212,6 +212,11 @@ class World:
         """What every honest machine puts out for a task."""
         order = self.orders.get(job_id)
         return output_of(job_id, index) if order is None or order.outputs is None else order.outputs[index]
+
+    def exit_of(self, job_id: bytes, index: int) -> int:
+        """With which code it ends there; none of a real job fails."""
+        order = self.orders.get(job_id)
+        return exit_of(job_id, index) if order is None or order.outputs is None else 0
 
     def mean_task_us(self, job_id: bytes) -> int:
         order = self.orders.get(job_id)
