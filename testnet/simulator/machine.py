@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Machine:
     """index: its number in the world, from 0.  site: machines of one site are in one house, on one switch.
 
-    relays: through whom it can be reached, if it is behind a NAT.  silences: counts freezes.  liar: what makes it lie.
+    relays: through whom it can be reached, if it is behind a NAT.  silences: counts freezes.  awake_us: since when it
+    is not frozen.  liar: what makes it lie.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Machine:
         self.lives = 0
         self.frozen = False
         self.powerless = False
-        self.silences = 0
+        self.silences = self.awake_us = 0
         self.overdue: list[tuple[TimerKey, int]] = []
         self.sent_bytes = 0
         self.executor: Executor

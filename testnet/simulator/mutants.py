@@ -197,6 +197,14 @@ def _blame_authors(self: Replica, peer: bytes, message: Any, now_us: int) -> Non
     _ON_RECORDS(self, peer, message, now_us)
 
 
+_renew = Ledger.renew
+
+
+def _renew_silently(self: Ledger, *held: Any) -> list[tuple[int, int, int]]:
+    _renew(self, *held)
+    return []
+
+
 def _expire_all(self: Ledger, now_us: int) -> list[tuple[int, int, bytes]]:
     """One that ran out takes all others along."""
     gone = [(lo, hi, lease.holder) for lo, hi, lease in self.live]
@@ -306,6 +314,12 @@ MUTANTS: tuple[Mutant, ...] = (
         ("fencing",),
         _FROZEN,
         lambda: [(Worker, "on_superseded", _nothing)],
+    ),
+    Mutant(
+        "tell nobody that its lease is another's",
+        ("stale-start",),
+        replace(_FROZEN, jobs=(JobPlan(tasks=400, task_us=400 * MS),)),
+        lambda: [(Ledger, "renew", _renew_silently)],
     ),
     Mutant(
         "send before persist, in the driver",

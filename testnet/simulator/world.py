@@ -234,6 +234,7 @@ class World:
         machine.overdue.clear()
         machine.clock.origin_us = now_us
         machine.line.begin(now_us)
+        machine.awake_us = now_us
         mesh = Mesh(
             machine.identity,
             self.config,
@@ -322,6 +323,7 @@ class World:
     def thaw(self, machine: Machine) -> None:
         if machine.life is not None and machine.frozen:
             machine.frozen = False
+            machine.awake_us = self.engine.now_us
             self.network.answers(machine)
             life = machine.life
             life.fire_overdue()

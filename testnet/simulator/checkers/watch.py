@@ -26,6 +26,7 @@ from .leases import (
 from .nodes import Bounded, Codec, EnergyBalances, FairToTheHonest, NoCrash, ViewsAgree, WarmStart
 from .recovery import Recovery
 from .seats import NoFalseAlarm, SeatsFilled
+from .stale import StaleStarts
 
 if TYPE_CHECKING:
     from ..life import Life
@@ -48,6 +49,7 @@ ALL: tuple[type[Checker], ...] = (
     NoDuplicates,
     HeldUntilFreed,
     Fenced,
+    StaleStarts,
     EpochRises,
     OwnSection,
     LeasesExpire,

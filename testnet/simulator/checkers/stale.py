@@ -1,0 +1,57 @@
+"""Work that is another's by now: invariant 4, at who held it before."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ....protocol.effects import Execute
+from ....protocol.intervals import IntervalMap
+from ....protocol.messages import Granted, Message
+from ....protocol.verification.court import FIRST_TRIAL
+from ..engine import SECOND
+from ..plan import FaultKind
+from .base import Checker
+from .leases import own_root_grants
+
+# For the renewal and its answer to come, beside the third of a lease that passes between two renewals.
+ANSWERED_US = SECOND
+
+
+class StaleStarts(Checker):
+    """Who is awake and linked with the replica that granted its tasks anew starts none once it must have heard.
+
+    It asks each third of a lease's time; before, when it has slept through the end of its lease, it cannot know.
+    """
+
+    name = "stale-start"
+    invariant = 4
+    says: ClassVar[tuple[type[Message], ...]] = (Granted,)
+
+    def __init__(self, world: Any) -> None:
+        super().__init__(world)
+        self._anew: dict[bytes, IntervalMap[tuple[int, bytes, int, int]]] = {}
+        self._loses = any(fault.kind is FaultKind.WEATHER for fault in world.plan.faults)
+        self._bound_us = world.config.lease_us // 3 + ANSWERED_US
+
+    def saying(self, life: Any, peer: bytes, message: Message) -> None:
+        for record in own_root_grants(life.machine.id, message) if life.machine.honest else ():
+            grant = record.body
+            granted = (grant.epoch, grant.holder, life.machine.index, self.world.engine.now_us)
+            self._anew.setdefault(grant.job_id, IntervalMap()).assign(grant.lo, grant.hi, granted)
+
+    def executing(self, life: Any, run: Execute) -> None:
+        world, machine = self.world, life.machine
+        if run.execution_id > FIRST_TRIAL or self._loses or world.network.cuts or not machine.honest:
+            return
+        heard_us = world.engine.now_us - self._bound_us
+        first = life.mesh.worker._executions[run.execution_id].first
+        anew = self._anew.get(run.job_id, IntervalMap())
+        for lo, hi, granted in anew.pieces(first, first + run.count):
+            if granted is None or granted[0] <= run.epoch or granted[1] == machine.id:
+                continue
+            epoch, holder, index, at_us = granted
+            replica, link = world.machines[index], life.links.get(index)
+            awake_us = max(machine.awake_us, replica.awake_us, at_us)
+            if link is not None and replica.well and max(awake_us, link.since_us) < heard_us:
+                other, ago_us = world.by_id[holder], world.engine.now_us - at_us
+                self.fail(f"{machine} starts [{lo}, {hi}) e{run.epoch}, {other}'s e{epoch} since {ago_us} us")
