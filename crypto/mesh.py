@@ -35,6 +35,11 @@ class CertificateReason(StrEnum):
     REVOKED = "revoked"
     ROLE_MISSING = "lacks a role"
 
+    @property
+    def depends_on_clock(self) -> bool:
+        """Whether it may be this machine's clock that is wrong, and nobody else."""
+        return self in (CertificateReason.NOT_YET_VALID, CertificateReason.EXPIRED)
+
 
 class CertificateError(Exception):
     """A certificate or revocation list that doesn't count.  detail: printable, for logs and the sender."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Protocol
 
-from ..crypto.certificates import Certificate, CertificateError, MembershipPolicy
+from ..crypto.certificates import Certificate, CertificateError, CertificateReason, MembershipPolicy
 from ..crypto.identity import Identity
 from .config import ProtocolConfig
 from .effects import CancelTimer, Effect, Limited, Notify, Penalise, Reason, Send, SetTimer, TimerKey
@@ -135,6 +135,24 @@ class Context:
         except CertificateError:
             return False
         return True
+
+    def refusal(
+        self, peer: bytes, certificate: bytes, node: bytes, needs: int, now_us: int
+    ) -> CertificateReason | None:
+        """Why a certificate that a peer shows does not admit the node with a role, now; None if it does.
+
+        The peer is penalised for one that never counts, and for no other.
+
+        By a clock that is an hour behind whoever was admitted since is not admitted yet: a node that blamed the others
+        for that would soon talk to nobody.
+        """
+        try:
+            self.check(certificate, node, needs, now_us)
+        except CertificateError as error:
+            if not error.reason.depends_on_clock:
+                self.penalise(peer, Reason.NOT_ADMITTED)
+            return error.reason
+        return None
 
     def check(self, certificate: bytes, node: bytes, needs: int, now_us: int) -> Certificate:
         """The certificate, if it admits the node with a role, now. Raises CertificateError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..crypto.certificates import Role
+from ..crypto.certificates import CertificateReason, Role
 from .batches import BatchError, check_batch
 from .context import Context
 from .effects import FetchBlobs, Persist, Reason
@@ -64,9 +64,10 @@ class ResultKeeper(Upkeep):
             self._ctx.limit(Limit.RECORDS_A_JOB, peer)
             self._ctx.send(peer, Declined(job_id, header.id, Reason.TOO_MANY))
             return
-        if not self._ctx.admitted(header.body.certificate, header.author, Role.WORKER, now_us):
-            self._ctx.penalise(peer, Reason.NOT_ADMITTED)
-            self._ctx.send(peer, Declined(job_id, header.id, Reason.NOT_ADMITTED))
+        if refused := self._ctx.refusal(peer, header.body.certificate, header.author, Role.WORKER, now_us):
+            if refused is not CertificateReason.NOT_YET_VALID:
+                # Else it is offered again, and this node's clock may be right by then.
+                self._ctx.send(peer, Declined(job_id, header.id, Reason.NOT_ADMITTED))
             return
         try:
             batch = check_batch(header.body, message.columns)

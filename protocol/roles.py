@@ -130,15 +130,18 @@ class Roles:
         self.thief.on_news(node)
         self.worker.pump(now_us)
 
-    def _admits_row(self, record: Record, now_us: int) -> bool:
-        """A member record must show a certificate that grants the roles it claims; nobody can invent members."""
+    def _admits_row(self, record: Record, now_us: int) -> bool | None:
+        """A member record must show a certificate that grants the roles it claims; nobody can invent members.
+
+        None: not now, by a clock that may be wrong.
+        """
         if record.kind is not RecordKind.MEMBER:
             return True
         member: MemberRecord = record.body
         try:
             found = self.ctx.check(member.certificate, member.node, member.roles, now_us)
-        except CertificateError:
-            return False
+        except CertificateError as error:
+            return None if error.reason.depends_on_clock else False
         self._first_expiry_s = min(self._first_expiry_s, found.not_after_s)
         return True
 

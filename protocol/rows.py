@@ -76,12 +76,13 @@ class Rows:
         self,
         ctx: Context,
         on_row: Callable[[Record, int], None],
-        admits: Callable[[Record, int], bool] = lambda _record, _now_us: True,
+        admits: Callable[[Record, int], bool | None] = lambda _record, _now_us: True,
         wants: Callable[[Record], bool] = lambda _record: True,
     ) -> None:
         """on_row: told of each row that another node wrote and that is news, with the time.
 
-        admits: whether a row with a good signature may be here at all.  wants: whether this node has a use for it.
+        admits: whether a row with a good signature may be here at all; None where only the clock says that it may not.
+        wants: whether this node has a use for it.
         """
         self._ctx = ctx
         self._on_row = on_row
@@ -177,8 +178,8 @@ class Rows:
         if own:
             self.on_own(record, now_us)
             return None
-        if not self._admits(record, now_us):
-            return Reason.NOT_ADMITTED
+        if not (admitted := self._admits(record, now_us)):
+            return None if admitted is None else Reason.NOT_ADMITTED
         if not self._has_room(record, facts):
             self._remember(facts.wire, facts.version, now_us)
             return None

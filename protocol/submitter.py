@@ -201,8 +201,7 @@ class Submitter(Following):
         if own is None or not own.following:
             return False
         body = header.body
-        if not self._ctx.admitted(body.certificate, header.author, Role.WORKER, now_us):
-            self._ctx.penalise(peer, Reason.NOT_ADMITTED)
+        if self._ctx.refusal(peer, body.certificate, header.author, Role.WORKER, now_us):
             self._consume(own, peer, header.id)
             return True
         try:

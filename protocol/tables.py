@@ -93,7 +93,7 @@ class Tables(Rows):
         self,
         ctx: Context,
         on_row: Callable[[Record, int], None],
-        admits: Callable[[Record, int], bool] = lambda _record, _now_us: True,
+        admits: Callable[[Record, int], bool | None] = lambda _record, _now_us: True,
         wants: Callable[[Record], bool] = lambda _record: True,
         cell: Cell | None = None,
     ) -> None:
