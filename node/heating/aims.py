@@ -5,11 +5,27 @@ A simulated sink knows this of itself (`sinks`); of a real one its sensors tell.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from .control.identify import Estimate
+from .control.sensor import Heating, Sample, SensorSettings, SensorSupervisor
 from .sink_settings import ModelTable
 
 # Between two readings that lie further apart nobody knows how hot it was.
 GAP_MAX_S = 300.0
 TANKS = ("tank", "tank-layers")
+# Of water in a loop; what sensors show that are broken (-127 °C, 0 °C) is none.
+WATER_LOWEST_C, WATER_HIGHEST_C = 1.0, 120.0
+# No power is known to move a return by so much.
+_UNMOVED = Heating(0.0, Estimate(1.0, 1.0, 0.0, 0.0))
+
+
+def hottest_c(model: ModelTable) -> float | None:
+    """At which temperature water of this kind may have to be, whatever its setpoint; None if at none."""
+    if model.kind == "boiler-rack":
+        return model.loop.supply_max_c
+    disinfection = model.tank.disinfection if model.kind in TANKS else None
+    return None if disinfection is None else disinfection.level_c + disinfection.margin_k
 
 
 class Aims:
@@ -24,6 +40,11 @@ class Aims:
         self._memory = self._disinfection.begin() if self._disinfection is not None else ()
         self._outside_c: float | None = None
         self._last_s: float | None = None
+
+    @property
+    def curve(self) -> Callable[[float], float] | None:
+        """Of what `aim_c` does, what lasts; None where nothing does."""
+        return self.aim_c if self._rack is not None else None
 
     @property
     def since_disinfection_s(self) -> float | None:
@@ -54,15 +75,33 @@ class Aims:
 
 
 class ReturnWatch:
-    """Whether a loop's return is so warm that it takes no heat; with a kelvin between no and yes again."""
+    """Whether a loop's return is so warm that it takes no heat; with a kelvin between no and yes again.
+
+    Full before its sensor has spoken, and while that is lost, implausible or frozen: nobody knows, so none is given.
+    """
 
     HYSTERESIS_K = 1.0
 
-    def __init__(self, most_c: float) -> None:
+    def __init__(self, sensor: SensorSettings, most_c: float) -> None:
+        self._supervisor = SensorSupervisor(
+            SensorSettings(
+                low_c=WATER_LOWEST_C,
+                high_c=WATER_HIGHEST_C,
+                rate_k_per_s=1e9,
+                lost_s=sensor.lost_s,
+                frozen_s=sensor.frozen_s,
+                frozen_k=0.0,
+                recover_s=sensor.recover_s,
+                open_loop_s=sensor.open_loop_s,
+            )
+        )
         self._most_c = most_c
-        self.full = False
+        self.full = True
+        self.problems: tuple[str, ...] = ()
 
-    def see(self, return_c: float | None) -> None:
-        """None: nobody knows, so none is given."""
+    def see(self, sample: Sample | None, now_s: float) -> None:
+        found = self._supervisor.update((sample,), now_s, _UNMOVED)
         least_c = self._most_c - (self.HYSTERESIS_K if self.full else 0.0)
-        self.full = return_c is None or return_c >= least_c
+        self.full = found.temperature_c is None or found.temperature_c >= least_c
+        named = [alarm.replace("sensor 1", "the return's sensor") for alarm in found.alarms]
+        self.problems = tuple(f"{alarm}: no heat is given" for alarm in named)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from ...protocol.events import HeatReading
 from ...protocol.records import HeatDigest
 from ..config import HeaterSettings
+from .aims import hottest_c
 from .control.burn import BurnSettings
 from .control.limits import Colour, LimitSettings
 from .control.mode import Mode
@@ -45,10 +46,12 @@ def setpoint_plan(heater: HeaterSettings) -> SetpointPlan:
 
 
 def overheat_c(heater: HeaterSettings) -> float:
-    """The owner's limit, or one that no setpoint reaches."""
+    """The owner's limit, or one that no setpoint reaches, no heating curve and no disinfection."""
     if heater.safety.overheat_c is not None:
         return heater.safety.overheat_c
     highest_c = max([heater.setpoint_c + heater.schedule.highest_above_k, *_scheduled_c(heater)])
+    water_c = hottest_c(heater.model)
+    highest_c = highest_c if water_c is None else max(highest_c, water_c)
     return max(OVERHEAT_LEAST_C, highest_c + heater.band_c + OVERHEAT_MARGIN_K)
 
 

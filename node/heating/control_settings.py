@@ -284,7 +284,7 @@ class SafetyTable:
             "Above this nothing runs, °C; it resumes 1 K lower.",
             low=-20.0,
             high=130.0,
-            absent="5 K above the highest setpoint that a hand may set, or 35 if that is more",
+            absent="5 K above all that a hand, a heating curve or a disinfection may set, or 35 if that is more",
         ),
     ] = None
     surface_max_c: Annotated[

@@ -120,10 +120,11 @@ class MachineHeater:
         self._others: tuple[Member, ...] = ()
         self._losses = Losses()
         self.aims = Aims(settings.model)
-        self._return = ReturnWatch(settings.model.loop.return_max_c)
-        self.thermostat = Thermostat(
-            thermostat_settings(settings, table, sensors=len(hardware.sensors), surface=hardware.surface is not None)
+        chosen = thermostat_settings(
+            settings, table, sensors=len(hardware.sensors), surface=hardware.surface is not None
         )
+        self._return = ReturnWatch(chosen.sensor, settings.model.loop.return_max_c)
+        self.thermostat = Thermostat(chosen)
         self.decision: Decision = self.thermostat.update(self.inputs())
         self._modulation = Modulation(burn_settings(settings))
 
@@ -136,8 +137,7 @@ class MachineHeater:
     def problems(self) -> tuple[str, ...]:
         found = [each.problem for each in self._hardware.actuators if each.problem]
         found += self._untold.values()
-        if self._hardware.returning is not None and self._returning_c() is None:
-            found.append("the return's sensor tells nothing: no heat")
+        found += self._return.problems
         if (
             self._meter_problem
             and self._clock.now_us - self._meter_lost_us >= self._settings.sensors.lost_s * _SECOND_US
@@ -193,7 +193,8 @@ class MachineHeater:
             outside_c=_fresh(hardware.outside, now_s, OUTSIDE_AGE_MAX_S),
             surface=hardware.surface.latest() if hardware.surface is not None else None,
             aim=self.aims.aim_c,
-            full=hardware.returning is not None and self._return.full,
+            curve=self.aims.curve,
+            full=self._is_full,
         )
 
     def reading(self) -> HeatReading:
@@ -235,18 +236,17 @@ class MachineHeater:
 
     # -- steps ---------------------------------------------------------------------------------------------
 
-    def _returning_c(self) -> float | None:
-        return _fresh(self._hardware.returning, self._clock.now_us / _SECOND_US, self._settings.sensors.lost_s)
+    @property
+    def _is_full(self) -> bool:
+        return self._hardware.returning is not None and self._return.full
 
     def _look_at_water(self) -> None:
         """By what was believed last: a sensor that shows too much disinfects nothing."""
-        now_s, lost_s = self._clock.now_us / _SECOND_US, self._settings.sensors.lost_s
-        shown = [_fresh(sensor, now_s, lost_s) for sensor in self._hardware.sensors]
-        known = [each for each in (*shown, self.decision.believed.temperature_c) if each is not None]
-        believed = self.decision.believed.temperature_c is not None
+        now_s = self._clock.now_us / _SECOND_US
         outside_c = _fresh(self._hardware.outside, now_s, OUTSIDE_AGE_MAX_S)
-        self.aims.see(now_s, min(known) if believed else None, outside_c)
-        self._return.see(self._returning_c())
+        self.aims.see(now_s, self.decision.believed.coldest_c, outside_c)
+        if self._hardware.returning is not None:
+            self._return.see(self._hardware.returning.latest(), now_s)
 
     def _count(self, step: UsageStep) -> None:
         duration_us = step.duration_us
@@ -320,13 +320,14 @@ class MachineHeater:
             decision.heat_load / self._speed if self._modulation.burn_load else 0.0,
         )
         # A device with a thermostat of its own would go on by it where nothing may heat.
-        barred = decision.blocked or decision.believed.temperature_c is None or decision.limit.limit_w <= 0
+        unknown = decision.believed.temperature_c is None
+        barred = decision.blocked or unknown or self._is_full or (decision.limit.limit_w <= 0 and granted_w <= 0)
         allowed = Allowed(
             watts=granted_w + self._settings.idle_watts,
             share=granted_w / table.capacity_w,
             cores=min(float(table.cores), cores),
             speed=self._speed,
-            setpoint_c=-math.inf if barred and granted_w <= 0 else decision.aim_c,
+            setpoint_c=-math.inf if barred else decision.aim_c,
         )
         lately = self._clock.now_us - self._applied_us < APPLY_AGAIN_US
         if lately and self._applied is not None and not self._differs(allowed, self._applied):

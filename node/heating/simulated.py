@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -124,6 +124,12 @@ class SimulatedHeater:
         """What the sink is kept at: the thermostat's setpoint, or what the sink makes of it (a heating curve)."""
         return self.decision.aim_c
 
+    @property
+    def _curve(self) -> Callable[[float], float] | None:
+        if self._settings.model.kind != "boiler-rack":
+            return None
+        return lambda setpoint_c: self.sink.target_c(setpoint_c, self.weather)
+
     def hear(self, others: Sequence[Member]) -> None:
         self._others = tuple(others)
 
@@ -146,6 +152,7 @@ class SimulatedHeater:
             contact_open=self.observed.found(What.WINDOW),
             outside_c=self.weather.outside_c,
             aim=lambda setpoint_c: self.sink.target_c(setpoint_c, self.weather),
+            curve=self._curve,
             full=not self.sink.model.wants_heat or self.sink.limits(self.weather).power_max_w <= 0,
         )
 

@@ -213,7 +213,7 @@ class PowerLimits:
             limit_w, reason = asked
         elif self.phase is Phase.REBOUND:
             limit_w, reason = self._rebound_w, "slow return after a power limit"
-        return self._above_floor(limit_w, reason, temperature_c, self._floor_c(setpoint_c))
+        return self._above_floor(limit_w, reason, temperature_c, self.floor_c(setpoint_c))
 
     def drew(self, now_s: float, power_w: float) -> None:
         """Mean power since the last call: what was usual before a limit bounds what comes after."""
@@ -239,7 +239,7 @@ class PowerLimits:
             return 0.0, f"{name} ({window.limit_w:g} W, which cannot be kept: the idle machine draws {idle_w:g} W)"
         return (left_w if left_w >= self.settings.least_w else 0.0), name
 
-    def _floor_c(self, setpoint_c: float) -> float:
+    def floor_c(self, setpoint_c: float) -> float:
         """Who is content with less than the plain setpoint, at night or away, is so under a limit too."""
         settings = self.settings
         return max(settings.frost_c, min(settings.floor_c, setpoint_c - settings.margin_k))

@@ -186,11 +186,15 @@ class SensorJudge:
 
 @dataclass(frozen=True, slots=True)
 class Believed:
-    """What the control goes by: the temperature, None in OPEN_LOOP and OFF. alarms: one line each."""
+    """What the control goes by: the temperature, None in OPEN_LOOP and OFF. alarms: one line each.
+
+    coldest_c: the least that any sensor shows; None where not all of them are fine.
+    """
 
     trust: Trust
     temperature_c: float | None
     alarms: tuple[str, ...] = ()
+    coldest_c: float | None = None
 
 
 class SensorSupervisor:
@@ -216,10 +220,11 @@ class SensorSupervisor:
         fine = [value for value in values if value is not None]
         if not fine or self.trust in (Trust.OFF, Trust.OPEN_LOOP):
             return Believed(self.trust, None, tuple(alarms))
+        coldest_c = min(fine) if len(fine) == len(values) else None
         if max(fine) - min(fine) > self._settings.disagree_k:
             alarms.append(f"the sensors differ by {max(fine) - min(fine):.1f} K; the warmer one is believed")
-            return Believed(self.trust, max(fine), tuple(alarms))
-        return Believed(self.trust, fine[0], tuple(alarms))
+            return Believed(self.trust, max(fine), tuple(alarms), coldest_c)
+        return Believed(self.trust, fine[0], tuple(alarms), coldest_c)
 
     def _found(self, values: list[float | None], now_s: float) -> Found:
         if any(value is not None for value in values):

@@ -70,6 +70,7 @@ class Inputs:
     samples: one of each sensor.  power_w: mean heat into the sink since the last update, idle power included.
     others: those alive in the zone.  The rest is None where nothing tells.
     aim: at which temperature the sink has to be for a setpoint, by a heating curve or for a disinfection; None: at it.
+    curve: of the aim what lasts, by which the floor of comfort goes as well.
     full: it takes no heat now, however cold it is.
     """
 
@@ -84,6 +85,7 @@ class Inputs:
     contact_open: bool | None = None
     others: Sequence[Member] = ()
     aim: Callable[[float], float] | None = None
+    curve: Callable[[float], float] | None = None
     full: bool = False
     asleep_s: float = 0.0
 
@@ -220,12 +222,14 @@ class Thermostat:
         target = self._target(inputs, lent_c if temperature_c is None else temperature_c, estimate, window_open)
         season = self._season.update(inputs.now_s, inputs.outside_c)
         lifted_k = _lifted_k(inputs, target)
-        # All bounds are of the setpoint: what is as far from its aim feels alike.
-        felt_c = None if temperature_c is None else temperature_c - lifted_k
         shown_c = self._surface.update(inputs.surface, inputs.now_s, inputs.power_w) if self._surface else None
-        blocked = self._block.update(felt_c, shown_c)
+        blocked = self._block.update(temperature_c, shown_c)
         limit = self.limits.update(
-            inputs.steady_s, inputs.wall_s, inputs.wall_s + inputs.utc_offset_s, felt_c, target.setpoint_c
+            inputs.steady_s,
+            inputs.wall_s,
+            inputs.wall_s + inputs.utc_offset_s,
+            self._above_floor_c(inputs, temperature_c, target.setpoint_c),
+            target.setpoint_c,
         )
         if self._surface is not None:
             limit = self._surface.bounded(limit)
@@ -261,6 +265,13 @@ class Thermostat:
         power_w = self.settings.idle_w + self.settings.pi.capacity_w + sum(each.capacity_w for each in inputs.others)
         lead = lead_s(self.settings.start, estimate, temperature_c, rise_to_c, inputs.outside_c, power_w)
         return self._chooser.target(inputs.steady_s, local_s, present=inputs.present, lead_s=lead)
+
+    def _above_floor_c(self, inputs: Inputs, temperature_c: float | None, setpoint_c: float) -> float | None:
+        """As far from the floor of comfort as the sink is from what a curve makes of it; a disinfection raises none."""
+        if temperature_c is None or inputs.curve is None:
+            return temperature_c
+        floor_c = self.limits.floor_c(setpoint_c)
+        return temperature_c - (inputs.curve(floor_c) - floor_c)
 
     def _hold_w(self, setpoint_c: float, outside_c: float | None, estimate: Estimate) -> float | None:
         """Heat to add to the idle machine's, so that a temperature stays; None while too little is known."""
@@ -348,7 +359,7 @@ class Thermostat:
                 self._pi.track(error_k, feed_w, found.demand_w / scale)
         excess_w = max(-capacity_w, min(0.0, self.settings.pi.gain_w_per_k * error_k))
         deficit_w = -capacity_w if decision.blocked else granted_w if granted_w > 0 else excess_w
-        if decision.season is Season.SUMMER and not decision.blocked:
+        if decision.season is Season.SUMMER and not decision.blocked and not inputs.full:
             granted_w = max(granted_w, min(self.settings.season.floor_w, decision.limit.limit_w))
         return replace(decision, mode=self.mode, request_w=request_w, granted_w=granted_w, deficit_w=deficit_w)
 

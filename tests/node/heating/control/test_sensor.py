@@ -64,10 +64,10 @@ def test_first_word_of_a_sensor_is_believed_at_once_and_a_broken_ones_is_not() -
 
 def test_second_sensor_stands_in_for_the_first() -> None:
     supervisor = SensorSupervisor(SETTINGS, sensors=2)
-    assert told(supervisor, 0, 20.0, 20.5) == Believed(Trust.FIRST, 20.0)
+    assert told(supervisor, 0, 20.0, 20.5) == Believed(Trust.FIRST, 20.0, coldest_c=20.0)
     assert told(supervisor, 10, None, 20.5) == Believed(Trust.SECOND, 20.5, ("sensor 1 is lost",))
     assert told(supervisor, 60, 20.0, 20.5).trust is Trust.SECOND
-    assert told(supervisor, 120, 20.0, 20.5) == Believed(Trust.FIRST, 20.0)
+    assert told(supervisor, 120, 20.0, 20.5) == Believed(Trust.FIRST, 20.0, coldest_c=20.0)
 
 
 def test_without_any_sensor_it_is_blind_for_a_while_and_then_off() -> None:
