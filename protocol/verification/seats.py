@@ -29,11 +29,17 @@ def seated(runs: Iterable[tuple[int, bytes]]) -> dict[bytes, int]:
     runs: (copy, node), as results came: earlier nodes first, and whoever has a seat keeps one as more results come.
     """
     ran: dict[bytes, list[int]] = {}
+    taken: dict[int, bytes] = {}
+    standing: dict[bytes, None] = {}
     for copy, node in runs:
         ran.setdefault(node, []).append(copy)
-    taken: dict[int, bytes] = {}
-    for node in ran:
-        _find_seat(node, ran, taken, {})
+        if node not in taken.values():
+            standing[node] = None
+        # One more result gives a seat to one at most: to its node, or to whoever has what that one can leave now.
+        for each in standing:
+            if _find_seat(each, ran, taken, {}):
+                del standing[each]
+                break
     return {node: copy for copy, node in taken.items()}
 
 
