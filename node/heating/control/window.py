@@ -74,12 +74,15 @@ class WindowDetector:
             self._since_s, self._lowest_c = now_s, temperature_c if temperature_c is not None else math.inf
             self._samples.clear()
             return contact_open
+        before = self.state
+        if self._overdue(now_s):
+            self.state = TRANSITIONS[before, Draught.OVERDUE]
         if temperature_c is None:
             return self.state is Window.OPEN
         if self._settings.drop_k > 0:
             self._sample(now_s, temperature_c)
-        before = self.state
-        self.state = TRANSITIONS[before, self._draught(now_s, temperature_c)]
+        if self.state is before:
+            self.state = TRANSITIONS[before, self._draught(temperature_c)]
         if self.state is Window.OPEN and before is not Window.OPEN:
             self._since_s, self._lowest_c = now_s, temperature_c
         self._lowest_c = min(self._lowest_c, temperature_c)
@@ -92,9 +95,10 @@ class WindowDetector:
         while self._samples and now_s - self._samples[0][0] > self._settings.span_s:
             self._samples.popleft()
 
-    def _draught(self, now_s: float, temperature_c: float) -> Draught:
-        if self.state is Window.OPEN and now_s - self._since_s >= self._settings.open_max_s:
-            return Draught.OVERDUE
+    def _overdue(self, now_s: float) -> bool:
+        return self.state is Window.OPEN and now_s - self._since_s >= self._settings.open_max_s
+
+    def _draught(self, temperature_c: float) -> Draught:
         if self._settings.drop_k <= 0:
             return Draught.STEADY
         if self.state is Window.OPEN and temperature_c >= self._lowest_c + self._settings.drop_k / 2:

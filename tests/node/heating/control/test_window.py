@@ -64,11 +64,14 @@ def test_open_contact_that_falls_silent_counts_for_as_long_as_a_window_may_seem_
     assert detector.state is Window.CLOSED
 
 
-def test_nothing_is_concluded_from_a_silent_contact_while_no_temperature_is_known() -> None:
+def test_silent_contact_is_doubted_in_time_though_no_temperature_is_known() -> None:
+    """A heater without a sensor, that others of its zone lend their temperature, may be so for months."""
     detector = WindowDetector(SETTINGS)
     assert detector.update(0, None, contact_open=True)
-    assert detector.update(90_000, None)
+    assert [detector.update(now_s, None) for now_s in (1799, 1800, 90_000)] == [True, False, False]
+    assert detector.state is Window.DOUBTED
     assert not detector.update(90_001, 15.0)
+    assert detector.state is Window.CLOSED
 
 
 def test_silent_contacts_window_is_closed_when_it_gets_warmer() -> None:
