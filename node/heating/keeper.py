@@ -42,7 +42,7 @@ class HeatKeeper:
         self.notices: tuple[str, ...] = ()
         self._changed = trio.Event()
         self._failed = ""
-        self._doubted: tuple[Kept, Moment, Hashable] | None = None
+        self._doubted: tuple[Kept, Moment, int] | None = None
         if heater.thermostat is not None:
             self._recall()
         # What was put aside is to be written anew.
@@ -123,27 +123,32 @@ class HeatKeeper:
             self._tell("; ".join(problems))
         assert self._heater.thermostat is not None, "who has none remembers nothing"
         if now.boot != kept.at.boot or not now.boot:
-            self._doubted = (kept, now, self._heater.thermostat.told)
+            self._doubted = (kept, now, self._heater.thermostat.orders)
 
     def _go_on_from(self, kept: Kept, remembered: Remembered, now: Moment) -> None:
         thermostat, inputs = self._heater.thermostat, self._heater.inputs()
         assert thermostat is not None and inputs is not None, "who has none remembers nothing"
         thermostat.recall(remembered, inputs, now.since(kept.at) * self._scale)
 
-    def _follow_clock(self, kept: Kept, before: Moment, told: Hashable) -> None:
+    def _follow_clock(self, kept: Kept, before: Moment, orders: int) -> None:
         """The age was read from a clock on the wall: if it was behind and is set, more is over than was thought.
 
-        Only as long as nothing else was told.
+        Only as long as nobody told anything else. What ended since by the clock that was wrong may hold again.
         """
-        assert self._heater.thermostat is not None, "who has none remembers nothing"
-        if self._heater.thermostat.told != told:
+        thermostat, inputs = self._heater.thermostat, self._heater.inputs()
+        assert thermostat is not None and inputs is not None, "who has none remembers nothing"
+        if thermostat.orders != orders:
             self._doubted = None
             return
         now = self._moment()
         if (now.wall_s - before.wall_s) - (now.steady_s - before.steady_s) < CLOCK_SET_S:
             return
-        self._go_on_from(kept, Remembered(kept.remembered.told), now)
-        self._doubted = (kept, now, self._heater.thermostat.told)
+        told, is_told = kept.remembered.told, thermostat.remember(inputs).told
+        if told is not None and is_told is not None and told.chosen.until_s is None:
+            # What has no date of its own is what this life has made of it.
+            told = replace(told, chosen=is_told.chosen)
+        self._go_on_from(kept, Remembered(told), now)
+        self._doubted = (kept, now, orders)
 
     def _tell(self, problem: str) -> None:
         """The owner hears of what cannot be used, and may look at it."""

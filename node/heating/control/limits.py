@@ -116,11 +116,13 @@ class PowerLimits:
 
     A tariff goes by the clock on the wall: wall_s, unix seconds, and local_s, ahead of it by local time's offset.
     Where that clock is set, what was told of days by the old one is of the same days by the new one.
+    orders: how often it was told something.
     """
 
     def __init__(self, settings: LimitSettings) -> None:
         self.settings = settings
         self.phase = Phase.FREE
+        self.orders = 0
         self.windows: tuple[LimitWindow, ...] = ()
         self._colours: dict[int, Colour] = {}
         # Of an earlier life, whose clock is not the one that may be set now.
@@ -137,13 +139,16 @@ class PowerLimits:
         if len(coming) >= WINDOWS_MAX:
             raise ValueError(f"{WINDOWS_MAX} limits are waiting already")
         self.windows = (*coming, window)
+        self.orders += 1
 
     def withdraw(self) -> None:
         """All windows; a tariff stays."""
         self.windows = ()
+        self.orders += 1
 
     def set_colour(self, day: int, colour: Colour) -> None:
         """day: local date, days since 1970, by the clock that `follow` was told of. The last eight days are known."""
+        self.orders += 1
         self._colours[day] = colour
         self._dated.pop(day, None)
         for old in sorted(self._colours)[:-COLOURS_MAX]:

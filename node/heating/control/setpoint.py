@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
+from .limits import CLOCK_SET_S
 from .schedule import WEEK_S, WeekSchedule
 
 
@@ -78,12 +79,17 @@ class SetpointChooser:
 
     now_s: of a clock that never goes back.  local_s: of the clock on the wall, since some Monday, 0:00; it may be set.
     chosen and boost_until_s (of now_s's clock, None without a boost) are all that a wish leaves.
+    orders: wishes so far.
     """
 
     def __init__(self, plan: SetpointPlan) -> None:
         self.plan = plan
         self.chosen = Chosen(Wish.AUTO, plan.plain_c)
         self.boost_until_s: float | None = None
+        self.orders = 0
+        # Of MANUAL, where the clock that holds now has a change of the schedule before what was told.
+        self._sooner_s: float | None = None
+        self._clock_s: float | None = None
         self._absent_since_s: float | None = None
         self._early_until_s: float | None = None
 
@@ -98,11 +104,12 @@ class SetpointChooser:
         """
         if wish is Wish.MANUAL and (setpoint_c is None or not -1e3 < setpoint_c < 1e3):
             raise ValueError(f"not a temperature: {setpoint_c}")
+        self.orders += 1
         self._early_until_s = None
         self.boost_until_s = now_s + self.plan.boost_s if wish is Wish.BOOST else None
         if wish is Wish.MANUAL and setpoint_c is not None:
             manual_c = min(self.plan.high_c, max(self.plan.low_c, setpoint_c))
-            self.chosen = Chosen(wish, manual_c, self._changes_at_s(local_s))
+            self.chosen, self._sooner_s = Chosen(wish, manual_c, self._changes_at_s(local_s)), None
         elif wish is not Wish.BOOST:
             self.chosen = Chosen(wish, self.plan.plain_c)
 
@@ -111,7 +118,9 @@ class SetpointChooser:
         manual_c, until_s = min(self.plan.high_c, max(self.plan.low_c, chosen.manual_c)), None
         if chosen.wish is Wish.MANUAL and self.plan.schedule:
             until_s = self._changes_at_s(local_s) if chosen.until_s is None else chosen.until_s
-        self.chosen = Chosen(chosen.wish, manual_c, until_s)
+        over = until_s is not None and local_s >= until_s
+        self.chosen = Chosen(Wish.AUTO, self.plan.plain_c) if over else Chosen(chosen.wish, manual_c, until_s)
+        self._sooner_s = None
         self.boost_until_s = None
         if boost_left_s is not None and boost_left_s > 0:
             self.boost_until_s = now_s + min(boost_left_s, self.plan.boost_s)
@@ -128,7 +137,7 @@ class SetpointChooser:
         """The setpoint now. present: None where nothing tells.  lead_s: warming up begins so long before a rise."""
         if self.boost_until_s is not None and now_s >= self.boost_until_s:
             self.boost_until_s = None
-        self._expire(local_s)
+        self._expire(now_s, local_s)
         away, week_s = self._away(now_s, present), local_s % WEEK_S
         setpoint_c, reason = self._wished(away, week_s)
         rise_in_s, rise_to_c = self._rise(setpoint_c, reason, week_s)
@@ -144,15 +153,22 @@ class SetpointChooser:
         # Changes are at whole seconds.
         return float(round(local_s + self.plan.schedule.upcoming(local_s % WEEK_S)[0]))
 
-    def _expire(self, local_s: float) -> None:
-        """MANUAL ends at the schedule's next change. A clock that was put back brings nothing but an earlier one."""
+    def _expire(self, now_s: float, local_s: float) -> None:
+        """MANUAL ends at the schedule's next change: as it was told, or sooner by a clock that was put back since.
+
+        What is sooner by one clock does not hold by the next: the first may have been wrong.
+        """
+        before_s, self._clock_s = self._clock_s, local_s - now_s
+        if before_s is not None and abs(self._clock_s - before_s) >= CLOCK_SET_S:
+            self._sooner_s = None
         until_s, next_s = self.chosen.until_s, self._changes_at_s(local_s)
         if until_s is None or next_s is None:
             return
-        if local_s >= until_s:
-            self.chosen = Chosen(Wish.AUTO, self.plan.plain_c)
-        elif next_s < until_s:
-            self.chosen = replace(self.chosen, until_s=next_s)
+        ends_s = until_s if self._sooner_s is None else self._sooner_s
+        if local_s >= ends_s:
+            self.chosen, self._sooner_s = Chosen(Wish.AUTO, self.plan.plain_c), None
+        else:
+            self._sooner_s = min(ends_s, next_s)
 
     def _early(self, local_s: float, rise_in_s: float, lead_s: float) -> bool:
         """Once begun it goes on: a warmer room needs less time, which is no reason to let it cool again."""

@@ -203,9 +203,14 @@ class Thermostat:
 
     @property
     def told(self) -> tuple[Hashable, ...]:
-        """Another one whenever it was told something else; not as time passes."""
+        """Another one whenever it was told something else, or something of that is over."""
         colours = tuple(sorted(self.limits.colours.items()))
         return (self._chooser.chosen, self._chooser.boost_until_s, self.limits.windows, colours)
+
+    @property
+    def orders(self) -> int:
+        """How often it was told something in this life; not as time passes."""
+        return self._chooser.orders + self.limits.orders
 
     def update(self, inputs: Inputs) -> Decision:
         settings = self.settings

@@ -68,6 +68,10 @@ class Life:
         self.live()
         await self.keeper.write()
 
+    def set_clock(self, set_s: float = 0.0) -> None:
+        self.set_s = set_s
+        self.heater._local = LocalTime(NOON_S + self.born_s + set_s)
+
     @property
     def mode(self) -> str:
         self.live()
@@ -209,6 +213,44 @@ async def test_clock_that_is_set_only_after_the_start_ends_what_is_over(tmp_path
     second = Life(tmp_path, 20 * HOUR_S + 10, boot="b", set_s=-20 * HOUR_S)
     assert second.limit == (50.0, "demand response")
     second.set_s = 0.0
+    second.live()
+    assert second.limit == (410.0, "")
+
+
+@pytest.mark.parametrize(("late_s", "meanwhile"), [(10.0, "manual"), (7 * HOUR_S, "auto")])
+async def test_temperature_set_by_hand_outlives_a_start_without_a_clock(
+    tmp_path: Path, late_s: float, meanwhile: str
+) -> None:
+    """In 1970 the schedule has a change at 6:00, too; what was told is of today, 22:00."""
+    settings = replace(SETTINGS, schedule=ScheduleSettings(week=("daily 06:00 20", "daily 22:00 16")))
+    first = Life(tmp_path, 19.5 * HOUR_S, settings=settings)
+    first.commands.wish("manual", 12.0)
+    await first.end()
+    written = json.loads(first.path.read_bytes())["wish"]
+    second = Life(tmp_path, 20 * HOUR_S, settings=settings, boot="b", set_s=-NOON_S - 20 * HOUR_S)
+    assert second.mode == "manual"
+    second.live(late_s)
+    assert second.mode == meanwhile
+    second.set_clock()
+    for _ in range(2):
+        second.live()
+    assert (second.mode, second.commands.status()["setpoint_c"]) == ("manual", 12.0)
+    await second.end()
+    assert json.loads(second.path.read_bytes())["wish"] == written
+    second.live(34 * HOUR_S - second.at_s)
+    assert second.mode == "auto"
+
+
+async def test_what_ends_by_itself_leaves_the_rest_to_a_clock_that_is_set(tmp_path: Path) -> None:
+    first = Life(tmp_path)
+    first.commands.wish("boost")
+    first.commands.limit(50.0, in_s=0.0, for_s=3 * HOUR_S)
+    await first.end()
+    second = Life(tmp_path, 20 * HOUR_S + 10, boot="b", set_s=-20 * HOUR_S)
+    assert second.mode == "boost"
+    second.live(HOUR_S)
+    assert (second.mode, second.limit) == ("auto", (50.0, "demand response"))
+    second.set_clock()
     second.live()
     assert second.limit == (410.0, "")
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hearthmesh.node.heating.control.schedule import WeekSchedule
-from hearthmesh.node.heating.control.setpoint import Reason, SetpointChooser, SetpointPlan, Wish
+from hearthmesh.node.heating.control.setpoint import Chosen, Reason, SetpointChooser, SetpointPlan, Wish
 
 HOUR_S = 3600.0
 SCHEDULE = WeekSchedule(["daily 06:00 20", "daily 22:00 16"])
@@ -97,7 +97,22 @@ def test_clock_that_is_put_back_by_years_makes_no_setpoint_last_for_years() -> N
     chooser = SetpointChooser(plan())
     chooser.choose(Wish.MANUAL, 0, setpoint_c=18.5, local_s=1e9)
     assert chooser.target(1, 23 * HOUR_S).reason is Reason.MANUAL
-    assert chooser.target(2, 30 * HOUR_S).reason is Reason.SCHEDULE
+    assert chooser.target(1 + 7 * HOUR_S, 30 * HOUR_S).reason is Reason.SCHEDULE
+
+
+def test_setpoint_set_by_hand_ends_as_told_though_a_clock_that_was_behind_knew_of_a_sooner_change() -> None:
+    chooser, told = SetpointChooser(plan()), Chosen(Wish.MANUAL, 12.0, 1030 * HOUR_S)
+    chooser.recall(told, None, 0, 2 * HOUR_S)
+    assert chooser.target(1, 2 * HOUR_S + 1).reason is Reason.MANUAL
+    for before_s, reason in ((12 * HOUR_S, Reason.MANUAL), (1.0, Reason.MANUAL), (0.0, Reason.SCHEDULE)):
+        assert chooser.target(1 + 12 * HOUR_S - before_s, 1030 * HOUR_S - before_s).reason is reason
+        assert (chooser.chosen == told) is (reason is Reason.MANUAL)
+
+
+def test_setpoint_set_by_hand_that_is_over_is_not_recalled() -> None:
+    chooser = SetpointChooser(plan())
+    chooser.recall(Chosen(Wish.MANUAL, 12.0, 22 * HOUR_S), None, 0, 22 * HOUR_S)
+    assert chooser.wish is Wish.AUTO
 
 
 def test_warming_up_early_ends_with_the_clock_on_the_wall() -> None:
