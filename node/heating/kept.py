@@ -9,7 +9,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +108,8 @@ def encode(kept: Kept) -> bytes:
     if remembered.season is not None:
         season = remembered.season
         content["season"] = {"is": season.season.value, "mean_c": season.mean_c, "seen_s": season.seen_s}
+    if any(step_k is not None for step_k in remembered.steps_k):
+        content["sensors"] = [{"step_k": step_k} for step_k in remembered.steps_k]
     kept_parts = {name: part for name, part in content.items() if _is_json(part)}
     return (json.dumps(kept_parts, indent=1) + "\n").encode()
 
@@ -154,7 +156,7 @@ def decode(content: bytes) -> tuple[Kept, tuple[str, ...]]:
     if chosen is not None or limits is not None:
         wish, boost_left_s = chosen if chosen is not None else (Chosen(Wish.AUTO, 20.0), None)
         told = Told(wish, boost_left_s, limits if limits is not None else LimitsKept())
-    remembered = Remembered(told, part("learnt", _learnt), part("season", _season))
+    remembered = Remembered(told, part("learnt", _learnt), part("season", _season), part("sensors", _sensors) or ())
     owner = part("owner", _owner) or ()
     sink = found.get("sink")
     return Kept(at, sink if isinstance(sink, str) else "", remembered, owner), tuple(problems)
@@ -280,6 +282,13 @@ def _learnt(part: Mapping[str, Any]) -> Learnt:
 def _season(part: Mapping[str, Any]) -> SeasonKept:
     mean_c, seen_s = _number(part["mean_c"], -100.0, 100.0), _number(part["seen_s"], 0.0, _SECONDS_MAX)
     return SeasonKept(Season(part["is"]), mean_c, seen_s)
+
+
+def _sensors(part: Sequence[Mapping[str, Any]]) -> tuple[float | None, ...]:
+    if len(part) not in (1, 2):
+        raise ValueError("neither one nor two")
+    steps_k = tuple(_optional(each["step_k"], 0.0, 1e5) for each in part)
+    return steps_k if any(step_k is not None for step_k in steps_k) else ()
 
 
 def _owner(part: Mapping[str, Any]) -> tuple[tuple[What, bool], ...]:

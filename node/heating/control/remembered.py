@@ -21,8 +21,9 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """As of the time when it was taken; None is what nobody remembers."""
+    """As of the time when it was taken; None is what nobody remembers.  steps_k: of each sensor, in order."""
 
     told: Told | None = None
     learnt: Learnt | None = None
     season: SeasonKept | None = None
+    steps_k: tuple[float | None, ...] = ()

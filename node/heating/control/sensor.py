@@ -6,6 +6,8 @@ Never the last value: a sensor that fell silent, jumped or froze tells nothing o
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -111,6 +113,8 @@ class SensorJudge:
     time may count for less: one that froze elsewhere than where the sink settles is found by that.
     """
 
+    # A sensor's step is the third smallest of its last ones: a value that came and went makes two that are none.
+    STEPS, GLITCH_STEPS = 32, 2
     # Steps with which no sensor stands still for frozen_s; coarser ones have longer in proportion.
     FINE_K = 0.01
     UNLEARNT_FINE_K = 0.05
@@ -122,10 +126,21 @@ class SensorJudge:
         self._still_since_s = 0.0
         self._still = _NOTHING
         self._drift_k = 0.0
-        self._least_step_k = math.inf
+        self._steps_k: deque[float] = deque(maxlen=self.STEPS)
         self._seen_s: float | None = None
         self._bad_at_s: float | None = None
         self.fault = Fault.LOST
+
+    @property
+    def step_k(self) -> float | None:
+        """By how much this sensor moves at least; None before it has moved."""
+        if not self._steps_k:
+            return None
+        return sorted(self._steps_k)[min(self.GLITCH_STEPS, (len(self._steps_k) - 1) // 2)]
+
+    def recall(self, step_k: float) -> None:
+        """What was known of the sensor in an earlier life."""
+        self._steps_k.extend([step_k] * (2 * self.GLITCH_STEPS + 1))
 
     def update(self, sample: Sample | None, now_s: float, heating: Heating) -> float | None:
         """The temperature if it may be believed."""
@@ -156,7 +171,7 @@ class SensorJudge:
         if last is not None and step_k > self._jump_k(sample, last):
             return Fault.IMPLAUSIBLE
         if step_k > 0:
-            self._least_step_k = min(self._least_step_k, step_k)
+            self._steps_k.append(step_k)
         return Fault.FROZEN if self._stands_still(sample, now_s, heating) else Fault.NONE
 
     def _stands_still(self, sample: Sample, now_s: float, heating: Heating) -> bool:
@@ -165,7 +180,7 @@ class SensorJudge:
             self._still, self._drift_k = heating, 0.0
         # By what was known of the sink then: from a frozen sensor anything may have been learnt since.
         still, sink = self._still, self._still.estimate
-        step_k = self._least_step_k if math.isfinite(self._least_step_k) else 0.0
+        step_k = self.step_k or 0.0
         if still.outside_c is not None and heating.outside_c is not None:
             settles_k = heating.outside_c + sink.resistance_k_per_w * (heating.power_w + sink.gain_w) - sample.value
             longer = max(1.0, step_k / self.FINE_K)
@@ -207,6 +222,19 @@ class SensorSupervisor:
         self._judges = tuple(SensorJudge(settings) for _ in range(sensors))
         self._blind_since_s: float | None = None
         self.trust = Trust.OFF
+
+    @property
+    def steps_k(self) -> tuple[float | None, ...]:
+        """Of each sensor, in order: its step, None before it has moved."""
+        return tuple(judge.step_k for judge in self._judges)
+
+    def recall(self, steps_k: Sequence[float | None]) -> None:
+        """Of another number of sensors nothing is known."""
+        if len(steps_k) != len(self._judges):
+            return
+        for judge, step_k in zip(self._judges, steps_k, strict=True):
+            if step_k is not None:
+                judge.recall(step_k)
 
     def update(self, samples: tuple[Sample | None, ...], now_s: float, heating: Heating) -> Believed:
         """samples: one of each sensor, in order."""

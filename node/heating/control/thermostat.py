@@ -187,7 +187,7 @@ class Thermostat:
         boost_until_s = self._chooser.boost_until_s
         boost_left_s = None if boost_until_s is None else boost_until_s - inputs.steady_s
         told = Told(self._chooser.chosen, boost_left_s, self.limits.kept(inputs.steady_s))
-        return Remembered(told, self._identifier.learnt(), self._season.kept())
+        return Remembered(told, self._identifier.learnt(), self._season.kept(), self._supervisor.steps_k)
 
     def recall(self, remembered: Remembered, inputs: Inputs, elapsed_s: float) -> None:
         """Go on from what was so elapsed_s >= 0 ago. What is over by now is over; what is old is known less well."""
@@ -195,6 +195,7 @@ class Thermostat:
             self._identifier.recall(remembered.learnt, elapsed_s)
         if remembered.season is not None:
             self._season.recall(remembered.season, elapsed_s)
+        self._supervisor.recall(remembered.steps_k)
         told = remembered.told
         if told is not None:
             left_s = None if told.boost_left_s is None else told.boost_left_s - elapsed_s

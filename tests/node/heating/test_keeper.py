@@ -181,6 +181,17 @@ async def test_what_was_learnt_outlives_a_restart_and_is_doubted_the_more_the_ol
     assert confidence > estimates[1].confidence > estimates[2].confidence
 
 
+async def test_how_coarse_a_sensor_is_outlives_a_restart(tmp_path: Path) -> None:
+    first = Life(tmp_path)
+    for _ in range(5):
+        first.live(60.0)
+    await first.end()
+    steps_k = first.heater.thermostat.remember(first.heater.inputs()).steps_k
+    assert steps_k[0] is not None
+    second = Life(tmp_path, 400.0)
+    assert second.heater.thermostat.remember(second.heater.inputs()).steps_k == steps_k
+
+
 async def test_what_was_learnt_of_another_sink_is_not_taken_for_this_ones(tmp_path: Path) -> None:
     first, _ = await learnt(tmp_path)
     first.commands.wish("off")

@@ -31,7 +31,9 @@ LEARNT = Learnt((0.05, 4.6e6), (0.015, 0.78, 0.001), (1e-6, 0.0, 0.0, 1e-4, 0.0,
 KEPT = Kept(
     Moment("boot", 1000.0, 1.7e9),
     "machine room",
-    Remembered(Told(Chosen(Wish.MANUAL, 21.5, 2e9), 600.0, LIMITS), LEARNT, SeasonKept(Season.SUMMER, 18.0, 1e5)),
+    Remembered(
+        Told(Chosen(Wish.MANUAL, 21.5, 2e9), 600.0, LIMITS), LEARNT, SeasonKept(Season.SUMMER, 18.0, 1e5), (0.5, None)
+    ),
     ((What.WINDOW, True),),
 )
 
@@ -80,6 +82,8 @@ def test_file_that_is_none_is_refused_with_what_it_is(content: bytes, problem: s
         ("learnt", json.loads(encode(KEPT))["learnt"] | {"theta": [1, 2, math.inf]}),
         ("season", {"is": "spring", "mean_c": 1, "seen_s": 1}),
         ("owner", {"window": "open"}),
+        ("sensors", []),
+        ("sensors", [{"step_k": -0.1}]),
         ("limits", json.loads(encode(KEPT))["limits"] | {"windows": [{}] * 65}),
         ("limits", json.loads(encode(KEPT))["limits"] | {"colours": {"x": "red"}}),
         ("limits", json.loads(encode(KEPT))["limits"] | {"baseline_w": 10**400}),
@@ -100,7 +104,7 @@ junk = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["at", "sink", "owner", "wish", "limits", "learnt", "season"]), junk))
+@given(st.dictionaries(st.sampled_from(["at", "sink", "owner", "wish", "limits", "learnt", "season", "sensors"]), junk))
 def test_anything_is_read_or_told_of(parts: dict[str, Any]) -> None:
     try:
         kept, problems = decode(changed(**parts))

@@ -169,6 +169,42 @@ def test_coarse_sensor_may_stand_still_for_longer(outside_c: float | None, hours
     assert trusts == [Trust.FIRST] * hours + [Trust.OPEN_LOOP, Trust.OFF]
 
 
+@pytest.mark.parametrize("glitch_k", [0.01, -0.01])
+def test_digit_that_came_and_went_makes_no_fine_sensor(glitch_k: float) -> None:
+    supervisor = SensorSupervisor(SETTINGS)
+    for second, value in enumerate((20.0, 20.5, 20.0, 20.5, 20.0, 20.0 + glitch_k, 20.0, 20.5)):
+        told(supervisor, second, value, power_w=100.0)
+    assert supervisor.steps_k == (0.5,)
+    assert told(supervisor, 13 * 3600.0, 20.5, power_w=100.0).trust is Trust.FIRST
+
+
+def test_steps_of_a_sensor_that_was_exchanged_are_forgotten() -> None:
+    supervisor = SensorSupervisor(SETTINGS)
+    for second in range(100):
+        told(supervisor, second, 20.0 + second % 2 / 100)
+    assert supervisor.steps_k == (pytest.approx(0.01),)
+    for second in range(100, 132):
+        told(supervisor, second, 20.0 + second % 2 / 2)
+    assert supervisor.steps_k == (0.5,)
+
+
+def test_restart_makes_no_fine_sensor_of_a_coarse_one() -> None:
+    before, after = SensorSupervisor(SETTINGS, 2), SensorSupervisor(SETTINGS, 2)
+    for second, value in enumerate((20.0, 20.5, 20.0)):
+        told(before, second, value, None)
+    assert before.steps_k == (0.5, None)
+    after.recall(before.steps_k)
+    # Longer than a fine one may stand still; as long as this one, and no longer.
+    assert [told(after, hour * 3600.0, 20.0, None).trust for hour in (0, 12, 23, 24)] == [
+        *[Trust.FIRST] * 3,
+        Trust.OPEN_LOOP,
+    ]
+    # Of another number of sensors nothing is known.
+    single = SensorSupervisor(SETTINGS)
+    single.recall(before.steps_k)
+    assert single.steps_k == (None,)
+
+
 def test_two_sensors_that_differ_are_told_of_and_the_warmer_is_believed() -> None:
     supervisor = SensorSupervisor(SETTINGS, sensors=2)
     found = told(supervisor, 0, 18.0, 24.0)
