@@ -144,7 +144,7 @@ def heat_reading(
     useful = seen_c is not None and seen_c <= limit_c and not decision.floored
     return HeatReading(
         deficit_w=decision.deficit_w,
-        capacity_w=table.capacity_w,
+        capacity_w=min(table.capacity_w, decision.most_w),
         slots=decision.work.slots,
         horizon_wh=foretold.wanted_wh if wants else 0.0,
         watts_per_slot=table.capacity_w / table.cores,

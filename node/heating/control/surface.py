@@ -52,9 +52,14 @@ class SurfaceWatch:
             return sample.value
         return found.temperature_c
 
+    @property
+    def most_w(self) -> float:
+        """Infinite while the surface is known."""
+        if self.temperature_c is not None:
+            return math.inf
+        return self._blind_w if self._trust is Trust.OPEN_LOOP else 0.0
+
     def bounded(self, limit: Limit) -> Limit:
         """That limit, or the lower one of a surface that is not known."""
-        if self.temperature_c is not None:
-            return limit
-        most_w = self._blind_w if self._trust is Trust.OPEN_LOOP else 0.0
+        most_w = self.most_w
         return limit if limit.limit_w <= most_w else Limit(most_w, "nothing tells how hot the surface is")

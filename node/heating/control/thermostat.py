@@ -6,6 +6,7 @@ It needs nothing of the mesh: without news of others, the whole demand is its ow
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -105,6 +106,7 @@ class Decision:
     lifted_k: how far above the setpoint the sink is kept, by a heating curve or for a disinfection.
     surface_c: of the heater's surface, if it is to be believed.
     lent_c: without a sensor to believe, the warmest temperature that others of the zone see.
+    most_w: what this heater can give and tells that it can: its capacity, or less while its surface is not known.
     """
 
     target: Target
@@ -123,6 +125,7 @@ class Decision:
     lifted_k: float = 0.0
     surface_c: float | None = None
     lent_c: float | None = None
+    most_w: float = math.inf
 
     @property
     def aim_c(self) -> float:
@@ -244,7 +247,8 @@ class Thermostat:
             target, believed, self.mode, 0.0, 0.0, 0.0, Work(0, DUTY_MIN), limit, season, blocked, window_open
         )
         surface_c = self._surface.temperature_c if self._surface else None
-        decision = replace(decision, lifted_k=lifted_k, surface_c=surface_c, lent_c=lent_c)
+        most_w = self._most_w(sees=temperature_c is not None)
+        decision = replace(decision, lifted_k=lifted_k, surface_c=surface_c, lent_c=lent_c, most_w=most_w)
         if temperature_c is None:
             decision = self._blind(decision, inputs, estimate)
         else:
@@ -311,6 +315,12 @@ class Thermostat:
         """The most that this heater gives without a sensor."""
         return self.settings.open_loop_share * self.settings.pi.capacity_w
 
+    def _most_w(self, *, sees: bool) -> float:
+        """As `Decision` has it. Of who sees nothing all count on no more than a share, so that is not taken twice."""
+        capacity_w = self.settings.pi.capacity_w
+        most_w = self._surface.most_w if self._surface is not None else math.inf
+        return capacity_w if not sees and most_w >= self._unseen_w else min(capacity_w, most_w)
+
     def _trusted(self, member: Member) -> Member:
         share = 1.0 if member.temperature_c is not None else self.settings.open_loop_share
         return replace(member, capacity_w=share * member.capacity_w)
@@ -346,14 +356,16 @@ class Thermostat:
         heats = self.mode is Mode.HEATING and not decision.blocked
         error_k = setpoint_c - temperature_c
         # The controller works in its own heater's watts; the zone wants as many times that as it has more capacity.
-        scale = 1.0 + sum(member.capacity_w for member in inputs.others) / capacity_w
+        others_w = sum(member.capacity_w for member in inputs.others)
+        scale = 1.0 + others_w / capacity_w
         feed_w = (self._hold_w(setpoint_c, inputs.outside_c, estimate) or 0.0) / scale
         limit_w = decision.limit.limit_w if heats else 0.0
         if scale != self._scale:
             # A member came or went: what the zone wants is still the same.
             self._pi.track(error_k, feed_w, self._request_w / scale)
             self._scale = scale
-        most_w = capacity_w if inputs.others and heats else limit_w
+        lacks_w = capacity_w - self._most_w(sees=True)
+        most_w = capacity_w - lacks_w / scale if inputs.others and heats else limit_w
         request_w = scale * self._pi.update(error_k, duration_s, feed_w, most_w)
         granted_w = min(request_w, limit_w)
         self._request_w = request_w
@@ -374,7 +386,8 @@ class Thermostat:
     ) -> tuple[float, Share]:
         """Watts that this heater gives, and its share."""
         gave = zone.own.claim_w > 0
-        zone.own = self._trusted(Member(zone.own.node, self.settings.pi.capacity_w, zone.own.claim_w, temperature_c))
+        most_w = self._most_w(sees=temperature_c is not None)
+        zone.own = self._trusted(Member(zone.own.node, most_w, zone.own.claim_w, temperature_c))
         found = zone.update(inputs.now_s, request_w, inputs.others)
         granted_w = self._enough_w(min(found.claim_w, limit_w), gave)
         zone.claim(granted_w)

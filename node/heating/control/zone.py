@@ -5,8 +5,8 @@ What a member tells the others is in its heat digest already: what it can give, 
 since two that both integrate over one temperature would wander apart; the others, and who claims nothing yet, give the
 same share of their capacity as it does. A claim is lowered at once; it is raised only into what the others' last claims
 leave. So while a newcomer's share grows, the old ones' have shrunk before. Who comes new listens for a period first,
-and claims nothing meanwhile. As long as news takes less than half a period, the claims never add up to more than was
-asked for.
+and claims nothing meanwhile; and who follows and can give more than before, claims no more than before. As long as news
+takes less than half a period, the claims never add up to more than was asked for.
 
 A zone that is cut in two cannot know it: each half takes the whole demand. The room's temperature, and the overheating
 block, bound what comes of that.
@@ -14,6 +14,7 @@ block, bound what comes of that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -62,7 +63,7 @@ def share(own: Member, request_w: float, others: Iterable[Member], *, listening:
         demand_w = ratio * (own.capacity_w + sum(member.capacity_w for member in alive if member.claim_w > 0))
     else:
         total_w = own.capacity_w + sum(member.capacity_w for member in alive)
-        follows, ratio, demand_w = False, min(1.0, request_w / total_w), request_w
+        follows, ratio, demand_w = False, min(1.0, request_w / total_w) if total_w > 0 else 0.0, request_w
     fair_w = own.capacity_w * ratio
     if listening:
         return Share(0.0, fair_w, demand_w, follows)
@@ -77,6 +78,7 @@ class ZoneShare:
         """period_s: in half of it, what one member tells reaches the others."""
         self._listen_s = period_s
         self._begun_s: float | None = None
+        self._could_w, self._grown_s = capacity_w, -math.inf
         self.own = Member(node, capacity_w, 0.0, None)
 
     def update(self, now_s: float, request_w: float, others: Iterable[Member]) -> Share:
@@ -84,7 +86,13 @@ class ZoneShare:
         if self._begun_s is None:
             self._begun_s = now_s
         listening = now_s - self._begun_s < self._listen_s
+        if self.own.capacity_w > self._could_w:
+            self._grown_s = now_s
+        self._could_w = self.own.capacity_w
         found = share(self.own, request_w, others, listening=listening)
+        if found.follows and now_s - self._grown_s < self._listen_s:
+            # The leader has not counted what can be given anew.
+            found = replace(found, claim_w=min(found.claim_w, self.own.claim_w))
         self.claim(found.claim_w)
         return found
 

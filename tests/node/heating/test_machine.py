@@ -258,10 +258,12 @@ async def test_surface_that_is_lost_means_little_power_for_a_while_and_then_none
     await bench.second(12)
     decision, status = bench.heater.decision, HeatCommands(bench.heater).status()
     assert (decision.granted_w, decision.limit.reason) == (40.0, SURFACE_UNKNOWN)
+    assert bench.heater.reading().capacity_w == 40.0
     assert (status["surface_c"], status["alarms"]) == (None, ["the surface's sensor is lost"])
     await bench.second(40)
     assert (bench.heater.decision.granted_w, bench.heater.reading().slots) == (0.0, 0)
     assert bench.heater.reading().reason == f"no power now: {SURFACE_UNKNOWN}"
+    assert bench.heater.reading().capacity_w == 0.0
     linux.write(SURFACE, "41000")
     await bench.second()
     assert (bench.heater.decision.granted_w, bench.heater.decision.alarms) == (200.0, ())

@@ -364,8 +364,8 @@ def test_four_heaters_hold_one_room_with_equal_shares_though_one_dies() -> None:
 class Hall:
     """Heaters of 500 W in one room, each with five cores. They hear of each other what was told in the step before."""
 
-    def __init__(self, start_c: float, outside_c: float, count: int = 4) -> None:
-        exact = replace(SETTINGS, sensor=SensorSettings(frozen_s=0.0))
+    def __init__(self, start_c: float, outside_c: float, count: int = 4, *, surfaces: bool = False) -> None:
+        exact = replace(SETTINGS, sensor=SensorSettings(frozen_s=0.0), surface=surfaces)
         self.room = Lumped(20.0, 4.62e6, start_c)
         self.outside_c = outside_c
         self.now_s = 0.0
@@ -373,10 +373,14 @@ class Hall:
         for node, thermostat in self.heaters.items():
             thermostat.join_zone(node, 10.0)
         self.sees: dict[bytes, Callable[[float], float | None]] = {}
+        self.surface_is_lost: set[bytes] = set()
         self.told: dict[bytes, Member] = {}
         self.powers_w: dict[bytes, float] = {}
         # The most that anybody asked for the room, of the last steps.
         self.recent_w = [0.0]
+
+    def surface(self, node: bytes) -> Sample:
+        return Sample(25.0 + self.powers_w.get(node, 0.0) / 25.0, self.now_s)
 
     def step(self, duration_s: float = 5.0) -> dict[bytes, Decision]:
         decisions: dict[bytes, Decision] = {}
@@ -387,11 +391,12 @@ class Hall:
                 wall_s=MONDAY_S + self.now_s,
                 samples=(None if seen_c is None else Sample(seen_c, self.now_s),),
                 power_w=self.powers_w.get(node, 0.0),
+                surface=None if node in self.surface_is_lost else self.surface(node),
                 others=[member for name, member in self.told.items() if name != node],
             )
             decisions[node] = thermostat.update(inputs)
         self.told = {
-            node: Member(node, 500.0, max(0.0, each.deficit_w), each.believed.temperature_c)
+            node: Member(node, min(500.0, each.most_w), max(0.0, each.deficit_w), each.believed.temperature_c)
             for node, each in decisions.items()
         }
         # What tasks make of it, not what is claimed.
@@ -438,6 +443,41 @@ def test_heater_of_a_room_whose_sensor_is_lost_leads_nobody() -> None:
     for _ in range(2):
         hall.step(5.0)
     assert sum(hall.powers_w.values()) == 0
+
+
+def test_heater_of_a_room_whose_surface_is_lost_takes_no_heat_from_the_others() -> None:
+    """It is the leader; the others go on, and give what it cannot as soon as they may."""
+    hall = Hall(15.0, 0.0, count=3, surfaces=True)
+    for _ in range(12):
+        hall.step()
+    assert list(hall.powers_w.values()) == [500.0, 500.0, 500.0]
+    hall.surface_is_lost.add(bytes([0]))
+    for _ in range(60):
+        hall.step(1.0)
+        assert list(hall.powers_w.values()) == [100.0, 500.0, 500.0]
+    # Then none.
+    for _ in range(60):
+        hall.step(60.0)
+    assert list(hall.powers_w.values()) == [0.0, 500.0, 500.0]
+    for _ in range(30 * 60):
+        hall.step(60.0)
+    assert abs(hall.room.temperature_c - 20.0) < 0.1
+    assert list(hall.powers_w.values()) == pytest.approx([0.0, 200.0, 200.0], abs=5.0)
+    hall.surface_is_lost.clear()
+    for _ in range(120):
+        hall.step(5.0)
+    assert len({round(power_w) for power_w in hall.powers_w.values()}) == 1
+
+
+def test_heater_that_sees_neither_room_nor_surface_gives_no_less_than_one_that_sees_no_room() -> None:
+    hall = Hall(15.0, 0.0, count=3, surfaces=True)
+    for _ in range(12):
+        hall.step()
+    hall.surface_is_lost.add(bytes([0]))
+    hall.sees[bytes([0])] = lambda _: None
+    for _ in range(60):
+        hall.step(1.0)
+        assert list(hall.powers_w.values()) == [100.0, 500.0, 500.0]
 
 
 def test_heater_of_a_room_that_wants_nothing_gives_nothing_blindly() -> None:

@@ -134,6 +134,8 @@ def test_inventor_of_members_gains_nothing_beyond_the_bound() -> None:
     own = Member(b"a", 500.0, 500.0, 19.0)
     invented = [Member(b"b" + number.to_bytes(2, "big"), 1.0, 0.0, 19.0) for number in range(500)]
     assert share(own, 500.0, invented).fair_w == 500.0 * 500.0 / (500.0 + MEMBERS_MAX - 1)
+    # Who can give nothing has no share, alone or not.
+    assert share(Member(b"z", 0.0, 0.0, 19.0), 500.0, []).claim_w == 0.0
     greedy = [Member(b"b", 1.0, 9e9, 19.0)]
     assert share(own, 500.0, greedy).claim_w == 0.0
     assert share(Member(b"z", 500.0, 0.0, 19.0), 500.0, greedy).demand_w == 501.0
