@@ -102,7 +102,6 @@ class Circuits:
         carried = self._carried.get(carrier.machine.index, {})
         return (
             target.index in carrier.places
-            and target.index in carrier.links
             and len(carried) < CIRCUITS_MAX
             and sum(each.ends[1].machine is target for each in carried) < CIRCUITS_TO_ONE_MAX
         )

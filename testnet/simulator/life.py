@@ -127,7 +127,7 @@ class Life:
     incarnation: with which it began.  met: with whom it has had links, and in which of their lives, by index; kept by
     those who came back.  book: whose addresses and relays are known, and which.  waiting: messages to peers that are
     being dialled, by index.  awaited: what is done when a dial has ended, by index.  places: who may be reached over
-    this life, as a relay.
+    this life, as a relay, for as long as their links with it last.
     """
 
     __slots__ = (
@@ -224,6 +224,7 @@ class Life:
         self.feed(PeerConnected(peer.id, int(peer.roles)), peer.index)
 
     def lost(self, peer: Machine, reset: bool) -> None:
+        self.places.pop(peer.index, None)
         self.feed(PeerLost(peer.id, reset), 2 * peer.index + reset)
         self.reservations.lost(peer.index)
 

@@ -79,7 +79,7 @@ class Reservations:
             return
         carrier = link.ends[1 - link.side(life)]
         full = len(carrier.places) >= RESERVATIONS_MAX and life.machine.index not in carrier.places
-        if silent or full or life.links.get(relay) is not link or not carrier.runs:
+        if silent or full or not all(link.open):
             self._again(relay, delay_us)
             return
         carrier.places[life.machine.index] = None

@@ -1,12 +1,13 @@
 """The simulator's network: what a relay carries, who can reach whom, and lines that all of a machine's links share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from hearthmesh.protocol.effects import FetchBlobs
+from hearthmesh.protocol.effects import Disconnect, FetchBlobs
 from hearthmesh.protocol.messages import Ping
+from hearthmesh.testnet.simulator import reservations
 from hearthmesh.testnet.simulator.circuits import CIRCUITS_TO_ONE_MAX, Circuit
 from hearthmesh.testnet.simulator.dice import stream
 from hearthmesh.testnet.simulator.engine import MS, SECOND
@@ -23,6 +24,7 @@ from hearthmesh.testnet.simulator.links import (
 from hearthmesh.testnet.simulator.machine import Machine
 from hearthmesh.testnet.simulator.network import Cut
 from hearthmesh.testnet.simulator.plan import Plan
+from hearthmesh.testnet.simulator.reservations import RETRY_MOST_US
 from hearthmesh.testnet.simulator.run import play_world
 from hearthmesh.testnet.simulator.world import World
 
@@ -197,6 +199,39 @@ def test_a_relay_carries_so_much_to_one_node_and_no_more() -> None:
         carried = [circuit for circuit in _circuits(world) if circuit.ends[1].machine is target]
         by_relay = [sum(each.carrier.machine.index == relay for each in carried) for relay in target.relays]
         assert max(by_relay) == CIRCUITS_TO_ONE_MAX < len(others)
+
+
+def _places(world: World, relay: int) -> list[int]:
+    life = world.machines[relay].life
+    assert life is not None
+    return list(life.places)
+
+
+def test_a_place_with_a_relay_lasts_as_long_as_the_link_and_is_asked_for_anew() -> None:
+    with _street() as world:
+        hidden = next(machine for machine in world.nodes if machine.relays)
+        relay = hidden.relays[0]
+        assert hidden.life is not None and hidden.index in _places(world, relay)
+        hidden.life._disconnect(Disconnect(world.machines[relay].id, "to see"))
+        # The goodbye is there, and no new link yet.
+        _run(world, MS)
+        assert hidden.index not in _places(world, relay)
+        _run(world, SECOND)
+        assert hidden.index in _places(world, relay)
+
+
+@pytest.mark.parametrize("ends", [World.kill, World.cut_power, World.freeze])
+def test_the_place_of_one_who_is_gone_is_anothers(
+    ends: Callable[[World, Machine], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reservations, "RESERVATIONS_MAX", 1)
+    with _street() as world:
+        relay = next(relay for relay in range(3) if sum(relay in machine.relays for machine in world.nodes) > 1)
+        (holder,) = _places(world, relay)
+        ends(world, world.machines[holder])
+        _run(world, RETRY_MOST_US + KEEPALIVE_MOST_US + SECOND)
+        (other,) = _places(world, relay)
+        assert other != holder
 
 
 def test_what_came_after_a_partition_does_not_overtake_what_waited_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
