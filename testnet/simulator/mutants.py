@@ -280,6 +280,8 @@ _CUT_OFF = replace(
     _FROZEN, jobs=(JobPlan(tasks=120, task_us=400 * MS),), faults=(Fault(FaultKind.POWER_CUT, 1500 * MS, 0, (3,)),)
 )
 _FOUL = replace(_CALM, faults=(Fault(FaultKind.WEATHER, 0, 5 * SECOND),))
+# A disk that is lost before there is any job excuses nobody.
+_OLD_LOSS = (Fault(FaultKind.NEW_DISK, 0, SECOND, (4,)),)
 _CUT = replace(_CALM, faults=(Fault(FaultKind.CUT, 500 * MS, 5 * SECOND, (0, 1)),), bound_us=20 * SECOND)
 _CANCELLED = replace(
     _CALM,
@@ -366,7 +368,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "settle for one acknowledgment",
         ("kept-until-durable",),
-        replace(_CALM, sync_us=30 * MS),
+        replace(_CALM, sync_us=30 * MS, faults=_OLD_LOSS, early_faults_us=4 * SECOND),
         lambda: [(Outbox, "on_stored", _settle_at_once)],
     ),
     Mutant(
@@ -453,7 +455,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "call a job submitted after one acknowledgment",
         ("no-job-lost",),
-        replace(_CALM, sync_us=30 * MS),
+        replace(_CALM, sync_us=30 * MS, faults=_OLD_LOSS, early_faults_us=4 * SECOND),
         lambda: [(Submission, "on_submitted", _one_is_enough)],
     ),
     Mutant(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ....protocol.effects import Notify
@@ -10,6 +11,7 @@ from ....protocol.outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW
 from ....protocol.records import RecordKind, open_record
 from ....protocol.result_keeping import COLUMNS_ROW
 from ....protocol.upkeep import FORGOTTEN_ROW
+from ..disk import RowKey
 from .base import Checker
 from .leases import own_root_grants
 
@@ -44,6 +46,16 @@ class PersistFirst(Checker):
                         )
 
 
+@dataclass(slots=True)
+class Owed:
+    """A batch that a worker owes. replicas: of its job.  disks: how often each who said that it has it, had been given
+    another disk by then."""
+
+    job_id: bytes
+    replicas: int
+    disks: dict[int, int] = field(default_factory=dict)
+
+
 class KeptUntilDurable(Checker):
     """A worker settles results only once as many disks as asked for have them. It gives up none of a job that lives.
 
@@ -53,22 +65,28 @@ class KeptUntilDurable(Checker):
     name = "kept-until-durable"
     invariant = 1
     hears: ClassVar[tuple[type[Message], ...]] = (Stored,)
-    says: ClassVar[tuple[type[Message], ...]] = (Delivery,)
+    says: ClassVar[tuple[type[Message], ...]] = (Delivery, Stored)
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
-        self._owed: dict[int, dict[bytes, tuple[bytes, int]]] = {}
+        self._owed: dict[int, dict[bytes, Owed]] = {}
 
     def born(self, life: Any) -> None:
         self._owed[life.machine.index] = {}
 
     def saying(self, life: Any, peer: bytes, message: Message) -> None:
-        if isinstance(message, Delivery) and life.machine.honest:
+        if isinstance(message, Stored):
+            mine = self._owed.get(self.world.by_id[peer].index, {})
+            for batch_id in message.batch_ids:
+                if batch_id in mine:
+                    mine[batch_id].disks[life.machine.index] = life.machine.disk.wiped
+        elif isinstance(message, Delivery) and life.machine.honest:
             header = open_record(message.header, check_signature=False)
             view = life.mesh.worker.view(header.body.job_id)
             if header.author == life.machine.id and header.id in life.mesh.worker.outbox._owed:
                 count = len(view.replicas) if view is not None else 3
-                self._owed[life.machine.index][header.id] = (header.body.job_id, count)
+                owed = self._owed[life.machine.index].setdefault(header.id, Owed(header.body.job_id, count))
+                owed.replicas = count
 
     def noted(self, life: Any, note: Notify) -> None:
         if note.name == "outbox.given-up":
@@ -86,13 +104,21 @@ class KeptUntilDurable(Checker):
         for batch_id in message.batch_ids:
             if batch_id not in mine or batch_id in life.mesh.worker.outbox._owed:
                 continue
-            job_id, replicas = mine.pop(batch_id)
-            row = (job_id, int(RecordKind.BATCH), batch_id)
-            forgotten = (job_id, FORGOTTEN_ROW, job_id)
-            disks = [m for m in self.world.nodes if row in m.disk.rows or forgotten in m.disk.rows]
-            lost = sum(machine.disk.wiped for machine in self.world.nodes)
-            if len(disks) + lost < min(self.world.config.durable_replicas, replicas):
-                self.fail(f"{life.machine} lets go of a batch that {len(disks)} disks have")
+            owed = mine.pop(batch_id)
+            rows = (owed.job_id, int(RecordKind.BATCH), batch_id), (owed.job_id, FORGOTTEN_ROW, owed.job_id)
+            disks, lost = _disks(self.world, rows, owed.disks)
+            if disks + lost < min(self.world.config.durable_replicas, owed.replicas):
+                self.fail(f"{life.machine} lets go of a batch that {disks} disks have, and {lost} had and were lost")
+
+
+def _disks(world: Any, rows: tuple[RowKey, ...], said: dict[int, int]) -> tuple[int, int]:
+    """How many disks have one of the rows, and how many had it and were lost since.
+
+    said: how often each machine that said it has them had been given another disk by then.
+    """
+    have = [machine.index for machine in world.nodes if any(row in machine.disk.rows for row in rows)]
+    lost = [at for at, wiped in said.items() if world.machines[at].disk.wiped != wiped and at not in have]
+    return len(have), len(lost)
 
 
 class Restores(Checker):
@@ -124,26 +150,33 @@ class SubmittedSurvives(Checker):
 
     name = "no-job-lost"
     invariant = 1
+    says: ClassVar[tuple[type[Message], ...]] = (Submitted,)
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
+        self._said: dict[bytes, dict[int, int]] = {}
         self._stored: dict[bytes, dict[int, int]] = {}
+
+    def saying(self, life: Any, peer: bytes, message: Message) -> None:
+        assert isinstance(message, Submitted)
+        self._said.setdefault(message.job_id, {})[life.machine.index] = life.machine.disk.wiped
 
     def noted(self, life: Any, note: Notify) -> None:
         if note.name == "job.submitted":
-            machines = [self.world.by_id[node] for node in note.fields["stored_by"]]
-            known = self._stored.setdefault(note.fields["job_id"], {})
-            known.update({machine.index: machine.disk.wiped for machine in machines})
+            job_id, said = note.fields["job_id"], self._said.get(note.fields["job_id"], {})
+            indices = [self.world.by_id[node].index for node in note.fields["stored_by"]]
+            known = self._stored.setdefault(job_id, {})
+            known.update({index: said[index] for index in indices if index in said})
             # A life that found the job of a former one in the mesh asks nobody: see docs/bugs-found.md.
-            if machines:
-                self._count_disks(life, note.fields["job_id"], len(note.fields["replicas"]))
+            if indices:
+                self._count_disks(life, job_id, len(note.fields["replicas"]), known)
 
-    def _count_disks(self, life: Any, job_id: bytes, replicas: int) -> None:
+    def _count_disks(self, life: Any, job_id: bytes, replicas: int, stored: dict[int, int]) -> None:
         rows = (job_id, int(RecordKind.SPEC), job_id), (job_id, FORGOTTEN_ROW, job_id)
-        disks = sum(any(row in machine.disk.rows for row in rows) for machine in self.world.nodes)
-        lost = sum(machine.disk.wiped for machine in self.world.nodes)
+        disks, lost = _disks(self.world, rows, stored)
         if disks + lost < min(self.world.config.durable_replicas, replicas):
-            self.fail(f"{life.machine} calls job {job_id.hex()[:12]} submitted, and {disks} disks have it")
+            text = f"{disks} disks have it, and {lost} had it and were lost"
+            self.fail(f"{life.machine} calls job {job_id.hex()[:12]} submitted, and {text}")
 
     def at_rest(self) -> None:
         for job_id, stored in self._stored.items():
