@@ -34,10 +34,11 @@ class Receipts:
     processes: int = 1
     seen_us: int = 0
 
-    @property
-    def start_mj(self) -> float:
-        """What its processes may have taken before their first tasks."""
-        return self.processes * START_CPU_US * self.energy_mj / max(1, self.cpu_us)
+    def start_mj(self, metered_mj: int) -> float:
+        """What its processes may have taken before their first tasks, of all that was metered: not by the receipts'
+        joules, which may be too few."""
+        start_us = self.processes * START_CPU_US
+        return metered_mj * start_us / (start_us + self.cpu_us)
 
     def take(self, line: Line) -> None:
         if self.seen_us and line.at_us - self.seen_us >= IDLE_US:
@@ -108,9 +109,9 @@ class Books:
 
         Where somebody says what is to be expected: elsewhere programs may take any time to compile.
         """
-        if not self._is_known or line.node in self._killed or receipts.open or receipts.cut or not receipts.energy_mj:
+        if not self._is_known or line.node in self._killed or receipts.open or receipts.cut:
             return
-        slack_mj = METER_SLACK_MJ + receipts.start_mj
+        slack_mj = METER_SLACK_MJ + receipts.start_mj(line["work_uj"] // 1000)
         for paid_mj, key, what in (
             (receipts.energy_mj, "work_uj", "J"),
             (receipts.useful_mj, "useful_uj", "J of use"),

@@ -9,8 +9,9 @@ import pytest
 from .street import HEIR, WORKER, Files, good, judged, start, violated, written
 
 PAID_MJ = 2_000_000
-# 4 s of CPU are 2 kJ: a process that starts takes 375 J at most, and the clock's ticks 150 J.
-MOST_MJ = 2_525_000
+# 4 s of CPU are 2 kJ, or 2,150 J with the clock's ticks; a process takes 0.75 s at most to start, so 4 s are on the
+# receipt of 4.75 s on the meter.
+MOST_MJ = 2_150_000 * 475 // 400
 
 
 def heated(metered_mj: int, paid_mj: int = PAID_MJ, useful_mj: int = PAID_MJ) -> Files:
@@ -33,11 +34,12 @@ def test_what_processes_take_to_start_is_on_no_receipt() -> None:
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        (heated(MOST_MJ + 1), "2525.0 J on the meter, and receipts of 2000.0 J alone"),
+        (heated(MOST_MJ + 1), "2553.1 J on the meter, and receipts of 2000.0 J alone"),
         (heated(PAID_MJ, PAID_MJ // 2, 0), "2000.0 J on the meter, and receipts of 1000.0 J alone"),
+        (heated(PAID_MJ, 0, 0), "2000.0 J on the meter, and receipts of 0.0 J alone"),
         (heated(PAID_MJ, useful_mj=0), "2000.0 J of use on the meter, and receipts of 0.0 J of use alone"),
     ],
-    ids=["more than a start takes", "half of it", "all of it, of no use"],
+    ids=["more than a start takes", "half of it", "none of it", "all of it, of no use"],
 )
 def test_receipts_of_less_than_the_meter_counted_are_noticed(files: Files, said: str) -> None:
     violations = judged(written(files)).violations
