@@ -14,10 +14,12 @@ Report = Callable[..., None]
 @dataclass(slots=True)
 class JobAudit:
     """accepted: per task the line that accepted it first, and from which batch.
-    results: how often each copy of each task ran.  replicas: how many keep it, as its submitter chose them."""
+    results: how often each copy of each task ran.  replicas: how many keep it, as its submitter chose them.
+    keepers: these, and whoever took the place of one."""
 
     submitted: Line
     replicas: int = 0
+    keepers: dict[str, None] = field(default_factory=dict)
     accepted: dict[int, tuple[str, Line]] = field(default_factory=dict)
     results: dict[tuple[int, int], int] = field(default_factory=dict)
     cancelled: Line | None = None
@@ -49,7 +51,7 @@ class Results:
     batches: dict[str, Line] = field(default_factory=dict)
     kept: dict[str, dict[str, Line]] = field(default_factory=dict)
     _gone: dict[str, dict[str, None]] = field(default_factory=dict)
-    _accepts: list[tuple[Line, int]] = field(default_factory=list)
+    _accepts: list[tuple[Line, tuple[str, ...]]] = field(default_factory=list)
     _starts: dict[tuple[str, int, int], Line] = field(default_factory=dict)
     _ends: dict[tuple[str, int, int], Line] = field(default_factory=dict)
 
@@ -67,12 +69,22 @@ class Results:
                 self._keep(line)
             case "accept":
                 self._accept(line)
-            case "peer" if line["status"] in GONE:
-                self._gone.setdefault(line.node, {})[line["peer"]] = None
+            case "peer":
+                self._peer(line)
             case "kept" if line["job"] in self.jobs:
                 self.jobs[line["job"]].replicas = len(line["replicas"])
+                self.jobs[line["job"]].keepers.update(dict.fromkeys(line["replicas"]))
             case "cancel" | "finish" | "expect":
                 self._mark(line)
+
+    def _peer(self, line: Line) -> None:
+        """Whom a node takes for gone, until it hears otherwise; a new life says nothing of those that it knows as dead
+        from the start."""
+        gone = self._gone.setdefault(line.node, {})
+        if line["status"] in GONE:
+            gone[line["peer"]] = None
+        else:
+            gone.pop(line["peer"], None)
 
     def _submit(self, line: Line) -> None:
         job = self.jobs.get(line["job"])
@@ -123,6 +135,8 @@ class Results:
         elif (batch.node, batch["job"]) != (line["worker"], line["job"]):
             self.report("result-differs", "a batch is kept as another's", batch, line)
         self.kept.setdefault(line["batch"], {}).setdefault(line.node, line)
+        if line["job"] in self.jobs:
+            self.jobs[line["job"]].keepers[line.node] = None
 
     def _accept(self, line: Line) -> None:
         job = self.jobs.get(line["job"])
@@ -133,7 +147,7 @@ class Results:
             self.report("accepted-by-another", "somebody accepts another's job", job.submitted, line)
         if job.cancelled is not None:
             self.report("accepted-after-cancel", "acceptance after the cancellation", job.cancelled, line)
-        self._accepts.append((line, len(self._gone.get(line.node, {}))))
+        self._accepts.append((line, tuple(self._gone.get(line.node, {}))))
         for batch_id, lo, hi in line["parts"]:
             batch = self.batches.get(batch_id)
             if batch is None:
@@ -174,9 +188,13 @@ class Results:
             if job_of is not None:
                 self._check_kept(job_of, line, gone)
 
-    def _check_kept(self, job: JobAudit, line: Line, gone: int) -> None:
-        """By the lines' times, which are of one machine's clock: an acceptance does not say on which disks it rests."""
-        enough = max(1, min(job.replicas // 2 + 1, job.replicas - gone))
+    def _check_kept(self, job: JobAudit, line: Line, gone: tuple[str, ...]) -> None:
+        """By the lines' times, which are of one machine's clock: an acceptance does not say on which disks it rests.
+
+        gone: whom its signer took for gone then.
+        """
+        lost = sum(node in job.keepers for node in gone)
+        enough = max(1, min(job.replicas // 2 + 1, job.replicas - lost))
         for batch_id in dict.fromkeys(part[0] for part in line["parts"]):
             keeps = list(self.kept.get(batch_id, {}).values())
             before = sum(1 for keep in keeps if keep.at_us <= line.at_us)

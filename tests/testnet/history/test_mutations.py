@@ -119,6 +119,20 @@ ALONE: dict[str, tuple[Alter, str]] = {
         "ran-twice",
     ),
     "one replica alone had kept what was accepted": (without("second", "keep", 1), "accepted-before-kept"),
+    "one replica alone had kept what was accepted, and workers were called dead": (
+        together(
+            without("second", "keep", 1),
+            added("client", 4, *({"event": "peer", "peer": node, "status": "dead"} for node in (WORKER, HEIR))),
+        ),
+        "accepted-before-kept",
+    ),
+    "one replica alone had kept what was accepted, and the other was back": (
+        together(
+            without("second", "keep", 1),
+            added("client", 4, *({"event": "peer", "peer": SECOND, "status": status} for status in ("dead", "alive"))),
+        ),
+        "accepted-before-kept",
+    ),
     "nobody had kept what was accepted": (
         together(without("first", "keep"), without("second", "keep", 1)),
         "accepted-before-kept",
