@@ -18,11 +18,12 @@ from hearthmesh.testnet.simulator.plan import Plan, draw_plan
 from hearthmesh.testnet.simulator.run import play
 
 RECORDED = Path(__file__).with_name("digests.json")
-# Together: every fault that is drawn, rooms that get warm, clocks that drift, a liar, NAT.
+# Together: every fault that is drawn, rooms that get warm, clocks that drift, liars, results that are compared, NAT.
 RUNS: dict[str, Callable[[], Plan]] = {
     "random 7": lambda: draw_plan(7, honest=True),
     "random 8 with noise": lambda: replace(draw_plan(8, honest=True), liars=("noise",)),
     "random 21": lambda: draw_plan(21, honest=True),
+    "random 158 with doubts": lambda: draw_plan(158),
     "warm rooms": lambda: replace(draw_plan(5, honest=True), room_speed=30.0, drift_ppm=5_000),
     "behind NAT": lambda: replace(draw_plan(6, honest=True), nat=0.5, access="mixed"),
     "long 3": lambda: long_plan(3, nodes=6, hours=0.004),
