@@ -408,6 +408,12 @@ MUTANTS: tuple[Mutant, ...] = (
         lambda: [(Pace, "overran", lambda *_: [])],
     ),
     Mutant(
+        "have no patience with those who hold tasks",
+        ("held-until-freed",),
+        _CALM,
+        lambda: [(Pace, "overran", lambda _, held, now_us: list(held))],
+    ),
+    Mutant(
         "grant outside of one's section",
         ("own-section", "one-lease"),
         _CALM,
