@@ -24,6 +24,7 @@ class Kill:
     is_alone: nobody else was hurt then, nor until its tasks were to run again.  noticed_s: until the first other node
     called it dead; None if none did before it was back.  away_s: until it was; None if it did not come back.
     again_s: of what it held, and had no result of, each task that was started again, by whomever.
+    missed: how many of these nobody started, though a job that was not cancelled lacked them to the end.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Kill:
     away_s: float | None
     held: int
     again_s: tuple[float, ...]
+    missed: int = 0
 
     @property
     def late(self) -> list[str]:
@@ -44,6 +46,8 @@ class Kill:
         last_s = max(self.again_s, default=0.0)
         if last_s >= ELSEWHERE_WITHIN_S:
             found.append(f"{self.name} was killed, and a task that it held started again after {last_s:.2f} s")
+        if self.missed:
+            found.append(f"{self.name} was killed, and of the tasks that it held {self.missed} never started again")
         return found if self.is_alone else []
 
     def to_value(self) -> dict[str, Any]:
@@ -54,6 +58,7 @@ class Kill:
             "away_s": None if self.away_s is None else round(self.away_s, 3),
             "tasks_held": self.held,
             "tasks_run_again_s": spread(self.again_s),
+            "tasks_missed": self.missed,
             "late": self.late,
         }
 
@@ -166,7 +171,28 @@ def _measure_kill(fault: Line, by_time: Sequence[Line], tasks: Mapping[str, int]
     name = next((line.name for line in by_time if line.node == victim), victim)
     away_s = None if until_us == NEVER_US else (until_us - fault.at_us) / 1e6
     noticed_s = min(noticed.values(), default=None)
-    times.kills.append(Kill(name, is_alone, noticed_s, away_s, len(held), tuple(again.values())))
+    missed = _missed([number for number in held if number not in again], fault, by_time, tasks)
+    times.kills.append(Kill(name, is_alone, noticed_s, away_s, len(held), tuple(again.values()), missed))
+
+
+def _missed(
+    unstarted: Sequence[tuple[str, int]], fault: Line, by_time: Sequence[Line], tasks: Mapping[str, int]
+) -> int:
+    """Of these how many had no result by anybody, of tasks that were never accepted, though there was time for it."""
+    if not unstarted or by_time[-1].at_us - fault.at_us < ELSEWHERE_WITHIN_S * 1e6:
+        return 0
+    over: dict[str, None] = {}
+    ran: dict[tuple[str, int], None] = {}
+    accepted: dict[tuple[str, int], None] = {}
+    for line in by_time:
+        if line.event == "cancel":
+            over[line["job"]] = None
+        elif line.event == "result":
+            ran.update(dict.fromkeys(numbers(line, tasks)))
+        elif line.event == "accept":
+            accepted.update(((line["job"], task), None) for _, lo, hi in line["parts"] for task in range(lo, hi))
+    lacking = [(job, at) for job, at in unstarted if job not in over and (job, at) not in ran]
+    return sum((job, at % tasks[job] if job in tasks else at) not in accepted for job, at in lacking)
 
 
 def _held(victim: str, fault: Line, by_time: Sequence[Line], tasks: Mapping[str, int]) -> dict[tuple[str, int], None]:

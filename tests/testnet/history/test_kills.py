@@ -8,7 +8,26 @@ import pytest
 
 from hearthmesh.testnet.history.measure import Kill, measure
 
-from .street import GRANT, HEIR, ONLOOKER, REPLICA, WORKER, Files, begin, grant, judged, lease, start, written
+from .street import (
+    ACCEPTANCE,
+    BATCH,
+    GRANT,
+    HEIR,
+    JOB,
+    ONLOOKER,
+    OTHER_JOB,
+    REPLICA,
+    WORKER,
+    Files,
+    accept,
+    begin,
+    grant,
+    judged,
+    lease,
+    result,
+    start,
+    written,
+)
 
 S = 1_000_000
 
@@ -25,14 +44,20 @@ def dead(node: str = WORKER) -> dict[str, Any]:
     return {"event": "peer", "peer": node, "status": "dead"}
 
 
-def killed(noticed_s: float | None = 1.5, again_s: float | None = 4.0, *said: dict[str, Any]) -> list[Kill]:
+def killed(
+    noticed_s: float | None = 1.5, again_s: float | None = 4.0, *said: dict[str, Any], back_s: float = 40
+) -> list[Kill]:
     """A worker that holds two tasks is killed at 10 s, and back at 40 s. said: more, of who does it."""
     files: Files = {
         "client": [at(1, begin("c0" * 32, "client")), at(1, {"event": "submit", "job": "a1" * 32, "tasks": 2})],
         "first": [at(1, begin(REPLICA, "first")), at(2, grant(GRANT, 0, 2, 1, WORKER))],
-        "worker": [at(1, begin(WORKER, "worker")), at(2, lease(GRANT, REPLICA, 0, 2, 1)), at(40, begin(WORKER, "w"))],
+        "worker": [
+            at(1, begin(WORKER, "worker")),
+            at(2, lease(GRANT, REPLICA, 0, 2, 1)),
+            at(back_s, begin(WORKER, "w")),
+        ],
         "heir": [at(1, begin(HEIR, "heir"))],
-        "chaos": [at(1, begin(ONLOOKER, "chaos")), at(10, fault()), at(39, fault(event="mend"))],
+        "chaos": [at(1, begin(ONLOOKER, "chaos")), at(10, fault()), at(back_s - 1, fault(event="mend"))],
     }
     if noticed_s is not None:
         files["first"].append(at(10 + noticed_s, dead()))
@@ -58,13 +83,33 @@ def test_a_kill_is_noticed_by_the_first_who_says_so_and_made_good_by_the_last_st
         (3.0, 4.0, ["worker was killed, and called dead after 3.00 s"]),
         (None, 4.0, ["worker was killed, and nobody called it dead"]),
         (1.5, 10.0, ["worker was killed, and a task that it held started again after 10.00 s"]),
-        (1.5, None, []),
+        (1.5, None, ["worker was killed, and of the tasks that it held 2 never started again"]),
     ],
 )
 def test_what_is_late_is_said(noticed_s: float | None, again_s: float | None, late: list[str]) -> None:
-    """What nobody starts any more was not needed; that all is accepted is another check's."""
     (kill,) = killed(noticed_s, again_s)
     assert kill.late == late
+
+
+@pytest.mark.parametrize(
+    ("said", "missed"),
+    [
+        ({"event": "cancel", "job": JOB}, 0),
+        ({"event": "cancel", "job": OTHER_JOB}, 2),
+        (accept(ACCEPTANCE, (BATCH, 0, 2)), 0),
+        (accept(ACCEPTANCE, (BATCH, 1, 2)), 1),
+        (result(1, BATCH, 0, 1, 1), 1),
+        ({**result(1, BATCH, 0, 2, 1), "copy": 1}, 2),
+    ],
+)
+def test_a_task_that_nobody_starts_any_more_is_missed_if_it_was_needed(said: dict[str, Any], missed: int) -> None:
+    (kill,) = killed(1.5, None, at(9, said))
+    assert (kill.missed, kill.to_value()["tasks_missed"]) == (missed, missed)
+
+
+def test_who_is_killed_as_the_run_ends_leaves_no_time_to_start_its_tasks_again() -> None:
+    (kill,) = killed(1.5, None, back_s=19)
+    assert kill.late == []
 
 
 def test_a_task_that_its_own_node_starts_again_counts_when_it_does() -> None:
