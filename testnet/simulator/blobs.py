@@ -26,13 +26,29 @@ PIECE_BYTES = 65_536
 
 @dataclass(slots=True)
 class _Fetch:
-    """digests: what still lacks.  size_bytes, left_bytes: of the first of them, once a source said how long it is."""
+    """digests: what still lacks.  size_bytes, left_bytes, lacking_bytes: of the first of them, once a source said how
+    long it is: all of it, what the present source has not sent yet, and what has not come.  attempt: counts sources.
+    """
 
     life: Life
     wanted: FetchBlobs
     digests: list[bytes]
     size_bytes: int = -1
     left_bytes: int = -1
+    lacking_bytes: int = -1
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """On its way, from one side of a link. attempt: of its fetch.  others: sources that are left, if it is lost."""
+
+    fetch: _Fetch
+    attempt: int
+    link: Link
+    side: int
+    size_bytes: int
+    others: tuple[bytes, ...]
 
 
 class Blobs:
@@ -62,7 +78,7 @@ class Blobs:
         if not fetch.digests:
             self._engine.after(MS, fetch.life.feed, BlobsFetched(fetch.wanted.token))
             return
-        fetch.left_bytes = -1
+        fetch.lacking_bytes = -1
         self._try(fetch, tuple(fetch.wanted.sources))
 
     def _try(self, fetch: _Fetch, sources: tuple[bytes, ...]) -> None:
@@ -73,6 +89,8 @@ class Blobs:
             failed = BlobsFailed(fetch.wanted.token, "no source has the blob")
             self._engine.after(NOBODY_US, life.feed, failed)
             return
+        fetch.attempt += 1
+        fetch.left_bytes = fetch.lacking_bytes
         source = world.by_id.get(sources[0])
         if source is None:
             self._try(fetch, sources[1:])
@@ -84,46 +102,75 @@ class Blobs:
         if link is None:
             self._try(fetch, others)
         else:
-            self._engine.after(link.latency_us, self._serve, fetch, link, source, others)
+            self._engine.after(link.latency_us, self._serve, fetch, fetch.attempt, link, source, others)
 
-    def _serve(self, fetch: _Fetch, link: Link, source: Machine, others: tuple[bytes, ...]) -> None:
+    def _serve(self, fetch: _Fetch, attempt: int, link: Link, source: Machine, others: tuple[bytes, ...]) -> None:
         """A piece leaves, and the next one when the uplink is through with it."""
+        if attempt != fetch.attempt:
+            return
         digest, network = fetch.digests[0], self._world.network
         side = 1 - link.side(fetch.life)
         if network.is_silent(link):
-            self._engine.after(SILENT_US, self._try, fetch, others)
+            self._break_off(fetch, SILENT_US, others)
             return
         if not all(link.open) or not self.holds(source.index, digest):
-            self._engine.after(link.latency_us, self._try, fetch, others)
+            self._break_off(fetch, link.latency_us, others)
             return
         if fetch.left_bytes < 0:
-            fetch.size_bytes = fetch.left_bytes = self._held[source.index][digest]
+            fetch.size_bytes = fetch.left_bytes = fetch.lacking_bytes = self._held[source.index][digest]
         size_bytes = min(PIECE_BYTES, fetch.left_bytes)
         fetch.left_bytes -= size_bytes
         source.sent_bytes += size_bytes
+        piece = _Piece(fetch, attempt, link, side, size_bytes, others)
         if isinstance(link, Circuit):
             relay = link.carrier.machine
             at_us = source.line.crossed_us(relay.line, link.legs_us[side], size_bytes, self._engine.now_us, self._dice)
-            self._engine.at(at_us, self._relay, fetch, link, size_bytes, fetch.left_bytes == 0)
+            self._engine.at(at_us, self._relay, piece, link)
         else:
             line = fetch.life.machine.line
             at_us = source.line.crossed_us(line, link.latency_us, size_bytes, self._engine.now_us, self._dice)
-            self._engine.at(at_us, self._arrive, fetch, size_bytes, fetch.left_bytes == 0)
+            self._engine.at(at_us, self._arrive, piece)
         if fetch.left_bytes:
-            self._engine.at(source.line.sent_us, self._serve, fetch, link, source, others)
+            self._engine.at(source.line.sent_us, self._serve, fetch, attempt, link, source, others)
 
-    def _relay(self, fetch: _Fetch, circuit: Circuit, size_bytes: int, is_last: bool) -> None:
-        machine, relay = fetch.life.machine, circuit.carrier.machine
-        leg_us = circuit.legs_us[circuit.side(fetch.life)]
+    def _relay(self, piece: _Piece, circuit: Circuit) -> None:
+        relay, size_bytes = circuit.carrier.machine, piece.size_bytes
+        source, machine = circuit.ends[piece.side].machine, piece.fetch.life.machine
+        silent = relay.frozen or not self._world.network.reaches(source.index, relay.index)
+        if not self._goes_on(piece, silent=silent, stands=circuit.carrier.runs):
+            return
         relay.sent_bytes += size_bytes
         from_us = relay.line.taken_at_us(size_bytes, self._engine.now_us)
+        leg_us = circuit.legs_us[1 - piece.side]
         at_us = relay.line.crossed_us(machine.line, leg_us, size_bytes, from_us, self._dice)
-        self._engine.at(at_us, self._arrive, fetch, size_bytes, is_last)
+        self._engine.at(at_us, self._arrive, piece)
 
-    def _arrive(self, fetch: _Fetch, size_bytes: int, is_last: bool) -> None:
-        taken_us = fetch.life.machine.line.taken_at_us(size_bytes, self._engine.now_us)
-        if is_last:
+    def _arrive(self, piece: _Piece) -> None:
+        fetch, machine = piece.fetch, piece.fetch.life.machine
+        if not self._goes_on(piece, silent=not self._world.network.reaches(piece.link.hops[piece.side], machine.index)):
+            return
+        taken_us = machine.line.taken_at_us(piece.size_bytes, self._engine.now_us)
+        fetch.lacking_bytes -= piece.size_bytes
+        if not fetch.lacking_bytes:
             self._engine.at(taken_us, self._came, fetch)
+
+    def _goes_on(self, piece: _Piece, *, silent: bool, stands: bool = True) -> bool:
+        """Or else it is lost, and what follows it: another source is asked. silent: nothing comes over its link now.
+        stands: whether that is still there, where the piece is."""
+        fetch = piece.fetch
+        if piece.attempt != fetch.attempt:
+            return False
+        if not stands or not piece.link.open[1 - piece.side]:
+            self._break_off(fetch, 0, piece.others)
+            return False
+        if silent:
+            self._break_off(fetch, SILENT_US, piece.others)
+        return not silent
+
+    def _break_off(self, fetch: _Fetch, after_us: int, others: tuple[bytes, ...]) -> None:
+        """What is still on its way counts no more."""
+        fetch.attempt += 1
+        self._engine.after(after_us, self._try, fetch, others)
 
     def _came(self, fetch: _Fetch) -> None:
         if fetch.life.runs:

@@ -8,6 +8,7 @@ import pytest
 from hearthmesh.protocol.effects import Disconnect, FetchBlobs
 from hearthmesh.protocol.messages import Ping
 from hearthmesh.testnet.simulator import reservations
+from hearthmesh.testnet.simulator.blobs import PIECE_BYTES
 from hearthmesh.testnet.simulator.circuits import CIRCUITS_TO_ONE_MAX, Circuit
 from hearthmesh.testnet.simulator.dice import stream
 from hearthmesh.testnet.simulator.engine import MS, SECOND
@@ -300,3 +301,48 @@ def test_a_blob_goes_on_from_the_next_source_where_the_first_one_broke_off() -> 
         world.kill(one)
         _run(world, 600 * MS)
         assert world.blobs.holds(wants.index, digest)
+
+
+HURTS: dict[str, Callable[[World, Machine], object]] = {
+    "freeze": World.freeze,
+    "kill": World.kill,
+    "cut": lambda world, machine: world.network.cut(Cut(frozenset({machine.index}))),
+}
+
+
+@pytest.mark.parametrize("hurt", HURTS)
+def test_the_last_piece_of_a_blob_does_not_come_over_a_relay_that_is_silent_or_gone(hurt: str) -> None:
+    with _street() as world:
+        circuit = _circuits(world)[0]
+        source, wants = circuit.ends
+        _fetch_whole(world, source, wants)
+        # It has left, and is not at the relay.
+        _run(world, circuit.latency_us + 100)
+        HURTS[hurt](world, circuit.carrier.machine)
+        _run(world, KEEPALIVE_LEAST_US)
+        assert not world.blobs.holds(wants.machine.index, BLOB)
+
+
+@pytest.mark.parametrize("hurt", ["cut", "closed"])
+def test_the_last_piece_of_a_blob_does_not_come_over_a_link_that_is_cut_or_closed(hurt: str) -> None:
+    with _street(Plan(seed=1, nodes=4, jobs=(), active_us=SECOND, bound_us=0, stops_early=False)) as world:
+        source, wants = world.nodes[0].life, world.nodes[3].life
+        assert source is not None and wants is not None
+        link = wants.links[source.machine.index]
+        _fetch_whole(world, source, wants)
+        _run(world, link.latency_us + 100)
+        if hurt == "cut":
+            HURTS[hurt](world, wants.machine)
+        else:
+            world.network.close(wants, source.machine.index)
+        _run(world, KEEPALIVE_LEAST_US)
+        assert not world.blobs.holds(wants.machine.index, BLOB)
+
+
+BLOB = bytes(32)
+
+
+def _fetch_whole(world: World, source: Life, wants: Life) -> None:
+    """Ask for a blob of one piece."""
+    world.blobs.put(source.machine.index, BLOB, PIECE_BYTES)
+    world.blobs.fetch(wants, FetchBlobs(b"?", (BLOB,), (source.machine.id,), b""))
