@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ....protocol.effects import Execute
+from ....protocol.effects import Execute, Notify
 from ....protocol.messages import Message, Reconcile
 from .base import Checker
 
@@ -14,18 +14,21 @@ if TYPE_CHECKING:
     from ..machine import Machine
     from ..world import World
 
-# A job and one of its tasks, numbered as grants number copies.
-Task = tuple[bytes, int]
+# What is said of a job of which nothing is awaited any more.
+_OVER = ("job.accepted", "job.cancelled")
 
 
 class Recovery(Checker):
-    """Told of faults as well, and notes in these what it sees."""
+    """Told of faults as well, and notes in these what it sees.
+
+    Tasks are numbered as grants number copies.
+    """
 
     hears: ClassVar[tuple[type[Message], ...]] = (Reconcile,)
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self._awaited: dict[Task, tuple[Machine, Happened]] = {}
+        self._awaited: dict[bytes, dict[int, tuple[Machine, Happened]]] = {}
         self._behind: dict[int, tuple[int, Happened]] = {}
 
     def fell_silent(self, machine: Machine, happened: Happened) -> None:
@@ -35,13 +38,24 @@ class Recovery(Checker):
             held = [(each.body.job_id, each.next, each.hi) for each in worker._leases]
             held += [(each.job_id, each.first, each.first + each.count) for each in worker._executions.values()]
             for job_id, lo, hi in held:
-                self._awaited.update(dict.fromkeys(((job_id, at) for at in range(lo, hi)), (machine, happened)))
+                order = self.world.orders.get(job_id)
+                if order is not None and not order.complete and not order.cancelled:
+                    self._awaited.setdefault(job_id, {}).update(dict.fromkeys(range(lo, hi), (machine, happened)))
 
     def woke(self, machine: Machine) -> None:
         """It goes on with what it had."""
-        for task, (owner, _) in list(self._awaited.items()):
-            if owner is machine:
-                del self._awaited[task]
+        for job_id, tasks in list(self._awaited.items()):
+            self._keep(job_id, {at: each for at, each in tasks.items() if each[0] is not machine})
+
+    def _keep(self, job_id: bytes, tasks: dict[int, tuple[Machine, Happened]]) -> None:
+        if tasks:
+            self._awaited[job_id] = tasks
+        else:
+            del self._awaited[job_id]
+
+    def noted(self, life: Life, note: Notify) -> None:
+        if note.name in _OVER:
+            self._awaited.pop(note.fields["job_id"], None)
 
     def came_back(self, machine: Machine, happened: Happened) -> None:
         """With its disk, and in doubt of what went on meanwhile: until it has heard it does not grant."""
@@ -53,14 +67,15 @@ class Recovery(Checker):
         return life is not None and any(not kept.level for kept in life.mesh.replica.jobs.values())
 
     def executing(self, life: Life, run: Execute) -> None:
-        order = self.world.orders.get(run.job_id) if self._awaited else None
-        if order is None:
+        tasks = self._awaited.get(run.job_id)
+        if tasks is None:
             return
-        shift = run.copy * order.spec.tasks + run.first
+        shift = run.copy * self.world.orders[run.job_id].spec.tasks + run.first
         for at in range(shift, shift + run.count):
-            machine, happened = self._awaited.pop((run.job_id, at), (life.machine, None))
+            machine, happened = tasks.pop(at, (life.machine, None))
             if happened is not None and machine is not life.machine:
                 happened.elsewhere_us.append(self.world.engine.now_us - happened.began_us)
+        self._keep(run.job_id, tasks)
 
     def heard(self, life: Life, peer: bytes, message: Message) -> None:
         """Who hears that another has the same grants again."""

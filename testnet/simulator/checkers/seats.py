@@ -26,10 +26,11 @@ _DISTURBING = (
 
 
 class Empty(NamedTuple):
-    """A seat whose member is dead, in the life that is known of it, as the first living member of the set sees it."""
+    """A seat whose member is dead, in the life that is known of it, as the first living member of the set sees it.
 
-    machine: int
-    life: int
+    silences: of that one, until then.
+    """
+
     silences: int
     job_id: bytes
     member: bytes
@@ -44,32 +45,38 @@ class SeatsFilled(Checker):
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
-        self._empty_since_us: dict[Empty, int] = {}
+        # By machine, in the life that it has; nothing where no seat is empty.
+        self._empty_since_us: dict[int, dict[Empty, int]] = {}
         config = world.config
         self._bound_us = GRACES_MAX * config.replica_grace_us + INTERVALS_MAX * config.reconcile_interval_us
 
+    def died(self, life: Any) -> None:
+        self._empty_since_us.pop(life.machine.index, None)
+
     def sampled(self, life: Any) -> None:
+        before = self._empty_since_us.pop(life.machine.index, {})
+        empty: dict[Empty, int] = {}
         for kept in life.mesh.replica.jobs.values():
             if kept.settled_us is None:
                 for member in kept.state.replicas:
-                    gone = life.mesh.members.is_gone(member)
-                    if gone or self._empty_since_us:
-                        self._look(life, kept, member, gone=gone)
+                    if life.mesh.members.is_gone(member):
+                        self._look(life, kept, member, before, empty)
+        if empty:
+            self._empty_since_us[life.machine.index] = empty
 
-    def _look(self, life: Any, kept: KeptJob, member: bytes, *, gone: bool) -> None:
+    def _look(self, life: Any, kept: KeptJob, member: bytes, before: dict[Empty, int], empty: dict[Empty, int]) -> None:
+        """before: seats that were empty at the last look.  empty: those that are."""
         machine, members = life.machine, kept.state.replicas
         incarnation = life.mesh.members.incarnation_of(member) or 0
-        seat = Empty(machine.index, machine.lives, machine.silences, kept.state.job_id, member, incarnation)
+        seat = Empty(machine.silences, kept.state.job_id, member, incarnation)
         first = next((node for node in members if not life.mesh.members.is_gone(node)), None)
-        unable = machine.frozen or life.missed or life.mesh.replica.storage_failed
-        if not gone or first != machine.id or unable:
-            self._empty_since_us.pop(seat, None)
+        if first != machine.id or machine.frozen or life.missed or life.mesh.replica.storage_failed:
             return
         now_us = machine.clock.local_us(self.world.engine.now_us)
-        since_us = self._empty_since_us.setdefault(seat, now_us)
+        since_us = before.get(seat, now_us)
         if now_us - since_us <= self._bound_us:
+            empty[seat] = since_us
             return
-        del self._empty_since_us[seat]
         rows = [record.body for record in life.mesh.tables.rows(RecordKind.MEMBER)]
         alive = [row for row in rows if life.mesh.members.is_alive(row.node)]
         wall_us = life.mesh.ctx.wall_us(now_us)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 from ....protocol.effects import Execute
 from ....protocol.intervals import IntervalMap
@@ -17,6 +18,20 @@ from .leases import own_root_grants
 ANSWERED_US = SECOND
 
 
+class Given(NamedTuple):
+    """A grant of a task. machine: of the replica that gave it, when."""
+
+    epoch: int
+    holder: bytes
+    machine: int
+    at_us: int
+
+
+def _newest(given: Given, before: Given | None) -> Given:
+    """Of one task: replicas that could not talk give under epochs of their own, and the highest counts."""
+    return given if before is None or given.epoch >= before.epoch else before
+
+
 class StaleStarts(Checker):
     """Who is awake and linked with the replica that granted its tasks anew starts none once it must have heard.
 
@@ -29,15 +44,15 @@ class StaleStarts(Checker):
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
-        self._anew: dict[bytes, IntervalMap[tuple[int, bytes, int, int]]] = {}
+        self._anew: dict[bytes, IntervalMap[Given]] = {}
         self._loses = any(fault.kind is FaultKind.WEATHER for fault in world.plan.faults)
         self._bound_us = world.config.lease_us // 3 + ANSWERED_US
 
     def saying(self, life: Any, peer: bytes, message: Message) -> None:
         for record in own_root_grants(life.machine.id, message) if life.machine.honest else ():
             grant = record.body
-            granted = (grant.epoch, grant.holder, life.machine.index, self.world.engine.now_us)
-            self._anew.setdefault(grant.job_id, IntervalMap()).assign(grant.lo, grant.hi, granted)
+            granted = Given(grant.epoch, grant.holder, life.machine.index, self.world.engine.now_us)
+            self._anew.setdefault(grant.job_id, IntervalMap()).update(grant.lo, grant.hi, partial(_newest, granted))
 
     def executing(self, life: Any, run: Execute) -> None:
         world, machine = self.world, life.machine
@@ -47,7 +62,7 @@ class StaleStarts(Checker):
         first = life.mesh.worker._executions[run.execution_id].first
         anew = self._anew.get(run.job_id, IntervalMap())
         for lo, hi, granted in anew.pieces(first, first + run.count):
-            if granted is None or granted[0] <= run.epoch or granted[1] == machine.id:
+            if granted is None or granted.epoch <= run.epoch or granted.holder == machine.id:
                 continue
             epoch, holder, index, at_us = granted
             replica, link = world.machines[index], life.links.get(index)

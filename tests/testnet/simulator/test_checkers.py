@@ -1,11 +1,16 @@
 """What checkers make of a run that no plan and no mutant brings about."""
 
+from dataclasses import replace
+
 import pytest
 
-from hearthmesh.protocol.messages import HeldJob, HeldRange, Message, Renew
+from hearthmesh.protocol.messages import Granted, HeldJob, HeldRange, Message, Renew
+from hearthmesh.protocol.records import Grant, RecordKind, sign_record
+from hearthmesh.testnet.simulator.checkers.seats import SeatsFilled
+from hearthmesh.testnet.simulator.checkers.stale import StaleStarts
 from hearthmesh.testnet.simulator.engine import SECOND
 from hearthmesh.testnet.simulator.life import Life
-from hearthmesh.testnet.simulator.plan import JobPlan, Plan
+from hearthmesh.testnet.simulator.plan import Fault, FaultKind, JobPlan, Plan
 from hearthmesh.testnet.simulator.world import World
 
 LONG_TASKS = Plan(seed=1, nodes=5, jobs=(JobPlan(tasks=40, task_us=60 * SECOND),))
@@ -41,3 +46,48 @@ def test_a_lease_is_not_renewed_behind_a_range_that_no_job_has(monkeypatch: pyte
         live = replica.mesh.replica.jobs[job_id].ledger.live.get(held.lo)
         assert live is None or live.holder != holder.machine.id
         assert "held-until-freed" not in [violation.checker for violation in world.checkers.violations]
+
+
+def test_of_two_grants_of_a_task_the_one_under_the_higher_epoch_counts_in_whatever_order_they_come() -> None:
+    with World.opened(replace(LONG_TASKS, jobs=())) as world:
+        world.engine.run(world.settled_us)
+        checker, job_id = StaleStarts(world), bytes(32)
+        for replica, holder, epoch in ((0, 2, 5), (1, 3, 4)):
+            life = world.nodes[replica].life
+            assert life is not None
+            grant = Grant(job_id, 0, 8, epoch, world.nodes[holder].id, SECOND)
+            record = sign_record(world.nodes[replica].identity, RecordKind.GRANT, grant)
+            checker.saying(life, grant.holder, Granted(1, (record.raw,), ()))
+        (given,) = [given for _, _, given in checker._anew[job_id]]
+        assert (given.epoch, given.holder, given.machine) == (5, world.nodes[2].id, 0)
+
+
+def _empty_seats(world: World) -> int:
+    (checker,) = [look.__self__ for look in world.checkers._sampled if isinstance(look.__self__, SeatsFilled)]
+    return len(checker._empty_since_us)
+
+
+@pytest.mark.parametrize("ends", ["the one who saw it dies", "the job is cancelled"])
+def test_an_empty_seat_is_not_kept_in_mind_for_ever(ends: str) -> None:
+    with World.opened(LONG_TASKS) as world:
+        world.engine.run(world.settled_us + 2 * SECOND)
+        replica, _, job_id, _ = _a_lease(world)
+        members = replica.mesh.replica.jobs[job_id].state.replicas
+        first, last = world.by_id[members[0]], world.by_id[members[-1]]
+        world.cut_power(last)
+        assert world.engine.run(world.engine.now_us + 15 * SECOND, lambda: _empty_seats(world) > 0, check_every=1)
+        if ends == "the job is cancelled":
+            world.customers[0].cancel()
+            world.engine.run(world.engine.now_us + 6 * SECOND)
+        else:
+            world.kill(first)
+        assert not _empty_seats(world)
+
+
+def test_nothing_is_awaited_of_a_job_that_is_over() -> None:
+    faults = Fault(FaultKind.FREEZE, 2 * SECOND, 0, (1, 2)), Fault(FaultKind.CANCEL, 3 * SECOND)
+    with World.opened(replace(LONG_TASKS, faults=faults)) as world:
+        world.engine.run(world.settled_us + 2_900_000)
+        assert world.checkers.recovery._awaited
+        world.engine.run(world.settled_us + 5 * SECOND)
+        assert not world.checkers.recovery._awaited
