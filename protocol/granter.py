@@ -122,6 +122,11 @@ class Granter:
             self._copies.open(kept, record, now_us)
             if kept.state.open:
                 self.open_jobs[kept.state.job_id] = None
+        elif record.kind is RecordKind.REPLICA_SET and kept.state.reruns.batches:
+            # Copies that counted may count no more: who asks for them is served again.
+            self._copies.restore(kept, now_us)
+            if kept.state.open:
+                self.open_jobs[kept.state.job_id] = None
         self._arm_sweep(kept, now_us)
         if record.kind is RecordKind.CANCELLATION:
             self._on_cancelled(kept, record)

@@ -133,7 +133,7 @@ class Ledger:
         for lo, hi, mark in self.state.leases:
             if not mark.released:
                 self._lease(lo, hi, mark.holder, now_us + lease_us)
-        for lo, hi in (*self.state.done, *self.state.copies_done):
+        for lo, hi in (*self.state.done, *self.state.reruns.done):
             self._settle(lo, hi)
         for lo, hi in self.state.accepted_tasks:
             self._settle_tasks(lo, hi)
@@ -151,7 +151,9 @@ class Ledger:
                     self.free.add(lo, hi)
             case RecordKind.BATCH:
                 first, copy = record.body.first, record.body.copy
-                self._settle(*numbers_of(first, first + record.body.count, copy, self.state.spec.tasks))
+                lo, hi = numbers_of(first, first + record.body.count, copy, self.state.spec.tasks)
+                for a, b in self.state.reruns.done.overlap(lo, hi) if copy else [(lo, hi)]:
+                    self._settle(a, b)
             case RecordKind.ACCEPTANCE:
                 # Its result may still be on the way here; the submitter has it, so nobody need run it again.
                 for part in record.body.accepted:
@@ -159,12 +161,22 @@ class Ledger:
             case RecordKind.RECHECK:
                 recheck = record.body
                 lo, hi = numbers_of(recheck.lo, recheck.hi, recheck.copy, self.state.spec.tasks)
-                for a, b in self.state.open_parts(lo, hi):
-                    for c, d, lease in self.live.pieces(a, b):
-                        if lease is None:
-                            self.free.add(c, d)
+                for a, b in self.state.reruns.done.overlap(lo, hi):
+                    self._settle(a, b)
+                self._free_unleased(self.state.open_parts(lo, hi))
+            case RecordKind.REPLICA_SET if self.state.reruns.batches:
+                # Copies may count that did not, or the other way round.
+                for a, b in self.state.reruns.done:
+                    self._settle(a, b)
+                self._free_unleased(list(self.state.to_recheck))
             case _:
                 pass
+
+    def _free_unleased(self, parts: list[tuple[int, int]]) -> None:
+        for a, b in parts:
+            for lo, hi, lease in self.live.pieces(a, b):
+                if lease is None:
+                    self.free.add(lo, hi)
 
     def _settle(self, lo: int, hi: int) -> None:
         self.live.remove(lo, hi)

@@ -28,6 +28,7 @@ from .records import (
     open_record,
 )
 from .verification.lanes import COPIES_MAX, is_within_lane, lane_of, numbers_of, tasks_of
+from .verification.reruns import Rerun, Reruns
 
 # A grant may be handed on this many times before the range has to go back to a replica.
 HAND_ON_DEPTH_MAX = 4
@@ -114,8 +115,7 @@ class JobState:
     canonical: IntervalMap[CandidateKey] = field(default_factory=IntervalMap)
     accepted: IntervalMap[bytes] = field(default_factory=IntervalMap)
     done: IntervalSet = field(default_factory=IntervalSet)
-    copies: list[BatchInfo] = field(default_factory=list)
-    copies_done: IntervalSet = field(default_factory=IntervalSet)
+    reruns: Reruns = field(default_factory=Reruns)
     to_recheck: IntervalSet = field(default_factory=IntervalSet)
     rechecks: dict[bytes, Record] = field(default_factory=dict)
     accepted_tasks: IntervalSet = field(default_factory=IntervalSet)
@@ -124,7 +124,7 @@ class JobState:
     acceptances: dict[bytes, Record] = field(default_factory=dict)
     lacking: dict[bytes, None] = field(default_factory=dict)
     ids: IdIndex = field(default_factory=IdIndex)
-    candidate_tasks: int = 0
+    first_results: int = 0
     failed_tasks: int = 0
     totals: dict[bytes, WorkerTotals] = field(default_factory=dict)
     _marks: dict[bytes, Record] = field(default_factory=dict)
@@ -171,12 +171,17 @@ class JobState:
     @property
     def delivered(self) -> int:
         """Tasks with a result, and later copies with one."""
-        return self.done.total + self.copies_done.total
+        return self.done.total + self.reruns.done.total
+
+    @property
+    def candidate_tasks(self) -> int:
+        """Results that came, of later copies those that were granted."""
+        return self.first_results + self.reruns.results
 
     @property
     def duplicates(self) -> int:
         """Results of one copy of one task that came more than once."""
-        return self.candidate_tasks - self.delivered
+        return self.candidate_tasks - self.done.total - self.reruns.run.total
 
     @property
     def task_us(self) -> int:
@@ -239,6 +244,8 @@ class JobState:
                 self.ids.discard(current.id)
             self.replica_record = record
             self.ids.add(record.id)
+            if self.reruns.review(self.may_grant):
+                self._follow_reruns()
         return True
 
     def _vouching(self, node: bytes) -> Record | None:
@@ -275,6 +282,11 @@ class JobState:
             step = None if step.author == self.submitter else self._vouching(step.author)
         return tuple(reversed(path))
 
+    def may_grant(self, node: bytes) -> bool:
+        """Whether it is, or was, a replica, by the newest set."""
+        newest = self.replica_record.body if self.replica_record else None
+        return newest is not None and node in newest.members + newest.former
+
     def check_grant(self, record: Record, depth: int = 0) -> None:
         """Raises RejectedRecord unless its author controlled the range: a replica, or the parent's holder."""
         grant: Grant = record.body
@@ -283,8 +295,7 @@ class JobState:
         if grant.checkpoint and (len(grant.checkpoint) != 32 or not grant.parent or grant.hi - grant.lo != 1):
             raise RejectedRecord("malformed")
         if not grant.parent:
-            replica_set = self.replica_record.body if self.replica_record else None
-            if replica_set is None or record.author not in replica_set.members + replica_set.former:
+            if not self.may_grant(record.author):
                 raise RejectedRecord("not-a-replica", fault=False)
             return
         if grant.lo >= self.spec.tasks:
@@ -299,6 +310,27 @@ class JobState:
         if not (held.lo <= grant.lo and grant.hi <= held.hi):
             raise RejectedRecord("out-of-range")
         self.check_grant(parent, depth + 1)
+
+    def check_copy(self, header: Record) -> bytes:
+        """Who granted a batch of a later copy to its worker, which nobody may hand on.
+
+        Raises RejectedRecord if nobody did; what that follows from never changes. Whether who did may is for
+        `may_grant` to say, and does change.
+        """
+        body: BatchHeader = header.body
+        granted = _open_embedded(body.grant, RecordKind.GRANT)
+        grant: Grant = granted.body
+        lo, hi = numbers_of(body.first, body.first + body.count, body.copy, self.spec.tasks)
+        if grant.holder != header.author or grant.parent:
+            raise RejectedRecord("wrong-author")
+        if not (grant.lo <= lo and hi <= grant.hi):
+            raise RejectedRecord("out-of-range")
+        try:
+            self.check_grant(granted)
+        except RejectedRecord as error:
+            if error.fault:
+                raise
+        return granted.author
 
     def _merge_release(self, record: Record) -> bool:
         release: Release = record.body
@@ -350,6 +382,7 @@ class JobState:
         header: BatchHeader = record.body
         if header.first + header.count > self.spec.tasks:
             raise RejectedRecord("out-of-range")
+        granter = self.check_copy(record) if header.copy else b""
         lo, hi = numbers_of(header.first, header.first + header.count, header.copy, self.spec.tasks)
         info = BatchInfo(
             record.id,
@@ -365,17 +398,34 @@ class JobState:
         )
         self.batches[record.id] = info
         self.lacking.pop(record.id, None)
-        if header.copy:
-            self.copies.append(info)
         self.ids.add(record.id)
-        self.candidate_tasks += header.count
         for a, b, chosen in self.accepted.pieces(*tasks_of(lo, hi, self.spec.tasks)):
             self._offer(a, b, self._key(info, is_chosen=chosen == record.id))
-        self._done_of(lo).add(lo, hi)
-        self.to_recheck.discard(lo, hi)
-        self._replace_marks(lo, hi, None)
-        self._drop_unused_marks()
+        if header.copy:
+            rerun = Rerun(record.id, record.author, lo, header.count, granter)
+            self._settle(self.reruns.add(rerun, good=self.may_grant(granter)))
+        else:
+            self.first_results += header.count
+            self.done.add(lo, hi)
+            self._settle([(lo, hi)])
         return True
+
+    def _settle(self, parts: list[tuple[int, int]]) -> None:
+        """There are results that count of these numbers of copies: nobody need run them."""
+        for lo, hi in parts:
+            self.to_recheck.discard(lo, hi)
+            self._replace_marks(lo, hi, None)
+        self._drop_unused_marks()
+
+    def _follow_reruns(self) -> None:
+        """Other later copies count than before: some that are asked for may be open again."""
+        for record in self.rechecks.values():
+            self._open_copies(record.body)
+        self._settle(list(self.reruns.done))
+
+    def _open_copies(self, body: Recheck) -> None:
+        for lo, hi in self.open_parts(*numbers_of(body.lo, body.hi, body.copy, self.spec.tasks)):
+            self.to_recheck.add(lo, hi)
 
     def forget(self, batch_id: bytes) -> None:
         """A client's own look at a batch that nobody has any more: canonical is the next that it knows, if any.
@@ -386,13 +436,15 @@ class JobState:
         if info is None:
             return
         self.ids.discard(batch_id)
-        self.copies = [copy for copy in self.copies if copy.batch_id != batch_id]
-        self.candidate_tasks -= info.count
-        done = self._done_of(info.first)
-        done.discard(info.first, info.first + info.count)
-        for known in self.batches.values():
-            if lane_of(known.first, self.spec.tasks) == lane_of(info.first, self.spec.tasks):
-                done.add(known.first, known.first + known.count)
+        if info.first < self.spec.tasks:
+            self.first_results -= info.count
+            self.done.discard(info.first, info.first + info.count)
+            for known in self.batches.values():
+                if known.first < self.spec.tasks:
+                    self.done.add(known.first, known.first + known.count)
+        else:
+            self.reruns.forget(batch_id)
+            self._follow_reruns()
         lo, hi = tasks_of(info.first, info.first + info.count, self.spec.tasks)
         for a, b, old in self.canonical.pieces(lo, hi):
             if old is not None and old.batch_id == batch_id:
@@ -403,7 +455,7 @@ class JobState:
 
     def _done_of(self, number: int) -> IntervalSet:
         """Numbers of the same kind that have a result: first copies, or the others."""
-        return self.done if number < self.spec.tasks else self.copies_done
+        return self.done if number < self.spec.tasks else self.reruns.done
 
     def open_parts(self, lo: int, hi: int) -> list[tuple[int, int]]:
         """The parts of [lo, hi), numbers of one copy, of which there is neither a result nor an acceptance."""
@@ -457,8 +509,8 @@ class JobState:
             raise RejectedRecord("out-of-range")
         self.rechecks[record.id] = record
         self.ids.add(record.id)
-        for lo, hi in self.open_parts(*numbers_of(recheck.lo, recheck.hi, recheck.copy, self.spec.tasks)):
-            self.to_recheck.add(lo, hi)
+        self._settle(self.reruns.ask(*numbers_of(recheck.lo, recheck.hi, recheck.copy, self.spec.tasks)))
+        self._open_copies(recheck)
         return True
 
     def _count(self, info: BatchInfo, tasks: int) -> None:
@@ -556,8 +608,9 @@ class JobState:
 
     def copies_for(self, have: IntervalSet) -> list[bytes]:
         """Batches of later copies, of tasks outside `have`, in the order in which they came."""
-        spans = [(info, tasks_of(info.first, info.first + info.count, self.spec.tasks)) for info in self.copies]
-        return [info.batch_id for info, (lo, hi) in spans if have.gaps(lo, hi)]
+        known = self.reruns.batches.values()
+        spans = [(rerun, tasks_of(rerun.first, rerun.first + rerun.count, self.spec.tasks)) for rerun in known]
+        return [rerun.batch_id for rerun, (lo, hi) in spans if have.gaps(lo, hi)]
 
 
 def _open_embedded(raw: bytes, kind: RecordKind) -> Record:

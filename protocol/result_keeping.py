@@ -8,6 +8,7 @@ from ..crypto.certificates import CertificateReason, Role
 from .batches import BatchError, check_batch
 from .context import Context
 from .effects import FetchBlobs, Persist, Reason
+from .jobs import RejectedRecord
 from .kept_job import KeptJob
 from .limits import Limit
 from .membership import Membership
@@ -70,8 +71,10 @@ class ResultKeeper(Upkeep):
                 self._ctx.send(peer, Declined(job_id, header.id, Reason.NOT_ADMITTED))
             return
         try:
+            if header.body.copy:
+                kept.state.check_copy(header)
             batch = check_batch(header.body, message.columns)
-        except BatchError:
+        except (BatchError, RejectedRecord):
             self._ctx.penalise(peer, Reason.BAD_PROOF)
             self._ctx.send(peer, Declined(job_id, header.id, Reason.BAD_PROOF))
             return

@@ -261,9 +261,9 @@ class _Check:
         self._check_worker(header)
         columns = path.with_suffix(".columns").read_bytes()
         batch = check_batch(header.body, columns)
-        self._state.merge(header)
         if header.body.copy:
             self._check_grant(header)
+        self._state.merge(header)
         exhibit = Exhibit(header, batch, columns, b"", self._opened(path, header, batch))
         self._exhibits[name], self._names[header.id] = exhibit, name
         lo, hi = batch.first, batch.first + len(batch)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ...crypto.certificates import Role
 from ..context import Context
 from ..granting import steal_half
-from ..intervals import IntervalSet
+from ..intervals import IntervalMap, IntervalSet
 from ..membership import Membership
 from ..messages import Steal
 from ..records import MemberRecord, Recheck, Record, RecordKind
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
     from ..kept_job import KeptJob
 
 RANGES_A_GRANT_MAX = 16
+# Free copies that one steal looks at, over all checks: as many as a grant may have, whatever was run of the job; a
+# range of them counts as so many at least.
+LOOKED_AT_MAX = 8192
+LOOKED_AT_RANGE = 64
 Sections = Sequence[tuple[int, int]]
+# (copy, who ran it).
+Runs = tuple[tuple[int, bytes], ...]
 
 
 @dataclass(slots=True)
@@ -54,8 +61,9 @@ class CopyDesk:
         kept.checks[record.id] = OpenCheck(record.body, now_us)
 
     def restore(self, kept: KeptJob, now_us: int) -> None:
-        for record in kept.state.rechecks.values():
-            self.open(kept, record, now_us)
+        for record_id, record in kept.state.rechecks.items():
+            if record_id not in kept.checks:
+                self.open(kept, record, now_us)
 
     def _parts(self, kept: KeptJob, check: OpenCheck, sections: Sections) -> list[tuple[int, int]]:
         """Numbers of the check that are free and this node's to grant."""
@@ -81,18 +89,27 @@ class CopyDesk:
     def pick(self, kept: KeptJob, sections: Sections, thief: bytes, steal: Steal, now_us: int) -> list[tuple[int, int]]:
         """Copies for a thief, if it is among those chosen so far."""
         step_us, state = self._ctx.config.recheck_step_us, kept.state
+        left = LOOKED_AT_MAX
         for check in kept.checks.values():
             rank = self._ranks(kept, check).get(thief)
             if rank is None or rank >= chosen_count(now_us - check.since_us, step_us):
                 continue
-            parts = _without_own(kept, self._parts(kept, check, sections), thief)
+            parts: list[tuple[int, int]] = []
+            for lo, hi in self._parts(kept, check, sections):
+                if left <= 0 or len(parts) >= RANGES_A_GRANT_MAX:
+                    break
+                hi = min(hi, lo + left)
+                left -= max(hi - lo, LOOKED_AT_RANGE)
+                parts.extend(_without_own(kept, lo, hi, thief))
             free = sum(hi - lo for lo, hi in parts)
             # All of it, as far as the thief can burn it: nobody else is to have the other half.
             task_us = in_units_of(state.task_us, steal.speed_permille)
             count = steal_half(2 * free, steal.appetite_us, task_us, steal.slots, self._ctx.config)
-            picked = _first(parts, count)
+            picked = _first(parts[:RANGES_A_GRANT_MAX], count)
             if picked:
                 return picked
+            if left <= 0:
+                break
         return []
 
     def _ranks(self, kept: KeptJob, check: OpenCheck) -> dict[bytes, int]:
@@ -125,47 +142,45 @@ def _checker(row: MemberRecord, replicas: Sequence[bytes]) -> Checker:
     return Checker(row.node, row.zone, site, vouched.owner, row.node in replicas)
 
 
-def _without_own(kept: KeptJob, parts: list[tuple[int, int]], thief: bytes) -> list[tuple[int, int]]:
-    """The parts of which the thief has no vote by another later copy that it ran or runs; who ran the first one is in
-    `avoid`."""
+def _without_own(kept: KeptJob, lo: int, hi: int, thief: bytes) -> list[tuple[int, int]]:
+    """The parts of [lo, hi), numbers of one copy, of which the thief has no vote by another later copy that it ran or
+    runs; who ran the first one is in `avoid`."""
     tasks = kept.state.spec.tasks
-    runs = [(info.worker, info.first, info.first + info.count) for info in kept.state.copies]
+    first, last = tasks_of(lo, hi, tasks)
+    return [numbers_of(a, b, lane_of(lo, tasks), tasks) for a, b in _voted(kept, first, last, thief).gaps(first, last)]
+
+
+def _voted(kept: KeptJob, lo: int, hi: int, thief: bytes) -> IntervalSet:
+    """Those of tasks [lo, hi) of which the thief ran or runs a later copy, and has the vote.
+
+    Where others had run each copy that it did, those have it.
+    """
+    tasks = kept.state.spec.tasks
+    runs: list[tuple[int, int, int, tuple[bytes, ...]]] = []
     for copy in range(1, COPIES_MAX):
-        for lo, hi, lease in kept.ledger.live.pieces(*numbers_of(0, tasks, copy, tasks)):
-            if lease is not None:
-                runs.append((lease.holder, lo, hi))
-    own = IntervalSet(*(tasks_of(lo, hi, tasks) for worker, lo, hi in runs if worker == thief))
-    if own and kept.state.duplicates:
-        for index in _voteless(runs, thief, tasks):
-            own.discard(index, index + 1)
-    left: list[tuple[int, int]] = []
-    for lo, hi in parts:
-        shift = lo // tasks * tasks
-        left.extend((a + shift, b + shift) for a, b in own.gaps(lo - shift, hi - shift))
-    return left
+        numbers = numbers_of(lo, hi, copy, tasks)
+        runs.extend((copy, a, b, ran) for a, b, ran in kept.state.reruns.runners.pieces(*numbers) if ran)
+        runs.extend((copy, a, b, (lease.holder,)) for a, b, lease in kept.ledger.live.pieces(*numbers) if lease)
+    voted = IntervalSet()
+    if not any(thief in nodes for _, _, _, nodes in runs):
+        return voted
+    known: IntervalMap[Runs] = IntervalMap()
+    for copy, a, b, nodes in runs:
+        known.update(*tasks_of(a, b, tasks), partial(_joined, tuple((copy, node) for node in nodes)))
+    for a, b, ran in known.pieces(lo, hi):
+        if ran is not None and thief in seated(sorted(ran, key=lambda run: run[1] == thief)):
+            voted.add(a, b)
+    return voted
 
 
-def _voteless(runs: list[tuple[bytes, int, int]], thief: bytes, tasks: int) -> list[int]:
-    """Tasks of which others had run each copy that the thief did: the votes of those count, and its own does not."""
-    shared = IntervalSet()
-    mine = IntervalSet(*((lo, hi) for worker, lo, hi in runs if worker == thief))
-    for worker, lo, hi in runs:
-        if worker != thief:
-            for a, b in mine.overlap(lo, hi):
-                shared.add(*tasks_of(a, b, tasks))
-    ran: dict[int, list[tuple[int, bytes]]] = {}
-    for worker, lo, hi in sorted(runs, key=lambda run: run[0] == thief):
-        copy = lane_of(lo, tasks)
-        for a, b in shared.overlap(*tasks_of(lo, hi, tasks)):
-            for index in range(a, b):
-                ran.setdefault(index, []).append((copy, worker))
-    return [index for index, known in ran.items() if thief not in seated(known)]
+def _joined(more: Runs, before: Runs | None) -> Runs:
+    return more if before is None else before + more
 
 
 def _first(parts: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
-    """At most so many numbers, in at most `RANGES_A_GRANT_MAX` ranges."""
+    """At most so many numbers."""
     picked: list[tuple[int, int]] = []
-    for lo, hi in parts[:RANGES_A_GRANT_MAX]:
+    for lo, hi in parts:
         if count <= 0:
             break
         hi = min(hi, lo + count)

@@ -88,7 +88,7 @@ def facts(state: JobState) -> dict[str, object]:
             total.done == ran_by.count(worker) for worker, total in state.totals.items()
         ),
         "who checks did not run it": all(
-            copy.worker not in ran_by[copy.first : copy.first + copy.count] for copy in state.copies
+            copy.worker not in ran_by[copy.first : copy.first + copy.count] for copy in state.reruns.batches.values()
         ),
         "failed": state.failed_tasks,
         "not yet checked": list(state.to_recheck),
@@ -98,7 +98,7 @@ def facts(state: JobState) -> dict[str, object]:
 
 def checked(states: Sequence[JobState]) -> int:
     """Tasks that were run once more, to compare; all replicas say the same."""
-    (count,) = {state.copies_done.total for state in states}
+    (count,) = {state.reruns.done.total for state in states}
     return count
 
 

@@ -18,6 +18,7 @@ from hearthmesh.protocol.records import (
     Cancellation,
     Grant,
     JobSpec,
+    Recheck,
     Record,
     RecordKind,
     Release,
@@ -47,9 +48,21 @@ def grant(lo: int, hi: int, epoch: int, holder: Identity, by: Identity, parent: 
     return sign_record(by, RecordKind.GRANT, body)
 
 
-def batch(lo: int, hi: int, epoch: int, worker: Identity, root: int = 0) -> Record:
-    body = BatchHeader(SPEC.id, lo, hi - lo, epoch, bytes([root]) * 32, 0, 10, 0, 5, 5, False, b"")
+def batch(
+    lo: int, hi: int, epoch: int, worker: Identity, root: int = 0, *, copy: int = 0, granted: bytes = b""
+) -> Record:
+    body = BatchHeader(SPEC.id, lo, hi - lo, epoch, bytes([root]) * 32, 0, 10, 0, 5, 5, False, b"", copy, granted)
     return sign_record(worker, RecordKind.BATCH, body)
+
+
+def copied(lo: int, hi: int, copy: int, worker: Identity, by: Identity) -> Record:
+    """A later copy's results, with the grant of another."""
+    granted = grant(copy * TASKS + lo, copy * TASKS + hi, 1, worker, by)
+    return batch(lo, hi, 1, worker, copy=copy, granted=granted.raw)
+
+
+def recheck(lo: int, hi: int, copy: int, salt: int = 0) -> Record:
+    return sign_record(SUBMITTER, RecordKind.RECHECK, Recheck(SPEC.id, lo, hi, copy, bytes([salt]) * 16, ()))
 
 
 def fresh() -> JobState:
@@ -70,6 +83,9 @@ def view(state: JobState) -> Any:
         state.ids.ids(b"", b""),
         sorted(record.id for record in state.records()),
         state.candidate_tasks,
+        list(state.reruns.run),
+        list(state.reruns.done),
+        list(state.to_recheck),
     )
 
 
@@ -87,7 +103,8 @@ def some_records(draw: Any) -> list[Record]:
     made: list[Record] = []
     for _ in range(draw(st.integers(0, 12))):
         lo, hi = draw(ranges)
-        kind = draw(st.sampled_from(["grant", "release", "hand-on", "batch", "accept", "cancel", "replicas"]))
+        kinds = ["grant", "release", "hand-on", "batch", "accept", "cancel", "replicas", "copy", "recheck"]
+        kind = draw(st.sampled_from(kinds))
         epoch, worker = draw(st.integers(1, 4)), draw(st.sampled_from(WORKERS))
         granted = grant(lo, hi, epoch, worker, draw(st.sampled_from(REPLICAS)))
         if kind == "grant":
@@ -98,6 +115,10 @@ def some_records(draw: Any) -> list[Record]:
             made.append(grant(lo, hi, epoch + 1, draw(st.sampled_from(WORKERS)), worker, parent=granted))
         elif kind == "batch":
             made.append(batch(lo, hi, epoch, worker, draw(st.integers(0, 2))))
+        elif kind == "copy":
+            made.append(copied(lo, hi, epoch, worker, draw(st.sampled_from((*REPLICAS, *WORKERS)))))
+        elif kind == "recheck":
+            made.append(recheck(lo, hi, epoch))
         elif kind == "accept":
             accepted = AcceptedBatch(bytes([draw(st.integers(0, 3))]) * 32, lo, hi)
             made.append(sign_record(SUBMITTER, RecordKind.ACCEPTANCE, Acceptance(SPEC.id, (accepted,))))
@@ -273,6 +294,43 @@ def test_a_late_result_of_an_older_epoch_is_a_candidate() -> None:
     state.merge(batch(0, 4, 3, WORKERS[1]))
     assert state.merge(batch(0, 4, 1, WORKERS[0]))
     assert len(state.batches) == 2 and state.duplicates == 4
+
+
+def test_a_copy_that_nobody_granted_is_refused_whoever_brings_it() -> None:
+    state, (w0, w1, _) = fresh(), WORKERS
+    own, others = grant(TASKS, TASKS + 4, 1, w0, REPLICAS[0]), grant(TASKS, TASKS + 4, 1, w1, REPLICAS[0])
+    first, held = grant(0, 4, 1, w0, REPLICAS[0]), grant(0, 4, 1, w1, REPLICAS[0])
+    for granted, reason in (
+        (b"", "malformed"),
+        (others.raw, "wrong-author"),
+        (first.raw, "out-of-range"),
+        (grant(TASKS, TASKS + 4, 2, w0, w1, parent=held).raw, "wrong-author"),
+    ):
+        assert rejection(state, batch(0, 4, 1, w0, copy=1, granted=granted)) == reason
+    assert rejection(state, batch(0, 5, 1, w0, copy=1, granted=own.raw)) == "out-of-range"
+    assert rejection(state, batch(0, 4, 1, w0, copy=2, granted=own.raw)) == "out-of-range"
+    assert state.merge(batch(0, 4, 1, w0, copy=1, granted=own.raw))
+
+
+@pytest.mark.parametrize("asked_first", [True, False])
+def test_a_copy_counts_once_it_is_asked_for(asked_first: bool) -> None:
+    state = fresh()
+    records = [recheck(0, 4, 1), copied(2, 8, 1, WORKERS[0], REPLICAS[0])]
+    merge_all(state, records if asked_first else records[::-1])
+    assert list(state.to_recheck) == [(TASKS, TASKS + 2)] and list(state.reruns.done) == [(TASKS + 2, TASKS + 4)]
+    assert state.delivered == 2 and state.duplicates == 0
+
+
+def test_a_copy_counts_once_who_granted_it_is_known_to_be_a_replica() -> None:
+    state, newcomer = fresh(), WORKERS[0]
+    merge_all(state, [recheck(0, 4, 1), copied(0, 4, 1, WORKERS[1], newcomer)])
+    assert list(state.to_recheck) == [(TASKS, TASKS + 4)] and not state.delivered and not state.duplicates
+    members = (MEMBERS[0], MEMBERS[1], newcomer.node_id)
+    state.merge(sign_record(REPLICAS[0], RecordKind.REPLICA_SET, ReplicaSet(SPEC.id, 1, members, (MEMBERS[2],))))
+    assert not state.to_recheck and state.delivered == 4
+    # Of another line of sets, which this one never was in.
+    state.merge(sign_record(REPLICAS[1], RecordKind.REPLICA_SET, ReplicaSet(SPEC.id, 2, MEMBERS)))
+    assert list(state.to_recheck) == [(TASKS, TASKS + 4)] and not state.delivered
 
 
 def test_a_stale_grant_changes_nothing() -> None:

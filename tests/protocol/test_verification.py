@@ -131,6 +131,43 @@ def test_copies_count_that_a_replica_gave_which_took_a_dead_ones_seat() -> None:
     assert len(client.results) == 60 and right(client.results)
 
 
+def copy_of(worker: SimNode, job_id: bytes, copy: int, tasks: int, grant: bytes) -> Delivery:
+    """A lie about all tasks of a job, as if somebody had asked for it."""
+    nothing = (0,) * tasks
+    batch = Batch(0, 1, nothing, (b"lie",) * tasks, nothing, nothing, {}, {})
+    header = BatchHeader(
+        job_id, 0, tasks, 1, batch.root(), 0, 0, 0, 0, 0, False, worker.mesh.ctx.certificate, copy, grant
+    )
+    return Delivery(sign_record(worker.identity, RecordKind.BATCH, header).raw, encode_columns(batch))
+
+
+@pytest.mark.parametrize("policy", ["quorum(2)", "adaptive"])
+@pytest.mark.parametrize("who_grants", ["nobody", "its worker", "a replica, to another"])
+def test_copies_that_nobody_asked_for_stall_nothing(policy: str, who_grants: str) -> None:
+    cluster, workers, client = village()
+    cluster.feed(client, SubmitJob(cluster.spec(60, verification=policy)))
+    cluster.run_until(lambda: bool(client.noted("job.submitted")))
+    job_id = client.noted("job.submitted")[0]["job_id"]
+    cluster.feed(client, FollowJob(job_id, (), True))
+    members = client.mesh.submitter.jobs[job_id].state.replicas
+    keepers = [worker for worker in workers if worker.id in members]
+    liar, other = [worker for worker in workers if worker.id not in members][:2]
+    granter = liar if who_grants == "its worker" else keepers[0]
+    holder = other if who_grants == "a replica, to another" else liar
+    for copy in range(1, 16):
+        lo, hi = numbers_of(0, 60, copy, 60)
+        signed = sign_record(granter.identity, RecordKind.GRANT, Grant(job_id, lo, hi, 1, holder.id, SECOND))
+        grant = b"" if who_grants == "nobody" else signed.raw
+        for keeper in keepers:
+            cluster.feed(keeper, Received(liar.id, copy_of(liar, job_id, copy, 60, grant)))
+    cluster.run_until(lambda: accepted(cluster, client))
+    assert len(client.results) == 60 and right(client.results)
+    cluster.run(10 * SECOND)
+    states = [keeper.mesh.replica.jobs[job_id].state for keeper in keepers]
+    assert all(state.ids.ids(b"", b"") == states[0].ids.ids(b"", b"") for state in states)
+    assert all(list(state.reruns.done) == list(states[0].reruns.done) for state in states)
+
+
 def test_copies_that_nobody_gave_leave_room_for_those_of_a_successor() -> None:
     cluster, workers, client = village()
     cluster.feed(client, SubmitJob(cluster.spec(60, verification="quorum(2)")))

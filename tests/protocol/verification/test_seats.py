@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import sys
 from itertools import permutations
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as changed
 
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.protocol.batches import Batch, encode_columns
@@ -16,18 +19,21 @@ from hearthmesh.protocol.context import Context
 from hearthmesh.protocol.granting import Ledger
 from hearthmesh.protocol.jobs import JobState
 from hearthmesh.protocol.kept_job import KeptJob
+from hearthmesh.protocol.membership import Membership
+from hearthmesh.protocol.messages import Steal
 from hearthmesh.protocol.pace import Pace
-from hearthmesh.protocol.records import BatchHeader, Grant, RecordKind, ReplicaSet, sign_record
+from hearthmesh.protocol.records import BatchHeader, Grant, Recheck, RecordKind, ReplicaSet, sign_record
 from hearthmesh.protocol.subscriptions import Subscriptions
+from hearthmesh.protocol.tables import Tables
 from hearthmesh.protocol.verification.comparators import EXACT
-from hearthmesh.protocol.verification.copies import _without_own
+from hearthmesh.protocol.verification.copies import CopyDesk, _without_own
 from hearthmesh.protocol.verification.lanes import numbers_of
 from hearthmesh.protocol.verification.policy import parse_policy
 from hearthmesh.protocol.verification.referee import VOTES_A_COPY_MAX, Exhibit, Referee
 from hearthmesh.protocol.verification.seats import seated
 from hearthmesh.protocol.verification.trust import TrustBook
 from tests.protocol.arena import context, identity
-from tests.protocol.machines import JOB, REPLICA_SET, SPEC, A, B, C
+from tests.protocol.machines import JOB, REPLICA_SET, SPEC, SUBMITTER, A, B, C
 
 SECOND = 1_000_000
 PATIENCE_US = 30 * SECOND
@@ -205,7 +211,9 @@ def kept_job(*runs: tuple[Identity, int]) -> KeptJob:
     state = JobState(SPEC)
     state.merge(sign_record(identity(9), RecordKind.REPLICA_SET, ReplicaSet(JOB, 0, (A.node_id, B.node_id, C.node_id))))
     for number, (node, copy) in enumerate(runs):
-        body = BatchHeader(JOB, 1, 2, 1, bytes([number]) * 32, 0, 10, 0, 5, 5, False, b"", copy, b"g")
+        lo, hi = numbers_of(1, 3, copy, SPEC.body.tasks)
+        grant = sign_record(A, RecordKind.GRANT, Grant(JOB, lo, hi, 1, node.node_id, SECOND)).raw
+        body = BatchHeader(JOB, 1, 2, 1, bytes([number]) * 32, 0, 10, 0, 5, 5, False, b"", copy, grant)
         state.merge(sign_record(node, RecordKind.BATCH, body))
     ledger = Ledger(state, ctx.config.lease_sweep_us)
     return KeptJob(state, ledger, Subscriptions(ctx, state), since_us=0, adopted_us=0, pace=Pace(state, ctx.config))
@@ -230,4 +238,49 @@ def test_a_thief_gets_another_copy_only_if_it_would_have_no_vote_without(
 ) -> None:
     kept = kept_job(*((HONEST[node], copy) for node, copy in runs))
     number = numbers_of(1, 3, 5, SPEC.body.tasks)
-    assert _without_own(kept, [number], HONEST[thief].node_id) == ([number] if may else [])
+    assert _without_own(kept, *number, HONEST[thief].node_id) == ([number] if may else [])
+
+
+def work_of_a_steal(tasks: int) -> int:
+    """Calls that it takes to find out what a thief may have of a job of which two nodes ran each task's first copy."""
+    one, two, thief = HONEST[:3]
+    ctx: Context = context(1, LOCAL)
+    spec = sign_record(SUBMITTER, RecordKind.SPEC, changed(SPEC.body, tasks=tasks))
+    state = JobState(spec)
+    state.merge(sign_record(SUBMITTER, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, (A.node_id,))))
+    for copy in (1, 2):
+        body = Recheck(spec.id, 0, tasks, copy, bytes(16), ())
+        state.merge(sign_record(SUBMITTER, RecordKind.RECHECK, body))
+    for node in (one, two):
+        lo, hi = numbers_of(0, tasks, 1, tasks)
+        grant = sign_record(A, RecordKind.GRANT, Grant(spec.id, lo, hi, 1, node.node_id, SECOND)).raw
+        for first in range(0, tasks, 50_000):
+            count = min(50_000, tasks - first)
+            header = BatchHeader(spec.id, first, count, 1, bytes(32), 0, 10, 0, 5, 5, False, b"", 1, grant)
+            state.merge(sign_record(node, RecordKind.BATCH, header))
+    ledger = Ledger(state, ctx.config.lease_sweep_us)
+    ledger.rebuild(0, SECOND)
+    kept = KeptJob(state, ledger, Subscriptions(ctx, state), since_us=0, adopted_us=0, pace=Pace(state, ctx.config))
+    members = Membership(ctx, 1)
+    desk = CopyDesk(ctx, members, Tables(ctx, lambda _record, _now_us: None))
+    desk.restore(kept, 0)
+    for check in kept.checks.values():
+        check.seen, check.ranks = 0, {node.node_id: 0 for node in (one, two, thief)}
+    calls = 0
+
+    def count_call(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    for node in (one, two, thief):
+        steal = Steal(1, 10 * SECOND, 2, 100, 1 << 30, (), False)
+        sys.setprofile(count_call)
+        picked = desk.pick(kept, [(0, tasks)], node.node_id, steal, 0)
+        sys.setprofile(None)
+        # Each of the two may be the one whose vote does not count.
+        assert picked and picked[0][0] == 2 * tasks
+    return calls
+
+
+def test_a_steal_costs_no_more_with_a_million_tasks_copied_than_with_a_thousand() -> None:
+    assert work_of_a_steal(1_000_000) < 1.1 * work_of_a_steal(1_000)
