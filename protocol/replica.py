@@ -441,8 +441,9 @@ class Replica(ResultKeeper):
 
     def _tell_own_words(self, kept: KeptJob, message: Subscribe) -> None:
         """Before results are sent: which of them count. A client that comes back without its state would judge anew
-        what it has signed for, and copies of that are run no more. And that it wants no more: another process of it
-        may have said so; the folder has to prove it, and a replica's word for it is none."""
+        what it has signed for, and copies of that are run no more. Which copies it asked for: it hears no others. And
+        that it wants no more: another process of it may have said so; the folder has to prove it, and a replica's word
+        for it is none."""
         lacked: list[bytes] = []
         if message.results:
             have = IntervalSet(*((part.lo, part.hi) for part in message.have))
@@ -451,6 +452,9 @@ class Replica(ResultKeeper):
                 for record in kept.state.acceptances.values()
                 if any(have.gaps(part.lo, part.hi) for part in record.body.accepted)
             ]
+            accepted, rechecks = kept.state.accepted_tasks, kept.state.rechecks.values()
+            over = IntervalSet(*(part for lo, hi in have for part in accepted.overlap(lo, hi)))
+            lacked += [record.raw for record in rechecks if over.gaps(record.body.lo, record.body.hi)]
         if kept.state.cancellation is not None:
             lacked.append(kept.state.cancellation.raw)
         for part in in_messages(lacked):

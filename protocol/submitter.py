@@ -46,7 +46,7 @@ from .verification.referee import Exhibit, Ruling
 from .verification.trust import TrustBook
 
 HAVE_RANGES_MAX = 4096
-_OWN_WORDS = (RecordKind.ACCEPTANCE, RecordKind.CANCELLATION)
+_OWN_WORDS = (RecordKind.ACCEPTANCE, RecordKind.CANCELLATION, RecordKind.RECHECK)
 
 
 class Submitter(Following):
@@ -255,7 +255,7 @@ class Submitter(Following):
             self._arm_accept(now_us)
 
     def on_records(self, message: Records, now_us: int) -> None:
-        """What this client accepted or cancelled in an earlier life; its signature counts, whoever tells."""
+        """What this client accepted, asked for or cancelled in an earlier life; its signature counts, whoever tells."""
         own = self.jobs.get(message.job_id)
         if own is None:
             return
@@ -272,6 +272,9 @@ class Submitter(Following):
             if record.kind is RecordKind.ACCEPTANCE:
                 own.learn_accepted(record.body.accepted)
                 news = True
+            elif record.kind is RecordKind.RECHECK and own.referee is not None and own.referee.unasked:
+                own.referee.has_asked(record.body, now_us, self._ctx.wall_us(now_us) // 1_000_000)
+                self._follow_referee(own, now_us)
         if news and own.following and own.referee is not None and (own.referee.held or own.referee.cases):
             # It came behind results that are judged already: begin anew, knowing better.
             self._judge_anew(own)
@@ -344,10 +347,12 @@ class Submitter(Following):
     def _follow_referee(self, own: OwnJob, now_us: int) -> None:
         """Ask for the copies that it wants, hand over what it let pass."""
         assert own.referee is not None
+        while requests := self._judging.take_requests(own.referee):
+            for record in requests:
+                own.state.merge(record)
+                self._tell_replicas(own, record)
+                own.referee.has_asked(record.body, now_us, self._ctx.wall_us(now_us) // 1_000_000)
         self._judging.take_questions(own.referee)
-        for record in self._judging.take_requests(own.referee):
-            own.state.merge(record)
-            self._tell_replicas(own, record)
         own.rulings.extend(self._judging.take_rulings(own.referee))
         for exhibit in self._judging.take_losers(own.referee):
             own.let_go(exhibit.header.id)

@@ -15,10 +15,10 @@ from ..batches import Batch
 from ..context import Randomness
 from ..intervals import IntervalMap, IntervalSet
 from ..jobs import JobState, RejectedRecord
-from ..records import Recheck, Record, RecordError, RecordKind, open_record
+from ..records import Recheck, Record
 from ..secrecy.results import OpenedBatch
 from .comparators import Comparator, Pair, Undecided
-from .lanes import COPIES_MAX, numbers_of
+from .lanes import COPIES_MAX, numbers_of, tasks_of
 from .policy import PROVEN_AFTER, Policy, PolicyKind
 from .sampling import Sampled, pick
 from .seats import counted
@@ -32,6 +32,9 @@ AVOID_MAX = 16
 UNPROVEN_MAX = 64
 # Of one worker: the last ones. Anybody may sign grants to itself.
 UNPROVEN_A_WORKER = 8
+# Copies, and of one worker, that wait for this submitter to ask for them.
+UNASKED_MAX = 64
+UNASKED_A_WORKER = 8
 # Results of one copy of a task, of which one counts: so many who ran it after each other.
 VOTES_A_COPY_MAX = 8
 
@@ -125,7 +128,8 @@ class Referee:
     caught: those that were found wrong in this job, or lying before, or whose class comes to other bytes than the one
     that they were compared with: nothing that they say counts.  asked: pairs that the comparator's module is at.
     comparing: how many times it was set to work and has not answered.  sampled: what chance was to check, and did.
-    unproven: copies given by who is in no replica set that this node has heard of.
+    unproven: copies given by who is in no replica set that this node has heard of.  unasked: those that some replica
+    gave, and this submitter has asked nobody for, as far as it knows.
     """
 
     state: JobState
@@ -143,6 +147,7 @@ class Referee:
     caught: dict[bytes, None] = field(default_factory=dict)
     held: dict[bytes, Held] = field(default_factory=dict)
     unproven: dict[bytes, Exhibit] = field(default_factory=dict)
+    unasked: dict[bytes, Exhibit] = field(default_factory=dict)
     cases: dict[int, Case] = field(default_factory=dict)
     asked: dict[Pair, None] = field(default_factory=dict)
     comparing: int = 0
@@ -175,18 +180,26 @@ class Referee:
     def hear_copy(self, exhibit: Exhibit, now_us: int, now_s: int) -> None:
         """A later copy's results: votes in the cases of its tasks, or of cases that will be.
 
-        One that is left in `unproven` is to be heard again when another replica set is known.
+        One that is left in `unproven` is to be heard again when another replica set is known, and one in `unasked`
+        when this submitter has asked for it.
         """
         self.unproven.pop(exhibit.header.id, None)
+        self.unasked.pop(exhibit.header.id, None)
         if not self._was_granted(exhibit):
             return
         copy, lo = exhibit.header.body.copy, exhibit.batch.first
-        hi = lo + len(exhibit.batch)
+        hi, tasks = lo + len(exhibit.batch), self.state.spec.tasks
+        numbers = self.state.reruns.asked.overlap(*numbers_of(lo, hi, copy, tasks))
+        asked = IntervalSet(*(tasks_of(a, b, tasks) for a, b in numbers))
         for index in range(lo, hi):
             if index in self._ruled:
                 continue
             if index in self.state.accepted_tasks:
                 self._witnesses.update(index, index + 1, lambda known: (*(known or ()), exhibit))
+                continue
+            if index not in asked:
+                # A replica may lie, and have given it to an accomplice, without a salt or anybody to race with.
+                _keep(self.unasked, exhibit, UNASKED_MAX, UNASKED_A_WORKER)
                 continue
             if index not in self.cases:
                 # Of an earlier life of this submitter: its first result is still to come.
@@ -198,6 +211,13 @@ class Referee:
             self._add_vote(index, exhibit.vote(index), now_s)
         self._ask(range(lo, hi), now_us)
         self._finish(now_us, now_s)
+
+    def has_asked(self, recheck: Recheck, now_us: int, now_s: int) -> None:
+        """The submitter has signed this; copies that came before are votes from now on."""
+        for exhibit in list(self.unasked.values()):
+            lo, hi = exhibit.batch.first, exhibit.batch.first + len(exhibit.batch)
+            if exhibit.header.body.copy == recheck.copy and lo < recheck.hi and recheck.lo < hi:
+                self.hear_copy(exhibit, now_us, now_s)
 
     def knows_copy(self, exhibit: Exhibit) -> bool:
         """Whether it was heard before, of tasks that are accepted."""
@@ -264,33 +284,16 @@ class Referee:
                 if verdict.winner is not None:
                     self._close(index, verdict, now_s)
 
-    def _keep_unproven(self, exhibit: Exhibit) -> None:
-        """For those that find no room others make room, of the same worker first: they will be asked for once more."""
-        worker = exhibit.header.author
-        own = [each for each, other in self.unproven.items() if other.header.author == worker]
-        if len(own) >= UNPROVEN_A_WORKER:
-            del self.unproven[own[0]]
-        elif len(self.unproven) >= UNPROVEN_MAX:
-            del self.unproven[next(iter(self.unproven))]
-        self.unproven[exhibit.header.id] = exhibit
-
     def _was_granted(self, exhibit: Exhibit) -> bool:
         """A copy counts only with the grant of a replica: else an accomplice could vote unasked."""
-        header = exhibit.header
         try:
-            grant = open_record(header.body.grant)
-            if grant.kind is not RecordKind.GRANT or grant.body.parent:
-                return False
-            self.state.check_grant(grant)
-        except RejectedRecord as error:
-            if not error.fault:
-                self._keep_unproven(exhibit)
+            granter = self.state.check_copy(exhibit.header)
+        except RejectedRecord:
             return False
-        except RecordError:
+        if not self.state.may_grant(granter):
+            _keep(self.unproven, exhibit, UNPROVEN_MAX, UNPROVEN_A_WORKER)
             return False
-        first, last = header.body.first, header.body.first + header.body.count
-        lo, hi = numbers_of(first, last, header.body.copy, self.state.spec.tasks)
-        return bool(grant.body.holder == header.author and grant.body.lo <= lo and hi <= grant.body.hi)
+        return True
 
     def on_time(self, now_us: int, now_s: int, patience_us: int) -> None:
         """Copies that do not come are asked for anew; who has nobody to ask decides with what there is."""
@@ -432,7 +435,7 @@ class Referee:
         if any(known.batch_id == vote.batch_id for known in case.votes):
             return
         rivals = [known.node for known in case.votes if known.copy == vote.copy] if vote.copy else []
-        if vote.node in rivals or len(rivals) >= VOTES_A_COPY_MAX:
+        if vote.node in rivals or sum(node not in self.caught for node in rivals) >= VOTES_A_COPY_MAX:
             return
         kind = self.kind_of(vote.node)
         if not self._counted(case):
@@ -441,6 +444,7 @@ class Referee:
             # Of another kind of machine: it says nothing about this one's. The copy is asked for anew.
             return
         case.votes.append(vote)
+        case.copies = max(case.copies, vote.copy)
         if vote.copy and not rivals:
             case.awaited = max(0, case.awaited - 1)
         if case.winner is None:
@@ -589,6 +593,19 @@ class Referee:
             span = range(exhibit.batch.first, exhibit.batch.first + len(exhibit.batch))
             if not any(index in self.cases for index in span):
                 del self._copies[batch_id]
+
+
+def _keep(waiting: dict[bytes, Exhibit], exhibit: Exhibit, most: int, a_worker: int) -> None:
+    """For those that find no room others make room, of the same worker first: they will be asked for once more."""
+    if exhibit.header.id in waiting:
+        return
+    worker = exhibit.header.author
+    own = [each for each, other in waiting.items() if other.header.author == worker]
+    if len(own) >= a_worker:
+        del waiting[own[0]]
+    elif len(waiting) >= most:
+        del waiting[next(iter(waiting))]
+    waiting[exhibit.header.id] = exhibit
 
 
 def _covers(recheck: Recheck, index: int) -> bool:

@@ -29,7 +29,7 @@ from hearthmesh.protocol.verification.comparators import EXACT
 from hearthmesh.protocol.verification.copies import CopyDesk, _without_own
 from hearthmesh.protocol.verification.lanes import numbers_of
 from hearthmesh.protocol.verification.policy import parse_policy
-from hearthmesh.protocol.verification.referee import VOTES_A_COPY_MAX, Exhibit, Referee
+from hearthmesh.protocol.verification.referee import UNASKED_A_WORKER, VOTES_A_COPY_MAX, Exhibit, Referee
 from hearthmesh.protocol.verification.seats import seated
 from hearthmesh.protocol.verification.trust import TrustBook
 from tests.protocol.arena import context, identity
@@ -85,7 +85,15 @@ class Bench:
         )
 
     def deliver(
-        self, by: Identity, copy: int, answer: bytes, *, first: int = 1, count: int = 1, epoch: int = 1
+        self,
+        by: Identity,
+        copy: int,
+        answer: bytes,
+        *,
+        first: int = 1,
+        count: int = 1,
+        epoch: int = 1,
+        asked: bool = True,
     ) -> None:
         outputs = (answer,) * count
         batch = Batch(first, epoch, (0,) * count, outputs, (1,) * count, (1,) * count, {}, {})
@@ -94,9 +102,24 @@ class Bench:
         body = BatchHeader(JOB, first, count, epoch, batch.root(), 0, 10, 0, 5, 5, False, b"", copy, grant)
         exhibit = Exhibit(sign_record(by, RecordKind.BATCH, body), batch, encode_columns(batch), A.node_id)
         if copy:
+            if asked:
+                self.ask(copy, first, first + count)
             self.referee.hear_copy(exhibit, self.now_us, 0)
         else:
             self.referee.take(exhibit, ((first, first + count),), self.now_us, 0)
+
+    def ask(self, copy: int, lo: int, hi: int) -> None:
+        """As the submitter does, whatever the referee wants."""
+        body = Recheck(JOB, lo, hi, copy, bytes(16), ())
+        self.state.merge(sign_record(SUBMITTER, RecordKind.RECHECK, body))
+        self.referee.has_asked(body, self.now_us, 0)
+
+    def ask_as_wanted(self) -> None:
+        """All that it wants, and wants because of that."""
+        while self.referee.requests:
+            requests, self.referee.requests = self.referee.requests, []
+            for body in requests:
+                self.ask(body.copy, body.lo, body.hi)
 
     def wait(self) -> None:
         self.now_us += PATIENCE_US
@@ -142,6 +165,54 @@ def test_accomplices_who_hand_a_copy_round_have_one_vote_by_it() -> None:
     assert bench.passed() == {1: honest[0].node_id}
     # What they said is no vote, but a lie all the same.
     assert len(bench.referee.caught) == VOTES_A_COPY_MAX and len(bench.referee.disputes) == VOTES_A_COPY_MAX
+
+
+@pytest.mark.parametrize("copy", [2, 15])
+def test_copies_that_nobody_asked_for_are_no_votes_and_copies_that_were_are(copy: int) -> None:
+    """A replica that lies gives its accomplices as many as there are, with no salt, and nobody to race with."""
+    accomplices = [identity(number) for number in range(40, 44)]
+    bench = Bench("quorum(2)", [*HONEST[:3], *accomplices])
+    bench.deliver(HONEST[0], 0, RIGHT)
+    bench.ask_as_wanted()
+    for number, accomplice in enumerate(accomplices[: 15 - copy] or accomplices[:1]):
+        bench.deliver(accomplice, copy + number, LIE, asked=False)
+    assert len(bench.referee.cases[1].votes) == 1 and not bench.referee.caught
+    bench.deliver(HONEST[1], 1, RIGHT)
+    assert bench.passed() == {1: HONEST[0].node_id}
+
+
+def test_a_copy_that_came_before_it_was_asked_for_is_a_vote_from_then_on() -> None:
+    """A client that comes back asks as it did before, and replicas have no reason to run that once more."""
+    bench = Bench("quorum(2)", HONEST[:3])
+    bench.deliver(HONEST[1], 1, RIGHT, count=2, asked=False)
+    assert not bench.referee.cases
+    bench.deliver(HONEST[0], 0, RIGHT)
+    assert not bench.passed()
+    bench.ask_as_wanted()
+    assert bench.passed() == {1: HONEST[0].node_id}
+    bench.deliver(HONEST[2], 0, RIGHT, first=2)
+    bench.ask_as_wanted()
+    assert bench.passed() == {1: HONEST[0].node_id, 2: HONEST[2].node_id}
+
+
+def test_copies_that_nobody_asked_for_take_little_room() -> None:
+    bench = Bench("quorum(2)", HONEST)
+    for task in range(100):
+        bench.deliver(LIAR, 1, LIE, first=task % 50, epoch=1 + task // 50, asked=False)
+    bench.deliver(HONEST[0], 1, RIGHT, asked=False)
+    authors = [exhibit.header.author for exhibit in bench.referee.unasked.values()]
+    assert authors == [LIAR.node_id] * UNASKED_A_WORKER + [HONEST[0].node_id]
+
+
+def test_those_who_were_caught_leave_room_for_who_ran_the_copy_after_them() -> None:
+    accomplices = [identity(number) for number in range(40, 40 + VOTES_A_COPY_MAX)]
+    bench = Bench("quorum(2)", [*HONEST[:2], *accomplices])
+    bench.deliver(HONEST[0], 0, RIGHT)
+    for epoch, accomplice in enumerate(accomplices, 1):
+        bench.deliver(accomplice, 1, LIE, epoch=epoch)
+    bench.referee.caught.update((accomplice.node_id, None) for accomplice in accomplices)
+    bench.deliver(HONEST[1], 1, RIGHT, epoch=VOTES_A_COPY_MAX + 1)
+    assert bench.passed() == {1: HONEST[0].node_id}
 
 
 def test_a_node_that_ran_every_copy_has_one_vote() -> None:
