@@ -3,8 +3,8 @@
 It follows one: its source. A source that is silent is left; so is one that says that it has results, and sends none.
 One that only says nothing new may be slow work, or a replica whose disk is full or that nobody else reaches: the others
 are asked how far they are, more and more seldom, and who knows more is followed. Where copies of what is here do not
-come, the next one is followed: nobody says of how many it knows, and a source may keep them back, or take them of
-nobody whom it holds for a liar.
+come, the next one is followed as well, after longer: nobody says of how many it knows, and a source may keep them back,
+or take them of nobody whom it holds for a liar.
 
 The layer between `accepting` and `submitter`.
 """
@@ -175,17 +175,16 @@ class Following(Accepting):
 
     def _look_around(self, own: OwnJob, now_us: int, patience_us: int) -> None:
         """Ask the others how far they are, if there was no news of work for long."""
+        if own.status is None or own.state.cancellation is not None or self._is_laden(own):
+            return
+        if self._lacks_copies(own, now_us, patience_us << LOOK_DOUBLINGS):
+            own.turns += 1
+            own.copies_us = now_us
+            self._leave_source(own, now_us)
+            return
         wait_us = patience_us << min(own.looks, LOOK_DOUBLINGS)
-        if own.status is None or own.state.cancellation is not None or now_us - own.news_us <= wait_us:
-            return
-        if own.referee is not None and own.referee.lacks_votes:
-            if now_us - own.news_us > self._judging.patience_us(own.state):
-                own.looks += 1
-                own.news_us = now_us
-                self._leave_source(own, now_us)
-            return
         known = own.handed.total if own.wants_results else own.status.done
-        if known == own.state.spec.tasks or self._is_laden(own):
+        if known == own.state.spec.tasks or now_us - own.news_us <= wait_us:
             return
         own.looks += 1
         own.news_us = now_us
@@ -193,6 +192,18 @@ class Following(Accepting):
         own.looked_at = dict.fromkeys([node for node in others if node not in own.suspects] or others)
         for node in own.looked_at:
             self._ctx.send(node, Subscribe(own.state.job_id, (), False, self._ctx.config.result_window))
+
+    def _lacks_copies(self, own: OwnJob, now_us: int, longest_us: int) -> bool:
+        """Whether copies are overdue, and it is not the consumer who is slow.
+
+        longest_us: the first time it takes no longer, whatever workers claim that their tasks cost. As copies of tasks
+        that do take so long may be on their way, it takes twice as long each time.
+        """
+        if own.referee is None or own.received:
+            return False
+        usual_us = self._judging.patience_us(own.state)
+        wait_us = min(usual_us, longest_us) << min(own.turns, LOOK_DOUBLINGS)
+        return now_us - own.copies_us > min(wait_us, max(usual_us, longest_us)) and own.referee.lacks_votes
 
     def on_peer_gone(self, peer: bytes, now_us: int) -> None:
         for own in self.jobs.values():

@@ -29,6 +29,7 @@ class OwnJob:
     status: the source's last word.  moved_us: when results were last asked for, or came.  asked_again: in vain, so far.
     most_done: that any source has said.  news_us: when there was news of work, or others were asked.  looks: how often
     they were, since the last news.  looked_at: who has not answered yet.  told_us: when acceptances were last told.
+    copies_us: when there was news of work, or a source was left as copies stayed away.  turns: how often, since.
     sought_us: since when nothing that waits has come onto disks enough, or others were asked who keeps the job. seeks:
     how often they were, since. uncopied: replicas that are to get the submission a little later. left: who is to be
     told, a little later, that its results are followed no more. given: replicas that were sent their share of the key.
@@ -65,6 +66,8 @@ class OwnJob:
     news_us: int = 0
     looks: int = 0
     looked_at: dict[bytes, None] = field(default_factory=dict)
+    copies_us: int = 0
+    turns: int = 0
     told_us: int = 0
     sought_us: int | None = None
     seeks: int = 0
@@ -93,7 +96,8 @@ class OwnJob:
 
     def has_news(self, now_us: int) -> None:
         """More is known to be done, or here, than before."""
-        self.news_us, self.looks = now_us, 0
+        self.news_us = self.copies_us = now_us
+        self.looks = self.turns = 0
 
     def is_held(self, batch_id: bytes) -> bool:
         """Whether the consumer, or the referee, has a part of it that is not settled."""

@@ -9,8 +9,9 @@ from msgspec import structs
 
 from hearthmesh.crypto.certificates import Role
 from hearthmesh.protocol.config import LOCAL, ProtocolConfig
-from hearthmesh.protocol.events import CancelJob, FollowJob, Received, StorageFailed, SubmitJob
+from hearthmesh.protocol.events import CancelJob, Event, FollowJob, Received, ResultsTaken, StorageFailed, SubmitJob
 from hearthmesh.protocol.messages import Delivery, JobStatus, Message, Subscribe, Taken
+from hearthmesh.protocol.records import open_record
 from tests.protocol.cluster import SECOND, Cluster, SimNode, cold
 
 PATIENCE_US = 2 * LOCAL.status_heartbeat_us
@@ -20,7 +21,13 @@ class Street:
     """Three keepers, two workers, a client that follows a job from its beginning."""
 
     def __init__(
-        self, tasks: int = 200, *, results: bool = True, task_us: int = 20_000, config: ProtocolConfig = LOCAL
+        self,
+        tasks: int = 200,
+        *,
+        results: bool = True,
+        task_us: int = 20_000,
+        config: ProtocolConfig = LOCAL,
+        verification: str = "none",
     ) -> None:
         self.cluster = Cluster(task_us=task_us, config=config)
         self.keepers = [self.cluster.add(f"k{number}", Role.REPLICA) for number in range(3)]
@@ -29,7 +36,7 @@ class Street:
         self.client = self.cluster.client()
         self.tasks = tasks
         self.cluster.run(2 * SECOND)
-        self.cluster.feed(self.client, SubmitJob(self.cluster.spec(tasks)))
+        self.cluster.feed(self.client, SubmitJob(self.cluster.spec(tasks, verification=verification)))
         self.cluster.run_until(lambda: all(keeper.mesh.replica.jobs for keeper in self.keepers))
         (self.job_id,) = self.client.mesh.submitter.jobs
         self.cluster.feed(self.client, FollowJob(self.job_id, (), results))
@@ -47,6 +54,10 @@ class Street:
         told = [note["status"].done for note in self.client.noted("job.status")]
         return told[-1] if told else 0
 
+    def withholds_copies(self, _sender: SimNode, receiver: SimNode, message: Message) -> bool:
+        """As `Cluster.blocked`: none comes to the client."""
+        return receiver is self.client and isinstance(message, Delivery) and bool(open_record(message.header).body.copy)
+
     def asked(self) -> list[str]:
         """Whom the client subscribed with."""
         return [line for line in self.cluster.log if line.startswith("client>") and line.endswith(Subscribe.__name__)]
@@ -61,6 +72,34 @@ def test_what_a_source_with_a_full_disk_lacks_comes_from_another(results: bool) 
     if results:
         street.cluster.run_until(lambda: len(street.client.results) == street.tasks, within_us=PATIENCE_US)
     assert street.source is not source
+
+
+def test_a_source_with_a_full_disk_is_left_as_soon_where_copies_are_awaited() -> None:
+    street = Street(verification="quorum(2)")
+    source = street.source
+    street.cluster.blocked = street.withholds_copies
+    street.cluster.feed(source, StorageFailed("no space left on device"))
+    street.cluster.run_until(lambda: street.done == street.tasks, within_us=5 * PATIENCE_US)
+    assert street.source is not source
+
+
+def test_a_source_is_not_left_for_copies_by_a_client_whose_consumer_is_slow() -> None:
+    street = Street(verification="quorum(2)")
+    source, feed = street.source, street.cluster.feed
+
+    def take_nothing(node: SimNode, event: Event) -> None:
+        if not isinstance(event, ResultsTaken):
+            feed(node, event)
+
+    street.cluster.feed = take_nothing  # type: ignore[method-assign]
+    own = street.client.mesh.submitter.jobs[street.job_id]
+    street.cluster.run_until(lambda: bool(own.received))
+    street.cluster.blocked = street.withholds_copies
+    street.cluster.run(PATIENCE_US)
+    assert own.referee is not None and own.referee.lacks_votes
+    for _ in range(60):
+        street.cluster.run(SECOND)
+        assert street.source is source
 
 
 def test_all_comes_from_the_one_replica_that_is_left_beside_a_full_one() -> None:

@@ -19,6 +19,7 @@ from hearthmesh.protocol.events import (
     OutputsCompared,
     Received,
     SubmitJob,
+    TaskFinished,
     UnfollowJob,
 )
 from hearthmesh.protocol.messages import Accused, Delivery, Revocations
@@ -197,27 +198,44 @@ def test_copies_that_nobody_gave_leave_room_for_those_of_a_successor() -> None:
     assert authors == [liar.id] * UNPROVEN_A_WORKER + [other.id]
 
 
+def kept_back(cluster: Cluster, client: SimNode, claimed_us: int | None = None) -> None:
+    """The replica that is followed first sends no copies, whoever else is followed later.
+
+    claimed_us: what workers say that each task cost them.
+    """
+    liars: list[bytes] = []
+    feed = cluster.feed
+
+    def keep_back(node: SimNode, event: Event) -> None:
+        if node is client and isinstance(event, Received) and isinstance(event.message, Delivery):
+            liars.append(event.peer)
+            if event.peer == liars[0] and open_record(event.message.header).body.copy:
+                return
+        if isinstance(event, TaskFinished) and claimed_us is not None:
+            event = changed(event, cpu_us=(claimed_us,) * len(event.cpu_us))
+        feed(node, event)
+
+    cluster.feed = keep_back  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize("held_bytes_max", [0, LOCAL.held_bytes_max])
 def test_a_replica_that_keeps_copies_back_is_followed_no_more(held_bytes_max: int) -> None:
     cluster = Cluster(config=changed_config(LOCAL, held_bytes_max=held_bytes_max))
     cluster.workers(6)
     client = cluster.client()
     cluster.run(3 * SECOND)
-    liars: list[bytes] = []
-    feed = cluster.feed
-
-    def keep_back(node: SimNode, event: Event) -> None:
-        """The replica that is followed first sends none, whoever else is followed later."""
-        if node is client and isinstance(event, Received) and isinstance(event.message, Delivery):
-            liars.append(event.peer)
-            if event.peer == liars[0] and open_record(event.message.header).body.copy:
-                return
-        feed(node, event)
-
-    cluster.feed = keep_back  # type: ignore[method-assign]
+    kept_back(cluster, client)
     run_job(cluster, client, 60, "quorum(2)")
     assert len(client.results) == 60 and right(client.results)
     assert cluster.now_us < 120 * SECOND
+
+
+def test_it_is_left_within_minutes_also_where_workers_claim_that_their_tasks_take_long() -> None:
+    cluster, _, client = village()
+    kept_back(cluster, client, claimed_us=4_000 * SECOND)
+    cluster.feed(client, SubmitJob(cluster.spec(12, verification="quorum(2)"), follow=True))
+    cluster.run_until(lambda: accepted(cluster, client), within_us=600 * SECOND)
+    assert right(client.results)
 
 
 def test_a_policy_that_nobody_knows_is_refused() -> None:
