@@ -49,13 +49,15 @@ class Following(Accepting):
         self._follow_at(own, own.last_source if own.last_source in good else first, now_us)
 
     def _follow_at(self, own: OwnJob, node: bytes, now_us: int) -> None:
-        own.source = own.last_source = node
+        former, own.source, own.last_source = own.source, node, node
         own.heard_us = own.moved_us = now_us
         own.consumed.clear()
         own.status = None
         have = tuple(TaskRange(lo, hi) for lo, hi in own.verified)[:HAVE_RANGES_MAX]
         window = self._ctx.config.result_window
         self._ctx.send(node, Subscribe(own.state.job_id, have, own.wants_results, window))
+        if former is not None and own.uncancelled.get(former):
+            self._ask_whether_over(own, former)
 
     def _leave_source(self, own: OwnJob, now_us: int) -> None:
         """For the next one, if there is another."""
@@ -128,7 +130,25 @@ class Following(Accepting):
         del own.uncancelled[node]
         if node != own.source:
             self._ctx.send(node, Unsubscribe(own.state.job_id))
-        self._ctx.notify("job.cancelled", job_id=own.state.job_id, waiting=len(own.uncancelled))
+        self._notify_cancelled(own, node)
+
+    def _notify_cancelled(self, own: OwnJob, replica: bytes | None) -> None:
+        """replica: that has heard of it; None if one is waited for no more."""
+        waiting = sum(own.uncancelled.values())
+        self._ctx.notify("job.cancelled", job_id=own.state.job_id, replica=replica, waiting=waiting)
+
+    def on_unreachable(self, peer: bytes) -> None:
+        """A link could not be made, or it is dead. Once it has one it is told of what was cancelled, and asked anew."""
+        for own in self.jobs.values():
+            if own.uncancelled.get(peer):
+                own.uncancelled[peer] = False
+                self._notify_cancelled(own, None)
+
+    def _drop_former(self, own: OwnJob) -> None:
+        """Who lost its seat need not hear of the cancellation."""
+        for node in [node for node in own.uncancelled if node not in own.state.replicas]:
+            del own.uncancelled[node]
+            self._notify_cancelled(own, None)
 
     # -- watching ------------------------------------------------------------------------------------------
 
@@ -206,7 +226,12 @@ class Following(Accepting):
         return now_us - own.copies_us > min(wait_us, max(usual_us, longest_us)) and own.referee.lacks_votes
 
     def on_peer_gone(self, peer: bytes, now_us: int) -> None:
+        if self._members.is_gone(peer):
+            self.on_unreachable(peer)
         for own in self.jobs.values():
+            if own.uncancelled.get(peer):
+                # Over a new link, or none can be made.
+                self._ask_whether_over(own, peer)
             if own.following and own.source == peer:
                 self._doubt(own, peer)
                 self._follow_other(own, now_us)

@@ -150,6 +150,7 @@ class Mesh(Roles):
                 self._on_lost(event.peer, event.reset, now_us)
             case PeerUnreachable():
                 self.members.unreachable(event.peer, now_us)
+                self.submitter.on_unreachable(event.peer)
             case BlobsFetched():
                 if not self.court.on_blobs_fetched(event.token):
                     self.replica.on_blobs_fetched(event.token, now_us)

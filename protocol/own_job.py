@@ -33,7 +33,8 @@ class OwnJob:
     sought_us: since when nothing that waits has come onto disks enough, or others were asked who keeps the job. seeks:
     how often they were, since. uncopied: replicas that are to get the submission a little later. left: who is to be
     told, a little later, that its results are followed no more. given: replicas that were sent their share of the key.
-    uncancelled: replicas that were told of the cancellation, and have not said that the job is over.
+    uncancelled: replicas that were told of the cancellation, and have not said that the job is over; of each, whether
+    it is reached, as far as is known.
     """
 
     state: JobState
@@ -76,7 +77,7 @@ class OwnJob:
     referee: Referee | None = None
     rulings: deque[Ruling] = field(default_factory=deque)
     given: dict[bytes, None] = field(default_factory=dict)
-    uncancelled: dict[bytes, None] = field(default_factory=dict)
+    uncancelled: dict[bytes, bool] = field(default_factory=dict)
 
     def bind(self, lo: int, hi: int, batch_id: bytes) -> None:
         """The client has this batch's results of tasks [lo, hi): it signs for no other, if it is not bound already."""

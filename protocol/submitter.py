@@ -84,6 +84,8 @@ class Submitter(Following):
             left, own.left = own.left, None
             if left is not None and left != own.source:
                 self._ctx.send(left, Unsubscribe(own.state.job_id))
+                if own.uncancelled.get(left):
+                    self._ask_whether_over(own, left)
 
     def on_rejected(self, peer: bytes, message: Rejected, now_us: int) -> None:
         """A replica that will not hold the job is replaced; when none is left, the reason is the user's."""
@@ -188,6 +190,7 @@ class Submitter(Following):
         except RejectedRecord:
             return
         self._give_shares(own)
+        self._drop_former(own)
         if news and own.referee is not None and own.referee.unproven:
             for exhibit in list(own.referee.unproven.values()):
                 own.referee.hear_copy(exhibit, now_us, self._ctx.wall_us(now_us) // 1_000_000)
@@ -445,7 +448,10 @@ class Submitter(Following):
         self._ctx.send(peer, Consumed(own.state.job_id, (batch_id,)))
 
     def cancel(self, job_id: bytes) -> None:
-        """Sign and spread the cancellation: `Notify("job.cancelled")` for each replica that has heard of it."""
+        """Sign and spread the cancellation: `Notify("job.cancelled")` for each replica that has heard of it.
+
+        And for each that is waited for no more, as it cannot be reached, is dead, or was replaced.
+        """
         own = self.jobs.get(job_id)
         if own is None:
             return
@@ -453,7 +459,7 @@ class Submitter(Following):
         own.state.merge(record)
         self._tell_replicas(own, record)
         self._ctx.emit(Publish(Announce((record.raw,))))
-        own.uncancelled = dict.fromkeys(self._living(own))
+        own.uncancelled = dict.fromkeys(self._living(own), True)
         for node in own.uncancelled:
             self._ask_whether_over(own, node)
 
@@ -496,5 +502,6 @@ class Submitter(Following):
                 for part in in_messages(words):
                     self._ctx.send(peer, Records(job_id, part))
                 if peer in own.uncancelled:
+                    own.uncancelled[peer] = True
                     self._ask_whether_over(own, peer)
                 self._ask_one(own, peer, own.custody.lacked_by(peer, own.custody.keys()))

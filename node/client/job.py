@@ -235,8 +235,8 @@ class Job:
             with trio.move_on_after(CANCEL_TIMEOUT_S):
                 async for note in notes:
                     if note.name == "job.cancelled":
-                        heard = True
-                        if not note.fields["waiting"]:
+                        heard = heard or note.fields["replica"] is not None
+                        if heard and not note.fields["waiting"]:
                             break
         if not heard:
             raise ClientError(

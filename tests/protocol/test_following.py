@@ -9,9 +9,21 @@ from msgspec import structs
 
 from hearthmesh.crypto.certificates import Role
 from hearthmesh.protocol.config import LOCAL, ProtocolConfig
-from hearthmesh.protocol.events import CancelJob, Event, FollowJob, Received, ResultsTaken, StorageFailed, SubmitJob
-from hearthmesh.protocol.messages import Delivery, JobStatus, Message, Subscribe, Taken
-from hearthmesh.protocol.records import open_record
+from hearthmesh.protocol.effects import Send
+from hearthmesh.protocol.events import (
+    CancelJob,
+    Event,
+    FollowJob,
+    PeerLost,
+    PeerUnreachable,
+    Received,
+    ResultsTaken,
+    StorageFailed,
+    SubmitJob,
+    UnfollowJob,
+)
+from hearthmesh.protocol.messages import Delivery, FoundJobs, JobStatus, Message, Subscribe, Taken
+from hearthmesh.protocol.records import RecordKind, ReplicaSet, open_record, sign_record
 from tests.protocol.cluster import SECOND, Cluster, SimNode, cold
 
 PATIENCE_US = 2 * LOCAL.status_heartbeat_us
@@ -252,6 +264,57 @@ def test_a_cancellation_is_confirmed_by_each_replica_that_has_heard_of_it(result
     street.cluster.feed(street.client, CancelJob(street.job_id))
     street.cluster.run(PATIENCE_US)
     assert street.client.noted("job.cancelled")[-1]["waiting"] == 0
+
+
+@pytest.mark.parametrize("why", ["unreachable", "lost", "dead", "replaced"])
+def test_nobody_waits_for_a_replica_to_confirm_a_cancellation_that_is_not_there(why: str) -> None:
+    street = Street(2_000)
+    lost = next(keeper for keeper in street.keepers if keeper is not street.source)
+    street.cluster.blocked = lambda a, b, message: b is lost
+    street.cluster.feed(street.client, CancelJob(street.job_id))
+    street.cluster.run(PATIENCE_US)
+    match why:
+        case "unreachable":
+            street.cluster.feed(street.client, PeerUnreachable(lost.id))
+        case "lost":
+            effects = street.client.mesh.handle(PeerLost(lost.id, reset=True), street.cluster.now_us)
+            assert lost.id in [each.peer for each in effects if isinstance(each, Send)], "so that it is dialled"
+            street.cluster.feed(street.client, PeerUnreachable(lost.id))
+        case "dead":
+            street.cluster.kill(lost)
+            street.cluster.run(30 * SECOND)
+        case "replaced":
+            members = tuple(keeper.id for keeper in street.keepers if keeper is not lost)
+            state = street.client.mesh.submitter.jobs[street.job_id].state
+            body = ReplicaSet(street.job_id, state.replica_epoch + 1, members, (lost.id,))
+            record = sign_record(street.source.identity, RecordKind.REPLICA_SET, body)
+            street.cluster.feed(street.client, Received(members[0], FoundJobs(1, (record.raw,))))
+    notes = street.client.noted("job.cancelled")
+    assert [note["waiting"] for note in notes] == [2, 1, 0]
+    assert [note["replica"] is None for note in notes] == [False, False, True]
+
+
+def test_who_could_not_be_reached_confirms_a_cancellation_once_it_can() -> None:
+    street = Street(2_000)
+    lost = next(keeper for keeper in street.keepers if keeper is not street.source)
+    street.cluster.disconnect(lost)
+    street.cluster.feed(street.client, CancelJob(street.job_id))
+    street.cluster.feed(street.client, PeerUnreachable(lost.id))
+    street.cluster.run(PATIENCE_US)
+    street.cluster.cut_off.clear()
+    street.cluster.connect(street.client, lost)
+    street.cluster.run(PATIENCE_US)
+    assert street.client.noted("job.cancelled")[-1]["replica"] == lost.id
+
+
+@pytest.mark.parametrize("results", [True, False])
+def test_a_source_that_is_left_confirms_a_cancellation_all_the_same(results: bool) -> None:
+    street = Street(2_000, results=results)
+    street.cluster.feed(street.client, CancelJob(street.job_id))
+    street.cluster.feed(street.client, UnfollowJob(street.job_id))
+    street.cluster.run(PATIENCE_US)
+    assert street.client.noted("job.cancelled")[-1]["waiting"] == 0
+    assert not any(len(keeper.mesh.replica.jobs[street.job_id].subscriptions) for keeper in street.keepers)
 
 
 def test_a_cancellation_of_which_nobody_heard_is_confirmed_by_nobody() -> None:
