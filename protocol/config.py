@@ -70,6 +70,9 @@ class ProtocolConfig:
     table_entries_max: int = 2048
     # Of job digests, which are said again each `heat_refresh_us` while there is work.
     digest_ttl_us: int = 90 * SECOND
+    # What only the clock refuses, e.g. a certificate that is not valid yet, is asked for again after this: of ten
+    # exchanges one fetches and checks it, and a clock that was put right makes good what it missed that soon.
+    untimely_retry_us: int = 10 * SECOND
     heat_min_change: float = 0.10
     # What changed a little is said after this; what did not, after the other, three of which a digest outlives.
     heat_refresh_us: int = 20 * SECOND

@@ -96,7 +96,7 @@ class Following(Accepting):
         """Results came that were not here. What came before, and comes again, is no sign of life."""
         if peer == own.source:
             own.heard_us = own.moved_us = now_us
-            own.asked_again = False
+            own.asked_again = 0
             own.has_news(now_us)
 
     def _weigh(self, own: OwnJob, peer: bytes, other: JobStatus, now_us: int) -> None:
@@ -186,11 +186,14 @@ class Following(Accepting):
                 self._tell_replicas(own, record)
         starved = own.handed.total < own.status.done and not own.received and not self._is_laden(own)
         unaccepted = behind and lost > 0
-        if own.wants_results and (starved or unaccepted) and now_us - own.moved_us > patience_us:
+        # Once each was asked, more and more seldom: it may be this node that takes nothing, as its clock is wrong.
+        in_vain = max(0, own.asked_again - len(self._living(own)))
+        wait_us = patience_us << min(in_vain, LOOK_DOUBLINGS)
+        if own.wants_results and (starved or unaccepted) and now_us - own.moved_us > wait_us:
             if starved and own.asked_again and own.source is not None:
                 # It was asked again before, and has sent nothing since.
                 self._doubt(own, own.source)
-            own.asked_again = starved
+            own.asked_again = own.asked_again + 1 if starved else 0
             self._follow_other(own, now_us)
 
     def _look_around(self, own: OwnJob, now_us: int, patience_us: int) -> None:

@@ -26,7 +26,8 @@ class OwnJob:
     received: batches being given, and the parts meant.  custody: taken, and not known to be on disks enough.
     pending: on disks enough, but not yet in an acceptance.
     suspects: replicas that were silent, or did not send what they have, the last one last.
-    status: the source's last word.  moved_us: when results were last asked for, or came.  asked_again: in vain, so far.
+    status: the source's last word.  moved_us: when results were last asked for, or came.  asked_again: how often, in
+    vain so far.
     most_done: that any source has said.  news_us: when there was news of work, or others were asked.  looks: how often
     they were, since the last news.  looked_at: who has not answered yet.  told_us: when acceptances were last told.
     copies_us: when there was news of work, or a source was left as copies stayed away.  turns: how often, since.
@@ -62,7 +63,7 @@ class OwnJob:
     pending: list[AcceptedBatch] = field(default_factory=list)
     suspects: dict[bytes, None] = field(default_factory=dict)
     moved_us: int = 0
-    asked_again: bool = False
+    asked_again: int = 0
     most_done: int = 0
     news_us: int = 0
     looks: int = 0

@@ -2,7 +2,7 @@
 
 A row is a record that its node signed about itself, so any peer may pass it on. A row that expired stays buried for a
 while, so that a peer that still holds it can't bring it back; so does one for which there is no room, so that nobody
-asks for it again before it changes.
+asks for it again before it changes. One that only the clock refuses, which may be wrong, is looked at again soon.
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ class Rows:
         # In the order of their last change.
         self._rows: dict[bytes, Row] = {}
         self._buried: dict[bytes, tuple[Version, int]] = {}
+        # Versions that only the clock refused, and until when they are not looked at again.
+        self._untimely: dict[bytes, tuple[Version, int]] = {}
         self._sorted: dict[RecordKind, _Sorted] = {kind: _Sorted() for kind in ROW_KINDS}
         self._fingerprints = Fingerprints()
         self._place = place_of(ctx.node_id)
@@ -169,7 +171,7 @@ class Rows:
             if claimed.author != facts.key[:32]:
                 return Reason.WRONG_AUTHOR
             own = claimed.author == self._ctx.node_id
-            useful = self._is_former(facts, now_us) if own else self._is_news(facts) and self._wants(claimed)
+            useful = self._is_former(facts, now_us) if own else self._is_news(facts, now_us) and self._wants(claimed)
             if not useful:
                 return None
             record = open_record(raw)
@@ -178,8 +180,13 @@ class Rows:
         if own:
             self.on_own(record, now_us)
             return None
-        if not (admitted := self._admits(record, now_us)):
-            return None if admitted is None else Reason.NOT_ADMITTED
+        admitted = self._admits(record, now_us)
+        if admitted is None:
+            until_us = now_us + self._ctx.config.untimely_retry_us
+            self._keep_in_mind(self._untimely, facts.wire, facts.version, until_us)
+            return None
+        if not admitted:
+            return Reason.NOT_ADMITTED
         if not self._has_room(record, facts):
             self._remember(facts.wire, facts.version, now_us)
             return None
@@ -187,13 +194,19 @@ class Rows:
         self._on_row(record, now_us)
         return None
 
-    def _is_news(self, facts: Facts) -> bool:
+    def _is_news(self, facts: Facts, now_us: int) -> bool:
         """Decided before the signature is checked, which costs 50 times as much."""
+        if self._is_untimely(facts.wire, facts.version, now_us):
+            return False
         row = self._rows.get(facts.wire)
         if row is not None:
             return row.facts.key == facts.key and row.facts.version < facts.version
         buried = self._buried.get(facts.wire)
         return buried is None or facts.version > buried[0]
+
+    def _is_untimely(self, wire: bytes, version: Version, now_us: int) -> bool:
+        refused = self._untimely.get(wire)
+        return refused is not None and version <= refused[0] and now_us < refused[1]
 
     def _is_former(self, facts: Facts, now_us: int) -> bool:
         """Of a row of its own: whether it is of a life before this one, and comes after it."""
@@ -205,6 +218,8 @@ class Rows:
 
         Of its own rows a node asks for those of lives before this one that come after it.
         """
+        if self._is_untimely(wire, version, now_us):
+            return False
         row = self._rows.get(wire)
         if row is not None:
             others = row.record.author != self._ctx.node_id
@@ -232,6 +247,7 @@ class Rows:
             self._buried.pop(facts.wire, None)
         else:
             self._fingerprints.remove(facts.wire, before.facts.stamp, before.level)
+        self._untimely.pop(facts.wire, None)
         self._changes += 1
         level = shared_bits(self._place, facts.place)
         self._rows[facts.wire] = Row(record, facts, now_us, source, self._changes, level)
@@ -287,9 +303,10 @@ class Rows:
         for wire, row in list(self._rows.items()):
             if row.record.kind in ttl_us and now_us - row.since_us >= ttl_us[row.record.kind]:
                 self._bury(wire, row, now_us)
-        for wire, (_, until_us) in list(self._buried.items()):
-            if until_us <= now_us:
-                del self._buried[wire]
+        for memory in (self._buried, self._untimely):
+            for wire, (_, until_us) in list(memory.items()):
+                if until_us <= now_us:
+                    del memory[wire]
 
     def _remove(self, wire: bytes, row: Row) -> None:
         del self._rows[wire]
@@ -308,10 +325,15 @@ class Rows:
     def _remember(self, wire: bytes, version: Version, now_us: int) -> None:
         config = self._ctx.config
         memory_us = max(2 * config.digest_ttl_us, 2 * config.heat_ttl_us, config.dead_memory_us)
-        self._buried.pop(wire, None)
-        self._buried[wire] = (version, now_us + memory_us)
-        if len(self._buried) > self._ctx.config.table_entries_max:
-            del self._buried[next(iter(self._buried))]
+        self._keep_in_mind(self._buried, wire, version, now_us + memory_us)
+
+    def _keep_in_mind(
+        self, memory: dict[bytes, tuple[Version, int]], wire: bytes, version: Version, until_us: int
+    ) -> None:
+        memory.pop(wire, None)
+        memory[wire] = (version, until_us)
+        if len(memory) > self._ctx.config.table_entries_max:
+            del memory[next(iter(memory))]
 
     # -- comparing -----------------------------------------------------------------------------------------
 

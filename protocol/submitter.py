@@ -6,7 +6,7 @@ It may go away once `durable_replicas` hold the job, and come back as anybody wi
 
 from __future__ import annotations
 
-from ..crypto.certificates import Role
+from ..crypto.certificates import CertificateReason, Role
 from .batches import BatchError, check_batch
 from .context import Context
 from .effects import Publish, Reason, TimerKey
@@ -127,7 +127,7 @@ class Submitter(Following):
                 self._notify_status(own, own.status, own.source)
             return
         own.following, own.wants_results, own.listeners = True, results, own.listeners + 1
-        own.most_done, own.asked_again = 0, False
+        own.most_done, own.asked_again = 0, 0
         own.has_news(now_us)
         own.verified, own.handed, own.lost = have.copy(), have.copy(), IntervalSet()
         for lo, hi, batch_id in signed:
@@ -204,8 +204,10 @@ class Submitter(Following):
         if own is None or not own.following:
             return False
         body = header.body
-        if self._ctx.refusal(peer, body.certificate, header.author, Role.WORKER, now_us):
-            self._consume(own, peer, header.id)
+        if refused := self._ctx.refusal(peer, body.certificate, header.author, Role.WORKER, now_us):
+            if refused is not CertificateReason.NOT_YET_VALID:
+                # Else it is asked for again, and this node's clock may be right by then.
+                self._consume(own, peer, header.id)
             return True
         try:
             batch = check_batch(body, message.columns)

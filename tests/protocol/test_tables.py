@@ -76,6 +76,42 @@ def table(config: ProtocolConfig = LAN, number: int = 1) -> tuple[Tables, Contex
     return tables, ctx, news
 
 
+def test_a_row_that_only_the_clock_refuses_is_looked_at_again_soon_and_a_later_one_at_once() -> None:
+    ctx, looked = context(1, LAN), list[Record]()
+    clock_is_right = False
+
+    def admits(record: Record, _now_us: int) -> bool | None:
+        looked.append(record)
+        return True if clock_is_right or record.body.sequence == 9 else None
+
+    tables = Tables(ctx, lambda _record, _now_us: None, admits)
+    tables.start(0)
+    row, wire = member(2, sequence=3), wire_key(RecordKind.MEMBER, BOB)
+    soon_us = LAN.untimely_retry_us - 1
+    assert tables.merge(row.raw, CAROL, 0) and len(looked) == 1
+    assert not tables.lacks(wire, (1, 3), soon_us) and tables.lacks(wire, (1, 4), soon_us)
+    assert tables.merge(row.raw, CAROL, soon_us) and len(looked) == 1
+    assert tables.merge(member(2, sequence=4).raw, CAROL, soon_us) and len(looked) == 2
+    assert not tables.lacks(wire, (1, 4), 2 * soon_us) and tables.lacks(wire, (1, 4), 2 * soon_us + 1)
+    clock_is_right = True
+    assert tables.merge(row.raw, CAROL, 2 * soon_us + 1)
+    assert [each.body.sequence for each in tables.rows(RecordKind.MEMBER)] == [3]
+    assert not [each for each in ctx.take_effects() if isinstance(each, Penalise)]
+
+
+def test_what_the_clock_refused_stands_in_no_later_row_s_way_and_takes_bounded_room() -> None:
+    config = replace(LAN, table_entries_max=4)
+    ctx = context(1, config)
+    tables = Tables(ctx, lambda _record, _now_us: None, lambda record, _now_us: record.body.sequence == 9 or None)
+    for number in range(2, 12):
+        tables.merge(member(number).raw, CAROL, 0)
+    ids = [identity(number).node_id for number in range(2, 12)]
+    refused = [not tables.lacks(wire_key(RecordKind.MEMBER, node), (1, 1), 1) for node in ids]
+    assert refused == [False] * 6 + [True] * 4
+    tables.merge(member(11, sequence=9).raw, CAROL, 1)
+    assert [each.author for each in tables.rows(RecordKind.MEMBER)] == [ids[-1]]
+
+
 def everything(tables: Tables) -> list[bytes]:
     kinds = (RecordKind.MEMBER, RecordKind.HEAT, RecordKind.JOB_DIGEST)
     return [record.raw for kind in kinds for record in tables.rows(kind)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hearthmesh.crypto.certificates import Role
-from hearthmesh.protocol.events import SubmitJob
+from hearthmesh.protocol.events import FollowJob, SubmitJob
+from hearthmesh.protocol.messages import Consumed, Delivery, Subscribe
 from tests.protocol.cluster import SECOND, WALL_OFFSET_US, Cluster, cold
 
 YEAR_US = 366 * 86_400 * SECOND
@@ -48,3 +49,25 @@ def test_a_keeper_whose_clock_is_behind_is_offered_results_again() -> None:
         keeper.mesh.ctx.wall_offset_us = WALL_OFFSET_US
     cluster.run(30 * SECOND)
     assert all(kept.state.done.total == 8 for keeper in keepers for kept in keeper.mesh.replica.jobs.values())
+
+
+def test_a_client_whose_clock_is_behind_is_sent_the_same_more_and_more_seldom() -> None:
+    cluster = Cluster()
+    for number in range(3):
+        cluster.add(f"k{number}", Role.REPLICA)
+    cluster.workers(2)
+    client = cluster.client()
+    cluster.run(2 * SECOND)
+    cluster.feed(client, SubmitJob(cluster.spec(40)))
+    cluster.run_until(lambda: bool(client.noted("job.submitted")))
+    client.mesh.ctx.wall_offset_us = WALL_OFFSET_US - 20 * YEAR_US
+    (job_id,) = client.mesh.submitter.jobs
+    cluster.feed(client, FollowJob(job_id, (), True))
+    cluster.log.clear()
+    cluster.run(240 * SECOND)
+    assert not client.results and not client.penalties
+    words = [line.split()[1] for line in cluster.log if line.startswith("client>")]
+    assert 3 < words.count(Subscribe.__name__) < 20 and Consumed.__name__ not in words
+    assert any(line.endswith(f">client {Delivery.__name__}") for line in cluster.log)
+    client.mesh.ctx.wall_offset_us = WALL_OFFSET_US
+    cluster.run_until(lambda: len(client.results) == 40, within_us=300 * SECOND)
