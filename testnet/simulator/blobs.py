@@ -11,10 +11,10 @@ from ...protocol.events import BlobsFailed, BlobsFetched
 from .circuits import Circuit
 from .dice import Stream
 from .engine import MS, SECOND
+from .links import Link
 
 if TYPE_CHECKING:
     from .life import Life
-    from .links import Link
     from .machine import Machine
     from .world import World
 
@@ -24,19 +24,21 @@ SILENT_US = NOBODY_US = 10 * SECOND
 PIECE_BYTES = 65_536
 
 
-@dataclass(slots=True)
 class _Fetch:
     """digests: what still lacks.  size_bytes, left_bytes, lacking_bytes: of the first of them, once a source said how
     long it is: all of it, what the present source has not sent yet, and what has not come.  attempt: counts sources.
+
+    No dataclass: compiled, its annotations would be looked up before `Life` is there.
     """
 
-    life: Life
-    wanted: FetchBlobs
-    digests: list[bytes]
-    size_bytes: int = -1
-    left_bytes: int = -1
-    lacking_bytes: int = -1
-    attempt: int = 0
+    __slots__ = ("attempt", "digests", "lacking_bytes", "left_bytes", "life", "size_bytes", "wanted")
+
+    def __init__(self, life: Life, wanted: FetchBlobs, digests: list[bytes]) -> None:
+        self.life = life
+        self.wanted = wanted
+        self.digests = digests
+        self.size_bytes = self.left_bytes = self.lacking_bytes = -1
+        self.attempt = 0
 
 
 @dataclass(frozen=True, slots=True)

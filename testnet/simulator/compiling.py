@@ -38,6 +38,7 @@ SIMULATOR = (
     "checkers/nodes",
     "checkers/recovery",
     "checkers/seats",
+    "checkers/stale",
     "checkers/watch",
     "circuits",
     "clock",
