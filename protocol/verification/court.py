@@ -205,7 +205,7 @@ class Court:
                 self._rest(trial, now_us)
                 self._undecided(key, now_us)
             return
-        if not free_slots or now_us < self._rests_until_us:
+        if free_slots <= 0 or now_us < self._rests_until_us:
             return
         waiting = next((trial for trial in self._trials.values() if trial.fetched), None)
         if waiting is not None:
