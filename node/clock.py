@@ -12,7 +12,7 @@ from pathlib import Path
 
 # A century either way.
 OFFSET_MAX_S = 3_155_760_000.0
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+BOOT_ID = "proc/sys/kernel/random/boot_id"
 
 _offset_us = 0
 
@@ -34,10 +34,10 @@ def asleep_s() -> float:
     return max(0.0, (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()) / 1e9)
 
 
-def boot_id() -> str:
-    """Of the machine's start; empty where nothing tells it."""
+def boot_id(root: Path = Path("/")) -> str:
+    """Another after each start of the machine; empty where nothing tells it. root: whose proc/ is looked into."""
     try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()[:64]
+        return (root / BOOT_ID).read_text(encoding="ascii").strip()[:64]
     except (OSError, UnicodeDecodeError):
         return ""
 

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import trio
 
+from ..node.clock import boot_id
 from .errors import TestnetError
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +111,6 @@ def inside(namespace: str, command: Sequence[str]) -> list[str]:
     if nsenter is None:
         raise FileNotFoundError(errno.ENOENT, "nsenter (util-linux) is not installed", "nsenter")
     return [nsenter, namespace, "--", *command]
-
-
-def boot_id() -> str:
-    return _BOOT_ID.read_text(encoding="ascii").strip()
 
 
 def _stat(pid: int) -> tuple[str, int, int] | None:

@@ -46,11 +46,6 @@ class Aims:
         """Of what `aim_c` does, what lasts; None where nothing does."""
         return self.aim_c if self._rack is not None else None
 
-    @property
-    def since_disinfection_s(self) -> float | None:
-        """None where none is wanted."""
-        return self._memory[0] if self._memory else None
-
     def see(self, now_s: float, coldest_c: float | None, outside_c: float | None) -> None:
         """coldest_c: the least of what the tank's sensors show.  outside_c: None as well where nothing tells."""
         self._outside_c = outside_c

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..config import CORES_MAX, IDLE_WATTS_MAX, WATTS_PER_CORE_MAX, HeaterSettings
+from ..storage.files import replace_file
 from .control.power import PowerStep, PowerTable
 from .drivers.interface import PowerMeter
 
@@ -92,9 +93,7 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
         "idle_w": calibration.idle_w,
         "steps": [{"cores": step.cores, "watts": round(step.watts, 4)} for step in calibration.table.steps],
     }
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    fresh.replace(path)
+    replace_file(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def load_calibration(path: Path) -> Calibration:

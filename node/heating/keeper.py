@@ -10,6 +10,7 @@ import structlog
 import trio
 
 from ..config import HeaterSettings
+from .control.limits import CLOCK_SET_S
 from .control.remembered import Remembered
 from .heater import Heater
 from .kept import Kept, KeptError, Moment, decode, encode, load, put_aside, save, this_moment
@@ -20,8 +21,6 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 # What somebody told is written at once, and again no sooner than after this; what was learnt, each hour.
 TOLD_PERIOD_S = 5.0
 LEARNT_PERIOD_S = 3600.0
-# A clock on the wall that moves forward by more was behind.
-CLOCK_SET_S = 60.0
 
 
 class HeatKeeper:

@@ -10,13 +10,12 @@ import os
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..clock import asleep_s, boot_id, wall_us
-from ..storage.files import sync_folder
+from ..storage.files import replace_file
 from .control.identify import Learnt
 from .control.limits import COLOURS_MAX, WINDOWS_MAX, Colour, LimitsKept, LimitWindow, Phase
 from .control.remembered import Remembered, Told
@@ -186,17 +185,8 @@ def load(path: Path) -> bytes | None:
 
 
 def save(path: Path, content: bytes) -> None:
-    """The old file or the new one is there, also after a power cut. Raises OSError."""
-    fresh = path.with_name(path.name + ".new")
-    with suppress(FileNotFoundError):
-        fresh.unlink()
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    sync_folder(path.parent)
+    """For its owner's eyes. Raises OSError."""
+    replace_file(path, content, mode=0o600)
 
 
 def put_aside(path: Path) -> Path | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..storage import files
 from ..toml import dotted
 from .schema import settings_of
 
@@ -30,12 +30,7 @@ def write_settings(path: Path, settings: object, *, heading: str = "", defaults:
 
 def replace_file(path: Path, text: str) -> None:
     """As `write_settings`, for a text as it is."""
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    files.replace_file(path, text.encode())
 
 
 def _write_table(settings: object, path: tuple[str, ...], lines: list[str], defaults: bool) -> None:

@@ -20,6 +20,19 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """The old file or the new one is there whole, also after a power cut. mode: less the umask. Raises OSError."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with open(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    sync_folder(path.parent)
+
+
 def free_bytes(folder: Path) -> int:
     """What the file system of `folder` still gives this process."""
     stats = os.statvfs(folder)

@@ -7,12 +7,13 @@ they would bound what it may ask for, and be put back when it leaves.
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 
 import structlog
 
+from ...clock import BOOT_ID, boot_id
+from ...storage.files import replace_file
 from .files import READ_BYTES_MAX, read_count, read_text, write_text
 from .interface import DriverError
 
@@ -20,7 +21,6 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 VERSION = 1
 FILE_BYTES_MAX = 1 << 20
-BOOT_ID = "proc/sys/kernel/random/boot_id"
 _COUNT = re.compile(r"[0-9]{1,20}")
 
 
@@ -34,7 +34,7 @@ class FoundValues:
     def __init__(self, path: Path | None = None, root: Path = Path("/")) -> None:
         self._path = path
         self._root = root
-        self._boot = boot_id(root) if path is not None else ""
+        self._boot = boot_id(root if (root / BOOT_ID).exists() else Path("/"))
         # Of an earlier life, and not put back yet.
         self._left = self._load()
         # Of this one.
@@ -121,28 +121,13 @@ class FoundValues:
         if self._path is None:
             return
         content = {"version": VERSION, "boot": self._boot, "found": self._left | self._found}
-        fresh = self._path.with_name(self._path.name + ".new")
         try:
             if not content["found"]:
                 self._path.unlink(missing_ok=True)
                 return
-            with fresh.open("w", encoding="utf-8") as file:
-                json.dump(content, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
+            replace_file(self._path, json.dumps(content, indent=1).encode())
         except OSError as error:
             self._notice(f"{self._path}: cannot be written: {error.strerror}")
 
     def _notice(self, problem: str) -> None:
         log.warning("heater.found", problem=problem)
-
-
-def boot_id(root: Path) -> str:
-    """Another after each start of the kernel; empty where there is none. Of the root, or else of this system."""
-    for parent in (root, Path("/")):
-        try:
-            return read_text(parent / BOOT_ID)
-        except DriverError:
-            continue
-    return ""

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from hearthmesh.node.clock import BOOT_ID
 from hearthmesh.node.heating.drivers.cgroup import CgroupQuota
 from hearthmesh.node.heating.drivers.cpufreq import CpuFreqLimit
-from hearthmesh.node.heating.drivers.found import BOOT_ID, FoundValues
+from hearthmesh.node.heating.drivers.found import FoundValues
 from hearthmesh.node.heating.drivers.interface import Allowed, PowerActuator
 from hearthmesh.node.heating.drivers.rapl import RaplLimit
 from tests.node.heating.drivers.fake_linux import FakeLinux
@@ -205,6 +206,8 @@ def test_any_damage_is_survived(linux: FakeLinux, path: Path) -> None:
             damaged[dice.randrange(len(damaged))] = dice.randrange(256)
         path.write_bytes(damaged[: dice.randrange(len(damaged) + 1)])
         Life(linux, path).apply(WHOLE)
+        # Whatever was believed of it, what this life found or was left with is kept, all of it.
+        assert json.loads(path.read_bytes())["found"].keys() >= json.loads(whole)["found"].keys()
 
 
 def test_folder_that_cannot_be_written_is_a_notice(linux: FakeLinux, tmp_path: Path) -> None:
