@@ -16,7 +16,8 @@ from .context import Context
 from .effects import Persist, Reason
 from .granting import controlled_sections, steal_half
 from .herald import Herald
-from .jobs import JobState, RejectedRecord
+from .job_parts import RejectedRecord
+from .jobs import JobState
 from .kept_job import KeptJob
 from .lifelines import Lifelines, ParkedSteal
 from .limits import Limit

@@ -10,7 +10,8 @@ from .context import Context
 from .effects import Reason
 from .heat import HeatBoard
 from .held_lease import Execution, HeldLease, depth
-from .jobs import HAND_ON_DEPTH_MAX, JobState, RejectedRecord
+from .job_parts import RejectedRecord
+from .jobs import HAND_ON_DEPTH_MAX, JobState
 from .limits import Limit
 from .membership import Membership
 from .messages import (

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from .intervals import IntervalMap, IntervalSet
+from .job_parts import BatchInfo, CandidateKey, LeaseMark, RejectedRecord, WorkerTotals, open_embedded
 from .reconcile import IdIndex
 from .records import (
     Acceptance,
@@ -21,11 +21,9 @@ from .records import (
     JobSpec,
     Recheck,
     Record,
-    RecordError,
     RecordKind,
     Release,
     ReplicaSet,
-    open_record,
 )
 from .verification.lanes import COPIES_MAX, is_within_lane, lane_of, numbers_of, tasks_of
 from .verification.reruns import Rerun, Reruns
@@ -46,62 +44,6 @@ _JOB_KINDS = frozenset(
         RecordKind.RECHECK,
     )
 )
-
-
-class LeaseMark(NamedTuple):
-    """Who holds a task. Tuples compare in order, and the highest wins: that is the join."""
-
-    epoch: int
-    holder: bytes
-    released: bool
-    record_id: bytes
-
-
-class CandidateKey(NamedTuple):
-    """Order among a task's candidates; the lowest is canonical.
-
-    rank: 0 if the submitter accepted it, else 1 + its copy.
-    """
-
-    rank: int
-    epoch: int
-    batch_id: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class BatchInfo:
-    """What stays in memory of a batch; its header and columns are on disk. first: a number of its copy."""
-
-    batch_id: bytes
-    worker: bytes
-    first: int
-    count: int
-    epoch: int
-    failed: int
-    cpu_us: int
-    energy_mj: int
-    useful_mj: int
-    cost_micro: int = 0
-
-
-class RejectedRecord(Exception):
-    """A record that this state cannot take. reason: the `Reason` value's text. fault: whether the sender lies."""
-
-    def __init__(self, reason: str, *, fault: bool = True) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.fault = fault
-
-
-@dataclass(slots=True)
-class WorkerTotals:
-    """Canonical work of one worker in a job."""
-
-    done: int = 0
-    cpu_us: int = 0
-    energy_mj: int = 0
-    useful_mj: int = 0
-    cost_micro: int = 0
 
 
 @dataclass(slots=True)
@@ -303,7 +245,7 @@ class JobState:
             raise RejectedRecord("wrong-author")
         if depth >= HAND_ON_DEPTH_MAX:
             raise RejectedRecord("too-many")
-        parent = _open_embedded(grant.parent, RecordKind.GRANT)
+        parent = open_embedded(grant.parent, RecordKind.GRANT)
         held: Grant = parent.body
         if held.holder != record.author or grant.epoch != held.epoch + 1:
             raise RejectedRecord("wrong-author")
@@ -318,7 +260,7 @@ class JobState:
         `may_grant` to say, and does change.
         """
         body: BatchHeader = header.body
-        granted = _open_embedded(body.grant, RecordKind.GRANT)
+        granted = open_embedded(body.grant, RecordKind.GRANT)
         grant: Grant = granted.body
         lo, hi = numbers_of(body.first, body.first + body.count, body.copy, self.spec.tasks)
         if grant.holder != header.author or grant.parent:
@@ -334,7 +276,7 @@ class JobState:
 
     def _merge_release(self, record: Record) -> bool:
         release: Release = record.body
-        held = _open_embedded(release.grant, RecordKind.GRANT)
+        held = open_embedded(release.grant, RecordKind.GRANT)
         self.check_grant(held)
         grant: Grant = held.body
         if grant.holder != record.author:
@@ -509,7 +451,8 @@ class JobState:
             raise RejectedRecord("out-of-range")
         self.rechecks[record.id] = record
         self.ids.add(record.id)
-        self._settle(self.reruns.ask(*numbers_of(recheck.lo, recheck.hi, recheck.copy, self.spec.tasks)))
+        numbers = numbers_of(recheck.lo, recheck.hi, recheck.copy, self.spec.tasks)
+        self._settle(self.reruns.ask(*numbers, recheck.avoid))
         self._open_copies(recheck)
         return True
 
@@ -611,14 +554,3 @@ class JobState:
         known = self.reruns.batches.values()
         spans = [(rerun, tasks_of(rerun.first, rerun.first + rerun.count, self.spec.tasks)) for rerun in known]
         return [rerun.batch_id for rerun, (lo, hi) in spans if have.gaps(lo, hi)]
-
-
-def _open_embedded(raw: bytes, kind: RecordKind) -> Record:
-    try:
-        record = open_record(raw)
-    except RecordError as error:
-        # A kind that we do not know is as wrong here as bytes that are no record.
-        raise RejectedRecord("bad-signature" if error.reason == "bad-signature" else "malformed") from error
-    if record.kind is not kind:
-        raise RejectedRecord("malformed")
-    return record

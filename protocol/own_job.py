@@ -10,13 +10,16 @@ from .intervals import IntervalMap, IntervalSet
 from .jobs import JobState
 from .messages import Delivery, JobStatus
 from .records import AcceptedBatch
-from .verification.referee import Referee, Ruling
+from .verification.exhibits import Ruling
+from .verification.referee import Referee
 
 
 @dataclass(slots=True)
 class OwnJob:
     """A job of this client's. state: as far as it was told and has checked.
 
+    durable: its submission is over.  found: it was an earlier life's, and is in the mesh, but maybe on one disk; who
+    asks for it once more has it submitted once more.
     referee: judges its results; None where the policy is none.  rulings: what it let pass, and is not given yet.
     verified: tasks whose result the consumer has taken, or does not want.  handed: those plus what it is being given.
     aside: batches that wait for a copy and are said to be consumed, with their bytes; aside_bytes: of all.
@@ -42,6 +45,7 @@ class OwnJob:
     requests: dict[int, bytes] = field(default_factory=dict)
     stored_by: dict[bytes, None] = field(default_factory=dict)
     durable: bool = False
+    found: bool = False
     attempts: int = 0
     following: bool = False
     wants_results: bool = False

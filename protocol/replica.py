@@ -15,7 +15,8 @@ from .events import StoredRow
 from .granter import JOBS_A_REPLY_MAX
 from .granting import Ledger
 from .intervals import IntervalSet
-from .jobs import JobState, RejectedRecord
+from .job_parts import RejectedRecord
+from .jobs import JobState
 from .kept_job import KeptJob
 from .limits import Limit
 from .membership import Membership

@@ -8,7 +8,7 @@ from ..crypto.certificates import CertificateReason, Role
 from .batches import BatchError, check_batch
 from .context import Context
 from .effects import FetchBlobs, Persist, Reason
-from .jobs import RejectedRecord
+from .job_parts import RejectedRecord
 from .kept_job import KeptJob
 from .limits import Limit
 from .membership import Membership

@@ -46,9 +46,10 @@ class Submission:
             own = OwnJob(JobState(record))
             self.jobs[job_id] = own
         self._ctx.notify("job.signed", job_id=job_id, raw=record.raw, spec=spec)
-        if own.durable:
+        if own.durable and not own.found:
             self._notify_submitted(own)
             return own
+        own.durable = False
         problem, about = unknown_rules(spec), "rules"
         if not problem:
             problem, about = self._unfit(spec)
@@ -67,8 +68,12 @@ class Submission:
                 own, "who keeps a confidential job may not run it, and no other node can: it takes more workers"
             )
             return None
-        if own.state.replica_record is None:
+        newest = own.state.replica_record
+        if newest is None:
             self._place(own, tuple(chosen), ())
+        elif newest.author != self._ctx.node_id:
+            # Replicas take a submission with a set that its submitter signed.
+            self._place(own, newest.body.members, newest.body.former)
         self._send_submission(own, own.state.replicas, now_us, at_once)
         return own
 
@@ -158,7 +163,7 @@ class Submission:
             # Of two shares none may be lost; a third can be made of them only while there are two.
             needed = len(own.state.replicas)
         if not own.durable and len(held) >= needed:
-            own.durable = True
+            own.durable, own.found = True, False
             self._notify_submitted(own)
         if len(held) == len(own.state.replicas):
             self._ctx.cancel_timer(("submit", message.job_id))
@@ -190,7 +195,9 @@ class Submission:
         """about: the field of the spec that is refused, "rules" for verification and comparator."""
         self._ctx.notify("job.rejected", job_id=own.state.job_id, reason=reason, about=about)
         self._ctx.cancel_timer(("submit", own.state.job_id))
-        if not own.durable:
+        if own.found:
+            own.durable = True
+        elif not own.durable:
             self.jobs.pop(own.state.job_id, None)
 
     def _submission_timeout(self, job_id: bytes, now_us: int) -> None:

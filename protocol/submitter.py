@@ -13,7 +13,8 @@ from .effects import Publish, Reason, TimerKey
 from .events import OutputsCompared, ResultsSpoiled
 from .following import Following
 from .intervals import IntervalSet
-from .jobs import JobState, RejectedRecord
+from .job_parts import RejectedRecord
+from .jobs import JobState
 from .membership import Membership
 from .messages import (
     Announce,
@@ -41,8 +42,8 @@ from .records import (
 from .secrecy.results import batch_key, open_batch
 from .tables import Tables
 from .verification.court import Court
+from .verification.exhibits import Exhibit, Ruling
 from .verification.judging import Judging
-from .verification.referee import Exhibit, Ruling
 from .verification.trust import TrustBook
 
 HAVE_RANGES_MAX = 4096
@@ -178,7 +179,7 @@ class Submitter(Following):
     def _learn(self, record: Record, now_us: int) -> None:
         if record.kind is RecordKind.SPEC:
             if record.id not in self.jobs and record.author == self._ctx.node_id:
-                self.jobs[record.id] = OwnJob(JobState(record), durable=True)
+                self.jobs[record.id] = OwnJob(JobState(record), durable=True, found=True)
             return
         if record.kind is not RecordKind.REPLICA_SET:
             return

@@ -16,7 +16,7 @@ from .events import ExecutionFailed, ExecutionSaved, HeatReading, StoredRow, Tas
 from .heat import HeatBoard
 from .held_lease import Execution, HeldLease, authors
 from .holder import JOB_VIEWS_MAX
-from .jobs import RejectedRecord
+from .job_parts import RejectedRecord
 from .membership import Membership
 from .messages import (
     Declined,

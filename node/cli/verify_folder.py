@@ -18,14 +18,15 @@ from ...crypto.identity import peer_id_text
 from ...crypto.mesh import MeshDefinition
 from ...protocol.batches import Batch, BatchError, check_batch
 from ...protocol.intervals import IntervalMap
-from ...protocol.jobs import JobState, RejectedRecord
+from ...protocol.job_parts import RejectedRecord
+from ...protocol.jobs import JobState
 from ...protocol.records import JobSpec, Record, RecordError, RecordKind, open_record
 from ...protocol.secrecy.results import OpenedBatch, is_key_of, open_batch
 from ...protocol.verification.comparators import EXACT, Comparator, Undecided, parse_comparator
+from ...protocol.verification.exhibits import Exhibit
 from ...protocol.verification.judging import unknown_rules
 from ...protocol.verification.lanes import numbers_of
 from ...protocol.verification.policy import NO_CHECKS, Policy, PolicyKind, parse_policy
-from ...protocol.verification.referee import Exhibit
 from ...protocol.verification.verdict import Vote, decide
 from ..comparing import Comparing
 from ..execution.outcome import ExecutionError

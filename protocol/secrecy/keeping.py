@@ -16,7 +16,7 @@ from ...crypto.sealing import SealError
 from ...crypto.sharing import add, part_for, share_place
 from ..context import Context
 from ..effects import Persist, Reason
-from ..jobs import RejectedRecord
+from ..job_parts import RejectedRecord
 from ..membership import Membership
 from ..messages import KeyRefused, KeyShare, KeyWanted, ShareGiven, SharePart, ShareWanted
 from ..placement import candidates_from, heirs

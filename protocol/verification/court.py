@@ -20,8 +20,8 @@ from ..limits import Limit
 from ..messages import Accused
 from ..outbox import output_pin
 from ..records import RECORD_BYTES_MAX, Record, RecordError, RecordKind, open_record, sign_record
+from .exhibits import Dispute
 from .fraud import GOSSIP_BYTES_MAX, Charge, FraudError, Truth, accusation_of, check_accusation, is_evident
-from .referee import Dispute
 
 # The accusation that convicted a node, on disk, under the node's id.
 CONVICTION_ROW = 113

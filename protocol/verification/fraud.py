@@ -22,7 +22,7 @@ from ..records import (
     SignedResult,
     open_record,
 )
-from .referee import Dispute, Exhibit
+from .exhibits import Dispute, Exhibit
 
 # What gossip carries, less its envelope.
 GOSSIP_BYTES_MAX = 60 * 1024

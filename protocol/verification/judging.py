@@ -13,9 +13,10 @@ from ..records import JobSpec, MemberRecord, Record, RecordKind, sign_record
 from ..tables import Tables
 from .comparators import EXACT, parse_comparator
 from .court import Court
+from .exhibits import Exhibit, Ruling
 from .lanes import numbers_of
 from .policy import QUORUM_MAX, Policy, PolicyKind, parse_policy
-from .referee import Exhibit, Referee, Ruling
+from .referee import Referee
 from .trust import TrustBook
 
 # A row of the trust book on disk.

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from hashlib import sha256
 
-from ..batches import Batch
 from ..context import Randomness
 from ..intervals import IntervalMap, IntervalSet
-from ..jobs import JobState, RejectedRecord
-from ..records import Recheck, Record
-from ..secrecy.results import OpenedBatch
+from ..job_parts import RejectedRecord
+from ..jobs import JobState
+from ..records import Recheck
 from .comparators import Comparator, Pair, Undecided
+from .exhibits import Case, Dispute, Exhibit, Held, Ruling
 from .lanes import COPIES_MAX, numbers_of, tasks_of
 from .policy import PROVEN_AFTER, Policy, PolicyKind
+from .reruns import AVOID_MAX
 from .sampling import Sampled, pick
 from .seats import counted
 from .trust import Standing, TrustBook, runtime_of
@@ -27,7 +27,6 @@ from .verdict import Verdict, Vote, decide
 
 # Tasks under examination at a time; what comes beyond passes only as far as there is room.
 CASES_MAX = 1_000_000
-AVOID_MAX = 16
 # Copies that wait to hear that who gave them was a replica by then.
 UNPROVEN_MAX = 64
 # Of one worker: the last ones. Anybody may sign grants to itself.
@@ -37,86 +36,6 @@ UNASKED_MAX = 64
 UNASKED_A_WORKER = 8
 # Results of one copy of a task, of which one counts: so many who ran it after each other.
 VOTES_A_COPY_MAX = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Exhibit:
-    """A batch whose proof was checked. opened: of a confidential job, what it says in the clear."""
-
-    header: Record
-    batch: Batch
-    columns: bytes
-    source: bytes
-    opened: OpenedBatch | None = None
-
-    def spoiled(self) -> list[int]:
-        """Tasks whose result its worker sealed so that it cannot be opened."""
-        if self.opened is None:
-            return []
-        return [self.batch.first + offset for offset in range(len(self.batch)) if self.opened.spoiled(offset)]
-
-    def vote(self, index: int) -> Vote:
-        """What it says of one task."""
-        offset, header = index - self.batch.first, self.header
-        output: bytes | None = None
-        spoiled = self.opened is not None and self.opened.spoiled(offset)
-        if offset not in self.batch.externals:
-            output = self.batch.outputs[offset] if self.opened is None else self.opened.outputs[offset]
-        if self.opened is None:
-            digest = self.batch.output_digest(offset)
-        else:
-            digest = self.opened.digest(offset) or sha256(header.id + index.to_bytes(8)).digest()
-        exit_code = self.batch.exits[offset]
-        return Vote(header.body.copy, header.body.epoch, header.id, header.author, exit_code, digest, output, spoiled)
-
-
-@dataclass(slots=True)
-class Case:
-    """One task under examination. copies: the highest that was asked for.  awaited: asked for and not here yet.
-
-    kind: the class of machines whose results of it are compared, see `_class_of`.  unjudged: votes that came after the
-    verdict, and wait for the comparator.
-    """
-
-    quorum: int
-    kind: str
-    votes: list[Vote] = field(default_factory=list)
-    copies: int = 0
-    awaited: int = 0
-    asked_us: int = 0
-    winner: Vote | None = None
-    unjudged: list[Vote] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Held:
-    """A batch that waits. parts: the tasks that it is wanted for.  unplanned: not yet decided whether to check them."""
-
-    exhibit: Exhibit
-    parts: tuple[tuple[int, int], ...]
-    unplanned: IntervalSet
-
-    def tasks(self) -> Iterable[int]:
-        for lo, hi in self.parts:
-            yield from range(lo, hi)
-
-
-@dataclass(frozen=True, slots=True)
-class Ruling:
-    """Tasks, as [lo, hi), whose result is in the exhibit. evidence: the batches that it was compared with."""
-
-    exhibit: Exhibit
-    parts: tuple[tuple[int, int], ...]
-    evidence: tuple[Exhibit, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Dispute:
-    """Two signed results of one task that differ; the verdict was for the first."""
-
-    index: int
-    right: Exhibit
-    wrong: Exhibit
 
 
 @dataclass(slots=True)
@@ -189,7 +108,7 @@ class Referee:
             return
         copy, lo = exhibit.header.body.copy, exhibit.batch.first
         hi, tasks = lo + len(exhibit.batch), self.state.spec.tasks
-        numbers = self.state.reruns.asked.overlap(*numbers_of(lo, hi, copy, tasks))
+        numbers = self.state.reruns.asked_of(exhibit.header.author, *numbers_of(lo, hi, copy, tasks))
         asked = IntervalSet(*(tasks_of(a, b, tasks) for a, b in numbers))
         for index in range(lo, hi):
             if index in self._ruled:

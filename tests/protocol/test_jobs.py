@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.protocol.effects import Reason
-from hearthmesh.protocol.jobs import JobState, RejectedRecord
+from hearthmesh.protocol.job_parts import RejectedRecord
+from hearthmesh.protocol.jobs import JobState
 from hearthmesh.protocol.records import (
     Acceptance,
     AcceptedBatch,
@@ -61,8 +62,9 @@ def copied(lo: int, hi: int, copy: int, worker: Identity, by: Identity) -> Recor
     return batch(lo, hi, 1, worker, copy=copy, granted=granted.raw)
 
 
-def recheck(lo: int, hi: int, copy: int, salt: int = 0) -> Record:
-    return sign_record(SUBMITTER, RecordKind.RECHECK, Recheck(SPEC.id, lo, hi, copy, bytes([salt]) * 16, ()))
+def recheck(lo: int, hi: int, copy: int, salt: int = 0, avoid: tuple[Identity, ...] = ()) -> Record:
+    barred = tuple(node.node_id for node in avoid)
+    return sign_record(SUBMITTER, RecordKind.RECHECK, Recheck(SPEC.id, lo, hi, copy, bytes([salt]) * 16, barred))
 
 
 def fresh() -> JobState:
@@ -118,7 +120,8 @@ def some_records(draw: Any) -> list[Record]:
         elif kind == "copy":
             made.append(copied(lo, hi, epoch, worker, draw(st.sampled_from((*REPLICAS, *WORKERS)))))
         elif kind == "recheck":
-            made.append(recheck(lo, hi, epoch))
+            avoid = draw(st.lists(st.sampled_from(WORKERS), unique=True, max_size=2))
+            made.append(recheck(lo, hi, epoch, avoid=tuple(avoid)))
         elif kind == "accept":
             accepted = AcceptedBatch(bytes([draw(st.integers(0, 3))]) * 32, lo, hi)
             made.append(sign_record(SUBMITTER, RecordKind.ACCEPTANCE, Acceptance(SPEC.id, (accepted,))))
@@ -319,6 +322,28 @@ def test_a_copy_counts_once_it_is_asked_for(asked_first: bool) -> None:
     merge_all(state, records if asked_first else records[::-1])
     assert list(state.to_recheck) == [(TASKS, TASKS + 2)] and list(state.reruns.done) == [(TASKS + 2, TASKS + 4)]
     assert state.delivered == 2 and state.duplicates == 0
+
+
+@pytest.mark.parametrize("asked_first", [True, False])
+def test_a_copy_by_one_of_whom_it_was_not_asked_does_not_count(asked_first: bool) -> None:
+    state, (w0, w1, _) = fresh(), WORKERS
+    records = [recheck(0, 4, 1, avoid=(w0, w1)), copied(0, 4, 1, w0, REPLICAS[0])]
+    merge_all(state, records if asked_first else records[::-1])
+    assert list(state.to_recheck) == [(TASKS, TASKS + 4)] and not state.reruns.done
+    # Another life of the submitter's had it asked of that one.
+    merge_all(state, [recheck(0, 2, 1, salt=1, avoid=(w1,)), copied(3, 4, 1, WORKERS[2], REPLICAS[0])])
+    assert list(state.to_recheck) == [(TASKS + 2, TASKS + 3)]
+    assert list(state.reruns.done) == [(TASKS, TASKS + 2), (TASKS + 3, TASKS + 4)]
+
+
+def test_those_of_whom_a_copy_was_not_asked_leave_room_for_who_ran_it_after_them() -> None:
+    state, liars = fresh(), [Identity.generate() for _ in range(16)]
+    merge_all(state, [recheck(0, 4, 1, avoid=tuple(liars))])
+    for liar in liars:
+        merge_all(state, [copied(0, 4, 1, liar, REPLICAS[0])] * 2)
+    assert not state.reruns.done
+    merge_all(state, [copied(0, 4, 1, WORKERS[0], REPLICAS[0])])
+    assert list(state.reruns.done) == [(TASKS, TASKS + 4)]
 
 
 def test_a_copy_counts_once_who_granted_it_is_known_to_be_a_replica() -> None:

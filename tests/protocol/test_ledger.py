@@ -6,7 +6,8 @@ import pytest
 
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.protocol.granting import LEASE_US_MAX, Ledger
-from hearthmesh.protocol.jobs import REPLICA_SETS_MAX, JobState, RejectedRecord
+from hearthmesh.protocol.job_parts import RejectedRecord
+from hearthmesh.protocol.jobs import REPLICA_SETS_MAX, JobState
 from hearthmesh.protocol.records import (
     Acceptance,
     AcceptedBatch,

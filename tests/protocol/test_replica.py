@@ -9,7 +9,8 @@ from hearthmesh.protocol.codec import decode_message, encode_message
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import CancelJob, FollowJob, Received, StorageFailed, StorageRecovered, SubmitJob
 from hearthmesh.protocol.granting import Ledger
-from hearthmesh.protocol.jobs import BatchInfo, JobState
+from hearthmesh.protocol.job_parts import BatchInfo
+from hearthmesh.protocol.jobs import JobState
 from hearthmesh.protocol.kept_job import KeptJob
 from hearthmesh.protocol.messages import Delivery, Reconcile, Records, Rejected, Renew, Revocations, Steal, Submit
 from hearthmesh.protocol.record_parts import in_messages

@@ -59,6 +59,46 @@ def test_submitting_again_is_answered_at_once() -> None:
     assert [note["job_id"] for note in client.noted("job.submitted")] == [job_id, job_id]
 
 
+def test_what_an_earlier_life_submitted_is_submitted_anew_where_one_disk_has_it() -> None:
+    cluster, client = village(6)
+    job_id = submitted(cluster, client, 5)
+    _, *others = [cluster.nodes[node] for node in client.mesh.submitter.jobs[job_id].state.replicas]
+    for other in others:
+        cluster.kill(other)
+        other.rows.clear()
+    certificate = client.mesh.ctx.certificate
+    cluster.restart(client)
+    client.mesh.ctx.certificate = certificate
+    cluster.feed(client, ListJobs(b""))
+    cluster.run_until(lambda: job_id in client.mesh.submitter.jobs)
+    cluster.run(2 * SECOND)
+    client.notes.clear()
+    cluster.feed(client, SubmitJob(cluster.spec(5)))
+    assert client.noted("job.signed") and not client.noted("job.submitted")
+    cluster.run_until(lambda: bool(client.noted("job.submitted")))
+    stored_by = client.noted("job.submitted")[0]["stored_by"]
+    assert len(stored_by) >= LOCAL.durable_replicas
+    assert all(job_id in cluster.nodes[node].mesh.replica.jobs for node in stored_by)
+
+
+def test_what_was_found_and_is_refused_at_its_second_submission_is_still_to_be_followed() -> None:
+    cluster, client = village(1)
+    job_id = submitted(cluster, client, 5)
+    certificate = client.mesh.ctx.certificate
+    cluster.restart(client)
+    client.mesh.ctx.certificate = certificate
+    cluster.feed(client, ListJobs(b""))
+    cluster.run_until(lambda: job_id in client.mesh.submitter.jobs)
+    client.notes.clear()
+    (keeper,) = [node for node in cluster.nodes.values() if job_id in node.mesh.replica.jobs]
+    keeper.mesh.replica.storage_failed = True
+    cluster.feed(client, SubmitJob(cluster.spec(5)))
+    cluster.run_until(lambda: bool(client.noted("job.rejected")))
+    keeper.mesh.replica.storage_failed = False
+    cluster.feed(client, FollowJob(job_id, (), True))
+    cluster.run_until(lambda: len(client.results) == 5)
+
+
 def test_only_the_peers_that_are_named_are_asked_for_a_job() -> None:
     cluster = Cluster()
     first, *_ = cluster.workers(3)

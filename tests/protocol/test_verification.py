@@ -24,9 +24,10 @@ from hearthmesh.protocol.events import (
 )
 from hearthmesh.protocol.messages import Accused, Delivery, Revocations
 from hearthmesh.protocol.records import BatchHeader, Grant, RecordKind, open_record, sign_record
+from hearthmesh.protocol.verification.exhibits import Dispute, Exhibit
 from hearthmesh.protocol.verification.fraud import accusation_of
 from hearthmesh.protocol.verification.lanes import numbers_of
-from hearthmesh.protocol.verification.referee import UNPROVEN_A_WORKER, Dispute, Exhibit
+from hearthmesh.protocol.verification.referee import UNPROVEN_A_WORKER
 from tests.protocol.cluster import SECOND, Cluster, SimNode, cold, output_of
 
 
@@ -143,7 +144,7 @@ def copy_of(worker: SimNode, job_id: bytes, copy: int, tasks: int, grant: bytes)
 
 
 @pytest.mark.parametrize("policy", ["quorum(2)", "adaptive"])
-@pytest.mark.parametrize("who_grants", ["nobody", "its worker", "a replica, to another"])
+@pytest.mark.parametrize("who_grants", ["nobody", "its worker", "a replica, to another", "a replica"])
 def test_copies_that_nobody_asked_for_stall_nothing(policy: str, who_grants: str) -> None:
     cluster, workers, client = village()
     cluster.feed(client, SubmitJob(cluster.spec(60, verification=policy)))

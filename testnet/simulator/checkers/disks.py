@@ -167,9 +167,7 @@ class SubmittedSurvives(Checker):
             indices = [self.world.by_id[node].index for node in note.fields["stored_by"]]
             known = self._stored.setdefault(job_id, {})
             known.update({index: said[index] for index in indices if index in said})
-            # A life that found the job of a former one in the mesh asks nobody: see docs/bugs-found.md.
-            if indices:
-                self._count_disks(life, job_id, len(note.fields["replicas"]), known)
+            self._count_disks(life, job_id, len(note.fields["replicas"]), known)
 
     def _count_disks(self, life: Any, job_id: bytes, replicas: int, stored: dict[int, int]) -> None:
         rows = (job_id, int(RecordKind.SPEC), job_id), (job_id, FORGOTTEN_ROW, job_id)

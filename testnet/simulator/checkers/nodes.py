@@ -9,7 +9,8 @@ from ....protocol.aggregates import FAR_JOBS_MAX
 from ....protocol.effects import Execute, Reason
 from ....protocol.events import HeatReading, TaskFinished
 from ....protocol.holder import JOB_VIEWS_MAX
-from ....protocol.jobs import JobState, WorkerTotals
+from ....protocol.job_parts import WorkerTotals
+from ....protocol.jobs import JobState
 from ....protocol.replica import PENDING_MAX
 from ....protocol.result_keeping import FETCHING_MAX
 from ....protocol.seeking import SEARCHES_MAX

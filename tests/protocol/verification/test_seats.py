@@ -27,9 +27,10 @@ from hearthmesh.protocol.subscriptions import Subscriptions
 from hearthmesh.protocol.tables import Tables
 from hearthmesh.protocol.verification.comparators import EXACT
 from hearthmesh.protocol.verification.copies import CopyDesk, _without_own
+from hearthmesh.protocol.verification.exhibits import Exhibit
 from hearthmesh.protocol.verification.lanes import numbers_of
 from hearthmesh.protocol.verification.policy import parse_policy
-from hearthmesh.protocol.verification.referee import UNASKED_A_WORKER, VOTES_A_COPY_MAX, Exhibit, Referee
+from hearthmesh.protocol.verification.referee import UNASKED_A_WORKER, VOTES_A_COPY_MAX, Referee
 from hearthmesh.protocol.verification.seats import seated
 from hearthmesh.protocol.verification.trust import TrustBook
 from tests.protocol.arena import context, identity
