@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from ...protocol.effects import Execute
 from ...protocol.events import ExecutionFailed, ExecutionSaved, TaskFinished
+from ...protocol.intervals import IntervalSet
+from ...protocol.verification.lanes import numbers_of
 
 if TYPE_CHECKING:
     from .life import Life
@@ -45,7 +47,8 @@ class Executor:
 
     broken: every execution fails, at once, and could succeed elsewhere.  energy_uj: of all that ever ran here, also
     of what was cancelled or died.  told_uj: what executions that ended well were said to have cost.  moved_uj: of tasks
-    that were saved, up to their checkpoints.  saved: how many were.
+    that were saved, up to their checkpoints.  saved: how many were.  copies_run: of each job, the numbers of later
+    copies that were run.
     """
 
     def __init__(self, machine: Machine, world: World) -> None:
@@ -54,6 +57,7 @@ class Executor:
         self.running: dict[int, Running] = {}
         self.broken = False
         self.tasks_run = 0
+        self.copies_run: dict[bytes, IntervalSet] = {}
         self.energy_uj = 0
         self.told_uj = 0
         self.lost_uj = 0
@@ -151,6 +155,10 @@ class Executor:
             return
         del self.running[run.execution_id]
         self.tasks_run += run.count
+        if run.copy:
+            tasks = self._world.orders[run.job_id].spec.tasks
+            copies = self.copies_run.setdefault(run.job_id, IntervalSet())
+            copies.add(*numbers_of(run.first, run.first + run.count, run.copy, tasks))
         energy_mj = round(sum(running.cpu_us) * self._watts / 1000)
         self.energy_uj += energy_mj * 1000
         self.told_uj += energy_mj * 1000

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...protocol.intervals import IntervalSet
 from . import compiled
 from .checkers import Violation
 from .checkers.jobs import all_accepted, difference
 from .engine import SECOND
+from .executor import Executor
 from .faults import Happened
 from .plan import Plan
 from .telling import Story
@@ -30,6 +32,7 @@ Output = bytes
 class Outcome:
     """What a run came to. `elapsed_s` and `cpu_s` are real time; all others are the simulation's.
 
+    copies_run: later copies of tasks, each once.
     makespan_us: of the job that took longest, of those that ended, from when its submitter first sent it.
     results: by the job's name and the task's index, what the customer was given.
     """
@@ -43,6 +46,7 @@ class Outcome:
     tasks_submitted: int
     tasks_accepted: int
     tasks_run: int
+    copies_run: int
     wasted_uj: int
     energy_uj: int
     virtual_us: int
@@ -63,8 +67,8 @@ class Outcome:
 
     @property
     def duplicates(self) -> int:
-        """Tasks that were run, and whose results nobody needed."""
-        return max(0, self.tasks_run - self.tasks_accepted)
+        """How often a task, or a later copy of one, was run again."""
+        return max(0, self.tasks_run - self.copies_run - self.tasks_accepted)
 
     @property
     def events_per_s(self) -> float:
@@ -90,6 +94,7 @@ class Outcome:
             "tasks_submitted": self.tasks_submitted,
             "tasks_accepted": self.tasks_accepted,
             "tasks_run": self.tasks_run,
+            "copies_run": self.copies_run,
             "duplicates": self.duplicates,
             "makespan_s": round(self.makespan_us / SECOND, 3),
             "faults": len(self.happened),
@@ -193,6 +198,7 @@ def _outcome(world: World, spent_s: tuple[float, float], converged_us: int) -> O
         tasks_submitted=sum(order.spec.tasks for order in orders if order.durable_us),
         tasks_accepted=sum(len(order.taken) for order in orders),
         tasks_run=sum(executor.tasks_run for executor in executors),
+        copies_run=_copies_run(executors),
         wasted_uj=sum(executor.lost_uj for executor in executors),
         energy_uj=sum(executor.energy_uj for executor in executors),
         virtual_us=world.engine.now_us,
@@ -207,3 +213,14 @@ def _outcome(world: World, spent_s: tuple[float, float], converged_us: int) -> O
         converged_us=converged_us,
         results={order.spec.name: order.given for order in orders if order.outputs is not None},
     )
+
+
+def _copies_run(executors: Sequence[Executor]) -> int:
+    """Different later copies of tasks."""
+    jobs: dict[bytes, IntervalSet] = {}
+    for executor in executors:
+        for job_id, copies in executor.copies_run.items():
+            known = jobs.setdefault(job_id, IntervalSet())
+            for lo, hi in copies:
+                known.add(lo, hi)
+    return sum(copies.total for copies in jobs.values())

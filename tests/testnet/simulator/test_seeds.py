@@ -74,6 +74,13 @@ def test_without_faults_every_task_runs_once(seed: int) -> None:
     assert outcome.tasks_run == outcome.tasks_accepted == outcome.tasks_submitted > 0
 
 
+def test_copies_that_were_asked_for_are_no_duplicates() -> None:
+    plan = draw_plan(1, faults=0, honest=True)
+    outcome = _held(replace(plan, jobs=tuple(replace(job, verification="quorum(2)") for job in plan.jobs)))
+    assert outcome.tasks_run == outcome.tasks_accepted + outcome.copies_run == 2 * outcome.tasks_submitted > 0
+    assert outcome.duplicates == 0
+
+
 @pytest.mark.parametrize(
     "lie",
     [
