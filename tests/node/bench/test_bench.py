@@ -21,7 +21,17 @@ from hearthmesh.node.bench.suite import QUICK, Report, run_profile, run_suite, w
 from hearthmesh.node.bench.workloads import PARTS
 from hearthmesh.node.cli.errors import UserError
 
-SMALL = replace(QUICK, rounds=1, tiny_tasks=200, singles=3, long_tasks=4, checked_tasks=200)
+SMALL = replace(
+    QUICK,
+    rounds=1,
+    tiny_tasks=200,
+    singles=3,
+    long_tasks=4,
+    checked_tasks=200,
+    checked_warm_up=200,
+    checked_rounds=1,
+    parts_scale=0.02,
+)
 KEYS = (
     "tiny_tasks_per_s, single_ms_p50, single_ms_p99, efficiency_50ms, "
     "rss_idle_mb, cpu_idle_percent, million_task_job_mb, blob_mb_per_s, budgets_cpu_ratio, "

@@ -171,7 +171,7 @@ async def test_machine_is_as_it_was_once_a_node_has_left_though_others_were_kill
     """Each life asks for the same power, too, where nothing but what was found says how much there is."""
     linux.write(LIMIT.replace("power_limit", "max_power"), "0")
     kept = StateFolder(tmp_path / "kitchen" / "state").found
-    for _ in range(3):
+    for _ in range(2):
         node = start()
         await until(lambda: is_heating(linux))
         node.kill()
