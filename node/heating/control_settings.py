@@ -74,7 +74,9 @@ class MachineTable:
     outside_sensor: Annotated[
         str,
         Key(
-            "Sensor outside: summer, optimum start and feed-forward need it.", length=256, check=_check_optional_source
+            "Sensor outside: summer, optimum start, feed-forward and a heating curve need it.",
+            length=256,
+            check=_check_optional_source,
         ),
     ] = ""
     surface_sensor: Annotated[
@@ -240,7 +242,7 @@ class WindowTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SensorTable:
-    """When a sensor of the sink is not believed any more. A simulated one always is."""
+    """When a sensor of the sink, or the one outside, is not believed any more. A simulated one always is."""
 
     lowest_c: Annotated[float, Key("Lower readings are implausible, °C.", low=-100.0, high=100.0)] = -40.0
     highest_c: Annotated[float, Key("Higher readings are implausible, °C.", low=-50.0, high=300.0)] = 110.0
@@ -268,10 +270,34 @@ class SensorTable:
         float, Key("How long a little heat flows without any sensor, s; then none.", low=0.0, high=86_400.0)
     ] = 3600.0
     open_loop_percent: Annotated[float, Key("Most of the capacity meanwhile, %.", low=0.0, high=100.0)] = 20.0
+    outside_lowest_c: Annotated[
+        float, Key("Lower readings of the outside sensor are implausible, °C.", low=-100.0, high=30.0)
+    ] = -60.0
+    outside_highest_c: Annotated[
+        float, Key("Higher ones are, °C; in the sun it shows more than the air has.", low=0.0, high=100.0)
+    ] = 60.0
+    outside_jump_k: Annotated[
+        float,
+        Key("More between two of its readings is implausible until it stays, K, or K/h.", low=1.0, high=100.0),
+    ] = 15.0
+    outside_frozen_s: Annotated[
+        float,
+        Key(
+            "One of its readings that no digit changed of for so long is frozen, s; a coarse one later; 0: never.",
+            low=0.0,
+            high=2_592_000.0,
+        ),
+    ] = 172_800.0
+    outside_hold_s: Annotated[
+        float,
+        Key("What it told last holds for so long once it is lost or implausible, s.", low=0.0, high=86_400.0),
+    ] = 7200.0
 
     def __post_init__(self) -> None:
         if self.lowest_c >= self.highest_c:
             raise Conflict("lowest_c", "not below highest_c")
+        if self.outside_lowest_c >= self.outside_highest_c:
+            raise Conflict("outside_lowest_c", "not below outside_highest_c")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

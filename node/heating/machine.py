@@ -26,6 +26,7 @@ from .heater import HORIZON_US, Meter, UsageClock, UsageStep, energy_mj
 from .local_time import LocalTime
 from .modulation import Modulation
 from .observed import Observed, What
+from .outside import OutsideWatch
 from .sinks.room import Room1R1C
 from .sinks.sink import HeatSink
 from .weather.conditions import Weather
@@ -33,7 +34,6 @@ from .weather.conditions import Weather
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 HISTORY_STEPS = 4096
-OUTSIDE_AGE_MAX_S = 7200.0
 _SECOND_US = 1_000_000
 # Others write the machine's files too: a system's power profiles, a watchdog that came late.
 APPLY_AGAIN_US = 60 * _SECOND_US
@@ -124,6 +124,8 @@ class MachineHeater:
             settings, table, sensors=len(hardware.sensors), surface=hardware.surface is not None
         )
         self._return = ReturnWatch(chosen.sensor, settings.model.loop.return_max_c)
+        rack = self.aims.curve is not None
+        self._outside = OutsideWatch(settings.sensors, now_us / _SECOND_US, rack=rack)
         self.thermostat = Thermostat(chosen)
         self.decision: Decision = self.thermostat.update(self.inputs())
         self._modulation = Modulation(burn_settings(settings))
@@ -138,6 +140,7 @@ class MachineHeater:
         found = [each.problem for each in self._hardware.actuators if each.problem]
         found += self._untold.values()
         found += self._return.problems
+        found += self._outside.problems
         if (
             self._meter_problem
             and self._clock.now_us - self._meter_lost_us >= self._settings.sensors.lost_s * _SECOND_US
@@ -190,7 +193,7 @@ class MachineHeater:
             others=self._others,
             present=self.observed.found(What.PRESENCE),
             contact_open=self.observed.found(What.WINDOW),
-            outside_c=_fresh(hardware.outside, now_s, OUTSIDE_AGE_MAX_S),
+            outside_c=self._outside.temperature_c,
             surface=hardware.surface.latest() if hardware.surface is not None else None,
             aim=self.aims.aim_c,
             curve=self.aims.curve,
@@ -217,7 +220,7 @@ class MachineHeater:
         if step.duration_us:
             self._modulation.learn(self.thermostat.loop, self.decision, self.duty, step, running)
             self._count(step)
-        self._look_at_water()
+        self._look_around()
         self.decision = self.thermostat.update(self.inputs())
         if step.duration_us:
             self._modulation.burn(now_us, self.decision, step, self._speed)
@@ -240,11 +243,12 @@ class MachineHeater:
     def _is_full(self) -> bool:
         return self._hardware.returning is not None and self._return.full
 
-    def _look_at_water(self) -> None:
-        """By what was believed last: a sensor that shows too much disinfects nothing."""
+    def _look_around(self) -> None:
+        """At weather and water. A tank by what was believed last: a sensor that shows too much disinfects nothing."""
         now_s = self._clock.now_us / _SECOND_US
-        outside_c = _fresh(self._hardware.outside, now_s, OUTSIDE_AGE_MAX_S)
-        self.aims.see(now_s, self.decision.believed.coldest_c, outside_c)
+        if self._hardware.outside is not None:
+            self._outside.see(self._hardware.outside.latest(), now_s)
+        self.aims.see(now_s, self.decision.believed.coldest_c, self._outside.temperature_c)
         if self._hardware.returning is not None:
             self._return.see(self._hardware.returning.latest(), now_s)
 
@@ -375,9 +379,9 @@ class MachineHeater:
         most_j = self._table.capacity_w * horizon_s
         if temperature_c is None:
             return Foretold(decision.granted_w * horizon_s / 3600)
-        outside_c = _fresh(self._hardware.outside, self._clock.now_us / _SECOND_US, OUTSIDE_AGE_MAX_S)
+        outside_c = self._outside.temperature_c
         full_c = setpoint_c + full_above_k(settings.band_c)
-        if outside_c is None or not -100 <= outside_c <= 100:
+        if outside_c is None:
             lift_j = max(0.0, setpoint_c - temperature_c) * estimate.capacity_j_per_k
             return Foretold(
                 wanted_wh=min(most_j, lift_j + decision.granted_w * horizon_s) / 3600,

@@ -61,7 +61,7 @@ TRANSITIONS: dict[tuple[Trust, Found], Trust] = {
 
 @dataclass(frozen=True, slots=True)
 class SensorSettings:
-    """low_c … high_c and rate_k_per_s are what is plausible.  lost_s: age of a sample that counts as lost.
+    """low_c … high_c, and jump_k at once with rate_k_per_s, are what is plausible.  lost_s: age of a lost sample.
 
     frozen_s: a value that did not change in any digit for so long is frozen, if the sensor tells fine steps, and later
     if its steps are coarse; 0 for never.  frozen_k: so it is, sooner, when the sink must have moved by so much
@@ -79,6 +79,7 @@ class SensorSettings:
     recover_s: float = 60.0
     open_loop_s: float = 3600.0
     disagree_k: float = 3.0
+    jump_k: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ class SensorJudge:
 
     def _jump_k(self, sample: Sample, last: Sample) -> float:
         # A sensor's last digit, and a draught, may move it at once.
-        return 1.0 + self._settings.rate_k_per_s * max(0.0, sample.at_s - last.at_s)
+        return self._settings.jump_k + self._settings.rate_k_per_s * max(0.0, sample.at_s - last.at_s)
 
 
 @dataclass(frozen=True, slots=True)

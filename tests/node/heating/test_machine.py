@@ -352,7 +352,7 @@ async def test_warm_summer_leaves_its_floor_and_winter_nothing(linux: FakeLinux)
         chosen,
         machine=replace(chosen.machine, outside_sensor="hwmon:room/temp3"),
         safety=SafetyTable(summer_floor_w=60.0),
-        sensors=replace(chosen.sensors, frozen_s=0.0),
+        sensors=replace(chosen.sensors, frozen_s=0.0, outside_frozen_s=0.0),
     )
     bench = Bench(linux, chosen)
     for _ in range(49):
