@@ -107,8 +107,9 @@ class NodeSettings:
     zone: Annotated[
         str,
         Key(
-            "Heat zone: nodes with the same zone heat one sink, share its demand, and avoid holding the same job's "
-            "state.",
+            "Heat zone: nodes of one owner and site (as their certificates say) with the same zone heat one sink and "
+            "share its demand. None for a heater that is alone in its room. Nodes with the same zone, whoever's they "
+            "are, avoid holding the same job's state.",
             length=64,
             check=check_printable,
         ),

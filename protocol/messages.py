@@ -155,7 +155,7 @@ class CellDigest(MessageBase, frozen=True, tag=16):
 
 
 class FindZone(MessageBase, frozen=True, tag=17):
-    """Who else heats this sink (zones.py)? Answered by `FoundNodes`, with those who asked of late.
+    """Who else heats this sink (zones.py)? Answered by `FoundNodes`: those of its owner and site who asked of late.
 
     member: the asker's own member record, which names the zone.
     """

@@ -22,6 +22,7 @@ from .tables import Tables
 from .thief import Thief
 from .verification.court import Court
 from .verification.trust import TrustBook
+from .vouching import same_household
 from .worker import Worker
 from .zones import Zones
 
@@ -96,11 +97,16 @@ class Roles:
         return bool(self.replica.open_jobs or self.members.unknown() or self.worker.draining)
 
     def zone_mates(self) -> list[HeatDigest]:
-        """What the other workers said last that heat the same sink, and are alive and here to stay; by node."""
-        if not self.profile.zone:
+        """What the other workers said last that heat the same sink, and are alive and here to stay; by node.
+
+        A zone is one household's: a name that another owner's nodes use, or those of another site, is another zone.
+        """
+        zone, certificate = self.profile.zone, self.ctx.certificate
+        if not zone:
             return []
         members: list[MemberRecord] = [record.body for record in self.tables.rows(RecordKind.MEMBER)]
-        mates = {each.node: None for each in members if each.zone == self.profile.zone}
+        named = [each for each in members if each.zone == zone]
+        mates = {each.node: None for each in named if same_household(each.certificate, certificate)}
         return [
             digest
             for digest in self.heat.peers()

@@ -17,3 +17,9 @@ def vouched_by(certificate: bytes) -> Vouched:
         return Certificate.from_bytes(certificate).vouched
     except CertificateError:
         return NOT_VOUCHED
+
+
+def same_household(certificate: bytes, other: bytes) -> bool:
+    """Whether authorities say of both that they are one owner's, at one site; or of both neither."""
+    one, two = vouched_by(certificate), vouched_by(other)
+    return (one.owner, one.site) == (two.owner, two.site)

@@ -5,7 +5,8 @@ place, shows them its member record, which names the zone, and hears who else di
 few intervals and no longer, so the closest ones may change. Mates that are found are watched as replicas are, whatever
 their cell, and get each heat digest directly. In a mesh of one cell none of this happens: all know all.
 
-What a node says of its zone is its own word, here as in its cell.
+What a node says of its zone is its own word, here as in its cell; whose it is and where it stands is an authority's. A
+zone is one owner's at one site: others that use its name have the same keepers, and are told nothing of it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .records import MemberRecord, Record, RecordError, RecordKind, open_record
 from .rows import ROW_BYTES_MAX
 from .seeking import Seeker
 from .tables import Tables
+from .vouching import same_household
 
 # Of the nodes closest to a zone's place so many are asked: two of them may have died since.
 KEEPERS = 3
@@ -160,9 +162,12 @@ class Zones:
             if record.kind is not RecordKind.MEMBER or record.author != record.body.node:
                 self._ctx.penalise(peer, Reason.WRONG_AUTHOR)
                 return True
-            if record.body.zone == self._zone and not self._members.cell.holds(record.author):
+            if self._shares_sink(record.body) and not self._members.cell.holds(record.author):
                 self._add_mate(record, peer, now_us)
         return True
+
+    def _shares_sink(self, body: MemberRecord) -> bool:
+        return body.zone == self._zone and same_household(body.certificate, self._ctx.certificate)
 
     def _add_mate(self, record: Record, peer: bytes, now_us: int) -> None:
         body: MemberRecord = record.body
@@ -203,9 +208,10 @@ class Zones:
             return
         if not body.zone or not self._ctx.admitted(body.certificate, peer, Role.WORKER, now_us):
             return
-        others = [known.raw for node, (known, _) in self._kept.items() if node != peer and known.body.zone == body.zone]
+        named = [known for node, (known, _) in self._kept.items() if node != peer and known.body.zone == body.zone]
+        others = [known.raw for known in named if same_household(known.body.certificate, body.certificate)]
         own = self._tables.get(RecordKind.MEMBER, self._ctx.node_id)
-        if body.zone == self._zone and own is not None:
+        if self._shares_sink(body) and own is not None:
             others.append(own.raw)
             self._add_mate(record, peer, now_us)
             # It may have had no use for what it was told before: it hears this node's heat again.

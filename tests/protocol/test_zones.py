@@ -8,6 +8,7 @@ from hashlib import sha256
 import pytest
 from msgspec import structs
 
+from hearthmesh.crypto.certificates import NOT_VOUCHED, Vouched
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.protocol.cells import place_of
 from hearthmesh.protocol.config import LOCAL, ProtocolConfig
@@ -29,13 +30,19 @@ def half_of(name: str) -> int:
     return place_of(Identity.from_seed(sha256(name.encode()).digest()).node_id) >> 63
 
 
-def street(count: int = 14, config: ProtocolConfig = SMALL) -> tuple[Cluster, SimNode, SimNode]:
-    """A mesh of several cells, and two heaters of the attic that are in different ones."""
+def street(
+    count: int = 14, config: ProtocolConfig = SMALL, vouched: tuple[Vouched, Vouched] = (NOT_VOUCHED, NOT_VOUCHED)
+) -> tuple[Cluster, SimNode, SimNode]:
+    """A mesh of several cells, and two heaters of the attic that are in different ones. vouched: of those two."""
     cluster = Cluster(config=config)
     names = [f"n{number}" for number in range(count)]
     left, right = (next(name for name in names if half_of(name) == half) for half in (0, 1))
     zones = {names[-1]: "cellar", left: "attic", right: "attic"}
-    nodes = {name: cluster.add(name, heat=cold(), zone=zones.get(name, "")) for name in names}
+    said = {left: vouched[0], right: vouched[1]}
+    nodes = {
+        name: cluster.add(name, heat=cold(), zone=zones.get(name, ""), vouched=said.get(name, NOT_VOUCHED))
+        for name in names
+    }
     return cluster, nodes[left], nodes[right]
 
 
@@ -81,6 +88,32 @@ def test_in_a_mesh_of_one_cell_nobody_looks_for_zones() -> None:
     cluster.run(30 * SECOND)
     assert not any("FindZone" in line for line in cluster.log)
     assert all(len(mates(node)) == 3 for node in cluster.nodes.values())
+
+
+HOME = Vouched("ada", "5 Mill Lane")
+ELSEWHERE = [NOT_VOUCHED, Vouched("ada"), Vouched("ada", "9 Mill Lane"), Vouched("bob", "5 Mill Lane")]
+
+
+@pytest.mark.parametrize("other", ELSEWHERE)
+def test_a_zone_is_one_owners_at_one_site(other: Vouched) -> None:
+    cluster = Cluster()
+    one = cluster.add("one", heat=cold(), zone="living-room", vouched=HOME)
+    # What a machine is trusted with is no matter of where it stands.
+    two = cluster.add("two", heat=cold(), zone="living-room", vouched=structs.replace(HOME, classes=("gpu",)))
+    stranger = cluster.add("stranger", heat=cold(), zone="living-room", vouched=other)
+    cluster.run(5 * SECOND)
+    assert (mates(one), mates(two), mates(stranger)) == ([two.id], [one.id], [])
+
+
+def test_a_zones_keepers_name_nobody_of_another_household() -> None:
+    cluster, one, other = street(vouched=(HOME, ELSEWHERE[-1]))
+    cluster.run_until(lambda: one.mesh.cell.depth > 0 and other.mesh.cell.depth > 0)
+    cluster.run(120 * SECOND)
+    assert any(line.endswith("FindZone") for line in cluster.log)
+    assert not one.mesh.zones.mates and not other.mesh.zones.mates
+    # Of one household they are found as ever.
+    cluster, one, other = street(vouched=(HOME, HOME))
+    find_each_other(cluster, one, other)
 
 
 # -- whoever asks --------------------------------------------------------------------------------------------------

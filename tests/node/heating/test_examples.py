@@ -28,6 +28,11 @@ def test_example_is_read_and_makes_a_thermostat(path: Path, tmp_path: Path) -> N
     assert thermostat.update(Inputs(now_s=0.0, wall_s=0.0, samples=(None,), power_w=0.0)).granted_w == 0
 
 
+@pytest.mark.parametrize("path", sorted(HEATERS.glob("*.toml")), ids=lambda path: path.stem)
+def test_who_copies_an_example_heats_no_neighbours_room(path: Path, tmp_path: Path) -> None:
+    assert not loaded(path.name, tmp_path).node.zone
+
+
 def test_the_three_are_what_they_say(tmp_path: Path) -> None:
     room, rack, laptop = (loaded(f"{name}.toml", tmp_path) for name in ("room-radiator", "boiler-rack", "laptop"))
     assert room.heater.machine.second_sensor and room.heater.schedule.week
