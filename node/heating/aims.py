@@ -34,7 +34,9 @@ class Aims:
     After a start the disinfection is due, since nobody knows when it was last done.
     """
 
-    def __init__(self, model: ModelTable) -> None:
+    def __init__(self, model: ModelTable, plain_c: float) -> None:
+        """plain_c: the owner's setpoint, from which the coldest day counts."""
+        self._plain_c = plain_c
         self._rack = model.loop.rack(model.sun) if model.kind == "boiler-rack" else None
         self._disinfection = model.tank.disinfection if model.kind in TANKS else None
         self._memory = self._disinfection.begin() if self._disinfection is not None else ()
@@ -62,7 +64,7 @@ class Aims:
         """For a setpoint. Without a sensor outside a rack's supply is as hot as on the coldest day that it is for."""
         if self._rack is not None:
             curve = self._rack.curve
-            outside_c = setpoint_c - curve.design_k if self._outside_c is None else self._outside_c
+            outside_c = self._plain_c - curve.design_k if self._outside_c is None else self._outside_c
             return min(curve.flow_c(setpoint_c, outside_c), self._rack.loop.supply_max_c)
         if self._disinfection is not None:
             return self._disinfection.target_c(setpoint_c, self._memory)

@@ -184,7 +184,8 @@ def zone_members(mates: Iterable[HeatDigest]) -> list[Member]:
 def idle_reason(decision: Decision, temperature_c: float, setpoint_c: float) -> str:
     """Why the thermostat wants no task now, the strongest reason first."""
     if decision.blocked:
-        return f"overheated: {temperature_c:.1f} °C, everything is stopped"
+        known = decision.believed.temperature_c is not None
+        return f"overheated{f': {temperature_c:.1f} °C' if known else ''}, everything is stopped"
     if decision.believed.temperature_c is None:
         seen = decision.lent_c is not None
         return "no sensor is to be believed" + (", and no other of its zone asks it for heat" if seen else "")

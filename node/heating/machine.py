@@ -119,7 +119,7 @@ class MachineHeater:
         self._history = deque([_Mark(now_us, 0, 0, 0)], maxlen=HISTORY_STEPS)
         self._others: tuple[Member, ...] = ()
         self._losses = Losses()
-        self.aims = Aims(settings.model)
+        self.aims = Aims(settings.model, settings.setpoint_c)
         chosen = thermostat_settings(
             settings, table, sensors=len(hardware.sensors), surface=hardware.surface is not None
         )

@@ -90,6 +90,12 @@ class Sample:
     at_s: float
 
 
+def hot_c(samples: Sequence[Sample | None], now_s: float, lost_s: float, over_c: float) -> float | None:
+    """The hottest reading above over_c that is no older than lost_s, whether it is to be believed or not."""
+    fresh_c = [each.value for each in samples if each is not None and now_s - each.at_s <= lost_s]
+    return max((value_c for value_c in fresh_c if value_c > over_c), default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class Heating:
     """What must move a sensor. power_w: into the sink since the last update.  estimate: what is known of the sink.

@@ -6,7 +6,7 @@ import math
 
 from .identify import Estimate
 from .limits import Limit
-from .sensor import Heating, Sample, SensorSettings, SensorSupervisor, Trust
+from .sensor import Heating, Sample, SensorSettings, SensorSupervisor, Trust, hot_c
 
 # A surface gets at least so much warmer at full power, and most of that within an hour.
 RISE_K = 10.0
@@ -47,10 +47,8 @@ class SurfaceWatch:
         found = self._supervisor.update((sample,), now_s, Heating(power_w, self._surface))
         self._trust, self.temperature_c = found.trust, found.temperature_c
         self.alarms = tuple(alarm.replace("sensor 1", "the surface's sensor") for alarm in found.alarms)
-        fresh = sample is not None and now_s - sample.at_s <= self._lost_s
-        if fresh and sample is not None and sample.value > self._hot_c:
-            return sample.value
-        return found.temperature_c
+        too_hot_c = hot_c((sample,), now_s, self._lost_s, self._hot_c)
+        return found.temperature_c if too_hot_c is None else too_hot_c
 
     @property
     def most_w(self) -> float:

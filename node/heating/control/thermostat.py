@@ -19,7 +19,7 @@ from .power import DUTY_MIN, PowerLoop, PowerTable, Work, work_for
 from .remembered import Remembered, Told
 from .schedule import DAY_S
 from .season import OverheatBlock, Season, SeasonSettings, SeasonWatch
-from .sensor import Believed, Heating, Sample, SensorSettings, SensorSupervisor, Trust
+from .sensor import Believed, Heating, Sample, SensorSettings, SensorSupervisor, Trust, hot_c
 from .setpoint import Reason, SetpointChooser, SetpointPlan, Target, Wish
 from .start import CONFIDENCE_MIN, StartSettings, lead_s
 from .surface import SurfaceWatch
@@ -32,6 +32,8 @@ _EPOCH_WEEK_S = 3 * DAY_S
 FULL_K = 1.0
 # A task's duty from which on a member of a zone that gave nothing begins to give.
 BEGIN_DUTY = 2 * DUTY_MIN
+# Nothing is wanted then but protection from frost.
+UNWANTED = (Reason.OFF, Reason.WINDOW)
 # How many times heavier than its owner's guess a sink may be that was not learnt.
 UNLEARNT_DOUBT = 4.0
 
@@ -232,7 +234,9 @@ class Thermostat:
         season = self._season.update(inputs.now_s, inputs.outside_c)
         lifted_k = _lifted_k(inputs, target)
         shown_c = self._surface.update(inputs.surface, inputs.now_s, inputs.power_w) if self._surface else None
-        blocked = self._block.update(temperature_c, shown_c)
+        # Too hot counts, whatever is wrong with the sensor that says so.
+        too_hot_c = hot_c(inputs.samples, inputs.now_s, settings.sensor.lost_s, settings.season.block_c)
+        blocked = self._block.update(temperature_c if too_hot_c is None else too_hot_c, shown_c)
         limit = self.limits.update(
             inputs.steady_s,
             inputs.wall_s,
@@ -344,7 +348,8 @@ class Thermostat:
         if decision.season is Season.SUMMER or (inputs.outside_c is not None and inputs.outside_c >= cautious_c):
             return 0.0
         most_w = self._unseen_w + sum(each.capacity_w for each in inputs.others)
-        hold_w = self._hold_w(cautious_c, inputs.outside_c, estimate)
+        held_c = cautious_c if inputs.curve is None else inputs.curve(cautious_c)
+        hold_w = self._hold_w(held_c, inputs.outside_c, estimate)
         return most_w if hold_w is None else min(hold_w, most_w)
 
     def _seeing(
@@ -377,7 +382,8 @@ class Thermostat:
                 self._pi.track(error_k, feed_w, found.demand_w / scale)
         excess_w = max(-capacity_w, min(0.0, self.settings.pi.gain_w_per_k * error_k))
         deficit_w = -capacity_w if decision.blocked else granted_w if granted_w > 0 else excess_w
-        if decision.season is Season.SUMMER and not decision.blocked and not inputs.full:
+        floored = decision.season is Season.SUMMER and decision.target.reason not in UNWANTED
+        if floored and not decision.blocked and not inputs.full:
             granted_w = max(granted_w, min(self.settings.season.floor_w, decision.limit.limit_w))
         return replace(decision, mode=self.mode, request_w=request_w, granted_w=granted_w, deficit_w=deficit_w)
 
@@ -432,10 +438,9 @@ def _warmest_c(others: Sequence[Member]) -> float | None:
 
 
 def _lifted_k(inputs: Inputs, target: Target) -> float:
-    """No more than frost protection where the owner switched it off, or a window is open."""
-    if inputs.aim is None or target.reason in (Reason.OFF, Reason.WINDOW):
-        return 0.0
-    return inputs.aim(target.setpoint_c) - target.setpoint_c
+    """Where it is off, or a window is open, a curve holds all the same: it is the building that must not freeze."""
+    aim = inputs.curve if target.reason in UNWANTED else inputs.aim
+    return 0.0 if aim is None else aim(target.setpoint_c) - target.setpoint_c
 
 
 def _heating(inputs: Inputs, estimate: Estimate) -> Heating:

@@ -72,6 +72,21 @@ async def test_the_supply_follows_the_curve_and_is_hot_where_nothing_tells_the_w
     assert (bench.heater.reading().slots > 0) == (aim_c > 21.0)
 
 
+@pytest.mark.parametrize(("outside", "aim_c"), [("-10000", 31.5), ("7500", 7.0), (None, 28.1)])
+async def test_a_rack_that_is_off_is_as_warm_as_protects_its_building_from_frost(
+    linux: FakeLinux, outside: str | None, aim_c: float
+) -> None:
+    """Without a sensor outside it is so on the coldest day that the curve is for: 27 K below the plain setpoint."""
+    if outside is not None:
+        linux.write(OUTSIDE, outside)
+    linux.write(SENSOR, "21000")
+    bench = bench_of(linux, RACK, 20.0, outside_sensor="hwmon:room/temp3")
+    bench.heater.thermostat.wish(Wish.OFF, bench.heater.inputs())
+    await bench.second(2)
+    assert bench.heater.decision.aim_c == pytest.approx(aim_c, abs=0.05)
+    assert (bench.heater.reading().slots > 0) == (aim_c > 21.0)
+
+
 async def test_a_return_that_is_too_warm_or_unknown_takes_no_heat(linux: FakeLinux) -> None:
     linux.write(OUTSIDE, "0")
     linux.write(SENSOR, "40000")

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from hearthmesh.node.config import HeaterSettings, RoomSettings
-from hearthmesh.node.heating.control.setpoint import Wish
+from hearthmesh.node.heating.control.setpoint import Reason, Wish
 from hearthmesh.node.heating.local_time import LocalTime
+from hearthmesh.node.heating.observed import What
 from hearthmesh.node.heating.simulated import SimulatedHeater, horizon_of
 from hearthmesh.node.heating.simulation import model_of, second_of_year, weather_of
-from hearthmesh.node.heating.sink_settings import KINDS, ModelTable, TankTable, WeatherTable
+from hearthmesh.node.heating.sink_settings import KINDS, LoopTable, ModelTable, TankTable, WeatherTable
 from hearthmesh.node.heating.weather.files import WeatherError
 from hearthmesh.node.heating.weather.generator import CLIMATES, generate_year
 from hearthmesh.node.settings.schema import Conflict
@@ -50,6 +51,35 @@ def test_every_kind_is_built_and_takes_heat_if_it_wants_any(kind: str) -> None:
         idle.advance(second * SECOND_US, 0)
     assert heater.temperature_c > idle.temperature_c
     assert before_c == idle.temperature_c or kind != "room-1r1c" or idle.temperature_c < before_c
+
+
+def light_rack() -> HeaterSettings:
+    """A building that is cold within a day."""
+    model = ModelTable(kind="boiler-rack", loop=LoopTable(building_j_per_k=1e7))
+    frost = RoomSettings(start_c=15.0, outside_c=-10.0)
+    return replace(SETTINGS, cores=64, watts_per_core=150.0, setpoint_c=20.0, model=model, room=frost, time_scale=1.0)
+
+
+def test_building_of_a_rack_that_is_off_does_not_freeze() -> None:
+    """At -10 °C outside. A supply of 7 °C would let it."""
+    heater, cpu_us = SimulatedHeater(light_rack(), 0), 0
+    heater.thermostat.wish(Wish.OFF, heater.inputs())
+    coldest_c = 20.0
+    for step in range(1, 36 * 3 + 1):
+        cpu_us += round(heater.decision.work.slots * heater.duty * 1200 * SECOND_US)
+        heater.advance(step * 1200 * SECOND_US, cpu_us)
+        coldest_c = min(coldest_c, heater.sink.state.temperatures_c[2])
+    assert heater.decision.target.reason is Reason.OFF
+    assert 7.0 <= coldest_c < 12.0
+
+
+def test_open_window_leaves_the_supply_as_warm_as_protects_the_building_from_frost() -> None:
+    heater = SimulatedHeater(light_rack(), 0)
+    heater.observed.tell(What.WINDOW, "owner", True, ages=False)
+    heater.advance(SECOND_US, 0)
+    assert heater.decision.target.reason is Reason.WINDOW
+    # Room + span * ((room - outside) / design) ** (1 / exponent).
+    assert heater.target_c == pytest.approx(7.0 + 35.0 * (17.0 / 27.0) ** (1 / 1.3))
 
 
 def test_rack_is_held_at_its_heating_curve() -> None:
