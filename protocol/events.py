@@ -62,6 +62,7 @@ class HeatReading(Struct, frozen=True):
     horizon_wh: energy wanted over the horizon.  useful: whether heat made now meets a demand.
     buffer_wh, hold_w, later_w: see `stealing/appetite.py`.  discomfort_kh: kelvin-hours below the setpoint within the
     horizon, without any work.  price_micro: for an hour of CPU, where nobody wants its heat.  reason: why slots is 0.
+    stopped: what runs stands still, until it may go on.
     """
 
     deficit_w: float
@@ -78,6 +79,7 @@ class HeatReading(Struct, frozen=True):
     discomfort_kh: float = 0.0
     price_micro: int = 0
     reason: str = ""
+    stopped: bool = False
 
 
 class TaskFinished(Struct, frozen=True):

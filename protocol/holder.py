@@ -78,9 +78,9 @@ class Holder:
         self._too_long: dict[bytes, None] = {}
         self._taken: dict[bytes, None] = {}
         self._renewing = False
-        # Executions that are to be saved, with the CPU time that they had left; and pins of checkpoints that others
-        # go on from.
-        self._saving: dict[int, int] = {}
+        # Executions that are to be saved, with the CPU time that they had left, and the patience; and pins of
+        # checkpoints that others go on from.
+        self._saving: dict[int, tuple[int, int]] = {}
         self._kept_checkpoints: dict[bytes, None] = {}
         # Tasks (job, number) that were stopped here, and whose checkpoints are on this disk.
         self._stopped: dict[tuple[bytes, int], None] = {}

@@ -23,7 +23,7 @@ from .stealing.moving import SLOW_DUTY, Heir, heirs_for, is_late, lively, worth_
 FULL_DUTY = 0.1
 # Checkpoints that are kept for whoever went on with them.
 CHECKPOINTS_KEPT = 64
-# Who leaves waits no longer for the next checkpoint.
+# Who leaves, or is stopped, waits no longer for the next checkpoint.
 LEAVING_US = 2_000_000
 
 
@@ -33,23 +33,32 @@ class Mover(Holder):
     def move_running(self, now_us: int, patience_us: int = 0) -> None:
         """The sink is full, or leaves tasks little of their cores: have those saved that are better off elsewhere.
 
-        patience_us: as of `SaveExecution`; with it those as well that are to be saved already.
+        patience_us: as of `SaveExecution`; with it those as well that are to be saved already. What stands still makes
+        no further checkpoint, so none is waited for.
         """
+        soon_us = patience_us or (LEAVING_US if self._is_stopped else 0)
         for execution in self._executions.values():
-            known = execution.execution_id in self._saving and not patience_us
+            _, told_us = self._saving.get(execution.execution_id, (0, -1))
+            known = told_us >= soon_us and not patience_us
             if known or not self._is_movable(execution):
                 continue
             # It may have had the whole core so far; what makes checkpoints has as long to go as between two at least.
             gone_us = now_us - execution.started_us
             left_us = max(self._views[execution.job_id].spec.checkpoint_us, self.task_us(execution.job_id) - gone_us)
             if self._heirs(execution.job_id, left_us, 0, now_us):
-                self._saving[execution.execution_id] = left_us
-                self._ctx.emit(SaveExecution(execution.execution_id, patience_us))
+                self._saving[execution.execution_id] = left_us, soon_us
+                self._ctx.emit(SaveExecution(execution.execution_id, soon_us))
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self._heat.reading is not None and self._heat.reading.stopped
 
     @property
     def _duty(self) -> float:
         """Share of its core that a task gets here."""
         reading = self._heat.reading
+        if self._is_stopped:
+            return 0.0
         return max(FULL_DUTY, duty_of(reading)) if self.slots and reading is not None else FULL_DUTY
 
     @property
@@ -86,7 +95,7 @@ class Mover(Holder):
 
     def take_saved(self, event: ExecutionSaved, now_us: int) -> None:
         """Hand the task on with its checkpoint; keep it, unstarted, if nobody can take it any more."""
-        left_us = self._saving.pop(event.execution_id, 0)
+        left_us, _ = self._saving.pop(event.execution_id, (0, 0))
         execution = self._executions.pop(event.execution_id, None)
         if execution is None or execution.job_id not in self._views:
             self._ctx.emit(UnpinBlobs(event.pin))

@@ -156,6 +156,7 @@ def heat_reading(
         later_w=later_w,
         discomfort_kh=foretold.discomfort_kh,
         price_micro=0 if useful else price_micro,
+        stopped=decision.work.stopped,
         reason="" if decision.work.slots else idle_reason(decision, temperature_c, setpoint_c),
     )
 

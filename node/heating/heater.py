@@ -58,7 +58,7 @@ class Heater(Protocol):
 
     @property
     def duty(self) -> float:
-        """Share of its core that each running task may use now."""
+        """Share of its core that each running task may use now; 0: it stands still."""
         ...
 
     @property

@@ -320,7 +320,7 @@ class MachineHeater:
         # A task that is left to end has its least duty's power, whatever is granted.
         granted_w = max(decision.granted_w, table.watts(DUTY_MIN) if work.slots else 0.0)
         cores = max(
-            self._modulation.tasks(work) * self.duty if work.slots else 0.0,
+            self._modulation.tasks(work) * self.duty,
             decision.heat_load / self._speed if self._modulation.burn_load else 0.0,
         )
         # A device with a thermostat of its own would go on by it where nothing may heat.

@@ -22,13 +22,17 @@ class Modulation:
         return self._burn.load
 
     def tasks(self, work: Work) -> int:
-        """That may run now, or do: no task is stopped because fewer are wanted than before."""
+        """That may run now, or do: no task is ended because fewer are wanted than before."""
         return max(work.slots, self._ran)
 
     def duty(self, work: Work) -> float:
-        """Of each task. More than are wanted share what is wanted, as far as the least duty lets them."""
+        """Of each task; 0 pauses. More than are wanted share what is wanted, with the least duty for each, unless a
+        limit leaves them less."""
+        if work.stopped:
+            return 0.0
         tasks = self.tasks(work)
-        return max(DUTY_MIN, work.duty * work.slots / tasks) if tasks > work.slots else work.duty
+        duty = max(DUTY_MIN, work.duty * work.slots / tasks) if tasks > work.slots else work.duty
+        return min(duty, work.most_load / tasks) if tasks else duty
 
     def learn(self, loop: PowerLoop, before: Decision, duty: float, step: UsageStep, running: int) -> None:
         """before: the decision that held in the step.  duty: as tasks were given it.  running: tasks at its end."""

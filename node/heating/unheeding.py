@@ -23,4 +23,5 @@ def unheeding(reading: HeatReading) -> HeatReading:
         sink=reading.sink,
         temperature_c=reading.temperature_c,
         reason=reading.reason,
+        stopped=reading.stopped,
     )

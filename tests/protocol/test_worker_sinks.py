@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from hearthmesh.protocol.effects import (
+    CancelExecution,
     DropCheckpoint,
     Execute,
     SaveExecution,
@@ -22,6 +23,7 @@ from hearthmesh.protocol.events import (
 from hearthmesh.protocol.messages import (
     Granted,
     HandOn,
+    Renew,
     TableRows,
 )
 from hearthmesh.protocol.moving import LEAVING_US
@@ -147,6 +149,31 @@ def test_a_task_that_was_to_move_stays_in_a_room_that_is_cold_again() -> None:
     shop.tell(cold())
     assert runs(shop.tell(ExecutionSaved(first.execution_id, bytes(32), 1_000, b"pin"))) == [(0, 1)]
     assert shop.worker.mesh.worker.moved == 0
+
+
+def test_a_task_that_stands_still_is_moved_with_the_last_checkpoint_that_it_made() -> None:
+    """It makes no other, and goes on nowhere sooner than elsewhere, however little is left of it."""
+    shop = Shop(slots=0)
+    first = shop.begin_what_can_be_saved()
+    assert SaveExecution(first.execution_id) in shop.tell(WARM)
+    stopped = replace(WARM, stopped=True)
+    assert SaveExecution(first.execution_id, LEAVING_US) in shop.tell(stopped)
+    assert [each for each in shop.tell(stopped) if isinstance(each, SaveExecution)] == []
+    assert [each for each in shop.tell(WARM) if isinstance(each, SaveExecution)] == []
+    shop.tell(ExecutionSaved(first.execution_id, bytes(32), 1_000, b"pin"))
+    assert shop.worker.mesh.worker.moved == 1
+
+
+def test_a_task_that_stands_still_keeps_its_lease_and_goes_on() -> None:
+    shop = Shop(slots=1)
+    ((first, count),) = runs(shop.give(shop.grant(0, 1)))
+    stopped = shop.tell(replace(WARM, stopped=True))
+    assert [each for each in stopped if isinstance(each, SaveExecution | CancelExecution)] == []
+    told = [each.message for each in shop.tell(TimerFired(("renew", b""))) if isinstance(each, Send)]
+    held = [message.jobs[0].ranges[0] for message in told if isinstance(message, Renew)]
+    assert [(part.lo, part.hi) for part in held] == [(first, first + count)] * len(shop.keepers)
+    assert released(shop.tell(cold(1))) == {}
+    assert shop.worker.mesh.worker.running == 1
 
 
 def test_what_was_begun_and_waits_in_a_full_sink_goes_to_who_wants_heat_though_it_is_busy() -> None:

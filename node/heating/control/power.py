@@ -149,10 +149,18 @@ class PowerLoop:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """slots: tasks to run at once.  duty: share of its core that each may use, DUTY_MIN … 1."""
+    """slots: tasks to run at once.  duty: share of its core that each may use, DUTY_MIN … 1.
+
+    most_load: cores that tasks may use together, those included that run though fewer are wanted; 0: all stand still.
+    """
 
     slots: int
     duty: float
+    most_load: float = math.inf
+
+    @property
+    def stopped(self) -> bool:
+        return self.most_load <= 0
 
 
 def work_for(load: float, cores: int) -> Work:

@@ -423,7 +423,14 @@ class Thermostat:
         if decision.blocked:
             alarms = (*alarms, "too hot: everything is stopped")
         heat_load = self.loop.load(max(0.0, decision.deficit_w))
-        return replace(decision, work=Work(slots, duty), heat_load=heat_load, alarms=alarms)
+        work = Work(slots, duty, self._most_load(decision))
+        return replace(decision, work=work, heat_load=heat_load, alarms=alarms)
+
+    def _most_load(self, decision: Decision) -> float:
+        """A block, and a limit, are of what runs already as well."""
+        if decision.blocked:
+            return 0.0
+        return self.loop.asked(decision.limit.limit_w) if decision.limit.reason else math.inf
 
 
 def _surface_watch(settings: ThermostatSettings) -> SurfaceWatch:

@@ -175,3 +175,30 @@ def test_tasks_that_outlast_the_power_that_they_began_with_share_what_is_wanted_
     assert heater.thermostat.loop.effort == pytest.approx(effort)
     heater.advance(4 * SECOND_US, 10 * SECOND_US, running=1)
     assert (heater.decision.work.slots, heater.duty) == (1, 1.0)
+
+
+@pytest.mark.parametrize("left_w", [0.0, 10.0, 30.0])
+def test_limit_counts_for_what_runs_as_well_whatever_its_least_duty(left_w: float) -> None:
+    heater = SimulatedHeater(replace(SETTINGS, dwell_s=0.0, room=replace(ROOM, start_c=17.5)), now_us=0)
+    heater.advance(SECOND_US, 4 * SECOND_US, running=4)
+    heater.thermostat.limits.add(LimitWindow(0.0, 3.0, 100.0 + left_w), 0.0)
+    limited = heater.advance(2 * SECOND_US, 8 * SECOND_US, running=4)
+    # Ten watts make one task at its least duty; with less there is none.
+    assert 4 * heater.duty * 100.0 == pytest.approx(left_w)
+    assert (limited.slots, limited.stopped) == ((1, False) if left_w else (0, True))
+    after = heater.advance(3 * SECOND_US, 8 * SECOND_US, running=4)
+    assert (after.slots > 0, after.stopped, heater.duty > 0.1) == (True, False, True)
+
+
+def test_what_runs_in_a_room_that_is_too_hot_stands_still_until_it_is_cooler() -> None:
+    heater = SimulatedHeater(replace(SETTINGS, dwell_s=0.0), now_us=0)
+    heater.advance(SECOND_US, 4 * SECOND_US, running=4)
+    heater.sink = HeatSink(heater.sink.model, 25.0)
+    warm = heater.advance(2 * SECOND_US, 8 * SECOND_US, running=4)
+    assert (warm.slots, warm.stopped, heater.duty) == (0, False, 0.1)
+    heater.sink = HeatSink(heater.sink.model, 40.0)
+    hot = heater.advance(3 * SECOND_US, 8 * SECOND_US, running=4)
+    assert (hot.slots, hot.stopped, heater.duty) == (0, True, 0.0)
+    heater.sink = HeatSink(heater.sink.model, 18.0)
+    cool = heater.advance(4 * SECOND_US, 8 * SECOND_US, running=4)
+    assert (cool.slots, cool.stopped, heater.duty) == (4, False, 1.0)

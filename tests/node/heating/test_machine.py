@@ -475,3 +475,17 @@ async def test_loop_over_modbus_has_its_sensor_and_its_meter_there(linux: FakeLi
         bench.hardware.close()
     finally:
         server.close()
+
+
+@pytest.mark.parametrize(("milli", "cores"), [("18000", 4.0), ("21000", 0.4), ("40000", 0.0)])
+async def test_quota_leaves_what_runs_the_cores_that_it_may_use_beside_the_node_s_own(
+    linux: FakeLinux, milli: str, cores: float
+) -> None:
+    linux.write("sys/fs/cgroup/tasks/cpu.max", "max 100000")
+    chosen = settings(linux)
+    bench = Bench(linux, replace(chosen, machine=replace(chosen.machine, cgroup="tasks")))
+    linux.write(SENSOR, milli)
+    bench.now_us = SECOND_US
+    await bench.read()
+    bench.heater.advance(bench.now_us, bench.cpu_us, running=4)
+    assert linux.read("sys/fs/cgroup/tasks/cpu.max") == f"{round((cores + 0.25) * 100_000)} 100000"
