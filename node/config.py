@@ -12,6 +12,7 @@ from ..protocol.config import PRESETS, ProtocolConfig
 from .clock import OFFSET_MAX_S
 from .execution.native_config import NativeCommand, NativeRuntimeConfig
 from .execution.oci_config import OciRuntimeConfig
+from .heating.control.schedule import WeekSchedule
 from .heating.control_settings import (
     BurnTable,
     LimitTable,
@@ -275,6 +276,24 @@ class HeaterSettings:
     def __post_init__(self) -> None:
         if self.kind == "machine" and not self.machine.sensor:
             raise Conflict("machine", "has no sensor", 'kind = "machine" needs sensor = "hwmon:NAME/temp1" or another')
+        if self.kind != "none":
+            self._check_reached()
+
+    def _check_reached(self) -> None:
+        """What is wanted at some time has to be below what stops all, and below what no sensor is believed at."""
+        wanted = [(self.setpoint_c, "the setpoint")]
+        wanted += [(change.setpoint_c, "the schedule") for change in WeekSchedule(self.schedule.week).changes]
+        if self.model.disinfection is not None:
+            wanted.append((self.model.disinfection.target_most_c, "the tank's disinfection"))
+        if self.model.kind == "boiler-rack":
+            loop = self.model.loop
+            wanted.append((min(self.setpoint_c + loop.curve_span_k, loop.supply_max_c), "the heating curve"))
+        highest_c, whose = max(wanted)
+        overheat_c, believed_c = self.safety.overheat_c, self.sensors.highest_c
+        if overheat_c is not None and overheat_c <= highest_c:
+            raise Conflict("safety", f"overheat_c = {overheat_c:g} is not above the {highest_c:g} °C of {whose}")
+        if self.kind == "machine" and believed_c <= highest_c:
+            raise Conflict("sensors", f"highest_c = {believed_c:g} is not above the {highest_c:g} °C of {whose}")
 
     @property
     def shares_zone(self) -> bool:

@@ -180,10 +180,29 @@ def _seen(heat: dict[str, Any]) -> str:
     return at_home + (", a window is open" if heat["window_open"] else "")
 
 
+def _aim(heat: dict[str, Any]) -> str:
+    """What the sink is kept at, which may be another temperature than the setpoint."""
+    setpoint = f"{heat['setpoint_c']:g} °C"
+    kept = f"{heat['aim_c']:g} °C, for a setpoint of {setpoint}" if heat["aim_c"] != heat["setpoint_c"] else setpoint
+    return f"{kept} ({heat['reason']})"
+
+
+def _water(heat: dict[str, Any]) -> str:
+    ago_s = heat["disinfected_ago_s"]
+    last = "no disinfection is known of" if ago_s is None else f"disinfected {ago_s / 3600:.1f} h ago"
+    return last + (", one is due" if heat["disinfection_due"] else "")
+
+
 def _show(heat: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(heat)
         return
+    for line in status_lines(heat):
+        say(line)
+
+
+def status_lines(heat: dict[str, Any]) -> list[str]:
+    """heat: of `HeatCommands.status`, not empty."""
     seen = "unknown" if heat["temperature_c"] is None else f"{heat['temperature_c']:.2f} °C"
     at_rest = f"{heat['idle_w']:g} W at rest"
     limited = (
@@ -193,7 +212,7 @@ def _show(heat: dict[str, Any], as_json: bool) -> None:
     burns = f", {heat['burn_cores']:g} cores burn" if heat["burn_cores"] else ""
     tasks = f"{counted(heat['slots'], 'task')} at {heat['duty']:.0%}{burns}"
     rows = [
-        ("sink", f"{seen} of {heat['setpoint_c']:g} °C ({heat['reason']}), by the {heat['goes_by']}"),
+        ("sink", f"{seen} of {_aim(heat)}, by the {heat['goes_by']}"),
         ("mode", f"{heat['mode']}, {heat['heats']}, {heat['season']}{_seen(heat)}"),
         ("power", f"{heat['granted_w']:g} W of {heat['capacity_w']:g} W, above {at_rest}; {tasks}"),
         ("energy", ", ".join(f"{energy(joules)} {whose}" for whose, joules in heat["energy_j"].items())),
@@ -204,7 +223,7 @@ def _show(heat: dict[str, Any], as_json: bool) -> None:
             f"{learnt['gain_w']:g} W from elsewhere, confidence {learnt['confidence']:.0%}",
         ),
     ]
-    for label, text in rows:
-        say(f"{label:<8} {text}")
-    for alarm in heat["alarms"]:
-        say(f"{'alarm':<8} {alarm}")
+    if heat["disinfection_due"] is not None:
+        rows.insert(1, ("water", _water(heat)))
+    rows += [("alarm", alarm) for alarm in heat["alarms"]]
+    return [f"{label:<8} {text}" for label, text in rows]

@@ -111,6 +111,7 @@ class HeatCommands:
         thermostat, observed = heater.thermostat, heater.observed
         if decision is None or thermostat is None or inputs is None or observed is None:
             return {}
+        disinfected = heater.disinfected
         estimate, idle_w = thermostat.estimate, thermostat.settings.idle_w
         return {
             "at_s": round(inputs.now_s, 3),
@@ -140,6 +141,9 @@ class HeatCommands:
             "season": decision.season.value,
             "window_open": decision.window_open,
             "present": observed.found(What.PRESENCE),
+            # None where no tank is to be; the time also where none is known of.
+            "disinfected_ago_s": round(disinfected.ago_s, 1) if disinfected and disinfected.known else None,
+            "disinfection_due": disinfected.due if disinfected else None,
             "alarms": [*decision.alarms, *heater.problems, *self.notices],
             "learnt": {
                 "resistance_k_per_w": estimate.resistance_k_per_w,

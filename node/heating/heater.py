@@ -13,6 +13,7 @@ from ...protocol.events import HeatReading
 from ..config import HeaterSettings
 from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
+from .disinfected import Disinfected
 from .drivers.interface import SafeWrite
 from .observed import Observed
 
@@ -84,6 +85,15 @@ class Heater(Protocol):
         """Where presence and windows are told; None where nothing is heated."""
         ...
 
+    @property
+    def disinfected(self) -> Disinfected | None:
+        """None where it heats no tank that is to be."""
+        ...
+
+    def recall_disinfected(self, ago_s: float, *, known: bool) -> None:
+        """What an earlier life knew, as old as it is now; again where the clock on the wall was set meanwhile."""
+        ...
+
     def inputs(self) -> Inputs | None:
         """What the thermostat sees now."""
         ...
@@ -137,6 +147,7 @@ class NoHeater:
     thermostat = None
     decision = None
     observed = None
+    disinfected = None
     problems = ()
 
     def __init__(self, settings: HeaterSettings, now_us: int, cpu_us_total: int = 0) -> None:
@@ -145,6 +156,9 @@ class NoHeater:
         self.meter = Meter()
 
     def inputs(self) -> None:
+        return None
+
+    def recall_disinfected(self, ago_s: float, *, known: bool) -> None:
         return None
 
     def hear(self, others: Sequence[Member]) -> None:

@@ -21,6 +21,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 # What somebody told is written at once, and again no sooner than after this; what was learnt, each hour.
 TOLD_PERIOD_S = 5.0
 LEARNT_PERIOD_S = 3600.0
+# Who seems to have been down for longer had a clock of 1970 once, more likely than not.
+DOWN_MAX_S = 32 * 86_400.0
 
 
 class HeatKeeper:
@@ -42,6 +44,7 @@ class HeatKeeper:
         self._changed = trio.Event()
         self._failed = ""
         self._doubted: tuple[Kept, Moment, int] | None = None
+        self._age_doubted: tuple[Kept, Moment] | None = None
         if heater.thermostat is not None:
             self._recall()
         # What was put aside is to be written anew.
@@ -53,6 +56,8 @@ class HeatKeeper:
             return
         if self._doubted is not None:
             self._follow_clock(*self._doubted)
+        if self._age_doubted is not None:
+            self._follow_age(*self._age_doubted)
         if self._state() != self._written:
             self._changed.set()
 
@@ -92,7 +97,7 @@ class HeatKeeper:
         remembered = thermostat.remember(inputs)
         if self._scale != 1.0:
             remembered = _undated(remembered)
-        return Kept(self._moment(), self._sink, remembered, observed.said_by(OWNER))
+        return Kept(self._moment(), self._sink, remembered, observed.said_by(OWNER), self._heater.disinfected)
 
     def _state(self) -> Hashable:
         """Another one whenever there is something to write at once."""
@@ -113,8 +118,9 @@ class HeatKeeper:
         now = self._moment()
         if kept.sink != self._sink:
             # Of another sink nothing is known; what the owner wishes is the same.
-            kept = replace(kept, remembered=Remembered(kept.remembered.told))
+            kept = replace(kept, remembered=Remembered(kept.remembered.told), disinfected=None)
         self._go_on_from(kept, kept.remembered, now)
+        self._go_on_since(kept, now)
         for what, value in kept.owner:
             if self._heater.observed is not None:
                 self._heater.observed.tell(what, OWNER, value, ages=False)
@@ -123,11 +129,24 @@ class HeatKeeper:
         assert self._heater.thermostat is not None, "who has none remembers nothing"
         if now.boot != kept.at.boot or not now.boot:
             self._doubted = (kept, now, self._heater.thermostat.orders)
+            self._age_doubted = (kept, now)
 
     def _go_on_from(self, kept: Kept, remembered: Remembered, now: Moment) -> None:
         thermostat, inputs = self._heater.thermostat, self._heater.inputs()
         assert thermostat is not None and inputs is not None, "who has none remembers nothing"
         thermostat.recall(remembered, inputs, now.since(kept.at) * self._scale)
+
+    def _go_on_since(self, kept: Kept, now: Moment) -> None:
+        elapsed_s = now.since(kept.at)
+        if kept.disinfected is not None and elapsed_s <= DOWN_MAX_S:
+            self._heater.recall_disinfected(kept.disinfected.ago_s + elapsed_s, known=kept.disinfected.known)
+
+    def _follow_age(self, kept: Kept, before: Moment) -> None:
+        """The same for a tank's disinfection, whatever else was told meanwhile."""
+        now = self._moment()
+        if abs((now.wall_s - before.wall_s) - (now.steady_s - before.steady_s)) >= CLOCK_SET_S:
+            self._go_on_since(kept, now)
+            self._age_doubted = (kept, now)
 
     def _follow_clock(self, kept: Kept, before: Moment, orders: int) -> None:
         """The age was read from a clock on the wall: if it was behind and is set, more is over than was thought.

@@ -21,6 +21,7 @@ from .control.limits import COLOURS_MAX, WINDOWS_MAX, Colour, LimitsKept, LimitW
 from .control.remembered import Remembered, Told
 from .control.season import Season, SeasonKept
 from .control.setpoint import Chosen, Wish
+from .disinfected import Disinfected
 from .observed import What
 
 FORMAT = "hearthmesh heat"
@@ -58,12 +59,16 @@ def this_moment() -> Moment:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """sink: which one it is, by the settings.  owner: what the owner said of presence and windows."""
+    """sink: which one it is, by the settings.  owner: what the owner said of presence and windows.
+
+    disinfected: of a tank, as of then.
+    """
 
     at: Moment
     sink: str
     remembered: Remembered
     owner: tuple[tuple[What, bool], ...] = ()
+    disinfected: Disinfected | None = None
 
 
 def encode(kept: Kept) -> bytes:
@@ -109,6 +114,8 @@ def encode(kept: Kept) -> bytes:
         content["season"] = {"is": season.season.value, "mean_c": season.mean_c, "seen_s": season.seen_s}
     if any(step_k is not None for step_k in remembered.steps_k):
         content["sensors"] = [{"step_k": step_k} for step_k in remembered.steps_k]
+    if kept.disinfected is not None:
+        content["disinfected"] = {"ago_s": round(kept.disinfected.ago_s, 3), "known": kept.disinfected.known}
     kept_parts = {name: part for name, part in content.items() if _is_json(part)}
     return (json.dumps(kept_parts, indent=1) + "\n").encode()
 
@@ -157,8 +164,8 @@ def decode(content: bytes) -> tuple[Kept, tuple[str, ...]]:
         told = Told(wish, boost_left_s, limits if limits is not None else LimitsKept())
     remembered = Remembered(told, part("learnt", _learnt), part("season", _season), part("sensors", _sensors) or ())
     owner = part("owner", _owner) or ()
-    sink = found.get("sink")
-    return Kept(at, sink if isinstance(sink, str) else "", remembered, owner), tuple(problems)
+    disinfected, sink = part("disinfected", _disinfected), found.get("sink")
+    return Kept(at, sink if isinstance(sink, str) else "", remembered, owner, disinfected), tuple(problems)
 
 
 def load(path: Path) -> bytes | None:
@@ -279,6 +286,12 @@ def _sensors(part: Sequence[Mapping[str, Any]]) -> tuple[float | None, ...]:
         raise ValueError("neither one nor two")
     steps_k = tuple(_optional(each["step_k"], 0.0, 1e5) for each in part)
     return steps_k if any(step_k is not None for step_k in steps_k) else ()
+
+
+def _disinfected(part: Mapping[str, Any]) -> Disinfected:
+    if not isinstance(part["known"], bool):
+        raise ValueError("neither yes nor no")
+    return Disinfected(_number(part["ago_s"], 0.0, 1e9), part["known"])
 
 
 def _owner(part: Mapping[str, Any]) -> tuple[tuple[What, bool], ...]:

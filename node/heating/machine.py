@@ -18,6 +18,7 @@ from .assembly import burn_settings, heat_reading, thermostat_settings
 from .control.power import DUTY_MIN, PowerLoop, PowerTable
 from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
+from .disinfected import Disinfected
 from .drivers.cpufreq import CpuFreqLimit
 from .drivers.interface import Allowed, DriverError, PowerActuator, PowerMeter, SafeWrite, Sensor
 from .drivers.polled_meter import TOO_MUCH
@@ -119,7 +120,7 @@ class MachineHeater:
         self._history = deque([_Mark(now_us, 0, 0, 0)], maxlen=HISTORY_STEPS)
         self._others: tuple[Member, ...] = ()
         self._losses = Losses()
-        self.aims = Aims(settings.model, settings.setpoint_c)
+        self.aims = Aims(settings.model, settings.setpoint_c, now_us / _SECOND_US + local().asleep_s)
         chosen = thermostat_settings(
             settings, table, sensors=len(hardware.sensors), surface=hardware.surface is not None
         )
@@ -141,12 +142,20 @@ class MachineHeater:
         found += self._untold.values()
         found += self._return.problems
         found += self._outside.problems
+        found += self.aims.problems
         if (
             self._meter_problem
             and self._clock.now_us - self._meter_lost_us >= self._settings.sensors.lost_s * _SECOND_US
         ):
             found.append(f"{self._meter_problem}; the power is estimated")
         return tuple(found)
+
+    @property
+    def disinfected(self) -> Disinfected | None:
+        return self.aims.disinfected
+
+    def recall_disinfected(self, ago_s: float, *, known: bool) -> None:
+        self.aims.recall(ago_s, known=known)
 
     @property
     def burn_load(self) -> float:
@@ -248,7 +257,7 @@ class MachineHeater:
         now_s = self._clock.now_us / _SECOND_US
         if self._hardware.outside is not None:
             self._outside.see(self._hardware.outside.latest(), now_s)
-        self.aims.see(now_s, self.decision.believed.coldest_c, self._outside.temperature_c)
+        self.aims.see(now_s + self._local().asleep_s, self.decision.believed.coldest_c, self._outside.temperature_c)
         if self._hardware.returning is not None:
             self._return.see(self._hardware.returning.latest(), now_s)
 

@@ -15,6 +15,7 @@ from .control.power import PowerTable
 from .control.sensor import Sample
 from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
+from .disinfected import Disinfected
 from .foretell import Foretold, Losses, foretell, full_above_k
 from .heater import HORIZON_US, Meter, UsageClock, UsageStep, energy_mj
 from .local_time import LocalTime
@@ -172,7 +173,21 @@ class SimulatedHeater:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        return ()
+        disinfection, found = self._settings.model.disinfection, self.disinfected
+        return () if disinfection is None or found is None else found.problems(disinfection.every_s)
+
+    @property
+    def disinfected(self) -> Disinfected | None:
+        disinfection = self._settings.model.disinfection
+        if disinfection is None:
+            return None
+        memory = self.sink.state.memory
+        # At its start the tank's memory is as old as one that is due.
+        known = memory[0] <= self._sink_s
+        return Disinfected(memory[0] if known else self._sink_s, known, disinfection.is_due(memory))
+
+    def recall_disinfected(self, ago_s: float, *, known: bool) -> None:
+        """Each life has a tank of its own."""
 
     def advance(self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, running: int = 0) -> HeatReading:
         step = self._clock.step(now_us, cpu_us_total, burn_us_total)

@@ -20,6 +20,7 @@ KINDS = (
     *("room-1r1c", "room-2r2c", "room-5r1c", "room-vdi6007", "tank", "tank-layers"),
     *("pool", "boiler-rack", "district", "data-centre"),
 )
+TANKS = ("tank", "tank-layers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +150,12 @@ class TankTable:
     height_m: Annotated[float, Key("Height of `tank-layers`, m.", low=0.1, high=50.0)] = 1.8
     heater_percent: Annotated[float, Key("Height of the heat's inlet, %.", low=0.0, high=100.0)] = 0.0
     sensor_percent: Annotated[float, Key("Height of the sensor, %.", low=0.0, high=100.0)] = 50.0
+
+    def __post_init__(self) -> None:
+        level = self.disinfection
+        if level is not None and self.max_c < level.target_most_c:
+            needed = f"less than the {level.target_most_c:g} °C that a disinfection at {level.level_c:g} °C needs"
+            raise Conflict("max_c", f"{self.max_c:g}, {needed}")
 
     @property
     def disinfection(self) -> Disinfection | None:
@@ -289,6 +296,11 @@ class ModelTable:
     tank: Annotated[TankTable, Key("For `tank` and `tank-layers`.")] = TankTable()
     pool: Annotated[PoolTable, Key("For `pool`.")] = PoolTable()
     loop: Annotated[LoopTable, Key("For `boiler-rack` and `district`.")] = LoopTable()
+
+    @property
+    def disinfection(self) -> Disinfection | None:
+        """Of a tank, if it has one."""
+        return self.tank.disinfection if self.kind in TANKS else None
 
     def __post_init__(self) -> None:
         if self.kind == "tank-layers":

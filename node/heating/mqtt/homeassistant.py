@@ -117,6 +117,7 @@ _SENSORS: Mapping[str, tuple[str, str | None, str | None, str | None]] = {
     "outside_c": ("Outside", "temperature", "°C", "measurement"),
     "aim_c": ("Kept at", "temperature", "°C", "measurement"),
     "surface_c": ("Surface", "temperature", "°C", "measurement"),
+    "disinfected_h": ("Disinfected before", "duration", "h", "measurement"),
     "power_w": ("Power", "power", "W", "measurement"),
     "granted_w": ("Heat granted", "power", "W", "measurement"),
     "request_w": ("Heat requested", "power", "W", "measurement"),
@@ -174,6 +175,8 @@ def state_payload(status: Mapping[str, Any], energy_uj: int, useful_uj: int) -> 
             "outside_c": _rounded(status["outside_c"]),
             "aim_c": _rounded(status["aim_c"]),
             "surface_c": _rounded(status["surface_c"]),
+            # In whole hours, so that time alone has little to tell.
+            "disinfected_h": None if status["disinfected_ago_s"] is None else int(status["disinfected_ago_s"] // 3600),
             "power_w": round(status["power_w"]),
             "granted_w": round(granted_w),
             "request_w": round(status["request_w"]),

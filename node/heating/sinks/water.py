@@ -64,6 +64,11 @@ class Disinfection:
         return cls(level_c, holds_s[level_c])
 
     @property
+    def target_most_c(self) -> float:
+        """What the water is kept at while it is due."""
+        return self.level_c + self.margin_k
+
+    @property
     def grid_s(self) -> float:
         return min(self.hold_s, 300.0)
 
@@ -82,6 +87,8 @@ class Disinfection:
             return (0.0, 0.0, 1.0)
         return (min(age_s + self.grid_s, 1e9), held_s, float(is_hot))
 
+    def is_due(self, memory: tuple[float, ...]) -> bool:
+        return memory[0] >= self.every_s - self.lead_s
+
     def target_c(self, setpoint_c: float, memory: tuple[float, ...]) -> float:
-        due = memory[0] >= self.every_s - self.lead_s
-        return max(setpoint_c, self.level_c + self.margin_k) if due else setpoint_c
+        return max(setpoint_c, self.target_most_c) if self.is_due(memory) else setpoint_c

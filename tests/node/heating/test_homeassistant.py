@@ -33,7 +33,7 @@ def test_every_entity_finds_its_value_in_the_state() -> None:
     wanted = set(re.findall(r"value_json\.(\w+)", json.dumps(told["components"])))
     assert wanted == set(state(*heated()))
     identities = [component["unique_id"] for component in told["components"].values()]
-    assert len(set(identities)) == len(identities) == 23
+    assert len(set(identities)) == len(identities) == 24
     assert told["components"]["climate"]["modes"] == list(MODES)
     assert told["availability_topic"] == "hearthmesh/abc123/availability"
 

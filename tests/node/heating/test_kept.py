@@ -16,6 +16,7 @@ from hearthmesh.node.heating.control.limits import Colour, LimitsKept, LimitWind
 from hearthmesh.node.heating.control.remembered import Remembered, Told
 from hearthmesh.node.heating.control.season import Season, SeasonKept
 from hearthmesh.node.heating.control.setpoint import Chosen, Wish
+from hearthmesh.node.heating.disinfected import Disinfected
 from hearthmesh.node.heating.kept import FILE_BYTES_MAX, Kept, KeptError, Moment, decode, encode, load, put_aside, save
 from hearthmesh.node.heating.observed import What
 
@@ -35,6 +36,7 @@ KEPT = Kept(
         Told(Chosen(Wish.MANUAL, 21.5, 2e9), 600.0, LIMITS), LEARNT, SeasonKept(Season.SUMMER, 18.0, 1e5), (0.5, None)
     ),
     ((What.WINDOW, True),),
+    Disinfected(7200.5, known=True),
 )
 
 
@@ -82,6 +84,8 @@ def test_file_that_is_none_is_refused_with_what_it_is(content: bytes, problem: s
         ("learnt", json.loads(encode(KEPT))["learnt"] | {"theta": [1, 2, math.inf]}),
         ("season", {"is": "spring", "mean_c": 1, "seen_s": 1}),
         ("owner", {"window": "open"}),
+        ("disinfected", {"ago_s": -1.0, "known": True}),
+        ("disinfected", {"ago_s": 1.0, "known": 1}),
         ("sensors", []),
         ("sensors", [{"step_k": -0.1}]),
         ("limits", json.loads(encode(KEPT))["limits"] | {"windows": [{}] * 65}),
@@ -104,7 +108,10 @@ junk = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["at", "sink", "owner", "wish", "limits", "learnt", "season", "sensors"]), junk))
+PARTS = ["at", "sink", "owner", "wish", "limits", "learnt", "season", "sensors", "disinfected"]
+
+
+@given(st.dictionaries(st.sampled_from(PARTS), junk))
 def test_anything_is_read_or_told_of(parts: dict[str, Any]) -> None:
     try:
         kept, problems = decode(changed(**parts))

@@ -48,6 +48,7 @@ class Bench:
     def __init__(self, linux: FakeLinux, settings: HeaterSettings) -> None:
         self.now_us = 0
         self.cpu_us = 0
+        self.settings = settings
         self.hardware = hardware_of(settings, lambda: self.now_us / 1e6)
         table = PowerTable.linear(4, 50.0)
         self.set_s = self.asleep_s = 0.0
