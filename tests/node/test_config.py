@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hearthmesh.crypto.identity import Identity, peer_id_text
@@ -339,6 +339,7 @@ def objects(cls: type[Any]) -> st.SearchStrategy[Any]:
     return drawn.map(build).filter(lambda made: made is not None)
 
 
+@settings(max_examples=60)
 @given(objects(NodeConfig) | objects(ClientConfig))
 def test_settings_that_are_written_read_back_equal(config: NodeConfig | ClientConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
