@@ -3,10 +3,19 @@
 What a member tells the others is in its heat digest already: what it can give, and what it claims of the room's demand
 (its deficit). The thermostat that counts is that of the least id among those that claim something and see the room,
 since two that both integrate over one temperature would wander apart; the others, and who claims nothing yet, give the
-same share of their capacity as it does. A claim is lowered at once; it is raised only into what the others' last claims
-leave. So while a newcomer's share grows, the old ones' have shrunk before. Who comes new listens for a period first,
-and claims nothing meanwhile; and who follows and can give more than before, claims no more than before. As long as news
-takes less than half a period, the claims never add up to more than was asked for.
+same share of their capacity as it does. A claim is lowered to what is fair at once; it is raised only into what the
+others' last claims leave. So while a newcomer's share grows, the old ones' have shrunk before. Who comes new listens
+for a period first, and claims nothing meanwhile; and who follows and can give more than before, claims no more than
+before. As long as news takes less than half a period, the claims never add up to more than was asked for.
+
+Two sensors of one room may differ by kelvins, so members may ask for very different demands. Who leads must not hang
+on what the others happen to claim: a claim that is fair is not taken back where they claim too much, or the leader
+would have nothing, be no leader, and be it again. Nor does one that would lead begin with more than it asks for itself,
+or it would stop as soon as it leads. So while nobody's request changes the leader's id only falls, and claims settle.
+
+No mate's word may freeze a room. Whoever is too cold, and for `OWN_AFTER_PERIODS` would have given clearly more by
+itself than is its share, dissents: it gives what it asks for by its own sensor, its part of that by capacity, whatever
+the others say. If all do, each gives its part of what it asks for, and that is no more than the most that anybody asks.
 
 A zone that is cut in two cannot know it: each half takes the whole demand. The room's temperature, and the overheating
 block, bound what comes of that.
@@ -19,6 +28,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 MEMBERS_MAX = 64
+# So many periods a member that is too cold bears with a share that is less than this much of what it would give.
+OWN_AFTER_PERIODS = 30
+ENOUGH = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +64,33 @@ def share(own: Member, request_w: float, others: Iterable[Member], *, listening:
 
     Others beyond MEMBERS_MAX, by id, are not counted: a peer that invents members must not cost more than that.
     """
-    known = {member.node: member for member in others if member.capacity_w > 0 and member.node != own.node}
-    alive = [known[node] for node in sorted(known)][: MEMBERS_MAX - 1]
+    alive = _counted(own, others)
     leader = next((member for member in alive if member.claim_w > 0 and member.temperature_c is not None), None)
-    if leader is not None and (
-        (own.claim_w <= 0 and request_w > 0) or leader.node < own.node or own.temperature_c is None
-    ):
+    own_ratio = _own_ratio(own, request_w, alive)
+    begins = own.claim_w <= 0 and request_w > 0
+    would_lead = own.temperature_c is not None and (leader is None or own.node < leader.node)
+    if leader is not None and (begins or not would_lead):
         follows, ratio = True, min(1.0, leader.claim_w / leader.capacity_w)
         # The leader may not have heard yet of those that claim nothing yet, so it did not count them.
         demand_w = ratio * (own.capacity_w + sum(member.capacity_w for member in alive if member.claim_w > 0))
     else:
-        total_w = own.capacity_w + sum(member.capacity_w for member in alive)
-        follows, ratio, demand_w = False, min(1.0, request_w / total_w) if total_w > 0 else 0.0, request_w
-    fair_w = own.capacity_w * ratio
+        follows, ratio, demand_w = False, own_ratio, request_w
+    fair_w = own.capacity_w * (min(ratio, own_ratio) if would_lead else ratio)
     if listening:
         return Share(0.0, fair_w, demand_w, follows)
     left_w = max(0.0, demand_w - sum(max(0.0, member.claim_w) for member in alive))
-    return Share(min(fair_w, left_w), fair_w, demand_w, follows)
+    return Share(min(fair_w, max(left_w, own.claim_w)), fair_w, demand_w, follows)
+
+
+def _counted(own: Member, others: Iterable[Member]) -> list[Member]:
+    known = {member.node: member for member in others if member.capacity_w > 0 and member.node != own.node}
+    return [known[node] for node in sorted(known)][: MEMBERS_MAX - 1]
+
+
+def _own_ratio(own: Member, request_w: float, alive: list[Member]) -> float:
+    """Of each one's capacity, for this member's request."""
+    total_w = own.capacity_w + sum(member.capacity_w for member in alive)
+    return min(1.0, request_w / total_w) if total_w > 0 else 0.0
 
 
 class ZoneShare:
@@ -79,10 +101,17 @@ class ZoneShare:
         self._listen_s = period_s
         self._begun_s: float | None = None
         self._could_w, self._grown_s = capacity_w, -math.inf
+        # Since when it is too cold here and the share too small.
+        self._short_s: float | None = None
+        self.dissents = False
         self.own = Member(node, capacity_w, 0.0, None)
 
-    def update(self, now_s: float, request_w: float, others: Iterable[Member]) -> Share:
-        """request_w: what this member's thermostat asks for the whole zone. `own` is what the others are told then."""
+    def update(self, now_s: float, request_w: float, others: Iterable[Member], *, needs_w: float = 0.0) -> Share:
+        """request_w: what this member's thermostat asks for the whole zone. `own` is what the others are told then.
+
+        needs_w: what it would give alone, where its sink is too cold; else 0.
+        """
+        others = list(others)
         if self._begun_s is None:
             self._begun_s = now_s
         listening = now_s - self._begun_s < self._listen_s
@@ -93,8 +122,24 @@ class ZoneShare:
         if found.follows and now_s - self._grown_s < self._listen_s:
             # The leader has not counted what can be given anew.
             found = replace(found, claim_w=min(found.claim_w, self.own.claim_w))
+        self._review(now_s, found.claim_w, 0.0 if listening else min(needs_w, self.own.capacity_w))
+        if self.dissents:
+            own_w = self.own.capacity_w * _own_ratio(self.own, request_w, _counted(self.own, others))
+            claim_w = min(self.own.capacity_w, max(needs_w, own_w))
+            found = Share(claim_w, claim_w, request_w, follows=False)
         self.claim(found.claim_w)
         return found
+
+    def _review(self, now_s: float, share_w: float, needs_w: float) -> None:
+        """Whether it dissents: from when it had too little for long, for as long as it is too cold."""
+        if needs_w <= 0:
+            self.dissents, self._short_s = False, None
+        elif share_w >= ENOUGH * needs_w:
+            self._short_s = None
+        elif self._short_s is None:
+            self._short_s = now_s
+        elif now_s - self._short_s >= OWN_AFTER_PERIODS * self._listen_s:
+            self.dissents = True
 
     def claim(self, claim_w: float) -> None:
         """Less than the share was taken, or nothing: the rest is the others'."""

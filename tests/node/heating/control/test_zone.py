@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,7 +138,9 @@ def test_inventor_of_members_gains_nothing_beyond_the_bound() -> None:
     # Who can give nothing has no share, alone or not.
     assert share(Member(b"z", 0.0, 0.0, 19.0), 500.0, []).claim_w == 0.0
     greedy = [Member(b"b", 1.0, 9e9, 19.0)]
-    assert share(own, 500.0, greedy).claim_w == 0.0
+    assert share(replace(own, claim_w=0.0), 500.0, greedy).claim_w == 0.0
+    # It takes nothing away from who has a fair share.
+    assert share(own, 500.0, greedy).claim_w == pytest.approx(500.0 * 500.0 / 501.0)
     assert share(Member(b"z", 500.0, 0.0, 19.0), 500.0, greedy).demand_w == 501.0
 
 
