@@ -176,6 +176,7 @@ def zone_members(mates: Iterable[HeatDigest]) -> list[Member]:
             float(mate.capacity_w),
             max(0.0, float(mate.deficit_w)),
             mate.temperature_mc / 1000 if mate.temperature_mc else None,
+            works=mate.free_slots == 0,
         )
         for mate in mates
         if mate.sink != "none"

@@ -34,6 +34,10 @@ FULL_K = 1.0
 BEGIN_DUTY = 2 * DUTY_MIN
 # Nothing is wanted then but protection from frost.
 UNWANTED = (Reason.OFF, Reason.WINDOW)
+# So far below what its sink is kept at, a member of a zone that has too little may heat without the others.
+COLD_K = 1.0
+# Heat of others that may or may not have flowed, beside what did: with more nothing is learnt.
+LITTLE = 0.02
 # How many times heavier than its owner's guess a sink may be that was not learnt.
 UNLEARNT_DOUBT = 4.0
 
@@ -263,10 +267,12 @@ class Thermostat:
     # -- steps ---------------------------------------------------------------------------------------------
 
     def _learn(self, inputs: Inputs, temperature_c: float | None, window_open: bool) -> None:
-        if temperature_c is None or window_open or inputs.outside_c is None:
+        # Who has no work for it gives nothing of what it claims, or burns it.
+        power_w = inputs.power_w + sum(member.claim_w for member in inputs.others if member.works)
+        doubtful_w = sum(member.claim_w for member in inputs.others if not member.works)
+        if temperature_c is None or window_open or inputs.outside_c is None or doubtful_w > LITTLE * power_w:
             self._identifier.restart()
         else:
-            power_w = inputs.power_w + sum(member.claim_w for member in inputs.others)
             self._identifier.update(inputs.now_s, temperature_c, inputs.outside_c, power_w)
 
     def _target(self, inputs: Inputs, temperature_c: float | None, estimate: Estimate, window_open: bool) -> Target:
@@ -365,9 +371,11 @@ class Thermostat:
         scale = 1.0 + others_w / capacity_w
         feed_w = (self._hold_w(setpoint_c, inputs.outside_c, estimate) or 0.0) / scale
         limit_w = decision.limit.limit_w if heats else 0.0
+        dissents = self._zone is not None and self._zone.dissents
         if scale != self._scale:
-            # A member came or went: what the zone wants is still the same.
-            self._pi.track(error_k, feed_w, self._request_w / scale)
+            if not dissents:
+                # A member came or went: what the zone wants is still the same.
+                self._pi.track(error_k, feed_w, self._request_w / scale)
             self._scale = scale
         lacks_w = capacity_w - self._most_w(sees=True)
         most_w = capacity_w - lacks_w / scale if inputs.others and heats else limit_w
@@ -375,7 +383,13 @@ class Thermostat:
         granted_w = min(request_w, limit_w)
         self._request_w = request_w
         if self._zone is not None:
-            granted_w, found = self._share(self._zone, inputs, request_w, limit_w, temperature_c)
+            needs_w = self._needs_w(decision, temperature_c, feed_w, limit_w, dissents=dissents)
+            granted_w, found = self._share(self._zone, inputs, request_w, limit_w, temperature_c, needs_w)
+            if self._zone.dissents:
+                request_w = max(request_w, scale * needs_w)
+                if not dissents:
+                    # What was integrated so far was another's.
+                    self._pi.forget()
             self._request_w = found.demand_w
             if found.follows:
                 # Another one integrates for this zone; be as it is, so that taking over one day makes no bump.
@@ -387,14 +401,34 @@ class Thermostat:
             granted_w = max(granted_w, min(self.settings.season.floor_w, decision.limit.limit_w))
         return replace(decision, mode=self.mode, request_w=request_w, granted_w=granted_w, deficit_w=deficit_w)
 
+    def _needs_w(
+        self, decision: Decision, temperature_c: float, feed_w: float, limit_w: float, *, dissents: bool
+    ) -> float:
+        """What this heater would give alone where the sink is too cold for waiting on others, else 0.
+
+        Too cold is COLD_K below what it is kept at, or the floor of comfort, if that is higher; until warmer by half.
+        """
+        floor_c = self.limits.floor_c(decision.target.setpoint_c) + decision.lifted_k
+        cold_c = max(decision.aim_c - COLD_K, min(floor_c, decision.aim_c - COLD_K / 2))
+        if temperature_c > cold_c + (COLD_K / 2 if dissents else 0.0):
+            return 0.0
+        wanted_w = self.settings.pi.gain_w_per_k * (decision.aim_c - temperature_c) + feed_w
+        return max(0.0, min(limit_w, wanted_w))
+
     def _share(
-        self, zone: ZoneShare, inputs: Inputs, request_w: float, limit_w: float, temperature_c: float | None
+        self,
+        zone: ZoneShare,
+        inputs: Inputs,
+        request_w: float,
+        limit_w: float,
+        temperature_c: float | None,
+        needs_w: float = 0.0,
     ) -> tuple[float, Share]:
         """Watts that this heater gives, and its share."""
         gave = zone.own.claim_w > 0
         most_w = self._most_w(sees=temperature_c is not None)
         zone.own = self._trusted(Member(zone.own.node, most_w, zone.own.claim_w, temperature_c))
-        found = zone.update(inputs.now_s, request_w, inputs.others)
+        found = zone.update(inputs.now_s, request_w, inputs.others, needs_w=needs_w)
         granted_w = self._enough_w(min(found.claim_w, limit_w), gave)
         zone.claim(granted_w)
         return granted_w, found
@@ -422,6 +456,8 @@ class Thermostat:
         alarms = (*decision.believed.alarms, *(self._surface.alarms if self._surface else ()))
         if decision.blocked:
             alarms = (*alarms, "too hot: everything is stopped")
+        if self._zone is not None and self._zone.dissents:
+            alarms = (*alarms, "too cold: others of its zone ask for less than it takes, so it heats by its own sensor")
         heat_load = self.loop.load(max(0.0, decision.deficit_w))
         work = Work(slots, duty, self._most_load(decision))
         return replace(decision, work=work, heat_load=heat_load, alarms=alarms)

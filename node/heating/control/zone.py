@@ -38,12 +38,14 @@ class Member:
     """What a live member of the zone last told. capacity_w: that it could give.  claim_w: of the demand, >= 0.
 
     temperature_c: as its sensors tell; None without one to believe: it gives its share, and never leads.
+    works: all tasks that it may run do, so that it gives what it claims.
     """
 
     node: bytes
     capacity_w: float
     claim_w: float
     temperature_c: float | None
+    works: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """A zone over the real protocol, in virtual time: heaters of one room hear of each other by their digests alone."""
 
 import pytest
+from msgspec import structs
 
 from hearthmesh.node.config import HeaterSettings
 from hearthmesh.node.heating.assembly import heat_reading, thermostat_settings, zone_members
@@ -129,6 +130,11 @@ def digest(sink: str, deficit_w: int, temperature_mc: int) -> HeatDigest:
 def test_machine_that_heats_nothing_is_no_member_of_its_zone() -> None:
     said = [digest("none", 500, 0), digest("room", 40, 19_500), digest("room", -3, 0)]
     assert zone_members(said) == [Member(bytes(32), 150.0, 40.0, 19.5), Member(bytes(32), 150.0, 0.0, None)]
+
+
+def test_mate_that_could_start_a_task_is_not_known_to_give_what_it_claims() -> None:
+    idle, works = structs.replace(digest("room", 40, 19_500), free_slots=1), digest("room", 40, 19_500)
+    assert [member.works for member in zone_members([idle, works])] == [False, True]
 
 
 def test_sink_at_0_degrees_is_not_taken_for_one_that_nobody_sees() -> None:

@@ -1,4 +1,4 @@
-"""A zone whose sensors differ, so that its members ask for different demands: claims settle, and stay below the most."""
+"""A zone whose sensors differ, so that its members ask for different demands: claims settle, below the highest one."""
 
 from dataclasses import replace
 
