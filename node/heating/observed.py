@@ -11,6 +11,7 @@ SOURCES_MAX = 64
 OWNER = "owner"
 _TRUE = frozenset({"on", "true", "1", "yes", "open", "opened", "home", "present", "occupied", "detected"})
 _FALSE = frozenset({"off", "false", "0", "no", "closed", "close", "not_home", "away", "absent", "clear"})
+_PLAIN = frozenset({"open", "opened", "closed", "close"})
 _UNKNOWN = frozenset({"", "unknown", "unavailable", "none", "null"})
 
 
@@ -20,7 +21,7 @@ class What(Enum):
 
 
 # In a JSON object: the first of these keys that it has, and whether true means that somebody is there, or it is open.
-# A contact that is closed is a window that is closed.
+# A contact that is closed is a window that is closed; one that is called open is open all the same.
 _KEYS: dict[What, tuple[tuple[str, bool], ...]] = {
     What.PRESENCE: (("presence", True), ("occupancy", True), ("state", True)),
     What.WINDOW: (("contact", False), ("open", True), ("window", True), ("state", True)),
@@ -55,7 +56,8 @@ def _of_object(what: What, text: str) -> bool | None:
     for key, means in _KEYS[what]:
         if key in found:
             said = _of_word(str(found[key]))
-            return said if said is None or means else not said
+            literal = means or str(found[key]).strip().lower() in _PLAIN
+            return said if said is None or literal else not said
     raise ValueError(f"none of {', '.join(key for key, _ in _KEYS[what])} in {text[:40]!r}")
 
 

@@ -31,6 +31,10 @@ SETTINGS = HeaterSettings(
         (What.WINDOW, b'{"contact": true, "voltage": 3000}', False),
         (What.WINDOW, b'{"contact": false}', True),
         (What.WINDOW, b'{"contact": null}', None),
+        (What.WINDOW, b'{"contact": "open"}', True),
+        (What.WINDOW, b'{"contact": "Closed"}', False),
+        (What.WINDOW, b'{"contact": "ON"}', False),
+        (What.WINDOW, b'{"contact": 0}', True),
         (What.WINDOW, b'"off"', False),
     ],
 )
