@@ -28,6 +28,8 @@ class HeatCommands:
         self.on_change: Callable[[], None] = lambda: None
         # What of an earlier life could not be recalled: an alarm until somebody sets a mode.
         self.notices: tuple[str, ...] = ()
+        # Why the bridge to a broker does not run; empty while it does, or there is none.
+        self.bridge_problem = ""
 
     def _running(self) -> tuple[Thermostat, Inputs]:
         thermostat, inputs = self._heater.thermostat, self._heater.inputs()
@@ -144,7 +146,10 @@ class HeatCommands:
             # None where no tank is to be; the time also where none is known of.
             "disinfected_ago_s": round(disinfected.ago_s, 1) if disinfected and disinfected.known else None,
             "disinfection_due": disinfected.due if disinfected else None,
-            "alarms": [*decision.alarms, *heater.problems, *self.notices],
+            "alarms": [
+                *(*decision.alarms, *heater.problems, *self.notices),
+                *([self.bridge_problem] if self.bridge_problem else []),
+            ],
             "learnt": {
                 "resistance_k_per_w": estimate.resistance_k_per_w,
                 "capacity_j_per_k": estimate.capacity_j_per_k,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from ..settings.checks import check_printable
+from ..settings.checks import check_host, check_printable
 from ..settings.schema import Conflict, Key
 from .control.schedule import ENTRIES_MAX, parse_changes
 from .drivers.sysfs import check_source
@@ -44,7 +44,7 @@ _SOURCE = (
 class ModbusTable:
     """A Modbus TCP device for sensors and the meter. Needs the extra `hearthmesh[modbus]`."""
 
-    host: Annotated[str, Key("The device.", length=253, check=check_printable, absent="none")] = ""
+    host: Annotated[str, Key("The device.", length=253, check=check_host, absent="none")] = ""
     port: Annotated[int, Key("Its port.", low=1, high=65_535)] = 502
     unit: Annotated[int, Key("Its unit.", low=0, high=255)] = 1
     map: Annotated[
@@ -154,7 +154,7 @@ def _check_heard(text: str) -> None:
 class MqttTable:
     """A broker at which the heater is a device of Home Assistant. Needs the extra `hearthmesh[mqtt]`."""
 
-    host: Annotated[str, Key("The broker.", length=253, check=check_printable, absent="no broker")] = ""
+    host: Annotated[str, Key("The broker.", length=253, check=check_host, absent="no broker")] = ""
     port: Annotated[int, Key("Its port.", low=1, high=65_535)] = 1883
     username: Annotated[str, Key("Name to log in with.", length=256, check=check_printable)] = ""
     password_file: Annotated[Path | None, Key("File whose first line is the password.", exists="file")] = None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 
 from ...crypto.identity import NodeId, node_id_from_text
 
-_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9\-_.]*[A-Za-z0-9])?\.?\Z")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9\-_]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?\Z")
 _COMMAND_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}\Z")
 _IMAGE_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
@@ -48,6 +50,28 @@ def check_printable(text: str) -> None:
     """Names reach terminals and logs."""
     if not text.isprintable():
         raise ValueError("expected printable characters only")
+
+
+def check_host(text: str) -> None:
+    """A name or an address, as the resolver takes them; empty where there is none."""
+    if not text or ":" in text:
+        try:
+            ipaddress.IPv6Address(text or "::")
+        except ValueError as error:
+            raise ValueError("not an address; a port stands in a key of its own") from error
+        return
+    try:
+        name = text.encode("idna").decode("ascii")
+    except UnicodeError:
+        name = ""
+    if not _HOST_NAME.match(name):
+        raise ValueError("not a host's name or address")
+    if name.rstrip(".").rpartition(".")[2].isdigit():
+        # No name ends in a number; short forms like 127.1 are addresses, too.
+        try:
+            socket.inet_aton(name)
+        except OSError as error:
+            raise ValueError("not an address") from error
 
 
 def check_environment_value(text: str) -> None:

@@ -209,11 +209,46 @@ def test_address_that_cannot_be_listened_on_is_refused(folder: Path, address: st
         f"/ip4/192.0.2.7/tcp/4001/p2p/{PEER_ID[:-1]}",
         "/ip4/192.0.2.7/tcp/4001/p2p/QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N",
         f"/dns4/-x-/tcp/4001/p2p/{PEER_ID}",
+        f"/dns4/a..example/tcp/4001/p2p/{PEER_ID}",
         f"/onion3/x/tcp/4001/p2p/{PEER_ID}",
     ],
 )
 def test_address_that_is_no_peers_is_refused(folder: Path, address: str) -> None:
     assert complaint(folder, f'{MESH}[node]\nbootstrap = ["{address}"]').startswith("node.toml:4: node.bootstrap[0]: ")
+
+
+HOST_KEYS = {"heater.mqtt.host": "[heater.mqtt]\n", "heater.machine.modbus.host": "[heater.machine.modbus]\n"}
+
+
+@pytest.mark.parametrize("key", HOST_KEYS)
+@pytest.mark.parametrize(
+    "host",
+    [
+        "192.0.2..30",
+        "homeassistant..local",
+        "192.0.2.300",
+        "192.0.2.30:502",
+        "a b",
+        "-x",
+        "x" * 64 + ".local",
+        ".",
+        "ü" * 64,
+    ],
+)
+def test_host_that_is_none_is_refused_in_one_line(folder: Path, key: str, host: str) -> None:
+    found = complaint(folder, f'{MESH}{HOST_KEYS[key]}host = "{host}"')
+    assert found.startswith(f"node.toml:4: {key}: not a") and f'got "{host}"' in found
+
+
+@pytest.mark.parametrize("key", HOST_KEYS)
+@pytest.mark.parametrize(
+    "host",
+    ["192.0.2.30", "127.1", "::1", "fe80::1%eth0", "homeassistant.local.", "a_b-c.lan", "küche.local", "plc7", ""],
+)
+def test_hosts_of_every_kind_are_taken(folder: Path, key: str, host: str) -> None:
+    (folder / "node.toml").write_text(f'{MESH}{HOST_KEYS[key]}host = "{host}"')
+    heater = load_node_config(folder / "node.toml").heater
+    assert host in (heater.mqtt.host, heater.machine.modbus.host)
 
 
 def test_addresses_of_every_kind_are_taken(folder: Path) -> None:

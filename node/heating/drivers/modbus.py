@@ -40,7 +40,8 @@ class ModbusDevice:
                     "discrete": self._client.read_discrete_inputs,
                 }
                 answer = asks[table](register, count=count, device_id=self.unit)
-            except (ModbusException, OSError) as error:
+            except (ModbusException, OSError, ValueError) as error:
+                # A ValueError is the resolver's, of a name that is none.
                 self._client.close()  # type: ignore[no-untyped-call]
                 raise DriverError(f"{self._where}: {error}") from error
         # Bits come in whole bytes.
@@ -61,7 +62,7 @@ class ModbusDevice:
                     answer = self._client.write_register(register, words[0], device_id=self.unit)
                 else:
                     answer = self._client.write_registers(register, words, device_id=self.unit)
-            except (ModbusException, OSError) as error:
+            except (ModbusException, OSError, ValueError) as error:
                 self._client.close()  # type: ignore[no-untyped-call]
                 raise DriverError(f"{self._where}: {error}") from error
         if answer.isError():

@@ -7,7 +7,7 @@ bounded in size and number, and obeyed in trio's thread, so that the next contro
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import paho.mqtt.client as paho
 import structlog
 import trio
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from ..commands import HeatCommands
 from ..heater import Heater
@@ -40,6 +40,25 @@ class BrokerAddress:
     username: str = ""
     password: str = ""
     tls: bool = False
+
+
+class _Client(paho.Client):
+    """paho's, but the end of its thread is told: what is raised there would reach nobody."""
+
+    def __init__(self, client_id: str, when_over: Callable[[Exception | None], None]) -> None:
+        """when_over: called in the thread."""
+        super().__init__(CallbackAPIVersion.VERSION2, client_id=client_id)
+        self._when_over = when_over
+
+    def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
+        problem: Exception | None = None
+        try:
+            return super().loop_forever(timeout, retry_first_connection)
+        except Exception as error:  # boundary: the client library's thread
+            problem = error
+            return MQTTErrorCode.MQTT_ERR_UNKNOWN
+        finally:
+            self._when_over(problem)
 
 
 class MqttBridge:
@@ -70,10 +89,11 @@ class MqttBridge:
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=COMMANDS_WAITING_MAX)
         self._wake = trio.Event()
         self._greet = False
+        self._failure: Exception | None = None
         self._token: trio.lowlevel.TrioToken | None = None
 
     async def run(self) -> None:
-        """Until cancelled; then it says that it is offline."""
+        """Until cancelled; then it says that it is offline. Raises what its client ended with."""
         self._token = trio.lowlevel.current_trio_token()
         client = self._client()
         client.connect_async(self._broker.host, self._broker.port, KEEPALIVE_S)
@@ -81,6 +101,8 @@ class MqttBridge:
         try:
             while True:
                 self._wake = trio.Event()
+                if self._failure is not None:
+                    raise self._failure
                 self._obey_waiting()
                 if client.is_connected():
                     self._tell(client)
@@ -92,7 +114,7 @@ class MqttBridge:
 
     def _client(self) -> paho.Client:
         topics, broker = self._topics, self._broker
-        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"hearthmesh-{topics.device}")
+        client = _Client(f"hearthmesh-{topics.device}", self._on_over)
         client.will_set(topics.availability, OFFLINE, qos=1, retain=True)
         client.reconnect_delay_set(1, RETRY_MAX_S)
         client.max_queued_messages_set(COMMANDS_WAITING_MAX)
@@ -113,7 +135,10 @@ class MqttBridge:
             return
         topics = self._topics
         client.subscribe([(topic, 1) for topic in (*topics.commands, *topics.observations, *self._heard, topics.birth)])
-        self._in_trio("greet")
+        self._in_trio(self._connected)
+
+    def _on_over(self, problem: Exception | None) -> None:
+        self._in_trio(self._end, problem or RuntimeError("the client has ended"))
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         log.info("mqtt.disconnected", host=self._broker.host, reason=str(reason))
@@ -124,25 +149,34 @@ class MqttBridge:
             log.warning("mqtt.command-refused", problem=f"{len(message.payload)} bytes")
         elif message.topic == self._topics.birth:
             if message.payload == ONLINE.encode():
-                self._in_trio("greet")
+                self._in_trio(self._greet_anew)
         elif not message.retain or message.topic not in self._topics.commands:
             # A command that was retained is an old one: nobody stands at the dial now.
-            self._in_trio("command", message.topic, bytes(message.payload))
+            self._in_trio(self._take, message.topic, bytes(message.payload))
 
-    def _in_trio(self, what: str, topic: str = "", payload: bytes = b"") -> None:
+    def _in_trio(self, act: Callable[..., None], *about: object) -> None:
         assert self._token is not None
         try:
-            self._token.run_sync_soon(self._take, what, topic, payload)
+            self._token.run_sync_soon(act, *about)
         except trio.RunFinishedError:
             pass  # the node ended before its client's thread did
 
     # -- in trio's thread ----------------------------------------------------------------------------------
 
-    def _take(self, what: str, topic: str, payload: bytes) -> None:
-        if what == "greet":
-            self._greet = True
-        else:
-            self._waiting.append((topic, payload))
+    def _connected(self) -> None:
+        self._commands.bridge_problem = ""
+        self._greet_anew()
+
+    def _greet_anew(self) -> None:
+        self._greet = True
+        self._wake.set()
+
+    def _take(self, topic: str, payload: bytes) -> None:
+        self._waiting.append((topic, payload))
+        self._wake.set()
+
+    def _end(self, problem: Exception) -> None:
+        self._failure = problem
         self._wake.set()
 
     def _obey_waiting(self) -> None:

@@ -46,6 +46,7 @@ async def run_bridge(
             await bridge.run()
         except Exception as error:  # boundary: the client library's; the heating goes on without it
             log.error("mqtt.failed", problem=repr(error))
+            commands.bridge_problem = f"mqtt: {mqtt.host}: {error}; it is tried again each minute"
         await trio.sleep(RESTART_S)
 
 

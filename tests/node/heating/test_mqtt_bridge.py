@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,20 @@ import paho.mqtt.client as paho
 import pytest
 import trio
 from paho.mqtt.enums import CallbackAPIVersion
+from structlog.testing import capture_logs
+from trio.testing import MockClock
 
 from hearthmesh.node.config import HeaterSettings, RoomSettings
 from hearthmesh.node.heating.choose import hardware_of
 from hearthmesh.node.heating.commands import HeatCommands
 from hearthmesh.node.heating.control.power import PowerTable
-from hearthmesh.node.heating.control_settings import MachineTable
+from hearthmesh.node.heating.control_settings import MachineTable, MqttTable
 from hearthmesh.node.heating.drivers.polled import PolledSensor
 from hearthmesh.node.heating.local_time import LocalTime
 from hearthmesh.node.heating.machine import MachineHeater
 from hearthmesh.node.heating.mqtt.bridge import BrokerAddress, MqttBridge
 from hearthmesh.node.heating.mqtt.homeassistant import Topics
+from hearthmesh.node.heating.mqtt.start import run_bridge
 from hearthmesh.node.heating.observed import What
 from hearthmesh.node.heating.simulated import SimulatedHeater
 from hearthmesh.node.ports import monotonic_us
@@ -149,10 +153,10 @@ class Kitchen:
 
     def __init__(self, port: int) -> None:
         self.heater = SimulatedHeater(SETTINGS, monotonic_us())
-        commands = HeatCommands(self.heater)
+        self.commands = HeatCommands(self.heater)
         address = BrokerAddress("127.0.0.1", port)
         self.bridge = MqttBridge(
-            address, TOPICS, "Kitchen", self.heater, commands, low_c=5.0, high_c=25.0, period_s=0.05
+            address, TOPICS, "Kitchen", self.heater, self.commands, low_c=5.0, high_c=25.0, period_s=0.05
         )
         self.turns = 0
 
@@ -196,12 +200,32 @@ async def test_heater_goes_on_without_a_broker_and_greets_it_when_it_is_back(por
         nursery.start_soon(kitchen.turn_forever)
         nursery.start_soon(kitchen.bridge.run)
         await turned(kitchen, 10)
+        kitchen.commands.bridge_problem = "of an earlier try"
         for _ in range(2):
             # A new broker remembers nothing; what was told before is told again.
             with broker(port, tmp_path):
                 await greeted(port)
             await turned(kitchen, 10)
+        assert kitchen.commands.status()["alarms"] == []
         nursery.cancel_scope.cancel()
+
+
+async def test_client_that_died_is_told_of_and_tried_again(autojump_clock: MockClock) -> None:
+    settings = replace(SETTINGS, mqtt=MqttTable(host="homeassistant..local"))
+    heater = SimulatedHeater(settings, 0)
+    commands = HeatCommands(heater)
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+
+            async def bridge() -> None:
+                await run_bridge(settings, heater, commands, device="abc123", name="Kitchen")
+
+            nursery.start_soon(bridge)
+            while [log["event"] for log in logs].count("mqtt.failed") < 3:
+                await trio.sleep(1.0)
+            nursery.cancel_scope.cancel()
+    (alarm,) = commands.status()["alarms"]
+    assert alarm.startswith("mqtt: homeassistant..local: ") and alarm.endswith("it is tried again each minute")
 
 
 async def greeted(port: int) -> None:

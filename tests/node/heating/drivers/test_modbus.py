@@ -83,6 +83,15 @@ def test_device_that_is_away_is_an_error_and_comes_back(server: Server) -> None:
     device.close()
 
 
+def test_host_that_is_no_name_is_a_device_that_is_away() -> None:
+    device = ModbusDevice("192.0.2..30", 502, 1)
+    with pytest.raises(DriverError, match=r"192.0.2..30:502 unit 1: "):
+        device.read("holding", 7, 1)
+    with pytest.raises(DriverError, match=r"192.0.2..30:502 unit 1: "):
+        device.write("coil", 7, [1])
+    device.close()
+
+
 def test_registers_that_are_not_there_are_an_error(device: ModbusDevice) -> None:
     with pytest.raises(DriverError, match="input 60000 to 60001 cannot be read"):
         device.read("input", 60_000, 2)
