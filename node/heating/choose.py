@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..config import CORES_MAX, IDLE_WATTS_MAX, WATTS_PER_CORE_MAX, HeaterSettings
 from .calibration import power_table
-from .control_settings import MODBUS, MachineTable
+from .control_settings import MODBUS, MachineTable, MeterModbusTable, ModbusTable
 from .drivers.cgroup import CgroupQuota
 from .drivers.cpufreq import CpuFreqLimit
 from .drivers.found import FoundValues
@@ -71,7 +71,8 @@ def hardware_of(
     """
     machine = settings.machine
     root = machine.root
-    modbus = _Modbus(machine)
+    modbus = _Modbus(machine.modbus)
+    meter_modbus = _meter_modbus(machine) or modbus
 
     def sensor(source: str) -> PolledSensor | None:
         if not source:
@@ -88,7 +89,12 @@ def hardware_of(
     if machine.cgroup:
         actuators.append(CgroupQuota(machine.cgroup, settings.core_count, root, found))
     actuators += [modbus.output(name, now_s) for name in machine.modbus.outputs]
-    meter, background = _meter(machine, modbus, now_s, meter_w)
+    meter, background = _meter(machine, meter_modbus, now_s, meter_w)
+
+    def close() -> None:
+        modbus.close()
+        meter_modbus.close()
+
     return Hardware(
         sensors=tuple(each for each in map(sensor, (machine.sensor, machine.second_sensor)) if each is not None),
         outside=sensor(machine.outside_sensor),
@@ -98,7 +104,7 @@ def hardware_of(
         window=sensor(machine.window),
         meter=meter,
         background=background,
-        close=modbus.close,
+        close=close,
         actuators=tuple(actuators),
         frequency=frequency,
     )
@@ -108,7 +114,13 @@ def meter_of(
     settings: HeaterSettings, now_s: Callable[[], float]
 ) -> tuple[PowerMeter | None, tuple[PolledSensor, ...]]:
     """The meter, and what has to be read in the background for it. Raises DriverError for one that is not there."""
-    return _meter(settings.machine, _Modbus(settings.machine), now_s, METER_W_MAX)
+    modbus = _Modbus(settings.machine.meter_device)
+    return _meter(settings.machine, modbus, now_s, METER_W_MAX)
+
+
+def _meter_modbus(machine: MachineTable) -> _Modbus | None:
+    """None where the meter is what `modbus` is."""
+    return None if machine.meter_modbus == MeterModbusTable() else _Modbus(machine.meter_device)
 
 
 def _meter(
@@ -127,10 +139,10 @@ def _meter(
 
 
 class _Modbus:
-    """The one device of a config, made when something of it is wanted: its library may not be installed."""
+    """A device of a config, made when something of it is wanted: its library may not be installed."""
 
-    def __init__(self, machine: MachineTable) -> None:
-        self._settings = machine.modbus
+    def __init__(self, settings: ModbusTable) -> None:
+        self._settings = settings
         self._device: ModbusDevice | None = None
         self._map: RegisterMap | None = None
 

@@ -47,12 +47,32 @@ class HeatCommands:
         self.notices = ()
         self.on_change()
 
-    def observe(self, what: What, value: bool | None, source: str = OWNER) -> None:
-        """Whether somebody is there, or a window is open. The owner's word holds until there is another."""
+    def set_temperature(self, setpoint_c: float) -> None:
+        """By hand. A heater that is off stays off, and has this temperature when `heat` is wished."""
+        thermostat, _ = self._running()
+        if thermostat.wished is not Wish.OFF:
+            self.wish(Wish.MANUAL.value, setpoint_c)
+            return
+        thermostat.set_while_off(setpoint_c)
+        self.on_change()
+
+    def heat(self) -> None:
+        """Comfort; after off the temperature that was set meanwhile, if one was."""
+        thermostat, _ = self._running()
+        setpoint_c = thermostat.set_while_off_c
+        self.wish((Wish.COMFORT if setpoint_c is None else Wish.MANUAL).value, setpoint_c)
+
+    def observe(
+        self, what: What, value: bool | None, source: str = OWNER, *, words: bytes = b"", retained: bool = False
+    ) -> None:
+        """Whether somebody is there, or a window is open. The owner's word holds until there is another.
+
+        words, retained: as a broker told it.
+        """
         observed = self._heater.observed
         if observed is None:
             raise ValueError('this node heats nothing (heater.kind = "none")')
-        observed.tell(what, source, value, ages=source != OWNER)
+        observed.tell(what, source, value, ages=source != OWNER, words=words, retained=retained)
         self.on_change()
 
     def limit(self, watts: float, *, in_s: float, for_s: float, name: str = "demand response") -> None:
@@ -135,6 +155,7 @@ class HeatCommands:
             # As who sets limits counts: all that the machine may draw.
             "limit_w": round(decision.limit.limit_w + idle_w, 1),
             "limit_reason": decision.limit.reason,
+            "load": round(heater.load, 3),
             "slots": decision.work.slots,
             "duty": round(heater.duty, 3),
             "burn_cores": round(heater.burn_load, 3),

@@ -58,6 +58,18 @@ class ModbusTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeterModbusTable:
+    """Where the meter is, if that is another device than `modbus`, or another unit of it."""
+
+    host: Annotated[str, Key("The meter.", length=253, check=check_host, absent="that of `modbus`")] = ""
+    port: Annotated[int | None, Key("Its port.", low=1, high=65_535, absent="that of `modbus`")] = None
+    unit: Annotated[int | None, Key("Its unit.", low=0, high=255, absent="that of `modbus`")] = None
+    map: Annotated[
+        str, Key("Its register map, as there.", length=1024, check=check_printable, absent="that of `modbus`")
+    ] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MachineTable:
     """The hardware of a heater of kind `machine`."""
 
@@ -123,6 +135,7 @@ class MachineTable:
     rapl_limit: Annotated[bool, Key("Limit the power of the processor's packages as well.")] = False
     cpufreq_limit: Annotated[bool, Key("Limit the frequency as well.")] = False
     modbus: Annotated[ModbusTable, Key("A Modbus TCP device.")] = ModbusTable()
+    meter_modbus: Annotated[MeterModbusTable, Key("The meter's, if it is another.")] = MeterModbusTable()
     cgroup: Annotated[
         str, Key("Control group (v2) whose CPU quota is set as well.", length=256, check=check_printable)
     ] = ""
@@ -130,13 +143,25 @@ class MachineTable:
     def __post_init__(self) -> None:
         sensors = (self.sensor, self.second_sensor, self.outside_sensor, self.surface_sensor, self.return_sensor)
         sources = (*sensors, self.presence, self.window)
-        named = (
-            bool(self.modbus.outputs) or self.meter == "modbus" or any(source.startswith(MODBUS) for source in sources)
-        )
-        if (named or self.meter == "sunspec") and not self.modbus.host:
+        named = bool(self.modbus.outputs) or any(source.startswith(MODBUS) for source in sources)
+        metered = self.meter in ("modbus", "sunspec")
+        if (named and not self.modbus.host) or (metered and not self.meter_device.host):
             raise Conflict("modbus", "has no host, and a sensor, the meter or an output is there")
-        if named and not self.modbus.map:
+        if (named and not self.modbus.map) or (self.meter == "modbus" and not self.meter_device.map):
             raise Conflict("modbus", "has no map, and a sensor, the meter or an output is named by it")
+        if self.meter_modbus != MeterModbusTable() and not metered:
+            raise Conflict("meter_modbus", "given, and the meter is neither modbus nor sunspec")
+
+    @property
+    def meter_device(self) -> ModbusTable:
+        """Where the meter is; equal to `modbus`, but for the outputs, if it has no table of its own."""
+        own, shared = self.meter_modbus, self.modbus
+        return ModbusTable(
+            host=own.host or shared.host,
+            port=shared.port if own.port is None else own.port,
+            unit=shared.unit if own.unit is None else own.unit,
+            map=own.map or shared.map,
+        )
 
 
 def _check_topic(text: str) -> None:

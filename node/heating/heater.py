@@ -68,6 +68,11 @@ class Heater(Protocol):
         ...
 
     @property
+    def load(self) -> float:
+        """Cores that were busy in the last step, with tasks or for nothing."""
+        ...
+
+    @property
     def meter(self) -> Meter: ...
 
     @property
@@ -144,6 +149,7 @@ class NoHeater:
     measured = False
     duty = 1.0
     burn_load = 0.0
+    load = 0.0
     thermostat = None
     decision = None
     observed = None
@@ -186,6 +192,7 @@ class NoHeater:
 
     def advance(self, now_us: int, cpu_us_total: int, burn_us_total: int = 0, *, running: int = 0) -> HeatReading:
         step = self._clock.step(now_us, cpu_us_total)
+        self.load = step.load if step.duration_us else self.load
         self.meter = Meter(
             work_uj=self.meter.work_uj + round(step.cpu_us * self._settings.watts_per_core),
             idle_uj=self.meter.idle_uj + round(step.duration_us * self._settings.idle_watts),

@@ -161,6 +161,10 @@ class MachineHeater:
     def burn_load(self) -> float:
         return min(self._modulation.burn_load / self._speed, float(self._table.cores))
 
+    @property
+    def load(self) -> float:
+        return self._modulation.load
+
     def hear(self, others: Sequence[Member]) -> None:
         self._others = tuple(others)
 

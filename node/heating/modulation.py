@@ -11,11 +11,12 @@ _SECOND_US = 1_000_000
 
 
 class Modulation:
-    """One heater's. burn_load: cores at full speed to burn on until the next step."""
+    """One heater's. burn_load: cores at full speed to burn on until the next step.  load: busy cores in the last."""
 
     def __init__(self, settings: BurnSettings) -> None:
         self._burn = BurnControl(settings)
         self._ran = 0
+        self.load = 0.0
 
     @property
     def burn_load(self) -> float:
@@ -38,7 +39,7 @@ class Modulation:
         """before: the decision that held in the step.  duty: as tasks were given it.  running: tasks at its end."""
         slots, tasks = before.work.slots, self.tasks(before.work)
         lacks_work = min(running, self._ran) < slots
-        self._ran = running
+        self._ran, self.load = running, step.load
         loop.saw_cores(tasks * duty, step.work_load, step.duration_us / _SECOND_US, lacks_work=lacks_work)
 
     def burn(self, now_us: int, after: Decision, step: UsageStep, speed: float = 1.0) -> None:

@@ -68,10 +68,28 @@ class Observed:
         self._now_s = now_s
         self._believe_s = believe_s
         self._said: dict[What, dict[str, tuple[bool, float | None]]] = {what: {} for what in What}
+        # By source, the words that it said last.
+        self._words: dict[What, dict[str, bytes]] = {what: {} for what in What}
 
-    def tell(self, what: What, source: str, value: bool | None, *, ages: bool = True) -> None:
-        """value None: the source does not know any more. Sources beyond SOURCES_MAX are not heard."""
-        said = self._said[what]
+    def tell(
+        self,
+        what: What,
+        source: str,
+        value: bool | None,
+        *,
+        ages: bool = True,
+        words: bytes = b"",
+        retained: bool = False,
+    ) -> None:
+        """value None: the source does not know any more. Sources beyond SOURCES_MAX are not heard.
+
+        retained: said at an unknown time, with these words: where they are the last that were heard, they are no news.
+        """
+        said, heard = self._said[what], self._words[what]
+        if retained and heard.get(source) == words:
+            return
+        if source in heard or len(heard) < SOURCES_MAX:
+            heard[source] = words
         if value is None:
             said.pop(source, None)
         elif source in said or len(said) < SOURCES_MAX:

@@ -131,6 +131,10 @@ class SimulatedHeater:
             return None
         return lambda setpoint_c: self.sink.target_c(setpoint_c, self.weather)
 
+    @property
+    def load(self) -> float:
+        return self._modulation.load
+
     def hear(self, others: Sequence[Member]) -> None:
         self._others = tuple(others)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from .limits import CLOCK_SET_S
@@ -67,7 +67,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What holds without a boost. manual_c: of MANUAL, which ends at until_s of local time, None for never."""
+    """What holds without a boost. manual_c: of MANUAL, which ends at until_s of local time, None for never.
+
+    While OFF, manual_c is what somebody set meanwhile, for when it is on again.
+    """
 
     wish: Wish
     manual_c: float
@@ -108,14 +111,28 @@ class SetpointChooser:
         self._early_until_s = None
         self.boost_until_s = now_s + self.plan.boost_s if wish is Wish.BOOST else None
         if wish is Wish.MANUAL and setpoint_c is not None:
-            manual_c = min(self.plan.high_c, max(self.plan.low_c, setpoint_c))
-            self.chosen, self._sooner_s = Chosen(wish, manual_c, self._changes_at_s(local_s)), None
-        elif wish is not Wish.BOOST:
+            self.chosen, self._sooner_s = Chosen(wish, self._bounded(setpoint_c), self._changes_at_s(local_s)), None
+        elif wish is not Wish.BOOST and (wish, self.chosen.wish) != (Wish.OFF, Wish.OFF):
             self.chosen = Chosen(wish, self.plan.plain_c)
+
+    @property
+    def set_while_off_c(self) -> float | None:
+        """The temperature for when it is on again; None where none was set, or it is on."""
+        off = self.wish is Wish.OFF and self.chosen.manual_c != self.plan.plain_c
+        return self.chosen.manual_c if off else None
+
+    def set_while_off(self, setpoint_c: float) -> None:
+        """It stays off, and remembers. Bounded by the plan."""
+        assert self.wish is Wish.OFF
+        self.orders += 1
+        self.chosen = replace(self.chosen, manual_c=self._bounded(setpoint_c))
+
+    def _bounded(self, setpoint_c: float) -> float:
+        return min(self.plan.high_c, max(self.plan.low_c, setpoint_c))
 
     def recall(self, chosen: Chosen, boost_left_s: float | None, now_s: float, local_s: float) -> None:
         """What was chosen before a restart, as far as it is not over. boost_left_s: of a boost, from now on."""
-        manual_c, until_s = min(self.plan.high_c, max(self.plan.low_c, chosen.manual_c)), None
+        manual_c, until_s = self._bounded(chosen.manual_c), None
         if chosen.wish is Wish.MANUAL and self.plan.schedule:
             until_s = self._changes_at_s(local_s) if chosen.until_s is None else chosen.until_s
         over = until_s is not None and local_s >= until_s

@@ -191,6 +191,15 @@ class Thermostat:
         self._chooser.choose(wish, inputs.steady_s, setpoint_c=setpoint_c, local_s=_local_s(inputs))
         self._dwell.release()
 
+    @property
+    def set_while_off_c(self) -> float | None:
+        """What `set_while_off` was told since it was switched off."""
+        return self._chooser.set_while_off_c
+
+    def set_while_off(self, setpoint_c: float) -> None:
+        """A temperature for when it is on again; only while it is off."""
+        self._chooser.set_while_off(setpoint_c)
+
     def remember(self, inputs: Inputs) -> Remembered:
         """What `recall` goes on from, in another life."""
         boost_until_s = self._chooser.boost_until_s

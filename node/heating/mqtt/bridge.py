@@ -86,7 +86,7 @@ class MqttBridge:
         self._period_s = period_s
         self._discovery = discovery_payload(topics, name, _version(), low_c, high_c)
         self._said = ""
-        self._waiting: deque[tuple[str, bytes]] = deque(maxlen=COMMANDS_WAITING_MAX)
+        self._waiting: deque[tuple[str, bytes, bool]] = deque(maxlen=COMMANDS_WAITING_MAX)
         self._wake = trio.Event()
         self._greet = False
         self._failure: Exception | None = None
@@ -152,7 +152,7 @@ class MqttBridge:
                 self._in_trio(self._greet_anew)
         elif not message.retain or message.topic not in self._topics.commands:
             # A command that was retained is an old one: nobody stands at the dial now.
-            self._in_trio(self._take, message.topic, bytes(message.payload))
+            self._in_trio(self._take, message.topic, bytes(message.payload), message.retain)
 
     def _in_trio(self, act: Callable[..., None], *about: object) -> None:
         assert self._token is not None
@@ -171,8 +171,8 @@ class MqttBridge:
         self._greet = True
         self._wake.set()
 
-    def _take(self, topic: str, payload: bytes) -> None:
-        self._waiting.append((topic, payload))
+    def _take(self, topic: str, payload: bytes, retained: bool) -> None:
+        self._waiting.append((topic, payload, retained))
         self._wake.set()
 
     def _end(self, problem: Exception) -> None:
@@ -181,13 +181,14 @@ class MqttBridge:
 
     def _obey_waiting(self) -> None:
         while self._waiting:
-            topic, payload = self._waiting.popleft()
+            topic, payload, retained = self._waiting.popleft()
             try:
                 if topic in self._heard:
                     what = self._heard[topic]
-                    self._commands.observe(what, parse_observed(what, payload), source=topic)
+                    found = parse_observed(what, payload)
+                    self._commands.observe(what, found, source=topic, words=payload, retained=retained)
                 else:
-                    obey(self._topics, self._commands, topic, payload)
+                    obey(self._topics, self._commands, topic, payload, retained=retained)
             except ValueError as error:
                 log.warning("mqtt.command-refused", problem=str(error))
 

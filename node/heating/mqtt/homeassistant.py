@@ -20,6 +20,8 @@ ONLINE, OFFLINE = "online", "offline"
 MODES = ("auto", "heat", "off")
 COMMANDS = ("mode", "temperature", "preset", "limit", "tempo")
 PRESETS = (Wish.COMFORT.value, Wish.ECO.value, Wish.AWAY.value, Wish.BOOST.value)
+# Busy cores that are heat: less is a task that waits.
+LOAD_LEAST = 0.02
 # Home Assistant's own word for "no preset".
 NO_PRESET = "none"
 
@@ -164,12 +166,13 @@ def _sensors(topics: Topics) -> dict[str, dict[str, Any]]:
 def state_payload(status: Mapping[str, Any], energy_uj: int, useful_uj: int) -> str:
     """status: of `HeatCommands.status`, not empty."""
     wish, granted_w = status["mode"], status["granted_w"]
+    flows = granted_w > 0 and status["load"] >= LOAD_LEAST
     mode = {Wish.OFF.value: "off", Wish.AUTO.value: "auto"}.get(wish, "heat")
     return json.dumps(
         {
             "mode": mode,
             "preset": wish if wish in PRESETS else NO_PRESET,
-            "action": "heating" if granted_w > 0 else "off" if mode == "off" else "idle",
+            "action": "heating" if flows else "off" if mode == "off" else "idle",
             "temperature_c": _rounded(status["temperature_c"]),
             "setpoint_c": status["setpoint_c"],
             "outside_c": _rounded(status["outside_c"]),
@@ -204,19 +207,24 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 2)
 
 
-def obey(topics: Topics, commands: HeatCommands, topic: str, payload: bytes) -> None:
-    """Do what was said on a command topic. Raises ValueError for what makes no sense, with a line for the log."""
+def obey(topics: Topics, commands: HeatCommands, topic: str, payload: bytes, *, retained: bool = False) -> None:
+    """Do what was said on a command topic. Raises ValueError for what makes no sense, with a line for the log.
+
+    retained: the broker kept it, for nobody knows how long; commands are not asked for with it.
+    """
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise ValueError(f"a command of {len(payload)} bytes")
     text = payload.decode("utf-8", "replace").strip()
     if topic in topics.observations:
         what = topics.observations[topic]
-        commands.observe(what, parse_observed(what, payload), source=topic)
+        commands.observe(what, parse_observed(what, payload), source=topic, words=payload, retained=retained)
     elif topic == topics.command("mode"):
-        wishes = {"auto": Wish.AUTO, "heat": Wish.COMFORT, "off": Wish.OFF}
-        if text not in wishes:
+        if text not in MODES:
             raise ValueError(f"no mode {text[:40]!r}")
-        commands.wish(wishes[text].value)
+        if text == "heat":
+            commands.heat()
+        else:
+            commands.wish(text)
     elif topic == topics.command("preset"):
         if text not in (*PRESETS, NO_PRESET):
             raise ValueError(f"no preset {text[:40]!r}")
@@ -228,7 +236,7 @@ def obey(topics: Topics, commands: HeatCommands, topic: str, payload: bytes) -> 
             raise ValueError(f"no temperature {text[:40]!r}") from None
         if not math.isfinite(setpoint_c):
             raise ValueError(f"no temperature {text[:40]!r}")
-        commands.wish(Wish.MANUAL.value, setpoint_c)
+        commands.set_temperature(setpoint_c)
     elif topic == topics.command("limit"):
         commands.run(_limit_request(text))
     elif topic == topics.command("tempo"):

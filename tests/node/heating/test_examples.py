@@ -39,5 +39,7 @@ def test_the_three_are_what_they_say(tmp_path: Path) -> None:
     assert room.heater.burn.enabled and room.heater.mqtt.window_topics
     bundled = load_register_map(rack.heater.machine.modbus.map).outputs
     assert set(rack.heater.machine.modbus.outputs) <= set(bundled)
+    # A controller of plain registers is no SunSpec device as well.
+    assert rack.heater.machine.meter_device.host != rack.heater.machine.modbus.host
     assert rack.heater.year_round and rack.node.relay_service and rack.heater.sink == "pool"
     assert (laptop.heater.kind, laptop.node.roles, laptop.execution.nice) == ("none", ("worker",), 19)

@@ -22,8 +22,8 @@ def heated() -> tuple[SimulatedHeater, HeatCommands]:
     return heater, HeatCommands(heater)
 
 
-def state(heater: SimulatedHeater, commands: HeatCommands) -> dict[str, Any]:
-    heater.advance(0, 0)
+def state(heater: SimulatedHeater, commands: HeatCommands, now_us: int = 0, cpu_us: int = 0) -> dict[str, Any]:
+    heater.advance(now_us, cpu_us)
     found: dict[str, Any] = json.loads(state_payload(commands.status(), 7_200_000_000_000, 3_600_000_000_000))
     return found
 
@@ -44,9 +44,9 @@ def test_every_entity_finds_its_value_in_the_state() -> None:
         ("mode", "off", {"mode": "off", "preset": "none", "action": "off", "setpoint_c": 7.0}),
         ("mode", "heat", {"mode": "heat", "preset": "comfort", "setpoint_c": 20.0}),
         ("mode", "auto", {"mode": "auto", "preset": "none", "action": "idle"}),
-        ("preset", "boost", {"mode": "heat", "preset": "boost", "action": "heating", "setpoint_c": 22.0}),
+        ("preset", "boost", {"mode": "heat", "preset": "boost", "action": "idle", "setpoint_c": 22.0}),
         ("preset", "none", {"mode": "auto", "preset": "none"}),
-        ("temperature", "21.5", {"mode": "heat", "preset": "none", "action": "heating", "setpoint_c": 21.5}),
+        ("temperature", "21.5", {"mode": "heat", "preset": "none", "action": "idle", "setpoint_c": 21.5}),
         ("temperature", "99", {"setpoint_c": 25.0}),
         ("limit", '{"watts": 15, "for_s": 600}', {"limit_w": 15}),
         ("limit", "none", {"limit_w": 50}),
@@ -62,6 +62,49 @@ def test_command_shows_in_the_state_after_one_period(what: str, payload: str, ex
     found = state(heater, commands)
     assert {key: found[key] for key in expected} == expected
     assert (found["energy_kwh"], found["useful_kwh"]) == (2.0, 1.0)
+
+
+def test_action_tells_what_flows_not_what_is_granted() -> None:
+    heater, commands = heated()
+    obey(TOPICS, commands, TOPICS.command("temperature"), b"22")
+    assert state(heater, commands)["granted_w"] > 0
+    found = [state(heater, commands, at_s * 1_000_000, cpu_us)["action"] for at_s, cpu_us in ((1, 0), (2, 500_000))]
+    assert found == ["idle", "heating"]
+    assert state(heater, commands, 3_000_000, 500_000)["action"] == "idle"
+    # What still ends when no heat is wanted any more.
+    obey(TOPICS, commands, TOPICS.command("temperature"), b"15")
+    assert state(heater, commands, 4_000_000, 600_000)["action"] == "idle"
+
+
+def test_temperature_that_is_set_while_off_waits_until_it_is_on() -> None:
+    heater, commands = heated()
+
+    def says(what: str, payload: str) -> tuple[str, str, float]:
+        obey(TOPICS, commands, TOPICS.command(what), payload.encode())
+        found = state(heater, commands)
+        return found["mode"], found["preset"], found["setpoint_c"]
+
+    assert says("mode", "off") == ("off", "none", 7.0)
+    for payload in ("21.5", "99"):
+        assert says("temperature", payload) == ("off", "none", 7.0)
+    assert says("mode", "off") == ("off", "none", 7.0)
+    assert says("mode", "heat") == ("heat", "none", 25.0)
+    # Once used it is over, and who wishes something else gets that.
+    assert says("mode", "off") == ("off", "none", 7.0)
+    assert says("mode", "heat") == ("heat", "comfort", 20.0)
+    for what, payload, expected in (("mode", "auto", ("auto", "none", 20.0)), ("preset", "eco", ("heat", "eco", 17.0))):
+        says("mode", "off")
+        says("temperature", "21.5")
+        assert says(what, payload) == expected
+
+
+def test_temperature_that_is_set_while_off_outlives_a_restart() -> None:
+    (heater, commands), (after, commands_after) = heated(), heated()
+    obey(TOPICS, commands, TOPICS.command("mode"), b"off")
+    obey(TOPICS, commands, TOPICS.command("temperature"), b"21.5")
+    after.thermostat.recall(heater.thermostat.remember(heater.inputs()), after.inputs(), 60.0)
+    obey(TOPICS, commands_after, TOPICS.command("mode"), b"heat")
+    assert state(after, commands_after)["setpoint_c"] == 21.5
 
 
 @given(st.sampled_from([*TOPICS.commands, *TOPICS.observations, "elsewhere"]), st.binary(max_size=300))

@@ -180,7 +180,8 @@ async def test_home_finds_sets_and_loses_its_heater(port: int, tmp_path: Path) -
                 told = json.loads(home.last[TOPICS.discovery])
                 assert told["components"]["climate"]["temperature_command_topic"] == TOPICS.command("temperature")
                 home.client.publish(TOPICS.command("temperature"), "22", qos=1)
-                await until(lambda: home.state("action") == "heating" and home.state("setpoint_c") == 22.0)
+                await until(lambda: home.state("tasks") == 2 and home.state("setpoint_c") == 22.0)
+                assert home.state("action") == "idle", "no work has come"
                 home.client.publish(TOPICS.command("mode"), "scorch", qos=1)
                 home.client.publish(TOPICS.command("mode"), "x" * 5000, qos=1)
                 home.client.publish(TOPICS.command("mode"), "off", qos=1)

@@ -77,6 +77,27 @@ def test_one_open_window_of_many_counts_and_old_news_does_not() -> None:
     assert observed.found(What.WINDOW) is True
 
 
+def test_what_a_broker_kept_is_as_old_as_when_it_was_heard_first() -> None:
+    now_s = 0.0
+    observed = Observed(lambda: now_s, believe_s=100.0)
+
+    def hears(at_s: float, words: bytes, *, retained: bool) -> bool | None:
+        nonlocal now_s
+        now_s = at_s
+        value = parse_observed(What.WINDOW, words)
+        observed.tell(What.WINDOW, "kitchen", value, words=words, retained=retained)
+        return observed.found(What.WINDOW)
+
+    # Again at each connection, and unknown in the end all the same.
+    assert [hears(at_s, b"open", retained=True) for at_s in (0.0, 60.0, 101.0, 160.0)] == [True, True, None, None]
+    # What was said anew is news, and so is what differs: it was said meanwhile.
+    assert hears(200.0, b"open", retained=False) is True
+    assert hears(301.0, b"open", retained=True) is None
+    assert hears(302.0, b'{"contact": false, "battery": 80}', retained=True) is True
+    assert hears(403.0, b'{"contact": false, "battery": 80}', retained=True) is None
+    assert hears(404.0, b"closed", retained=True) is False
+
+
 def test_sources_beyond_the_bound_are_not_heard() -> None:
     observed = Observed(lambda: 0.0, believe_s=1.0)
     for number in range(2 * SOURCES_MAX):

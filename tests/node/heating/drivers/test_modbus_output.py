@@ -16,7 +16,7 @@ from hearthmesh.node.config import HeaterSettings
 from hearthmesh.node.heating.choose import hardware_of
 from hearthmesh.node.heating.commands import HeatCommands
 from hearthmesh.node.heating.control.power import PowerTable
-from hearthmesh.node.heating.control_settings import MachineTable, ModbusTable
+from hearthmesh.node.heating.control_settings import MachineTable, MeterModbusTable, ModbusTable
 from hearthmesh.node.heating.drivers.interface import Allowed, DriverError
 from hearthmesh.node.heating.drivers.modbus import ModbusDevice
 from hearthmesh.node.heating.drivers.modbus_output import ModbusOutput
@@ -24,8 +24,9 @@ from hearthmesh.node.heating.drivers.polled import PolledSensor
 from hearthmesh.node.heating.drivers.register_map import Output, Quantity, load_register_map
 from hearthmesh.node.heating.local_time import LocalTime
 from hearthmesh.node.heating.machine import MachineHeater
+from hearthmesh.node.settings.schema import Conflict
 from hearthmesh.node.toml import ConfigError
-from tests.node.heating.drivers.modbus_server import Server
+from tests.node.heating.drivers.modbus_server import Server, words
 
 MAP = load_register_map("plain-boiler")
 WARM = Allowed(watts=3200.0, share=0.8, cores=4.0, setpoint_c=21.5)
@@ -62,9 +63,9 @@ def test_device_says_what_it_was_told_and_what_is_safe_afterwards(
     device: ModbusDevice, name: str, place: tuple[str, int, int], expected: tuple[list[int], list[int], list[int]]
 ) -> None:
     made = output(device, name)
-    for allowed, words in zip((WARM, COLD), expected, strict=False):
+    for allowed, registers in zip((WARM, COLD), expected, strict=False):
         made.settle(made.value(allowed, 0.0))
-        assert device.read(*place) == words
+        assert device.read(*place) == registers
     made.settle(made.value(WARM, 0.0))
     made.release()
     assert device.read(*place) == expected[-1]
@@ -225,6 +226,38 @@ async def test_heater_tells_its_boiler_and_says_when_that_does_otherwise(server:
         assert HeatCommands(heater).status()["alarms"] == ["power_limit_w: was told 8100, and says 5000"]
         nursery.cancel_scope.cancel()
     assert (device.read("coil", 0, 2), device.read("holding", 10, 3)) == ([0, 0], [0, 0, 50])
+
+
+@pytest.mark.parametrize("meter", ["modbus", "sunspec"])
+async def test_meter_may_be_another_device_than_the_boiler(server: Server, meter: str) -> None:
+    other = Server()
+    other.write(52, words("f", 412.5))
+    other.write(40_000, [0x5375, 0x6E53, 213, 124])
+    other.write(40_004 + 26, words("f", 412.5))
+    server.write(2, [0, 99])
+    try:
+        machine = MachineTable(
+            sensor="modbus:supply_c",
+            meter=meter,
+            modbus=ModbusTable(host="127.0.0.1", port=server.port, map="plain-boiler"),
+            meter_modbus=MeterModbusTable(port=other.port, map="eastron-sdm630"),
+        )
+        hardware = hardware_of(HeaterSettings(kind="machine", machine=machine), lambda: 0.0)
+        (watts,) = hardware.background
+        assert isinstance(watts, PolledSensor)
+        await watts.read()
+        sample = watts.latest()
+        assert sample is not None and sample.value == 412.5
+        hardware.close()
+    finally:
+        other.close()
+
+
+def test_meters_device_without_a_meter_there_is_refused() -> None:
+    with pytest.raises(Conflict, match="the meter is neither modbus nor sunspec"):
+        MachineTable(meter="rapl", meter_modbus=MeterModbusTable(host="192.0.2.31"))
+    alone = MachineTable(meter="sunspec", meter_modbus=MeterModbusTable(host="192.0.2.31"))
+    assert (alone.meter_device.host, alone.meter_device.unit) == ("192.0.2.31", 1)
 
 
 # A node that beats once and then is killed.
