@@ -228,7 +228,7 @@ class LoopTable:
     return_litres: Annotated[float, Key("Water in radiators and return, l.", low=1.0, high=1e9)] = 1000.0
     return_max_c: Annotated[float, Key("Warmer return water takes no heat, °C.", low=10.0, high=120.0)] = 55.0
     supply_max_c: Annotated[float, Key("Hottest supply, °C.", low=10.0, high=120.0)] = 75.0
-    emitter_w_per_k: Annotated[float, Key("Radiators of the rack's building, W/K.", low=1e-2, high=1e8)] = 400.0
+    emitter_w_per_k: Annotated[float, Key("Radiators of the rack's building, W/K.", low=1e-2, high=1e8)] = 260.0
     building_w_per_k: Annotated[float, Key("Loss of that building, W/K.", low=1e-2, high=1e8)] = 300.0
     building_j_per_k: Annotated[float, Key("Its capacity, J/K.", low=1.0, high=1e13)] = 2e8
     curve_span_k: Annotated[float, Key("Flow over room on the coldest day, K.", low=1.0, high=99.0)] = 35.0

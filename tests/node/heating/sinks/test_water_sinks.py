@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hearthmesh.node.heating.sink_settings import LoopTable, SunTable
 from hearthmesh.node.heating.sinks.datacentre import DataCentre
 from hearthmesh.node.heating.sinks.loop import BoilerRack, DistrictLoop, HeatingCurve, LoopLimits
 from hearthmesh.node.heating.sinks.pool import Pool
@@ -193,6 +194,16 @@ def test_rack_on_a_loop_settles_where_its_flows_balance() -> None:
     assert found["supply"] == pytest.approx(found["return"] + power_w / (0.5 * J_PER_L_K), abs=1e-6)
     assert sink.hold_w(found["supply"], cold) == pytest.approx(power_w)
     assert sink.target_c(20.0, cold) == pytest.approx(47.8, abs=0.05)
+
+
+@pytest.mark.parametrize(("outside_c", "building_c"), [(-10.0, 19.6), (-7.0, 20.0), (0.0, 20.8), (10.0, 21.4)])
+def test_the_default_rack_brings_its_building_to_the_setpoint(outside_c: float, building_c: float) -> None:
+    sink, weather = HeatSink(LoopTable().rack(SunTable()), 20.0), Weather(outside_c)
+    supply_c = sink.target_c(20.0, weather)
+    sink.step(sink.hold_w(supply_c, weather), weather, 100 * DAY_S)
+    found = sink.temperatures_c(weather)
+    assert found["supply"] == pytest.approx(supply_c, abs=0.01)
+    assert found["building"] == pytest.approx(building_c, abs=0.1)
 
 
 def test_return_that_is_too_warm_stops_the_rack() -> None:
