@@ -166,7 +166,8 @@ class Thermostat:
         self._seen_c: float | None = None
         self._zone: ZoneShare | None = None
         self._scale: float | None = 1.0
-        self._request_w = 0.0
+        # What the zone wanted last; None where there is nothing to go on from.
+        self._request_w: float | None = None
 
     @property
     def shares(self) -> bool:
@@ -323,7 +324,8 @@ class Thermostat:
         self._pi.forget()
         if self._zone is not None:
             granted_w, found = self._share(self._zone, inputs, request_w, limit_w, None)
-            self._request_w = request_w = found.demand_w
+            request_w = found.demand_w
+            self._request_w = request_w if found.follows else None
             if found.follows:
                 # Who sees again goes on from what the zone wants then.
                 self._scale = None
@@ -382,7 +384,7 @@ class Thermostat:
         limit_w = decision.limit.limit_w if heats else 0.0
         dissents = self._zone is not None and self._zone.dissents
         if scale != self._scale:
-            if not dissents:
+            if self._request_w is not None and not dissents:
                 # A member came or went: what the zone wants is still the same.
                 self._pi.track(error_k, feed_w, self._request_w / scale)
             self._scale = scale

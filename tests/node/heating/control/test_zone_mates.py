@@ -181,6 +181,20 @@ def test_frost_protection_holds_whoever_leads() -> None:
     assert all(temperature_c > 6.3 for temperature_c in zone.hours(48))
 
 
+@pytest.mark.parametrize("blind_steps", [0, 1, 30])
+def test_a_newcomer_that_hears_of_others_before_it_sees_has_its_share(blind_steps: int) -> None:
+    """Without an integral nothing would bring it back from having asked for nothing."""
+    thermostat = Thermostat(replace(EXACT, pi=replace(EXACT.pi, integral_s=0.0)))
+    thermostat.join_zone(bytes([1]), 10.0)
+    granted_w = 0.0
+    for second in range(60):
+        others = [Member(bytes([2]), 500.0, 0.0 if second < blind_steps else 125.0, 19.5)]
+        sample = None if second < blind_steps else Sample(19.5, float(second))
+        inputs = Inputs(now_s=second, wall_s=MONDAY_S, samples=(sample,), power_w=0.0, others=others)
+        granted_w = thermostat.update(inputs).granted_w
+    assert granted_w > 100.0
+
+
 # -- learning ------------------------------------------------------------------------------------------------------
 
 
