@@ -11,8 +11,9 @@ from typing import Protocol
 
 from ..config import CORES_MAX, IDLE_WATTS_MAX, WATTS_PER_CORE_MAX, HeaterSettings
 from ..storage.files import replace_file
+from .control.meter_doubt import MeterDoubt
 from .control.power import PowerStep, PowerTable
-from .drivers.interface import PowerMeter
+from .drivers.interface import DriverError, PowerMeter
 
 VERSION = 1
 FILE_BYTES_MAX = 1 << 20
@@ -82,6 +83,11 @@ async def calibrate(
         steps.append(PowerStep(busy, max(least_w, watts - (idle_w or 0.0)), meter is not None))
         tell(busy, steps[-1].watts)
     load.set(0)
+    if meter is not None and steps[-1].watts < MeterDoubt.SHARE_OF_GUESSED * cores * watts_per_core * got:
+        # A table of it would make everything that this meter tells look right.
+        raise DriverError(
+            f"the meter shows {steps[-1].watts:.1f} W of {cores} busy cores; it is wrong, or heater.watts_per_core is"
+        )
     return Calibration(PowerTable(steps), idle_w, got)
 
 

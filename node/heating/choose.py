@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +23,7 @@ from .drivers.register_map import RegisterMap, load_register_map
 from .drivers.sysfs import SysfsSensor
 from .heater import Heater, NoHeater
 from .local_time import local_time
-from .machine import Hardware, MachineHeater, meter_most_w
+from .machine import Hardware, MachineHeater, meter_least_w, meter_most_w
 from .simulated import SimulatedHeater
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def heater_of(
         # What was measured is above what the machine drew at rest then.
         settings = settings if idle_w is None else replace(settings, idle_watts=idle_w)
         most_w = meter_most_w(table.capacity_w, settings.idle_watts)
-        hardware = hardware_of(settings, lambda: time.monotonic_ns() / 1e9, meter_w=most_w, found=found)
+        bounds_w = (meter_least_w(table.capacity_w), most_w)
+        hardware = hardware_of(settings, lambda: time.monotonic_ns() / 1e9, meter_w=bounds_w, found=found)
         return MachineHeater(settings, hardware, table, now_us, cpu_us_total, local=local_time)
     return NoHeater(settings, now_us, cpu_us_total)
 
@@ -62,10 +64,10 @@ def hardware_of(
     settings: HeaterSettings,
     now_s: Callable[[], float],
     *,
-    meter_w: float = METER_W_MAX,
+    meter_w: tuple[float, float] = (-math.inf, METER_W_MAX),
     found: FoundValues | None = None,
 ) -> Hardware:
-    """now_s: the clock of `advance`, in seconds.  meter_w: a meter that tells more is not believed.
+    """now_s: the clock of `advance`, in seconds.  meter_w: a meter that tells less or more is not believed.
 
     Raises DriverError for what is not there. A sensor may come later: until then it is lost.
     """
@@ -115,7 +117,7 @@ def meter_of(
 ) -> tuple[PowerMeter | None, tuple[PolledSensor, ...]]:
     """The meter, and what has to be read in the background for it. Raises DriverError for one that is not there."""
     modbus = _Modbus(settings.machine.meter_device)
-    return _meter(settings.machine, modbus, now_s, METER_W_MAX)
+    return _meter(settings.machine, modbus, now_s, (meter_least_w(settings.capacity_w), METER_W_MAX))
 
 
 def _meter_modbus(machine: MachineTable) -> _Modbus | None:
@@ -124,16 +126,16 @@ def _meter_modbus(machine: MachineTable) -> _Modbus | None:
 
 
 def _meter(
-    machine: MachineTable, modbus: _Modbus, now_s: Callable[[], float], most_w: float
+    machine: MachineTable, modbus: _Modbus, now_s: Callable[[], float], bounds_w: tuple[float, float]
 ) -> tuple[PowerMeter | None, tuple[PolledSensor, ...]]:
     match machine.meter:
         case "rapl":
             return RaplMeter(machine.root), ()
         case "modbus" | "sunspec":
-            source = modbus.sunspec() if machine.meter == "sunspec" else modbus.value(f"{MODBUS}power_w")
+            source = modbus.sunspec() if machine.meter == "sunspec" else modbus.value(f"{MODBUS}power_w", meter=True)
             period_s = min(METER_PERIOD_S, machine.poll_s)
             watts = PolledSensor(source, now_s, period_s)
-            return PolledMeter(watts, now_s, period_s, most_w), (watts,)
+            return PolledMeter(watts, now_s, period_s, bounds_w[1], least_w=bounds_w[0]), (watts,)
         case _:
             return None, ()
 
@@ -167,11 +169,11 @@ class _Modbus:
             self._map = load_register_map(self._settings.map)
         return self._map
 
-    def value(self, source: str) -> Readable:
+    def value(self, source: str, *, meter: bool = False) -> Readable:
         device = self._connected()
         from .drivers.modbus import ModbusValue
 
-        return ModbusValue(device, self._mapped().quantity(source.removeprefix(MODBUS)), source)
+        return ModbusValue(device, self._mapped().quantity(source.removeprefix(MODBUS)), source, meter=meter)
 
     def output(self, name: str, now_s: Callable[[], float]) -> PowerActuator:
         device = self._connected()

@@ -15,6 +15,7 @@ from ...protocol.events import HeatReading
 from ..config import HeaterSettings
 from .aims import Aims, ReturnWatch
 from .assembly import burn_settings, heat_reading, thermostat_settings
+from .control.meter_doubt import MeterDoubt
 from .control.power import DUTY_MIN, PowerLoop, PowerTable
 from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
@@ -38,6 +39,7 @@ HISTORY_STEPS = 4096
 _SECOND_US = 1_000_000
 # Others write the machine's files too: a system's power profiles, a watchdog that came late.
 APPLY_AGAIN_US = 60 * _SECOND_US
+DOUBTED = "the meter tells next to nothing of what busy cores draw by {table}"
 # A meter is read a while before or after the time of its step.
 METER_LATE_S = 1.0
 
@@ -45,6 +47,11 @@ METER_LATE_S = 1.0
 def meter_most_w(capacity_w: float, idle_w: float) -> float:
     """A meter that tells more is wrong, or the heater's settings are: by more than the power loop would follow."""
     return (capacity_w + idle_w) / PowerLoop.FACTOR_MIN
+
+
+def meter_least_w(capacity_w: float) -> float:
+    """A meter that tells less is turned round; at rest one may tell a little below 0."""
+    return -0.02 * capacity_w
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,7 @@ class MachineHeater:
         self._local = local
         self._energy_uj: int | None = None
         self._meter_problem = ""
+        self._meter_doubt = MeterDoubt(table)
         self._meter_lost_us = now_us
         self._power_w = settings.idle_watts
         self._cpu_us = 0
@@ -268,7 +276,7 @@ class MachineHeater:
     def _count(self, step: UsageStep) -> None:
         duration_us = step.duration_us
         idle_uj = round(duration_us * self._settings.idle_watts)
-        measured_uj = self._measured_uj(duration_us)
+        measured_uj = self._measured_uj(step)
         if measured_uj is None:
             busy_uj = round(self._table.watts(step.load * self._speed) * duration_us)
         else:
@@ -293,8 +301,8 @@ class MachineHeater:
         self._cpu_us += step.cpu_us
         self._history.append(_Mark(self._clock.now_us, self.meter.work_uj, self.meter.work_useful_uj, self._cpu_us))
 
-    def _measured_uj(self, duration_us: int) -> int | None:
-        """Since the last step, which took so long; None where that is not known."""
+    def _measured_uj(self, step: UsageStep) -> int | None:
+        """In this step; None where that is not known."""
         if self._hardware.meter is None:
             return None
         try:
@@ -307,9 +315,13 @@ class MachineHeater:
         if before_uj is None:
             return None
         most_w = meter_most_w(self._table.capacity_w, self._settings.idle_watts)
-        if now_uj - before_uj > most_w * (duration_us + METER_LATE_S * _SECOND_US):
+        if now_uj - before_uj > most_w * (step.duration_us + METER_LATE_S * _SECOND_US):
             # A counter that began anew, or a register read in the wrong order.
             self._meter_failed(TOO_MUCH.format(most_w=most_w))
+            return None
+        self._meter_doubt.see(step.load * self._speed, now_uj - before_uj, step.duration_us)
+        if self._meter_doubt.doubted:
+            self._meter_failed(DOUBTED.format(table="its settings" if not self._table.measured else "hearth calibrate"))
             return None
         self._meter_problem = ""
         return now_uj - before_uj

@@ -80,14 +80,20 @@ class ModbusDevice:
 class ModbusValue:
     """A quantity as something that a polled sensor or meter reads."""
 
-    def __init__(self, device: ModbusDevice, quantity: Quantity, source: str) -> None:
+    def __init__(self, device: ModbusDevice, quantity: Quantity, source: str, *, meter: bool = False) -> None:
+        """meter: what a meter says for "not available" is no reading."""
         self.source = source
+        self._meter = meter
         self._device = device
         self._quantity = quantity
 
     def read_c(self) -> float:
         """Raises DriverError."""
-        return self._device.value(self._quantity)
+        quantity = self._quantity
+        registers = self._device.read(quantity.table, quantity.register, quantity.count)
+        if self._meter and quantity.is_unavailable(registers):
+            raise DriverError(f"{self.source}: the meter tells no power")
+        return quantity.value(registers)
 
 
 # Where SunSpec's devices may begin, and the marks of a begin ("SunS") and an end.

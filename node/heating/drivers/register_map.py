@@ -47,6 +47,14 @@ class Quantity:
         """Registers that it takes."""
         return 1 if self.table in BITS else struct.calcsize(_FORMATS[self.type]) // 2
 
+    def is_unavailable(self, registers: Sequence[int]) -> bool:
+        """Whether an integer is the one by which meters say that they don't know: SunSpec's, and many others'."""
+        if self.table in BITS or not self.type.startswith(("int", "uint")):
+            return False
+        words = registers if self.word_order == "big" else [*reversed(registers)]
+        first, rest = (0x8000, 0) if self.type.startswith("int") else (0xFFFF, 0xFFFF)
+        return words[0] == first and all(word == rest for word in words[1:])
+
     def value(self, registers: Sequence[int]) -> float:
         """Raises DriverError for what is no finite number, which is how devices say that they don't know."""
         if self.table in BITS:

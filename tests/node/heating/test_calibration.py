@@ -14,6 +14,7 @@ from hearthmesh.node.heating.calibration import (
     save_calibration,
 )
 from hearthmesh.node.heating.control.power import PowerStep
+from hearthmesh.node.heating.drivers.interface import DriverError
 
 
 class Bench:
@@ -57,6 +58,26 @@ async def test_meter_tells_each_step_above_idle() -> None:
     assert [round(step.watts, 2) for step in found.table.steps] == [40.0, 65.0, 65.0]
     assert found.table.measured
     assert (bench.cores, found.got) == (0, 1.0)
+
+
+async def test_meter_that_shows_nothing_of_busy_cores_makes_no_table() -> None:
+    bench = Bench()
+
+    class Dead:
+        def energy_uj(self) -> int:
+            return 7
+
+    with pytest.raises(DriverError, match=r"the meter shows 0\.0 W of 2 busy cores"):
+        await calibrate(
+            bench,
+            Dead(),
+            cores=2,
+            watts_per_core=15.0,
+            settle_s=0.0,
+            measure_s=10.0,
+            now_s=lambda: bench.now_s,
+            wait=bench.wait,
+        )
 
 
 async def test_machine_that_did_something_else_is_told_of() -> None:

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from hearthmesh.node.config import HeaterSettings
 from hearthmesh.node.heating.choose import hardware_of
 from hearthmesh.node.heating.commands import HeatCommands
-from hearthmesh.node.heating.control.power import PowerTable
+from hearthmesh.node.heating.control.power import PowerStep, PowerTable
 from hearthmesh.node.heating.control.sensor import Sample
 from hearthmesh.node.heating.control_settings import (
     MachineTable,
@@ -26,7 +26,7 @@ from hearthmesh.node.heating.drivers.polled import PolledSensor
 from hearthmesh.node.heating.drivers.polled_meter import PolledMeter
 from hearthmesh.node.heating.drivers.register_map import Output
 from hearthmesh.node.heating.local_time import LocalTime
-from hearthmesh.node.heating.machine import MachineHeater, meter_most_w
+from hearthmesh.node.heating.machine import MachineHeater, meter_least_w, meter_most_w
 from tests.node.heating.drivers.fake_linux import FakeLinux
 from tests.node.heating.drivers.modbus_server import Server
 
@@ -45,12 +45,12 @@ def linux(tmp_path: Path) -> FakeLinux:
 class Bench:
     """A heater under a clock of the test's own, each of whose seconds begins with the sensors read anew."""
 
-    def __init__(self, linux: FakeLinux, settings: HeaterSettings) -> None:
+    def __init__(self, linux: FakeLinux, settings: HeaterSettings, table: PowerTable | None = None) -> None:
         self.now_us = 0
         self.cpu_us = 0
         self.settings = settings
         self.hardware = hardware_of(settings, lambda: self.now_us / 1e6)
-        table = PowerTable.linear(4, 50.0)
+        table = table or PowerTable.linear(4, 50.0)
         self.set_s = self.asleep_s = 0.0
         self.heater = MachineHeater(settings, self.hardware, table, 0, local=self._local)
         self.linux = linux
@@ -200,6 +200,76 @@ async def test_any_meter_is_bounded_though_it_was_read_late(bench: Bench) -> Non
     await bench.second(1, busy=2)
     assert not bench.heater.measured
     assert bench.heater._power_w == pytest.approx(120.0)
+
+
+CALIBRATED = PowerTable([PowerStep(cores, 50.0 * cores, True) for cores in (1, 2, 3, 4)])
+
+
+class Told:
+    """A meter behind Modbus that tells what the test says, for one or more heaters of the bench."""
+
+    def __init__(self, bench: Bench, watts: float) -> None:
+        self.watts = watts
+        self._bench = bench
+        clock = lambda: bench.now_us / 1e6  # noqa: E731
+        meter = PolledMeter(self, clock, 1.0, meter_most_w(200.0, 20.0), least_w=meter_least_w(200.0))  # type: ignore[arg-type]
+        bench.heater._hardware = replace(bench.hardware, meter=meter)
+
+    def latest(self) -> Sample:
+        return Sample(self.watts, self._bench.now_us / 1e6)
+
+
+async def test_meter_that_is_turned_round_enters_no_books(bench: Bench) -> None:
+    told = Told(bench, -20.0)
+    await bench.second(10)
+    told.watts = -215.0
+    await bench.second(300, busy=4)
+    assert (bench.heater.measured, bench.heater._power_w) == (False, 220.0)
+    assert bench.heater.attribute(100 * SECOND_US, bench.now_us - 60 * SECOND_US)[0] == 5_000_000
+    assert bench.heater.problems == (
+        "the meter tells less than -4 W: it is turned round, or power flows back through it; the power is estimated",
+    )
+    # A meter's own error at rest is none.
+    told.watts = -3.0
+    await bench.second(2)
+    assert (bench.heater.measured, bench.heater.problems) == (True, ())
+
+
+@pytest.mark.parametrize(("table", "watts"), [(CALIBRATED, 40.0), (CALIBRATED, 0.0), (None, 0.0)])
+async def test_meter_that_tells_nothing_of_busy_cores_is_doubted_until_it_does(
+    linux: FakeLinux, table: PowerTable | None, watts: float
+) -> None:
+    bench = Bench(linux, settings(linux), table)
+    told = Told(bench, watts)
+    await bench.second(60)
+    assert (bench.heater.measured, bench.heater.problems) == (True, ())
+    await bench.second(60, busy=4)
+    assert (bench.heater.measured, bench.heater._power_w) == (False, 220.0)
+    # What the first seconds cost is lost.
+    assert bench.heater.meter.work_uj >= 55 * 200_000_000
+    (problem,) = bench.heater.problems
+    assert problem.startswith("the meter tells next to nothing of what busy cores draw by ")
+    # At rest it shows nothing that would prove it.
+    await bench.second(60)
+    assert (bench.heater.measured, len(bench.heater.problems)) == (False, 1)
+    told.watts = 220.0
+    await bench.second(30, busy=4)
+    assert (bench.heater.measured, bench.heater.problems) == (True, ())
+
+
+@pytest.mark.parametrize(("table", "share"), [(CALIBRATED, 0.3), (None, 0.05)])
+async def test_meter_that_sees_a_part_or_is_late_is_believed(
+    linux: FakeLinux, table: PowerTable | None, share: float
+) -> None:
+    bench = Bench(linux, settings(linux), table)
+    told = Told(bench, 0.0)
+    await bench.second(2)
+    for busy in (4, 0, 1, 0, 3, 4, 0, 2) * 3:
+        # Two seconds late.
+        await bench.second(2, busy=busy)
+        told.watts = share * 50.0 * busy
+        await bench.second(13, busy=busy)
+        assert (bench.heater.measured, bench.heater.problems) == (True, ())
 
 
 async def test_lost_sensor_ends_in_no_power_at_all(bench: Bench, linux: FakeLinux) -> None:

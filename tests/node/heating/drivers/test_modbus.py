@@ -53,6 +53,23 @@ def test_sunspec_meter_of_integers_is_found_behind_other_models(
     assert SunSpecMeter(device).read_c() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("int16", [0x8000]), ("uint16", [0xFFFF]), ("int32", [0x8000, 0]), ("uint32", [0xFFFF, 0xFFFF])],
+)
+@pytest.mark.parametrize("order", ["big", "little"])
+def test_meter_that_does_not_know_its_power_tells_none(
+    server: Server, device: ModbusDevice, kind: str, said: list[int], order: str
+) -> None:
+    quantity = Quantity(register=2, type=kind, word_order=order)
+    meter = ModbusValue(device, quantity, "modbus:power_w", meter=True)
+    server.write(2, said if order == "big" else said[::-1])
+    with pytest.raises(DriverError, match="modbus:power_w: the meter tells no power"):
+        meter.read_c()
+    server.write(2, [0] * len(said))
+    assert meter.read_c() == 0.0
+
+
 def test_sunspec_meter_of_floats_is_found_too(server: Server, device: ModbusDevice) -> None:
     server.write(40_000, [0x5375, 0x6E53, 213, 124])
     server.write(40_004 + 26, words("f", 1234.5))
