@@ -90,7 +90,7 @@ def hardware_of(
         actuators.append(frequency)
     if machine.cgroup:
         actuators.append(CgroupQuota(machine.cgroup, settings.core_count, root, found))
-    actuators += [modbus.output(name, now_s) for name in machine.modbus.outputs]
+    actuators += modbus.outputs(now_s)
     meter, background = _meter(machine, meter_modbus, now_s, meter_w)
 
     def close() -> None:
@@ -175,11 +175,20 @@ class _Modbus:
 
         return ModbusValue(device, self._mapped().quantity(source.removeprefix(MODBUS)), source, meter=meter)
 
-    def output(self, name: str, now_s: Callable[[], float]) -> PowerActuator:
+    def outputs(self, now_s: Callable[[], float]) -> list[PowerActuator]:
+        """In the order of the config. A pump that is not among them holds up nothing: somebody else sees to it."""
+        names = self._settings.outputs
+        if not names:
+            return []
         device = self._connected()
         from .drivers.modbus_output import ModbusOutput
 
-        return ModbusOutput(device, name, self._mapped().output(name), now_s)
+        made: dict[str, ModbusOutput] = {}
+        found = {name: self._mapped().output(name) for name in names}
+        for name in sorted(found, key=lambda name: found[name].follows != "pump"):
+            pump = made.get(found[name].requires)
+            made[name] = ModbusOutput(device, name, found[name], now_s, pump=pump)
+        return [made[name] for name in names]
 
     def sunspec(self) -> Readable:
         device = self._connected()

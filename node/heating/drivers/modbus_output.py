@@ -35,11 +35,25 @@ class Refusal:
 
 
 class ModbusOutput(PowerActuator):
-    """name: in the register map.  now_s: of a clock that never goes back.  period_s: between two looks."""
+    """name: in the register map.  now_s: of a clock that never goes back.  period_s: between two looks.
+
+    pump: the output that this one requires; only while its device says that it is on, heat is let through.
+    """
 
     def __init__(
-        self, device: ModbusDevice, name: str, output: Output, now_s: Callable[[], float], period_s: float = 5.0
+        self,
+        device: ModbusDevice,
+        name: str,
+        output: Output,
+        now_s: Callable[[], float],
+        period_s: float = 5.0,
+        *,
+        pump: ModbusOutput | None = None,
     ) -> None:
+        self._pump = pump
+        self._dependents: list[ModbusOutput] = []
+        if pump is not None:
+            pump._dependents.append(self)
         self._device = device
         self._name = name
         self._output = output
@@ -47,7 +61,9 @@ class ModbusOutput(PowerActuator):
         self._period_s = period_s
         self._allowed: Allowed | None = None
         self._wake = trio.Event()
+        self._runs = False
         self._on = False
+        self._begun_s: float | None = None
         self._off_since_s: float | None = None
         self._problem = ""
         self._refusal: Refusal | None = None
@@ -62,29 +78,36 @@ class ModbusOutput(PowerActuator):
 
     def release(self) -> None:
         self._refusal = None
-        self.settle(self._output.safe)
+        self.settle(self._output.at_rest)
 
     def safe_writes(self) -> tuple[SafeWrite, ...]:
-        return (SafeWrite(self._device.address, self._request(self._output.safe).hex(), device=True),)
+        return (SafeWrite(self._device.address, self._request(self._output.at_rest).hex(), device=True),)
 
     async def run(self) -> None:
         while True:
             self._wake = trio.Event()
-            if self._allowed is not None:
+            if self._allowed is not None and not self._waits(self._allowed):
                 value = self.value(self._allowed, self._now_s())
+                before = (self._runs, self._problem)
                 try:
                     # Not left behind: what is released afterwards has to be the last word.
                     await trio.to_thread.run_sync(self.settle, value)
                 except DriverError as error:
-                    self._problem = str(error)
+                    self._runs, self._problem = False, str(error)
                 else:
-                    self._problem = ""
+                    self._runs, self._problem = value > 0, ""
+                if (self._runs, self._problem) != before:
+                    for each in self._dependents:
+                        each._wake.set()
             with trio.move_on_after(self._period_s):
                 await self._wake.wait()
 
     def value(self, allowed: Allowed, now_s: float) -> float:
         """What the device is to be told now, within the output's bounds."""
         output = self._output
+        dry = self._pump is not None and not self._pump._runs
+        if dry and allowed.share > 0 and output.follows != "on":
+            return output.low
         match output.follows:
             case "watts":
                 value = allowed.watts
@@ -93,7 +116,7 @@ class ModbusOutput(PowerActuator):
             case "setpoint":
                 value = allowed.setpoint_c
             case _:
-                value = float(self._switched(allowed.share > 0, now_s))
+                value = float(self._switched(allowed.share > 0 and not dry, now_s))
         return min(output.high, max(output.low, value))
 
     def settle(self, value: float) -> None:
@@ -114,9 +137,19 @@ class ModbusOutput(PowerActuator):
             self._refusal = Refusal(wanted, said, now_s + pause_s, pause_s)
         raise DriverError(f"{self._name}: was told {value:g}, and says {self._output.quantity.value(said):g}")
 
+    def _waits(self, allowed: Allowed) -> bool:
+        """Its pump was just told to come on, and has not answered yet."""
+        pump = self._pump
+        return pump is not None and allowed.share > 0 and not pump._runs and not pump._problem
+
     def _switched(self, wanted: bool, now_s: float) -> bool:
-        """Off at once but for a pump's overrun; on again only after hold_s."""
+        """Off at once but for a pump's overrun; on again only after hold_s.
+
+        What heat there was before the node's start, nobody knows: a pump runs on then, too.
+        """
         output = self._output
+        if self._begun_s is None:
+            self._begun_s = now_s
         if wanted:
             held = self._off_since_s is not None and now_s - self._off_since_s < output.hold_s
             if self._on or not held:
@@ -124,8 +157,8 @@ class ModbusOutput(PowerActuator):
                 return True
         if self._on:
             self._on, self._off_since_s = False, now_s
-        ran_s = None if self._off_since_s is None else now_s - self._off_since_s
-        return output.follows == "pump" and ran_s is not None and ran_s < output.overrun_s
+        since_s = self._begun_s if self._off_since_s is None else self._off_since_s
+        return output.follows == "pump" and now_s - since_s < output.overrun_s
 
     def _read(self) -> list[int]:
         quantity = self._output.quantity

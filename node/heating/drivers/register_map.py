@@ -69,7 +69,7 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One value that is written, and bounded. safe: what stands there when nobody controls."""
+    """One value that is written, and bounded. at_rest: what stands there when nobody controls."""
 
     register: Annotated[int, Key("Number of the first register, or of the coil, from 0.", low=0, high=65_535)]
     follows: Annotated[
@@ -83,8 +83,18 @@ class Output:
     low: Annotated[float, Key("It is never told less.", low=-1e9, high=1e9)] = 0.0
     high: Annotated[float, Key("It is never told more.", low=-1e9, high=1e9)]
     safe: Annotated[
-        float, Key("Written when the node leaves, and by the watchdog when it hangs or dies.", low=-1e9, high=1e9)
-    ] = 0.0
+        float | None,
+        Key(
+            "Written when the node leaves, and by the watchdog when it hangs or dies.",
+            low=-1e9,
+            high=1e9,
+            absent="0; 1 for a pump: nobody is there to end its overrun",
+        ),
+    ] = None
+    requires: Annotated[
+        str,
+        Key("A pump among the outputs, without which this one stays at `low` while heat is granted.", length=128),
+    ] = ""
     table: Annotated[str, Key("Registers, or a coil.", choices=("holding", "coil"))] = "holding"
     type: Annotated[str, Key("How the number is kept.", choices=tuple(_FORMATS))] = "uint16"
     scale: Annotated[float, Key("The value is the number times this.", low=1e-9, high=1e9)] = 1.0
@@ -100,17 +110,21 @@ class Output:
     def __post_init__(self) -> None:
         if self.low > self.high:
             raise Conflict("low", "above high")
-        if not self.low <= self.safe <= self.high:
+        if not self.low <= self.at_rest <= self.high:
             raise Conflict("safe", "not from low to high")
         if self.resolution and (self.table == "coil" or self.follows in ("on", "pump")):
             raise Conflict("resolution", "not 0 for what is on or off")
         if self.single and (self.table == "coil" or self.quantity.count > 1):
             raise Conflict("single", "true for what is not one register")
-        for value in (self.low, self.high, self.safe):
+        for value in (self.low, self.high, self.at_rest):
             try:
                 self.words(value)
             except DriverError as error:
                 raise Conflict("type", str(error)) from error
+
+    @property
+    def at_rest(self) -> float:
+        return self.safe if self.safe is not None else float(self.follows == "pump")
 
     @property
     def quantity(self) -> Quantity:
@@ -156,6 +170,16 @@ class RegisterMap:
         default_factory=dict
     )
     outputs: Annotated[Mapping[str, Output], Key("What is written, by name.", items=64)] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, output in self.outputs.items():
+            if not output.requires:
+                continue
+            required = self.outputs.get(output.requires)
+            if required is None or required.follows != "pump":
+                raise Conflict("outputs", f"{name} requires {output.requires}, which is no pump among them")
+            if output.follows == "pump":
+                raise Conflict("outputs", f"{name} is a pump, and requires another")
 
     def quantity(self, name: str) -> Quantity:
         """Raises DriverError."""

@@ -17,6 +17,9 @@ async def boiler(function, start, address, count, current, values):
     # Its own limit, in registers 10 and 11, is 5,000 W.
     if values is not None and function in (6, 16) and address == 10:
         values[:] = [0, min(5000, values[0] << 16 | values[1])]
+    # A pump's coil, 7, that sticks while coil 8 says so.
+    if values is not None and function == 5 and address == 7 and current[0] >> 8 & 1:
+        values[0] = False
     # Register 20 keeps tens, rounded down; 21 is how often it was written.
     if values is not None and function in (6, 16) and address == 20:
         values[0] -= values[0] % 10

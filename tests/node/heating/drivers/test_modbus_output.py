@@ -57,6 +57,7 @@ def output(device: ModbusDevice, name: str) -> ModbusOutput:
         ("power_limit_w", ("holding", 10, 2), ([0, 3200], [0, 20], [0, 0])),
         ("setpoint_c", ("holding", 12, 1), ([215], [70], [50])),
         ("relay", ("coil", 0, 1), ([1], [0], [0])),
+        ("pump", ("coil", 1, 1), ([1], [1], [1])),
     ],
 )
 def test_device_says_what_it_was_told_and_what_is_safe_afterwards(
@@ -149,8 +150,9 @@ def test_relay_rests_before_it_comes_on_again_and_a_pump_runs_on(device: ModbusD
     relay, pump = output(device, "relay"), output(device, "pump")
     story = [(0, WARM), (10, COLD), (11, WARM), (69, WARM), (70, WARM), (71, COLD)]
     assert [relay.value(allowed, at_s) for at_s, allowed in story] == [1, 0, 0, 0, 1, 0]
-    story = [(0, COLD), (10, WARM), (20, COLD), (199, COLD), (200, COLD), (201, WARM)]
-    assert [pump.value(allowed, at_s) for at_s, allowed in story] == [0, 1, 1, 1, 0, 1]
+    # After the start as well: what was before, nobody knows.
+    story = [(0, COLD), (179, COLD), (180, COLD), (190, WARM), (200, COLD), (379, COLD), (380, COLD), (381, WARM)]
+    assert [pump.value(allowed, at_s) for at_s, allowed in story] == [1, 1, 0, 1, 1, 1, 0, 1]
 
 
 def test_limit_of_zero_watts_turns_the_relay_off(device: ModbusDevice) -> None:
@@ -225,7 +227,95 @@ async def test_heater_tells_its_boiler_and_says_when_that_does_otherwise(server:
         await until(lambda: bool(heater.problems))
         assert HeatCommands(heater).status()["alarms"] == ["power_limit_w: was told 8100, and says 5000"]
         nursery.cancel_scope.cancel()
-    assert (device.read("coil", 0, 2), device.read("holding", 10, 3)) == ([0, 0], [0, 0, 50])
+    assert (device.read("coil", 0, 2), device.read("holding", 10, 3)) == ([0, 1], [0, 0, 50])
+
+
+PUMPED = """
+name = "a pump that may stick"
+[quantities.supply_c]
+register = 0
+scale = 0.1
+[outputs.limit_w]
+register = 30
+follows = "watts"
+high = 20_000.0
+requires = "circulation"
+[outputs.relay]
+register = 6
+table = "coil"
+follows = "on"
+high = 1.0
+requires = "circulation"
+[outputs.circulation]
+register = 7
+table = "coil"
+follows = "pump"
+high = 1.0
+"""
+
+
+async def test_what_requires_a_pump_is_off_while_that_refuses_or_is_silent(
+    server: Server, device: ModbusDevice, tmp_path: Path
+) -> None:
+    path = tmp_path / "pumped.toml"
+    path.write_text(PUMPED)
+    modbus = ModbusTable(host="127.0.0.1", port=server.port, map=str(path), outputs=("limit_w", "relay", "circulation"))
+    machine = MachineTable(sensor="modbus:supply_c", modbus=modbus)
+    now_s = 0.0
+    hardware = hardware_of(HeaterSettings(kind="machine", machine=machine), lambda: now_s)
+    limit, relay, pump = hardware.actuators
+
+    def told() -> tuple[list[int], list[int]]:
+        return device.read("coil", 6, 2), device.read("holding", 30, 1)
+
+    def apply(allowed: Allowed) -> None:
+        nonlocal now_s
+        now_s += 400.0
+        for each in hardware.actuators:
+            each.apply(allowed)
+
+    device.write("coil", 8, [1])
+    async with trio.open_nursery() as nursery:
+        for each in hardware.actuators:
+            nursery.start_soon(each.run)
+        apply(COLD)
+        await until(lambda: told() == ([0, 0], [20]))
+        apply(WARM)
+        await until(lambda: pump.problem == "circulation: was told 1, and says 0" and told() == ([0, 0], [0]))
+        device.write("coil", 8, [0])
+        apply(WARM)
+        await until(lambda: told() == ([1, 1], [3200]) and not pump.problem)
+        # It sticks again, and somebody turns it off.
+        device.write("coil", 8, [1])
+        device.write("coil", 7, [0])
+        apply(WARM)
+        await until(lambda: told() == ([0, 0], [0]))
+        assert (limit.problem, relay.problem) == ("", "")
+        apply(COLD)
+        await until(lambda: told() == ([0, 0], [20]))
+        nursery.cancel_scope.cancel()
+    device.write("coil", 8, [0])
+    for each in hardware.actuators:
+        each.release()
+    assert told() == ([0, 1], [0])
+    hardware.close()
+
+
+@pytest.mark.parametrize(
+    ("requires", "problem"),
+    [
+        ("relay", "limit requires relay, which is no pump among them"),
+        ("valve", "limit requires valve, which is no pump among them"),
+    ],
+)
+def test_map_that_requires_what_is_no_pump_is_refused(tmp_path: Path, requires: str, problem: str) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(
+        f'name = "x"\n[outputs.limit]\nregister = 1\nfollows = "watts"\nhigh = 9.0\nrequires = "{requires}"\n'
+        '[outputs.relay]\nregister = 2\nfollows = "on"\nhigh = 1.0\n'
+    )
+    with pytest.raises(ConfigError, match=problem):
+        load_register_map(str(path))
 
 
 @pytest.mark.parametrize("meter", ["modbus", "sunspec"])
@@ -273,13 +363,14 @@ sys.stdin.read()
 
 
 async def test_watchdog_tells_the_device_when_the_node_is_killed(device: ModbusDevice) -> None:
-    relay, limit, setpoint = (output(device, name) for name in ("relay", "power_limit_w", "setpoint_c"))
-    safe = [[each.where, each.text, each.device] for made in (relay, limit, setpoint) for each in made.safe_writes()]
-    for made in (relay, limit, setpoint):
+    outputs = [output(device, name) for name in ("relay", "power_limit_w", "setpoint_c", "pump")]
+    safe = [[each.where, each.text, each.device] for made in outputs for each in made.safe_writes()]
+    for made in outputs:
         made.settle(made.value(WARM, 0.0))
+    device.write("coil", 1, [0])
     command = [sys.executable, "-c", NODE, json.dumps(safe)]
     node = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert node.stdout is not None and node.stdout.readline() == "beats\n"
     node.kill()
     node.communicate()
-    await until(lambda: (device.read("coil", 0, 1), device.read("holding", 10, 3)) == ([0], [0, 0, 50]))
+    await until(lambda: (device.read("coil", 0, 2), device.read("holding", 10, 3)) == ([0, 1], [0, 0, 50]))
