@@ -31,6 +31,8 @@ from hearthmesh.node.heating.mqtt.start import run_bridge
 from hearthmesh.node.heating.observed import What
 from hearthmesh.node.heating.simulated import SimulatedHeater
 from hearthmesh.node.ports import monotonic_us
+from hearthmesh.testnet.ports import ReservedPort
+from tests.listening import wait_for
 from tests.node.heating.drivers.fake_linux import FakeLinux
 
 LIMIT = "constraint_0_power_limit_uw"
@@ -39,10 +41,19 @@ SETTINGS = HeaterSettings(kind="simulated", cores=2, room=RoomSettings(start_c=2
 
 
 @pytest.fixture
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+def port() -> Iterator[int]:
+    """Nobody else is given it meanwhile."""
+    reserved = ReservedPort()
+    yield reserved.port
+    reserved.release()
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -56,13 +67,7 @@ def broker(port: int, folder: Path) -> Iterator[None]:
     command = [sys.executable, "-c", "from amqtt.scripts.broker_script import main; main()", "-c", str(config)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while True:
-            assert process.poll() is None
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                continue
+        wait_for(process, lambda: listens(port))
         yield
     finally:
         process.kill()

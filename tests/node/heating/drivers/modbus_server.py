@@ -1,11 +1,13 @@
 """A real Modbus server in a process of its own."""
 
-import socket
 import struct
 import subprocess
 import sys
 
 from pymodbus.client import ModbusTcpClient
+
+from hearthmesh.testnet.ports import ReservedPort
+from tests.listening import wait_for
 
 SERVER = """
 import asyncio, sys
@@ -35,14 +37,12 @@ class Server:
 
     def __init__(self, *, apart: bool = False) -> None:
         """apart: coils, inputs and both tables of registers are four memories, not one."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        self._reserved = ReservedPort()
+        self.port = self._reserved.port
         command = [sys.executable, "-c", SERVER, str(self.port), "apart" if apart else "one"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.client = ModbusTcpClient("127.0.0.1", port=self.port, timeout=20)
-        while not self.client.connect():
-            assert self.process.poll() is None
+        wait_for(self.process, self.client.connect)
 
     def write(self, register: int, words: list[int]) -> None:
         assert not self.client.write_registers(register, words, device_id=1).isError()
@@ -51,6 +51,7 @@ class Server:
         self.client.close()
         self.process.kill()
         self.process.wait()
+        self._reserved.release()
 
 
 def words(layout: str, value: float) -> list[int]:
