@@ -82,6 +82,10 @@ class Holder:
         # checkpoints that others go on from.
         self._saving: dict[int, tuple[int, int]] = {}
         self._kept_checkpoints: dict[bytes, None] = {}
+        # Since when what runs stands still; and executions of which the leases went back meanwhile: one that ends all
+        # the same has a late result.
+        self._still_since_us: int | None = None
+        self._given_up: dict[int, None] = {}
         # Tasks (job, number) that were stopped here, and whose checkpoints are on this disk.
         self._stopped: dict[tuple[bytes, int], None] = {}
         self.moved = 0
@@ -332,9 +336,10 @@ class Holder:
             if lease.unstarted:
                 ranges.setdefault(lease.body.job_id, []).append(HeldRange(lease.next, lease.hi, lease.body.epoch))
         for execution in self._executions.values():
-            ranges.setdefault(execution.job_id, []).append(
-                HeldRange(execution.first, execution.first + execution.count, execution.epoch)
-            )
+            if execution.execution_id not in self._given_up:
+                ranges.setdefault(execution.job_id, []).append(
+                    HeldRange(execution.first, execution.first + execution.count, execution.epoch)
+                )
         by_replica: dict[bytes, list[HeldJob]] = {}
         for job_id, held in ranges.items():
             for node in self._views[job_id].replicas:

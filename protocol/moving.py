@@ -23,8 +23,13 @@ from .stealing.moving import SLOW_DUTY, Heir, heirs_for, is_late, lively, worth_
 FULL_DUTY = 0.1
 # Checkpoints that are kept for whoever went on with them.
 CHECKPOINTS_KEPT = 64
-# Who leaves, or is stopped, waits no longer for the next checkpoint.
+# Who leaves, or stands still, waits no longer for the next checkpoint.
 LEAVING_US = 2_000_000
+# A sensor's glitch, or a limit that is lifted again, makes no task leave: what stands still for so long does, with the
+# last checkpoint that it made, at the cost of the work since.
+STILL_MOVES_US = 120_000_000
+# And what makes none goes back, for others to run anew; if it goes on here all the same, its result may come first.
+STILL_GOES_BACK_US = 600_000_000
 
 
 class Mover(Holder):
@@ -34,9 +39,9 @@ class Mover(Holder):
         """The sink is full, or leaves tasks little of their cores: have those saved that are better off elsewhere.
 
         patience_us: as of `SaveExecution`; with it those as well that are to be saved already. What stands still makes
-        no further checkpoint, so none is waited for.
+        no further checkpoint, so none is waited for then.
         """
-        soon_us = patience_us or (LEAVING_US if self._is_stopped else 0)
+        soon_us = patience_us or (LEAVING_US if self._still_us(now_us) >= STILL_MOVES_US else 0)
         for execution in self._executions.values():
             _, told_us = self._saving.get(execution.execution_id, (0, -1))
             known = told_us >= soon_us and not patience_us
@@ -49,9 +54,26 @@ class Mover(Holder):
                 self._saving[execution.execution_id] = left_us, soon_us
                 self._ctx.emit(SaveExecution(execution.execution_id, soon_us))
 
+    def stand_still(self, now_us: int) -> None:
+        """By the last reading; what stands still for too long, and cannot be moved, goes back."""
+        if not self._is_stopped:
+            self._still_since_us = None
+            return
+        if self._still_since_us is None:
+            self._still_since_us = now_us
+        if self._still_us(now_us) < STILL_GOES_BACK_US:
+            return
+        for execution in self._executions.values():
+            if execution.execution_id not in self._given_up and not self._is_movable(execution):
+                self._given_up[execution.execution_id] = None
+                self._release(execution.grant, execution.first, execution.first + execution.count)
+
     @property
     def _is_stopped(self) -> bool:
         return self._heat.reading is not None and self._heat.reading.stopped
+
+    def _still_us(self, now_us: int) -> int:
+        return now_us - self._still_since_us if self._still_since_us is not None else 0
 
     @property
     def _duty(self) -> float:

@@ -49,14 +49,18 @@ class Submission:
         if own.durable and not own.found:
             self._notify_submitted(own)
             return own
-        own.durable = False
+        if own.found:
+            own.durable, own.attempts = False, 0
+            own.suspects.clear()
         problem, about = unknown_rules(spec), "rules"
         if not problem:
             problem, about = self._unfit(spec)
         if problem:
             self._reject(own, problem, about)
             return None
-        chosen = choose_replicas(job_id, self._candidates(now_us), self._ctx.config.replicas)
+        # Of a job that was found who keeps it is known, if nobody else is yet.
+        known = choose_replicas(job_id, self._candidates(now_us), self._ctx.config.replicas)
+        chosen = known or list(own.state.replicas)
         if not chosen:
             self._reject(own, "no reachable node keeps jobs (role replica); is the mesh up?")
             return None

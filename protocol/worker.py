@@ -96,6 +96,7 @@ class Worker(Mover):
             self.hand_on(now_us)
         else:
             self._give_back_too_long(now_us)
+        self.stand_still(now_us)
         if self._executions and self.is_slow:
             self.move_running(now_us)
         self.pump(now_us)
@@ -256,6 +257,7 @@ class Worker(Mover):
 
     def on_finished(self, event: TaskFinished, now_us: int) -> None:
         self._saving.pop(event.execution_id, None)
+        self._given_up.pop(event.execution_id, None)
         execution = self._executions.pop(event.execution_id, None)
         if execution is None:
             # Cancelled, while it ended.
@@ -348,6 +350,7 @@ class Worker(Mover):
     def on_failed(self, event: ExecutionFailed, now_us: int) -> None:
         """A permanent fault is the tasks' result; any other gives the tasks to somebody else."""
         self._saving.pop(event.execution_id, None)
+        self._given_up.pop(event.execution_id, None)
         execution = self._executions.pop(event.execution_id, None)
         if execution is None:
             return
@@ -471,6 +474,7 @@ class Worker(Mover):
             if job_id is None or execution.job_id == job_id:
                 self._ctx.emit(CancelExecution(execution.execution_id))
                 self._saving.pop(execution.execution_id, None)
+                self._given_up.pop(execution.execution_id, None)
                 del self._executions[execution.execution_id]
                 if job_id is not None and self._views[job_id].spec.checkpoint_us:
                     # Nobody goes on from it; who leaves does, in its next life.

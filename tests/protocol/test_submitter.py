@@ -12,6 +12,7 @@ from hearthmesh.protocol.events import FollowJob, ListJobs, Received, Settle, Su
 from hearthmesh.protocol.intervals import IntervalMap
 from hearthmesh.protocol.messages import Delivery, Records
 from hearthmesh.protocol.records import BatchHeader, RecordKind, sign_record
+from hearthmesh.protocol.submission import SUBMIT_ATTEMPTS_MAX
 from tests.protocol.cluster import MS, SECOND, Cluster, SimNode
 
 
@@ -92,11 +93,27 @@ def test_what_was_found_and_is_refused_at_its_second_submission_is_still_to_be_f
     client.notes.clear()
     (keeper,) = [node for node in cluster.nodes.values() if job_id in node.mesh.replica.jobs]
     keeper.mesh.replica.storage_failed = True
-    cluster.feed(client, SubmitJob(cluster.spec(5)))
-    cluster.run_until(lambda: bool(client.noted("job.rejected")))
+    for number in range(2 * SUBMIT_ATTEMPTS_MAX):
+        cluster.feed(client, SubmitJob(cluster.spec(5)))
+        cluster.run_until(lambda before=number: len(client.noted("job.rejected")) > before)
+    assert {note["reason"] for note in client.noted("job.rejected")} == {"the node's disk takes no more"}
     keeper.mesh.replica.storage_failed = False
     cluster.feed(client, FollowJob(job_id, (), True))
     cluster.run_until(lambda: len(client.results) == 5)
+
+
+def test_what_was_found_just_now_is_submitted_to_those_who_keep_it() -> None:
+    cluster, client = village(3)
+    job_id = submitted(cluster, client, 5)
+    certificate = client.mesh.ctx.certificate
+    cluster.restart(client)
+    client.mesh.ctx.certificate = certificate
+    cluster.feed(client, ListJobs(b""))
+    cluster.run_until(lambda: job_id in client.mesh.submitter.jobs)
+    client.notes.clear()
+    cluster.feed(client, SubmitJob(cluster.spec(5)))
+    cluster.run_until(lambda: bool(client.noted("job.submitted")))
+    assert not client.noted("job.rejected")
 
 
 def test_only_the_peers_that_are_named_are_asked_for_a_job() -> None:

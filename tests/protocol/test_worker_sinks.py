@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from hearthmesh.protocol.effects import (
     CancelExecution,
     DropCheckpoint,
+    Effect,
     Execute,
     SaveExecution,
     Send,
@@ -21,12 +22,13 @@ from hearthmesh.protocol.events import (
     TimerFired,
 )
 from hearthmesh.protocol.messages import (
+    Delivery,
     Granted,
     HandOn,
     Renew,
     TableRows,
 )
-from hearthmesh.protocol.moving import LEAVING_US
+from hearthmesh.protocol.moving import LEAVING_US, STILL_GOES_BACK_US, STILL_MOVES_US
 from hearthmesh.protocol.records import (
     HeatDigest,
     JobDigest,
@@ -151,15 +153,29 @@ def test_a_task_that_was_to_move_stays_in_a_room_that_is_cold_again() -> None:
     assert shop.worker.mesh.worker.moved == 0
 
 
-def test_a_task_that_stands_still_is_moved_with_the_last_checkpoint_that_it_made() -> None:
+STOPPED = replace(WARM, stopped=True)
+
+
+def saved_by(effects: list[Effect]) -> list[SaveExecution]:
+    return [effect for effect in effects if isinstance(effect, SaveExecution)]
+
+
+def renewed(shop: Shop) -> list[tuple[int, int]]:
+    """By the message to one of the replicas."""
+    told = [each.message for each in shop.tell(TimerFired(("renew", b""))) if isinstance(each, Send)]
+    messages = [message for message in told if isinstance(message, Renew)]
+    return [(part.lo, part.hi) for job in messages[0].jobs for part in job.ranges] if messages else []
+
+
+def test_a_task_that_stands_still_for_long_is_moved_with_the_last_checkpoint_that_it_made() -> None:
     """It makes no other, and goes on nowhere sooner than elsewhere, however little is left of it."""
     shop = Shop(slots=0)
     first = shop.begin_what_can_be_saved()
     assert SaveExecution(first.execution_id) in shop.tell(WARM)
-    stopped = replace(WARM, stopped=True)
-    assert SaveExecution(first.execution_id, LEAVING_US) in shop.tell(stopped)
-    assert [each for each in shop.tell(stopped) if isinstance(each, SaveExecution)] == []
-    assert [each for each in shop.tell(WARM) if isinstance(each, SaveExecution)] == []
+    assert saved_by(shop.tell(STOPPED)) == [], "a glitch makes nobody leave"
+    shop.cluster.now_us += STILL_MOVES_US
+    assert SaveExecution(first.execution_id, LEAVING_US) in shop.tell(STOPPED)
+    assert saved_by(shop.tell(STOPPED)) == [] and saved_by(shop.tell(WARM)) == []
     shop.tell(ExecutionSaved(first.execution_id, bytes(32), 1_000, b"pin"))
     assert shop.worker.mesh.worker.moved == 1
 
@@ -167,13 +183,29 @@ def test_a_task_that_stands_still_is_moved_with_the_last_checkpoint_that_it_made
 def test_a_task_that_stands_still_keeps_its_lease_and_goes_on() -> None:
     shop = Shop(slots=1)
     ((first, count),) = runs(shop.give(shop.grant(0, 1)))
-    stopped = shop.tell(replace(WARM, stopped=True))
+    stopped = shop.tell(STOPPED)
+    shop.cluster.now_us += STILL_GOES_BACK_US - 1
+    stopped += shop.tell(STOPPED)
     assert [each for each in stopped if isinstance(each, SaveExecution | CancelExecution)] == []
-    told = [each.message for each in shop.tell(TimerFired(("renew", b""))) if isinstance(each, Send)]
-    held = [message.jobs[0].ranges[0] for message in told if isinstance(message, Renew)]
-    assert [(part.lo, part.hi) for part in held] == [(first, first + count)] * len(shop.keepers)
-    assert released(shop.tell(cold(1))) == {}
+    assert released(stopped) == {} and renewed(shop) == [(first, first + count)]
+    # Each pause counts for itself.
+    shop.tell(cold(1))
+    shop.cluster.now_us += SECOND
+    assert released(shop.tell(STOPPED)) == {} == released(shop.tell(cold(1)))
     assert shop.worker.mesh.worker.running == 1
+
+
+def test_a_task_that_stands_still_for_too_long_goes_back_and_has_a_late_result() -> None:
+    shop = Shop(slots=1)
+    (run,) = [effect for effect in shop.give(shop.grant(0, 1)) if isinstance(effect, Execute)]
+    shop.tell(STOPPED)
+    shop.cluster.now_us += STILL_GOES_BACK_US
+    assert released(shop.tell(STOPPED)) == {(0, 1): len(shop.keepers)}
+    assert released(shop.tell(STOPPED)) == {}, "once"
+    assert renewed(shop) == [] and shop.worker.mesh.worker.running == 1
+    shop.tell(cold(1))
+    ended = shop.tell(TaskFinished(run.execution_id, (0,), (b"late",), {}, {}, (0,), (1,), 1, 1, False))
+    assert [each for each in ended if isinstance(each, Send) and isinstance(each.message, Delivery)]
 
 
 def test_what_was_begun_and_waits_in_a_full_sink_goes_to_who_wants_heat_though_it_is_busy() -> None:
