@@ -50,8 +50,8 @@ def meter_most_w(capacity_w: float, idle_w: float) -> float:
 
 
 def meter_least_w(capacity_w: float) -> float:
-    """A meter that tells less is turned round; at rest one may tell a little below 0."""
-    return -0.02 * capacity_w
+    """A meter that tells less is turned round; at rest one may tell a little below 0, whatever the heater's size."""
+    return min(-5.0, -0.02 * capacity_w)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ class MeterDoubt:
     # By a table that was measured: what the power loop would not follow. By a guessed one: next to nothing.
     SHARE_OF_MEASURED, SHARE_OF_GUESSED = 1 / PowerLoop.FACTOR_MAX, 0.02
     # Of the heater at full power: what a verdict needs, and what it is by.
-    NOTICED_S, WINDOW_S = 5.0, 20.0
-    # A meter is so late at most; what it tells at rest afterwards speaks for nothing.
-    LATE_US = 5_000_000
+    NOTICED_S, WINDOW_S = 12.0, 20.0
+    # A meter is so late at most, since a quarter of the former is told then; after it, what is told at rest speaks for
+    # nothing.
+    LATE_US = 8_000_000
 
     def __init__(self, table: PowerTable) -> None:
         self._table = table

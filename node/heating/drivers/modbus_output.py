@@ -21,6 +21,8 @@ from .register_map import Output
 _TRANSACTION = 0x4845
 # One that says the same other thing again is told again after twice as long, up to this.
 AGAIN_S_MAX = 300.0
+# After so many looks in a row at which its device does not answer, a pump counts as one that does not run.
+SILENT_LOOKS = 3
 _WRITE_COIL, _WRITE_REGISTER, _WRITE_REGISTERS = 5, 6, 16
 
 
@@ -34,10 +36,15 @@ class Refusal:
     pause_s: float
 
 
+class RefusedError(DriverError):
+    """The device answers, and says something else than it was told."""
+
+
 class ModbusOutput(PowerActuator):
     """name: in the register map.  now_s: of a clock that never goes back.  period_s: between two looks.
 
     pump: the output that this one requires; only while its device says that it is on, heat is let through.
+    One that said so counts as on until it says otherwise, or has been silent at `SILENT_LOOKS` looks.
     """
 
     def __init__(
@@ -61,7 +68,7 @@ class ModbusOutput(PowerActuator):
         self._period_s = period_s
         self._allowed: Allowed | None = None
         self._wake = trio.Event()
-        self._runs = False
+        self._runs, self._silent = False, 0
         self._on = False
         self._begun_s: float | None = None
         self._off_since_s: float | None = None
@@ -92,10 +99,15 @@ class ModbusOutput(PowerActuator):
                 try:
                     # Not left behind: what is released afterwards has to be the last word.
                     await trio.to_thread.run_sync(self.settle, value)
+                except RefusedError as error:
+                    self._runs, self._silent, self._problem = False, 0, str(error)
                 except DriverError as error:
-                    self._runs, self._problem = False, str(error)
+                    self._silent += 1
+                    # What it does after it was told to go off, nobody knows.
+                    self._runs = self._runs and value > 0 and self._silent < SILENT_LOOKS
+                    self._problem = str(error)
                 else:
-                    self._runs, self._problem = value > 0, ""
+                    self._runs, self._silent, self._problem = value > 0, 0, ""
                 if (self._runs, self._problem) != before:
                     for each in self._dependents:
                         each._wake.set()
@@ -120,7 +132,10 @@ class ModbusOutput(PowerActuator):
         return min(output.high, max(output.low, value))
 
     def settle(self, value: float) -> None:
-        """The device says this value. Blocks, some seconds at most. Raises DriverError if it does not."""
+        """The device says this value. Blocks, some seconds at most.
+
+        Raises RefusedError if it says another one, DriverError if it is silent.
+        """
         wanted, said = self._output.words(value), self._read()
         if self._output.is_kept(value, said):
             self._refusal = None
@@ -128,14 +143,18 @@ class ModbusOutput(PowerActuator):
         before, now_s = self._refusal, self._now_s()
         same = before is not None and (before.told, before.said) == (wanted, said)
         if before is None or not same or now_s >= before.again_s:
-            self._write(wanted)
-            said = self._read()
+            try:
+                self._write(wanted)
+                said = self._read()
+            except DriverError as error:
+                # Silent now, but what it said last was something else.
+                raise RefusedError(str(error)) from error
             if self._output.is_kept(value, said):
                 self._refusal = None
                 return
             pause_s = min(AGAIN_S_MAX, 2 * before.pause_s) if before is not None and same else self._period_s
             self._refusal = Refusal(wanted, said, now_s + pause_s, pause_s)
-        raise DriverError(f"{self._name}: was told {value:g}, and says {self._output.quantity.value(said):g}")
+        raise RefusedError(f"{self._name}: was told {value:g}, and says {self._output.quantity.value(said):g}")
 
     def _waits(self, allowed: Allowed) -> bool:
         """Its pump was just told to come on, and has not answered yet."""

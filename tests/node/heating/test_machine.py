@@ -219,6 +219,23 @@ class Told:
         return Sample(self.watts, self._bench.now_us / 1e6)
 
 
+@pytest.mark.parametrize("table", [CALIBRATED, None])
+async def test_meter_may_be_eight_seconds_late_at_full_power(linux: FakeLinux, table: PowerTable | None) -> None:
+    bench = Bench(linux, settings(linux), table)
+    told = Told(bench, 0.0)
+    await bench.second(2)
+    for _ in range(3):
+        for watts, busy, seconds in ((0.0, 4, 8), (220.0, 4, 50), (220.0, 0, 8), (0.0, 0, 30)):
+            told.watts = watts
+            for _ in range(seconds):
+                await bench.second(1, busy=busy)
+                assert (bench.heater.measured, bench.heater.problems) == (True, ())
+
+
+def test_small_heaters_meter_may_be_some_watts_off_at_rest() -> None:
+    assert (meter_least_w(40.0), meter_least_w(2000.0)) == (-5.0, -40.0)
+
+
 async def test_meter_that_is_turned_round_enters_no_books(bench: Bench) -> None:
     told = Told(bench, -20.0)
     await bench.second(10)
@@ -227,7 +244,7 @@ async def test_meter_that_is_turned_round_enters_no_books(bench: Bench) -> None:
     assert (bench.heater.measured, bench.heater._power_w) == (False, 220.0)
     assert bench.heater.attribute(100 * SECOND_US, bench.now_us - 60 * SECOND_US)[0] == 5_000_000
     assert bench.heater.problems == (
-        "the meter tells less than -4 W: it is turned round, or power flows back through it; the power is estimated",
+        "the meter tells less than -5 W: it is turned round, or power flows back through it; the power is estimated",
     )
     # A meter's own error at rest is none.
     told.watts = -3.0
@@ -246,7 +263,7 @@ async def test_meter_that_tells_nothing_of_busy_cores_is_doubted_until_it_does(
     await bench.second(60, busy=4)
     assert (bench.heater.measured, bench.heater._power_w) == (False, 220.0)
     # What the first seconds cost is lost.
-    assert bench.heater.meter.work_uj >= 55 * 200_000_000
+    assert bench.heater.meter.work_uj >= 48 * 200_000_000
     (problem,) = bench.heater.problems
     assert problem.startswith("the meter tells next to nothing of what busy cores draw by ")
     # At rest it shows nothing that would prove it.

@@ -190,6 +190,61 @@ def test_map_that_could_do_harm_is_refused(tmp_path: Path, lines: str, problem: 
         MAP.output("valve")
 
 
+class Lossy:
+    """A boiler's relay (coil 0) and pump (coil 1) behind a gateway that loses answers of the pump."""
+
+    unit, address = 1, "lossy"
+
+    def __init__(self) -> None:
+        self.coils = [0, 0]
+        self.lost = self.pump_reads = 0
+        self.told: list[tuple[int, int]] = []
+
+    def read(self, table: str, register: int, count: int) -> list[int]:
+        if register == 1:
+            self.pump_reads += 1
+            if self.lost:
+                self.lost -= 1
+                raise DriverError("no answer")
+        return [self.coils[register]]
+
+    def write(self, table: str, register: int, words: list[int], *, single: bool) -> None:
+        self.told.append((register, words[0]))
+        self.coils[register] = words[0]
+
+
+@pytest.mark.parametrize(("lost", "goes_off"), [(1, False), (2, False), (3, True)])
+async def test_heat_outlives_answers_of_its_pump_that_are_lost_up_to_three_in_a_row(lost: int, goes_off: bool) -> None:
+    lossy, now_s = Lossy(), 1000.0
+    device: ModbusDevice = lossy  # type: ignore[assignment]
+    pump = ModbusOutput(device, "pump", MAP.output("pump"), lambda: now_s, 0.01)
+    relay = ModbusOutput(device, "relay", MAP.output("relay"), lambda: now_s, 0.01, pump=pump)
+    async with trio.open_nursery() as nursery:
+        for each in (pump, relay):
+            each.apply(WARM)
+            nursery.start_soon(each.run)
+        await until(lambda: lossy.coils == [1, 1])
+        for _ in range(3):
+            lossy.told.clear()
+            lossy.lost = lost
+            await until(lambda: not lossy.lost)
+            lossy.pump_reads = 0
+            await until(lambda: lossy.pump_reads > 3)
+            if goes_off:
+                await until(lambda: lossy.told == [(0, 0)])
+                now_s += 60.0
+                await until(lambda: lossy.coils == [1, 1])
+            else:
+                assert (lossy.told, relay.problem) == ([], "")
+        # One that says that it does not run is believed at once.
+        lossy.told.clear()
+        lossy.coils[1] = 0
+        lossy.write = lambda *words, **single: None  # type: ignore[method-assign]
+        await until(lambda: pump.problem == "pump: was told 1, and says 0")
+        assert relay.value(WARM, now_s) == 0.0
+        nursery.cancel_scope.cancel()
+
+
 async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(60):
         while not condition():
