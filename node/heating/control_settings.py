@@ -308,7 +308,8 @@ class SensorTable:
     outside_frozen_s: Annotated[
         float,
         Key(
-            "One of its readings that no digit changed of for so long is frozen, s; a coarse one later; 0: never.",
+            "One of its readings that no digit changed of for so long is frozen, s; a coarse one later; 0: never, for "
+            "a source that is constant.",
             low=0.0,
             high=2_592_000.0,
         ),

@@ -9,13 +9,15 @@ from .control_settings import SensorTable
 # No heater moves the weather.
 _UNMOVED = Heating(0.0, Estimate(1.0, 1.0, 0.0, 0.0))
 _HOUR_S = 3600.0
+_CONSTANT = "if it may stand still, set outside_frozen_s = 0"
 
 
 class OutsideWatch:
     """Of one sensor, for which there is no second. Seconds are of a clock that never goes back.
 
     Weather is slow: while the sensor is lost or implausible, what it told last holds for `outside_hold_s`, and then
-    nothing is known. Nor is it of one that froze, as nobody knows since when.
+    nothing is known. Nor is it of one that froze, as nobody knows since when. What is away for no longer than half of
+    that time is no alarm: gateways are, now and then.
     """
 
     def __init__(self, sensors: SensorTable, begin_s: float, *, rack: bool) -> None:
@@ -53,6 +55,11 @@ class OutsideWatch:
             held = self._believed = None
         self.temperature_c = None if held is None else held.value
         self.problems = ()
-        if fault is not Fault.NONE and (self._spoke or now_s > self._patient_until_s):
+        if held is not None:
+            told = now_s - held.at_s > self._hold_s / 2
+        else:
+            told = self._spoke or now_s > self._patient_until_s
+        if fault is not Fault.NONE and told:
             then = self._without if held is None else "what it told last still holds"
-            self.problems = (f"the outside sensor is {fault.value}: {then}",)
+            what = f"{fault.value} ({_CONSTANT})" if fault is Fault.FROZEN else fault.value
+            self.problems = (f"the outside sensor is {what}: {then}",)
