@@ -187,10 +187,16 @@ def _aim(heat: dict[str, Any]) -> str:
     return f"{kept} ({heat['reason']})"
 
 
+def _mode(heat: dict[str, Any]) -> str:
+    waits_c = heat["set_while_off_c"]
+    return str(heat["mode"]) + ("" if waits_c is None else f" ({waits_c:g} °C was set meanwhile)")
+
+
 def _water(heat: dict[str, Any]) -> str:
     ago_s = heat["disinfected_ago_s"]
     last = "no disinfection is known of" if ago_s is None else f"disinfected {ago_s / 3600:.1f} h ago"
-    return last + (", one is due" if heat["disinfection_due"] else "")
+    due = ", one is due when it is on again" if heat["mode"] == "off" else ", one is due"
+    return last + (due if heat["disinfection_due"] else "")
 
 
 def _show(heat: dict[str, Any], as_json: bool) -> None:
@@ -213,7 +219,7 @@ def status_lines(heat: dict[str, Any]) -> list[str]:
     tasks = f"{counted(heat['slots'], 'task')} at {heat['duty']:.0%}{burns}"
     rows = [
         ("sink", f"{seen} of {_aim(heat)}, by the {heat['goes_by']}"),
-        ("mode", f"{heat['mode']}, {heat['heats']}, {heat['season']}{_seen(heat)}"),
+        ("mode", f"{_mode(heat)}, {heat['heats']}, {heat['season']}{_seen(heat)}"),
         ("power", f"{heat['granted_w']:g} W of {heat['capacity_w']:g} W, above {at_rest}; {tasks}"),
         ("energy", ", ".join(f"{energy(joules)} {whose}" for whose, joules in heat["energy_j"].items())),
         ("limit", limited),

@@ -144,6 +144,7 @@ class HeatCommands:
             "aim_c": round(decision.aim_c, 2),
             "reason": decision.target.reason.value,
             "mode": thermostat.wished.value,
+            "set_while_off_c": _rounded(thermostat.set_while_off_c, 2),
             "heats": decision.mode.value,
             "goes_by": decision.believed.trust.value,
             "request_w": round(decision.request_w, 1),

@@ -87,6 +87,7 @@ def encode(kept: Kept) -> bytes:
             "mode": told.chosen.wish.value,
             "manual_c": told.chosen.manual_c,
             "manual_until_s": told.chosen.until_s,
+            "waits_c": told.chosen.waits_c,
             "boost_left_s": told.boost_left_s,
         }
         content["limits"] = {
@@ -234,7 +235,9 @@ def _wish(part: Mapping[str, Any]) -> tuple[Chosen, float | None]:
     if wish is Wish.BOOST:
         raise ValueError("a boost is laid over another mode")
     until_s = _optional(part["manual_until_s"], -1e12, 1e12)
-    chosen = Chosen(wish, _number(part["manual_c"], -1e3, 1e3), until_s)
+    # Absent in files of before there was one.
+    waits_c = _optional(part.get("waits_c"), -1e3, 1e3)
+    chosen = Chosen(wish, _number(part["manual_c"], -1e3, 1e3), until_s, waits_c)
     return chosen, _optional(part["boost_left_s"], -_SECONDS_MAX, _SECONDS_MAX)
 
 

@@ -69,12 +69,13 @@ class Target:
 class Chosen:
     """What holds without a boost. manual_c: of MANUAL, which ends at until_s of local time, None for never.
 
-    While OFF, manual_c is what somebody set meanwhile, for when it is on again.
+    waits_c: what somebody set while OFF, for when it is on again; None where nobody did.
     """
 
     wish: Wish
     manual_c: float
     until_s: float | None = None
+    waits_c: float | None = None
 
 
 class SetpointChooser:
@@ -118,14 +119,13 @@ class SetpointChooser:
     @property
     def set_while_off_c(self) -> float | None:
         """The temperature for when it is on again; None where none was set, or it is on."""
-        off = self.wish is Wish.OFF and self.chosen.manual_c != self.plan.plain_c
-        return self.chosen.manual_c if off else None
+        return self.chosen.waits_c if self.wish is Wish.OFF else None
 
     def set_while_off(self, setpoint_c: float) -> None:
         """It stays off, and remembers. Bounded by the plan."""
         assert self.wish is Wish.OFF
         self.orders += 1
-        self.chosen = replace(self.chosen, manual_c=self._bounded(setpoint_c))
+        self.chosen = replace(self.chosen, waits_c=self._bounded(setpoint_c))
 
     def _bounded(self, setpoint_c: float) -> float:
         return min(self.plan.high_c, max(self.plan.low_c, setpoint_c))
@@ -135,8 +135,9 @@ class SetpointChooser:
         manual_c, until_s = self._bounded(chosen.manual_c), None
         if chosen.wish is Wish.MANUAL and self.plan.schedule:
             until_s = self._changes_at_s(local_s) if chosen.until_s is None else chosen.until_s
+        waits_c = None if chosen.waits_c is None else self._bounded(chosen.waits_c)
         over = until_s is not None and local_s >= until_s
-        self.chosen = Chosen(Wish.AUTO, self.plan.plain_c) if over else Chosen(chosen.wish, manual_c, until_s)
+        self.chosen = Chosen(Wish.AUTO, self.plan.plain_c) if over else Chosen(chosen.wish, manual_c, until_s, waits_c)
         self._sooner_s = None
         self.boost_until_s = None
         if boost_left_s is not None and boost_left_s > 0:

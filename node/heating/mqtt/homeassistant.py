@@ -95,7 +95,7 @@ def _climate(topics: Topics, low_c: float, high_c: float) -> dict[str, Any]:
         "mode_state_template": "{{ value_json.mode }}",
         "mode_command_topic": topics.command("mode"),
         "temperature_state_topic": topics.state,
-        "temperature_state_template": "{{ value_json.setpoint_c }}",
+        "temperature_state_template": "{{ value_json.dial_c }}",
         "temperature_command_topic": topics.command("temperature"),
         "current_temperature_topic": topics.state,
         "current_temperature_template": "{{ value_json.temperature_c }}",
@@ -175,6 +175,8 @@ def state_payload(status: Mapping[str, Any], energy_uj: int, useful_uj: int) -> 
             "action": "heating" if flows else "off" if mode == "off" else "idle",
             "temperature_c": _rounded(status["temperature_c"]),
             "setpoint_c": status["setpoint_c"],
+            # What was just set while off is not lost, though it does not hold yet.
+            "dial_c": status["setpoint_c"] if status["set_while_off_c"] is None else status["set_while_off_c"],
             "outside_c": _rounded(status["outside_c"]),
             "aim_c": _rounded(status["aim_c"]),
             "surface_c": _rounded(status["surface_c"]),

@@ -2,14 +2,17 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hearthmesh.node.cli.heat_commands import status_lines
 from hearthmesh.node.config import HeaterSettings, RoomSettings
 from hearthmesh.node.heating.commands import HeatCommands
+from hearthmesh.node.heating.kept import Kept, Moment, decode, encode
 from hearthmesh.node.heating.mqtt.homeassistant import MODES, PRESETS, Topics, discovery_payload, obey, state_payload
 from hearthmesh.node.heating.simulated import SimulatedHeater
 
@@ -105,6 +108,42 @@ def test_temperature_that_is_set_while_off_outlives_a_restart() -> None:
     after.thermostat.recall(heater.thermostat.remember(heater.inputs()), after.inputs(), 60.0)
     obey(TOPICS, commands_after, TOPICS.command("mode"), b"heat")
     assert state(after, commands_after)["setpoint_c"] == 21.5
+
+
+def test_what_an_app_shows_while_off_is_the_temperature_that_waits() -> None:
+    heater, commands = heated()
+    template = json.loads(discovery_payload(TOPICS, "Kitchen", "1.0", 5.0, 25.0))["components"]["climate"]
+
+    def shown(what: str, payload: str) -> float:
+        obey(TOPICS, commands, TOPICS.command(what), payload.encode())
+        key = re.findall(r"value_json\.(\w+)", template["temperature_state_template"])[0]
+        found: float = state(heater, commands)[key]
+        return found
+
+    told = [("mode", "off"), ("temperature", "20"), ("temperature", "99"), ("mode", "heat"), ("mode", "auto")]
+    assert [shown(*each) for each in told] == [7.0, 20.0, 25.0, 25.0, 20.0]
+
+    shown("mode", "off")
+    shown("temperature", "21.5")
+    assert status_lines(commands.status())[1].startswith("mode     off (21.5 °C was set meanwhile), ")
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_setpoint_that_changed_while_off_holds_when_it_is_on_again(older: bool) -> None:
+    heater, commands = heated()
+    obey(TOPICS, commands, TOPICS.command("mode"), b"off")
+    kept = json.loads(encode(Kept(Moment("", 0.0, 0.0), "", heater.thermostat.remember(heater.inputs()))))
+    if older:
+        # As it was written before there was anything to wait.
+        kept["wish"] = {"mode": "off", "manual_c": 20.0, "manual_until_s": None, "boost_left_s": None}
+    found, problems = decode(json.dumps(kept).encode())
+    after = SimulatedHeater(replace(SETTINGS, setpoint_c=21.5), 0)
+    after.thermostat.recall(found.remembered, after.inputs(), 60.0)
+    commands_after = HeatCommands(after)
+    assert (commands_after.status()["set_while_off_c"], problems) == (None, ())
+    obey(TOPICS, commands_after, TOPICS.command("mode"), b"heat")
+    shown = state(after, commands_after)
+    assert (shown["preset"], shown["setpoint_c"]) == ("comfort", 21.5)
 
 
 @given(st.sampled_from([*TOPICS.commands, *TOPICS.observations, "elsewhere"]), st.binary(max_size=300))

@@ -56,6 +56,12 @@ def test_what_is_no_number_is_not_kept() -> None:
     assert decode(encode(kept)) == (replace(kept, remembered=replace(kept.remembered, learnt=None)), ())
 
 
+def test_what_waits_until_it_is_on_again_is_kept() -> None:
+    told = replace(KEPT.remembered.told, chosen=Chosen(Wish.OFF, 20.0, waits_c=21.5))  # type: ignore[type-var]
+    kept = replace(KEPT, remembered=replace(KEPT.remembered, told=told))
+    assert decode(encode(kept)) == (kept, ())
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
