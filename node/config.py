@@ -12,6 +12,7 @@ from ..protocol.config import PRESETS, ProtocolConfig
 from .clock import OFFSET_MAX_S
 from .execution.native_config import NativeCommand, NativeRuntimeConfig
 from .execution.oci_config import OciRuntimeConfig
+from .heating.aims import hottest_c
 from .heating.control.schedule import WeekSchedule
 from .heating.control_settings import (
     BurnTable,
@@ -42,6 +43,7 @@ GB = 1024 * MB
 CORES_MAX = 4096
 WATTS_PER_CORE_MAX = 10_000.0
 IDLE_WATTS_MAX = 1e6
+_SUPPLY = "a rack's hottest supply"
 _PRESETS = ("local", "lan", "wan")
 
 Preset = Annotated[
@@ -283,15 +285,19 @@ class HeaterSettings:
         """What is wanted at some time has to be below what stops all, and below what no sensor is believed at."""
         wanted = [(self.setpoint_c, "the setpoint")]
         wanted += [(change.setpoint_c, "the schedule") for change in WeekSchedule(self.schedule.week).changes]
-        if self.model.disinfection is not None:
-            wanted.append((self.model.disinfection.target_most_c, "the tank's disinfection"))
-        if self.model.kind == "boiler-rack":
-            loop = self.model.loop
-            wanted.append((min(self.setpoint_c + loop.curve_span_k, loop.supply_max_c), "the heating curve"))
+        water_c, disinfection = hottest_c(self.model), self.model.disinfection
+        if water_c is not None:
+            wanted.append((water_c, _SUPPLY if disinfection is None else "the tank's disinfection"))
+        full_c = self.model.tank.max_c
+        # A real tank's inflow is closed by its own limits.
+        if self.kind == "simulated" and disinfection is not None and full_c < disinfection.level_c:
+            least = f"the {disinfection.level_c:g} °C of the tank's disinfection"
+            raise Conflict("model", f"tank.max_c = {full_c:g} is less than {least}")
         highest_c, whose = max(wanted)
         overheat_c, believed_c = self.safety.overheat_c, self.sensors.highest_c
         if overheat_c is not None and overheat_c <= highest_c:
-            raise Conflict("safety", f"overheat_c = {overheat_c:g} is not above the {highest_c:g} °C of {whose}")
+            hint = "lower its supply_max_c, or raise overheat_c" if whose == _SUPPLY else ""
+            raise Conflict("safety", f"overheat_c = {overheat_c:g} is not above the {highest_c:g} °C of {whose}", hint)
         if self.kind == "machine" and believed_c <= highest_c:
             raise Conflict("sensors", f"highest_c = {believed_c:g} is not above the {highest_c:g} °C of {whose}")
 

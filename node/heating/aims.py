@@ -56,11 +56,11 @@ class Aims:
             return None
         return Disinfected(self._ago_s, self._known, self._disinfection.is_due(self._memory))
 
-    @property
-    def problems(self) -> tuple[str, ...]:
+    def problems(self, *, off: bool) -> tuple[str, ...]:
+        """off: the owner switched the heater off."""
         if self._disinfection is None or self.disinfected is None:
             return ()
-        return self.disinfected.problems(self._disinfection.every_s)
+        return self.disinfected.problems(self._disinfection.every_s, off=off)
 
     def recall(self, ago_s: float, *, known: bool) -> None:
         """What an earlier life knew, as old as it is now; unless this one has seen a disinfection meanwhile."""

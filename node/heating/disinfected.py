@@ -16,8 +16,8 @@ class Disinfected:
     known: bool
     due: bool = False
 
-    def problems(self, every_s: float) -> tuple[str, ...]:
-        """An alarm, where one was due GRACE_S ago."""
-        if self.ago_s <= every_s + GRACE_S:
+    def problems(self, every_s: float, *, off: bool) -> tuple[str, ...]:
+        """An alarm, where one was due GRACE_S ago. off: the owner wants none now."""
+        if off or self.ago_s <= every_s + GRACE_S:
             return ()
         return (f"the tank was not disinfected for {int(self.ago_s // 3600)} h: it is due every {every_s / 3600:g} h",)

@@ -17,6 +17,7 @@ from .aims import Aims, ReturnWatch
 from .assembly import burn_settings, heat_reading, thermostat_settings
 from .control.meter_doubt import MeterDoubt
 from .control.power import DUTY_MIN, PowerLoop, PowerTable
+from .control.setpoint import Wish
 from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
 from .disinfected import Disinfected
@@ -150,7 +151,7 @@ class MachineHeater:
         found += self._untold.values()
         found += self._return.problems
         found += self._outside.problems
-        found += self.aims.problems
+        found += self.aims.problems(off=self.thermostat.wished is Wish.OFF)
         if (
             self._meter_problem
             and self._clock.now_us - self._meter_lost_us >= self._settings.sensors.lost_s * _SECOND_US

@@ -13,6 +13,7 @@ from ..config import HeaterSettings
 from .assembly import burn_settings, heat_reading, thermostat_settings
 from .control.power import PowerTable
 from .control.sensor import Sample
+from .control.setpoint import Wish
 from .control.thermostat import Decision, Inputs, Thermostat
 from .control.zone import Member
 from .disinfected import Disinfected
@@ -178,7 +179,9 @@ class SimulatedHeater:
     @property
     def problems(self) -> tuple[str, ...]:
         disinfection, found = self._settings.model.disinfection, self.disinfected
-        return () if disinfection is None or found is None else found.problems(disinfection.every_s)
+        if disinfection is None or found is None:
+            return ()
+        return found.problems(disinfection.every_s, off=self.thermostat.wished is Wish.OFF)
 
     @property
     def disinfected(self) -> Disinfected | None:

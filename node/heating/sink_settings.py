@@ -151,12 +151,6 @@ class TankTable:
     heater_percent: Annotated[float, Key("Height of the heat's inlet, %.", low=0.0, high=100.0)] = 0.0
     sensor_percent: Annotated[float, Key("Height of the sensor, %.", low=0.0, high=100.0)] = 50.0
 
-    def __post_init__(self) -> None:
-        level = self.disinfection
-        if level is not None and self.max_c < level.target_most_c:
-            needed = f"less than the {level.target_most_c:g} °C that a disinfection at {level.level_c:g} °C needs"
-            raise Conflict("max_c", f"{self.max_c:g}, {needed}")
-
     @property
     def disinfection(self) -> Disinfection | None:
         return None if self.disinfect_c == "off" else Disinfection.at_level(float(self.disinfect_c))

@@ -10,6 +10,7 @@ import pytest
 from hearthmesh.node.cli.heat_commands import status_lines
 from hearthmesh.node.config import HeaterSettings, RoomSettings
 from hearthmesh.node.heating.commands import HeatCommands
+from hearthmesh.node.heating.control.setpoint import Wish
 from hearthmesh.node.heating.control_settings import MachineTable, SafetyTable, ScheduleSettings, SensorTable
 from hearthmesh.node.heating.keeper import HeatKeeper
 from hearthmesh.node.heating.kept import Moment
@@ -37,10 +38,21 @@ MACHINE = HeaterSettings(kind="machine", sink="tank", setpoint_c=50.0, machine=M
 
 
 def test_a_tank_that_may_not_be_as_hot_as_its_disinfection_is_a_conflict() -> None:
-    with pytest.raises(Conflict, match=r"max_c: 55, less than the 62 °C that a disinfection at 60 °C needs"):
-        tank(max_c=55.0)
-    tank(max_c=62.0)
-    tank("off", max_c=55.0)
+    simulated = replace(MACHINE, kind="simulated")
+    with pytest.raises(Conflict, match=r"model: tank.max_c = 59.9 is less than the 60 °C of the tank's disinfection"):
+        replace(simulated, model=tank(max_c=59.9))
+    replace(simulated, model=tank(max_c=60.0))
+    replace(simulated, model=tank("off", max_c=55.0))
+    # A real tank is kept from nothing by it.
+    replace(MACHINE, model=tank(max_c=55.0))
+
+
+@pytest.mark.parametrize("max_c", [60.0, 61.0])
+def test_a_tank_that_is_full_at_its_level_is_disinfected(max_c: float) -> None:
+    settings = HeaterSettings(kind="simulated", sink="tank", cores=16, watts_per_core=125.0, setpoint_c=55.0)
+    settings = replace(settings, model=tank(max_c=max_c), room=RoomSettings(start_c=55.0))
+    status = HeatCommands(played(SimulatedHeater(settings, 0), 24)).status()
+    assert (status["disinfected_ago_s"] is not None, status["alarms"]) == (True, [])
 
 
 @pytest.mark.parametrize(
@@ -55,9 +67,19 @@ def test_a_tank_that_may_not_be_as_hot_as_its_disinfection_is_a_conflict() -> No
             "58 °C of the schedule",
         ),
         (
-            {"model": ModelTable(kind="boiler-rack"), "setpoint_c": 20.0, "safety": SafetyTable(overheat_c=50.0)},
-            "55 °C of the heating curve",
+            {"model": ModelTable(kind="boiler-rack"), "setpoint_c": 20.0, "safety": SafetyTable(overheat_c=56.0)},
+            "75 °C of a rack's hottest supply",
         ),
+        (
+            {
+                "model": ModelTable(kind="boiler-rack"),
+                "setpoint_c": 20.0,
+                "safety": SafetyTable(overheat_c=75.0),
+                "schedule": ScheduleSettings(week=("daily 06:00 23",)),
+            },
+            "75 °C of a rack's hottest supply",
+        ),
+        ({"model": ModelTable(kind="boiler-rack"), "sensors": SensorTable(highest_c=75.0)}, "75 °C of a rack's"),
     ],
 )
 def test_what_is_wanted_where_all_stops_or_nothing_is_believed_is_a_conflict(
@@ -101,6 +123,30 @@ async def test_a_tank_that_was_not_disinfected_in_time_is_an_alarm_until_it_is(l
     status = commands.status()
     assert "water    disinfected 5.0 h ago" in status_lines(status)
     assert '"disinfected_h": 5,' in state_payload(status, 0, 0)
+
+
+async def test_a_tank_that_is_switched_off_is_no_alarm_until_it_is_on_again(linux: FakeLinux) -> None:
+    linux.write(SENSOR, "55000")
+    bench = bench_of(linux, TANK, 55.0)
+    commands = HeatCommands(bench.heater)
+    linux.write(SENSOR, "71000")
+    await bench.second(130)
+    linux.write(SENSOR, "55000")
+    commands.wish("off")
+    await hours(bench, 240.0)
+    status = commands.status()
+    assert (status["alarms"], bench.heater.problems, status["disinfection_due"]) == ([], (), True)
+    assert "water    disinfected 240.0 h ago, one is due when it is on again" in status_lines(status)
+    commands.wish("auto")
+    await bench.second()
+    assert commands.status()["alarms"] == [ALARM.format(240)]
+    assert "water    disinfected 240.0 h ago, one is due" in status_lines(commands.status())
+
+
+def test_a_simulated_tank_that_is_switched_off_is_no_alarm() -> None:
+    settings = HeaterSettings(kind="simulated", sink="tank", cores=1, watts_per_core=100.0, setpoint_c=50.0)
+    settings = replace(settings, model=tank(), room=RoomSettings(start_c=50.0))
+    assert not HeatCommands(played(SimulatedHeater(settings, 0), 72, Wish.OFF)).status()["alarms"]
 
 
 async def test_time_that_a_machine_slept_counts(linux: FakeLinux) -> None:

@@ -143,7 +143,8 @@ async def test_what_a_curve_adds_is_no_overheating_and_an_owners_limit_is_of_the
     await bench.second(2)
     assert not bench.heater.decision.blocked
     chosen = settings_of(linux, RACK, 20.0, outside_sensor="hwmon:room/temp3")
-    owners = Bench(linux, replace(chosen, safety=SafetyTable(overheat_c=70.0)))
+    linux.write(SENSOR, "77500")
+    owners = Bench(linux, replace(chosen, safety=SafetyTable(overheat_c=77.0)))
     await owners.second(2)
     assert owners.heater.decision.blocked
 
