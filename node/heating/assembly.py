@@ -186,8 +186,8 @@ def zone_members(mates: Iterable[HeatDigest]) -> list[Member]:
 def idle_reason(decision: Decision, temperature_c: float, setpoint_c: float) -> str:
     """Why the thermostat wants no task now, the strongest reason first."""
     if decision.blocked:
-        known = decision.believed.temperature_c is not None
-        return f"overheated{f': {temperature_c:.1f} °C' if known else ''}, everything is stopped"
+        hot_c = decision.overheated_c
+        return f"overheated{'' if hot_c is None else f': {hot_c:.1f} °C'}, everything is stopped"
     if decision.believed.temperature_c is None:
         seen = decision.lent_c is not None
         return "no sensor is to be believed" + (", and no other of its zone asks it for heat" if seen else "")

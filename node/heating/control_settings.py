@@ -86,7 +86,8 @@ class MachineTable:
     outside_sensor: Annotated[
         str,
         Key(
-            "Sensor outside: summer, optimum start, feed-forward and a heating curve need it.",
+            "Sensor outside: summer, optimum start, feed-forward and a heating curve need it; without, a boiler rack "
+            "that is off heats in summer, too.",
             length=256,
             check=_check_optional_source,
         ),

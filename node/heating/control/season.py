@@ -81,16 +81,21 @@ class SeasonWatch:
 
     MEAN_S = 2 * 86_400.0
     HYSTERESIS_K = 2.0
+    # So long after the weather was known last it may still be summer for whom frost would harm.
+    LATELY_S = 7 * 86_400.0
 
     def __init__(self, settings: SeasonSettings) -> None:
         self._settings = settings
         self._mean_c = 0.0
         self._seen_s = 0.0
         self._last_s: float | None = None
+        self._known_s: float | None = None
         self.season = Season.WINTER
 
     def update(self, now_s: float, outside_c: float | None) -> Season:
         """outside_c None: the season stays."""
+        if outside_c is not None:
+            self._known_s = now_s
         if outside_c is not None and self._last_s is not None:
             elapsed_s = now_s - self._last_s
             self._seen_s = min(self.MEAN_S, self._seen_s + elapsed_s)
@@ -101,6 +106,11 @@ class SeasonWatch:
                 self.season = SEASONS[self.season, self._outside(self._mean_c)]
         self._last_s = now_s
         return self.season
+
+    def is_surely_summer(self, now_s: float) -> bool:
+        """Not where nothing told the weather for long, nor in this life: nothing freezes for an old summer."""
+        lately = self._known_s is not None and now_s - self._known_s <= self.LATELY_S
+        return lately and self.season is Season.SUMMER
 
     def kept(self) -> SeasonKept:
         return SeasonKept(self.season, self._mean_c, self._seen_s)
@@ -123,12 +133,19 @@ class OverheatBlock:
         self._hysteresis_k = settings.block_hysteresis_k
         self._limits_c = (settings.block_c, settings.surface_block_c)
         self._states = [Heat.CLEAR, Heat.CLEAR]
+        self.reading_c: float | None = None
 
     def update(self, temperature_c: float | None, surface_c: float | None = None) -> bool:
-        """Whether everything has to stop: each of the two blocks until it has cooled itself. Unknown ones stay."""
+        """Whether everything has to stop: each of the two blocks until it has cooled itself. Unknown ones stay.
+
+        reading_c is then of what blocks, as far as that is known.
+        """
+        self.reading_c = None
         for place, (reading_c, limit_c) in enumerate(zip((temperature_c, surface_c), self._limits_c, strict=True)):
             if reading_c is not None:
                 self._states[place] = BLOCKS[self._states[place], self._inside(reading_c - limit_c)]
+                if self._states[place] is Heat.BLOCKED and self.reading_c is None:
+                    self.reading_c = reading_c
         return Heat.BLOCKED in self._states
 
     def _inside(self, above_k: float) -> Inside:

@@ -90,10 +90,38 @@ class Sample:
     at_s: float
 
 
-def hot_c(samples: Sequence[Sample | None], now_s: float, lost_s: float, over_c: float) -> float | None:
-    """The hottest reading above over_c that is no older than lost_s, whether it is to be believed or not."""
-    fresh_c = [each.value for each in samples if each is not None and now_s - each.at_s <= lost_s]
-    return max((value_c for value_c in fresh_c if value_c > over_c), default=None)
+class HotWatch:
+    """Readings above a limit, of each sensor of one place, which count although they are not believed.
+
+    From the second in a row on: a single one may be a glitch. One that is out of range, which nothing can have, counts
+    only while no other sensor is believed and tells less.
+    """
+
+    def __init__(self, settings: SensorSettings, over_c: float, sensors: int = 1) -> None:
+        self._settings = settings
+        self._over_c = over_c
+        # Of each sensor: its last reading's time, and how many were too hot until then.
+        self._last_s: list[float | None] = [None] * sensors
+        self._hot = [0] * sensors
+
+    def update(self, samples: Sequence[Sample | None], now_s: float, believed_c: float | None) -> float | None:
+        """What to go by: the hottest reading that counts, or else believed_c."""
+        counting_c = [] if believed_c is None else [believed_c]
+        for place, sample in enumerate(samples):
+            if sample is None:
+                continue
+            if sample.at_s != self._last_s[place]:
+                self._last_s[place] = sample.at_s
+                self._hot[place] = self._hot[place] + 1 if sample.value > self._over_c else 0
+            if self._hot[place] >= 2 and self._counts(sample, now_s, believed_c):
+                counting_c.append(sample.value)
+        return max(counting_c, default=None)
+
+    def _counts(self, sample: Sample, now_s: float, believed_c: float | None) -> bool:
+        if now_s - sample.at_s > self._settings.lost_s:
+            return False
+        cool = believed_c is not None and believed_c <= self._over_c
+        return sample.value <= self._settings.high_c or not cool
 
 
 @dataclass(frozen=True, slots=True)

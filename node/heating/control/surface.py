@@ -6,7 +6,7 @@ import math
 
 from .identify import Estimate
 from .limits import Limit
-from .sensor import Heating, Sample, SensorSettings, SensorSupervisor, Trust, hot_c
+from .sensor import Heating, HotWatch, Sample, SensorSettings, SensorSupervisor, Trust
 
 # A surface gets at least so much warmer at full power, and most of that within an hour.
 RISE_K = 10.0
@@ -32,10 +32,10 @@ class SurfaceWatch:
     """One sensor, for which there is no second: without it a bounded power for a while, and then none."""
 
     def __init__(self, settings: SensorSettings, capacity_w: float, hot_c: float, blind_w: float) -> None:
-        """hot_c: a reading above it counts whatever else is wrong with the sensor.  blind_w: the bounded power."""
-        self._supervisor = SensorSupervisor(surface_settings(settings))
-        self._lost_s = settings.lost_s
-        self._hot_c = hot_c
+        """hot_c: readings above it count whatever else is wrong with the sensor.  blind_w: the bounded power."""
+        chosen = surface_settings(settings)
+        self._supervisor = SensorSupervisor(chosen)
+        self._hot = HotWatch(chosen, hot_c)
         self._blind_w = blind_w
         self._surface = Estimate(RISE_K / capacity_w, capacity_w * SETTLES_S / RISE_K, 0.0, 0.0)
         self.temperature_c: float | None = None
@@ -43,12 +43,11 @@ class SurfaceWatch:
         self._trust = Trust.OFF
 
     def update(self, sample: Sample | None, now_s: float, power_w: float) -> float | None:
-        """What may be believed of the surface, or a reading that is too hot, believed or not."""
+        """What may be believed of the surface, or readings that are too hot, believed or not."""
         found = self._supervisor.update((sample,), now_s, Heating(power_w, self._surface))
         self._trust, self.temperature_c = found.trust, found.temperature_c
         self.alarms = tuple(alarm.replace("sensor 1", "the surface's sensor") for alarm in found.alarms)
-        too_hot_c = hot_c((sample,), now_s, self._lost_s, self._hot_c)
-        return found.temperature_c if too_hot_c is None else too_hot_c
+        return self._hot.update((sample,), now_s, found.temperature_c)
 
     @property
     def most_w(self) -> float:

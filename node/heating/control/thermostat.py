@@ -19,7 +19,7 @@ from .power import DUTY_MIN, PowerLoop, PowerTable, Work, work_for
 from .remembered import Remembered, Told
 from .schedule import DAY_S
 from .season import OverheatBlock, Season, SeasonSettings, SeasonWatch
-from .sensor import Believed, Heating, Sample, SensorSettings, SensorSupervisor, Trust, hot_c
+from .sensor import Believed, Heating, HotWatch, Sample, SensorSettings, SensorSupervisor, Trust
 from .setpoint import Reason, SetpointChooser, SetpointPlan, Target, Wish
 from .start import CONFIDENCE_MIN, StartSettings, lead_s
 from .surface import SurfaceWatch
@@ -112,6 +112,7 @@ class Decision:
     lifted_k: how far above the setpoint the sink is kept, by a heating curve or for a disinfection.
     surface_c: of the heater's surface, if it is to be believed.
     lent_c: without a sensor to believe, the warmest temperature that others of the zone see.
+    overheated_c: what blocks it shows, believed or not, of the sink or else of its surface; None also where unknown.
     most_w: what this heater can give and tells that it can: its capacity, or less while its surface is not known.
     """
 
@@ -132,6 +133,7 @@ class Decision:
     surface_c: float | None = None
     lent_c: float | None = None
     most_w: float = math.inf
+    overheated_c: float | None = None
 
     @property
     def aim_c(self) -> float:
@@ -156,6 +158,7 @@ class Thermostat:
         self._chooser = SetpointChooser(settings.plan)
         self._supervisor = SensorSupervisor(settings.sensor, settings.sensors)
         self._window = WindowDetector(settings.window)
+        self._hot = HotWatch(settings.sensor, settings.season.block_c, settings.sensors)
         self._block = OverheatBlock(settings.season)
         self._surface = _surface_watch(settings) if settings.surface else None
         self._season = SeasonWatch(settings.season)
@@ -239,18 +242,22 @@ class Thermostat:
         duration_s = 0.0 if self._last_s is None else inputs.now_s - self._last_s
         self._last_s = inputs.now_s
         estimate = self._identifier.estimate()
+        trust = self._supervisor.trust
         believed = self._supervisor.update(inputs.samples, inputs.now_s, _heating(inputs, estimate))
         temperature_c = believed.temperature_c
+        if believed.trust is not trust:
+            self._window.begin_anew()
         window_open = self._window.update(inputs.now_s, temperature_c, inputs.contact_open)
         self._learn(inputs, temperature_c, window_open)
         lent_c = None if temperature_c is not None else _warmest_c(inputs.others)
         target = self._target(inputs, lent_c if temperature_c is None else temperature_c, estimate, window_open)
         season = self._season.update(inputs.now_s, inputs.outside_c)
-        lifted_k = _lifted_k(inputs, target)
+        lifted_k = _lifted_k(inputs, target, summer=self._season.is_surely_summer(inputs.now_s))
         shown_c = self._surface.update(inputs.surface, inputs.now_s, inputs.power_w) if self._surface else None
         # Too hot counts, whatever is wrong with the sensor that says so.
-        too_hot_c = hot_c(inputs.samples, inputs.now_s, settings.sensor.lost_s, settings.season.block_c)
-        blocked = self._block.update(temperature_c if too_hot_c is None else too_hot_c, shown_c)
+        blocked = self._block.update(self._hot.update(inputs.samples, inputs.now_s, temperature_c), shown_c)
+        if blocked:
+            self._window.begin_anew()
         limit = self.limits.update(
             inputs.steady_s,
             inputs.wall_s,
@@ -267,6 +274,7 @@ class Thermostat:
         surface_c = self._surface.temperature_c if self._surface else None
         most_w = self._most_w(sees=temperature_c is not None)
         decision = replace(decision, lifted_k=lifted_k, surface_c=surface_c, lent_c=lent_c, most_w=most_w)
+        decision = replace(decision, overheated_c=self._block.reading_c)
         if temperature_c is None:
             decision = self._blind(decision, inputs, estimate)
         else:
@@ -491,8 +499,13 @@ def _warmest_c(others: Sequence[Member]) -> float | None:
     return max((each.temperature_c for each in others if each.temperature_c is not None), default=None)
 
 
-def _lifted_k(inputs: Inputs, target: Target) -> float:
-    """Where it is off, or a window is open, a curve holds all the same: it is the building that must not freeze."""
+def _lifted_k(inputs: Inputs, target: Target, *, summer: bool) -> float:
+    """Where it is off, or a window is open, a curve holds all the same: it is the building that must not freeze.
+
+    Not in summer while the weather is not known: the curve is the coldest day's then.
+    """
+    if target.reason in UNWANTED and summer and inputs.outside_c is None:
+        return 0.0
     aim = inputs.curve if target.reason in UNWANTED else inputs.aim
     return 0.0 if aim is None else aim(target.setpoint_c) - target.setpoint_c
 

@@ -88,6 +88,10 @@ class WindowDetector:
         self._lowest_c = min(self._lowest_c, temperature_c)
         return self.state is Window.OPEN
 
+    def begin_anew(self) -> None:
+        """What was shown so far is of another sensor, or of one at fault: no fall counts from there."""
+        self._samples.clear()
+
     def _sample(self, now_s: float, temperature_c: float) -> None:
         # Thinned, so that the bounded memory always covers the span.
         if not self._samples or now_s - self._samples[-1][0] >= 2 * self._settings.span_s / self.SAMPLES_MAX:

@@ -405,7 +405,7 @@ async def test_block_holds_though_the_sensor_is_lost_that_caused_it(
 async def test_surface_too_hot_to_be_true_stops_everything_all_the_same(bench: Bench, linux: FakeLinux) -> None:
     await bench.second()
     linux.write(SURFACE, "850000")
-    await bench.second()
+    await bench.second(2)
     assert (bench.heater.decision.blocked, bench.heater.decision.granted_w) == (True, 0.0)
     assert "the surface's sensor is implausible" in bench.heater.decision.alarms
 
