@@ -24,7 +24,7 @@ from .setpoint import Reason, SetpointChooser, SetpointPlan, Target, Wish
 from .start import CONFIDENCE_MIN, StartSettings, lead_s
 from .surface import SurfaceWatch
 from .window import WindowDetector, WindowSettings
-from .zone import Member, Share, ZoneShare
+from .zone import Cold, Member, Share, ZoneShare
 
 # 1970 began on a Thursday.
 _EPOCH_WEEK_S = 3 * DAY_S
@@ -331,7 +331,7 @@ class Thermostat:
         granted_w = min(request_w, limit_w)
         self._pi.forget()
         if self._zone is not None:
-            granted_w, found = self._share(self._zone, inputs, request_w, limit_w, None)
+            granted_w, found = self._share(self._zone, decision, inputs, request_w, limit_w, None)
             request_w = found.demand_w
             self._request_w = request_w if found.follows else None
             if found.follows:
@@ -403,7 +403,7 @@ class Thermostat:
         self._request_w = request_w
         if self._zone is not None:
             needs_w = self._needs_w(decision, temperature_c, feed_w, limit_w, dissents=dissents)
-            granted_w, found = self._share(self._zone, inputs, request_w, limit_w, temperature_c, needs_w)
+            granted_w, found = self._share(self._zone, decision, inputs, request_w, limit_w, temperature_c, needs_w)
             if self._zone.dissents:
                 request_w = max(request_w, scale * needs_w)
                 if not dissents:
@@ -427,16 +427,19 @@ class Thermostat:
 
         Too cold is COLD_K below what it is kept at, or the floor of comfort, if that is higher; until warmer by half.
         """
-        floor_c = self.limits.floor_c(decision.target.setpoint_c) + decision.lifted_k
-        cold_c = max(decision.aim_c - COLD_K, min(floor_c, decision.aim_c - COLD_K / 2))
-        if temperature_c > cold_c + (COLD_K / 2 if dissents else 0.0):
+        if temperature_c > self._cold(decision).begins_c + (COLD_K / 2 if dissents else 0.0):
             return 0.0
         wanted_w = self.settings.pi.gain_w_per_k * (decision.aim_c - temperature_c) + feed_w
         return max(0.0, min(limit_w, wanted_w))
 
+    def _cold(self, decision: Decision) -> Cold:
+        floor_c = self.limits.floor_c(decision.target.setpoint_c) + decision.lifted_k
+        return Cold(max(decision.aim_c - COLD_K, min(floor_c, decision.aim_c - COLD_K / 2)), floor_c)
+
     def _share(
         self,
         zone: ZoneShare,
+        decision: Decision,
         inputs: Inputs,
         request_w: float,
         limit_w: float,
@@ -447,7 +450,8 @@ class Thermostat:
         gave = zone.own.claim_w > 0
         most_w = self._most_w(sees=temperature_c is not None)
         zone.own = self._trusted(Member(zone.own.node, most_w, zone.own.claim_w, temperature_c))
-        found = zone.update(inputs.now_s, request_w, inputs.others, needs_w=needs_w)
+        cold = self._cold(decision)
+        found = zone.update(inputs.now_s, request_w, inputs.others, needs_w=needs_w, cold=cold)
         granted_w = self._enough_w(min(found.claim_w, limit_w), gave)
         zone.claim(granted_w)
         return granted_w, found
@@ -475,7 +479,7 @@ class Thermostat:
         alarms = (*decision.believed.alarms, *(self._surface.alarms if self._surface else ()))
         if decision.blocked:
             alarms = (*alarms, "too hot: everything is stopped")
-        if self._zone is not None and self._zone.dissents:
+        if self._zone is not None and self._zone.complains:
             alarms = (*alarms, "too cold: others of its zone ask for less than it takes, so it heats by its own sensor")
         heat_load = self.loop.load(max(0.0, decision.deficit_w))
         work = Work(slots, duty, self._most_load(decision))

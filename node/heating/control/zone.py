@@ -15,7 +15,8 @@ or it would stop as soon as it leads. So while nobody's request changes the lead
 
 No mate's word may freeze a room. Whoever is too cold, and for `OWN_AFTER_PERIODS` would have given clearly more by
 itself than is its share, dissents: it gives what it asks for by its own sensor, its part of that by capacity, whatever
-the others say. If all do, each gives its part of what it asks for, and that is no more than the most that anybody asks.
+the others say, until it is warm, or its share has been enough for `CONTENT_PERIODS`. If all do, each gives its part of
+what it asks for, and that is no more than the most that anybody asks.
 
 A zone that is cut in two cannot know it: each half takes the whole demand. The room's temperature, and the overheating
 block, bound what comes of that.
@@ -31,6 +32,12 @@ MEMBERS_MAX = 64
 # So many periods a member that is too cold bears with a share that is less than this much of what it would give.
 OWN_AFTER_PERIODS = 30
 ENOUGH = 0.9
+# So many periods its share has to be enough, until one that dissents follows again.
+CONTENT_PERIODS = 6
+# One that dissents complains if it is colder by COLDER_K than where it began to be too cold, for so many periods (an
+# hour) in which it got no warmer by WARMER_K; and at its floor of comfort at once.
+COMPLAIN_PERIODS = 360
+COLDER_K, WARMER_K = 0.5, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,17 @@ class Share:
     fair_w: float
     demand_w: float
     follows: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cold:
+    """begins_c: at or below it a sink is too cold.  floor_c: of comfort."""
+
+    begins_c: float
+    floor_c: float
+
+
+NEVER = Cold(-math.inf, -math.inf)
 
 
 def share(own: Member, request_w: float, others: Iterable[Member], *, listening: bool = False) -> Share:
@@ -103,15 +121,27 @@ class ZoneShare:
         self._listen_s = period_s
         self._begun_s: float | None = None
         self._could_w, self._grown_s = capacity_w, -math.inf
-        # Since when it is too cold here and the share too small.
+        # Since when it is too cold here and the share too small; or enough, while it dissents.
         self._short_s: float | None = None
+        self._content_s: float | None = None
         self.dissents = False
+        # When it began to dissent, was not that cold, or was warmer by WARMER_K; and how warm it was.
+        self._warmer_s, self._warmer_c = 0.0, -math.inf
+        self.complains = False
         self.own = Member(node, capacity_w, 0.0, None)
 
-    def update(self, now_s: float, request_w: float, others: Iterable[Member], *, needs_w: float = 0.0) -> Share:
+    def update(
+        self,
+        now_s: float,
+        request_w: float,
+        others: Iterable[Member],
+        *,
+        needs_w: float = 0.0,
+        cold: Cold = NEVER,
+    ) -> Share:
         """request_w: what this member's thermostat asks for the whole zone. `own` is what the others are told then.
 
-        needs_w: what it would give alone, where its sink is too cold; else 0.
+        needs_w: what it would give alone, where its sink is too cold; else 0.  cold: when it complains.
         """
         others = list(others)
         if self._begun_s is None:
@@ -125,6 +155,7 @@ class ZoneShare:
             # The leader has not counted what can be given anew.
             found = replace(found, claim_w=min(found.claim_w, self.own.claim_w))
         self._review(now_s, found.claim_w, 0.0 if listening else min(needs_w, self.own.capacity_w))
+        self._complain(now_s, cold)
         if self.dissents:
             own_w = self.own.capacity_w * _own_ratio(self.own, request_w, _counted(self.own, others))
             claim_w = min(self.own.capacity_w, max(needs_w, own_w))
@@ -133,15 +164,33 @@ class ZoneShare:
         return found
 
     def _review(self, now_s: float, share_w: float, needs_w: float) -> None:
-        """Whether it dissents: from when it had too little for long, for as long as it is too cold."""
+        """Whether it dissents: from when it had too little for long, until it is warm, or would have enough.
+
+        share_w: what it would give if it did not dissent.
+        """
         if needs_w <= 0:
-            self.dissents, self._short_s = False, None
+            self.dissents, self._short_s, self._content_s = False, None, None
         elif share_w >= ENOUGH * needs_w:
             self._short_s = None
-        elif self._short_s is None:
-            self._short_s = now_s
-        elif now_s - self._short_s >= OWN_AFTER_PERIODS * self._listen_s:
-            self.dissents = True
+            self._content_s = now_s if self._content_s is None else self._content_s
+            if now_s - self._content_s >= CONTENT_PERIODS * self._listen_s:
+                self.dissents = False
+        else:
+            self._content_s = None
+            self._short_s = now_s if self._short_s is None else self._short_s
+            if not self.dissents and now_s - self._short_s >= OWN_AFTER_PERIODS * self._listen_s:
+                self.dissents, self._warmer_s, self._warmer_c = True, now_s, -math.inf
+
+    def _complain(self, now_s: float, cold: Cold) -> None:
+        """Whether dissent does not help: it got no warmer for long, or is at the floor of comfort."""
+        temperature_c = self.own.temperature_c
+        if not self.dissents or temperature_c is None:
+            self.complains = False
+            return
+        if temperature_c > cold.begins_c - COLDER_K or temperature_c >= self._warmer_c + WARMER_K:
+            self._warmer_s, self._warmer_c = now_s, temperature_c
+        lasts = now_s - self._warmer_s >= COMPLAIN_PERIODS * self._listen_s
+        self.complains = lasts or temperature_c <= cold.floor_c
 
     def claim(self, claim_w: float) -> None:
         """Less than the share was taken, or nothing: the rest is the others'."""

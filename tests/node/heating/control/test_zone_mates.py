@@ -10,7 +10,7 @@ import pytest
 from hearthmesh.node.heating.control.sensor import Sample, SensorSettings
 from hearthmesh.node.heating.control.setpoint import Wish
 from hearthmesh.node.heating.control.thermostat import Decision, Inputs, Thermostat, ThermostatSettings
-from hearthmesh.node.heating.control.zone import Member
+from hearthmesh.node.heating.control.zone import Member, ZoneShare
 from tests.node.heating.control.lumped import Lumped
 from tests.node.heating.control.test_thermostat import HOUR_S, MINUTE_S, MONDAY_S, SETTINGS
 
@@ -117,16 +117,76 @@ def test_no_mates_word_takes_a_rooms_heat_away(liar: Callable[[float], Member]) 
     assert all(18.8 < temperature_c < 20.2 for temperature_c in seen_c)
 
 
-def test_a_heater_that_dissents_says_so_for_as_long() -> None:
-    heater = Heater(room(18.5))
-    zone = Zone(0.0, heater, liars=(says(1, 10_000.0, 10.0),))
+def test_a_heater_that_dissents_says_so_where_it_gets_no_warmer() -> None:
+    heater = Heater(room(18.0))
+    zone = Zone(-7.5, heater, liars=(says(1, 10_000.0, 10.0),))
     zone.hours(0.08)
     assert COLD not in heater.alarms and heater.power_w == 0.0
     zone.hours(0.1)
+    assert COLD not in heater.alarms and heater.power_w == 500.0
+    # What it gives is what the room loses.
+    zone.hours(1.0)
     assert COLD in heater.alarms and heater.power_w == 500.0
     heater.room.temperature_c = 19.6
     zone.step(MINUTE_S)
     assert COLD not in heater.alarms and heater.power_w == 0.0
+
+
+def test_a_heater_that_dissents_says_so_at_the_floor_of_comfort_at_once() -> None:
+    heater = Heater(room(15.0))
+    zone = Zone(0.0, heater, liars=(says(1, 10_000.0, 10.0),))
+    zone.hours(0.2)
+    assert COLD in heater.alarms and heater.power_w == 500.0
+
+
+def test_dissent_ends_when_the_share_is_enough() -> None:
+    member = ZoneShare(bytes([9]), 500.0, period_s=10.0)
+    member.own = replace(member.own, temperature_c=18.0)
+
+    def seconds(count: int, leader: Member) -> None:
+        nonlocal now_s
+        for _ in range(count):
+            member.update(now_s, 400.0, [leader], needs_w=400.0)
+            now_s += 1.0
+
+    now_s = 0.0
+    seconds(400, says(1, 10_000.0, 10.0)(0.0))
+    assert member.dissents and member.own.claim_w == 400.0
+    # One that claims as much as it can leads to full power here as well.
+    seconds(30, says(1, 500.0, 500.0)(0.0))
+    assert member.dissents
+    seconds(40, says(1, 500.0, 500.0)(0.0))
+    assert not member.dissents and member.own.claim_w >= 400.0
+
+
+def told_hours(zone: Zone, hours: float) -> dict[bytes, float]:
+    """For how many hours each heater says that it is too cold."""
+    told = dict.fromkeys(zone.heaters, 0.0)
+    for _ in range(round(hours * 60)):
+        zone.step(MINUTE_S)
+        for node, heater in zone.heaters.items():
+            told[node] += (COLD in heater.alarms) / 60
+    return told
+
+
+@pytest.mark.parametrize("by_hand", [0, 1])
+def test_one_of_two_radiators_that_is_turned_up_is_no_alarm(by_hand: int) -> None:
+    hall = room(20.0)
+    heaters = [Heater(hall), Heater(hall)]
+    zone = Zone(2.0, *heaters)
+    zone.hours(2)
+    inputs = Inputs(now_s=zone.now_s, wall_s=MONDAY_S + zone.now_s, samples=(None,), power_w=0.0)
+    heaters[by_hand].thermostat.wish(Wish.MANUAL, inputs, 22.0)
+    assert set(told_hours(zone, 12).values()) == {0.0}
+    assert hall.temperature_c > 21.0
+
+
+@pytest.mark.parametrize("offsets_k", [(0.6, 0.0, -0.6), (0.0, -0.6, 0.6), (-0.6, 0.6, 0.0)])
+def test_sensors_that_differ_are_no_alarm_while_a_room_warms_up(offsets_k: tuple[float, ...]) -> None:
+    hall = room(17.0)
+    zone = Zone(-5.0, *(Heater(hall, offset_k) for offset_k in offsets_k))
+    assert set(told_hours(zone, 12).values()) == {0.0}
+    assert hall.temperature_c > 19.0
 
 
 def test_two_houses_under_one_name_are_warm_both() -> None:
@@ -144,7 +204,7 @@ def test_heaters_of_one_room_that_all_dissent_give_no_more_than_is_asked_for() -
     heaters = [Heater(hall) for _ in range(3)]
     zone = Zone(0.0, *heaters, liars=(says(1, 2000.0, 10.0),))
     zone.hours(0.2)
-    assert all(COLD in heater.alarms for heater in heaters)
+    assert all(heater.power_w == 500.0 for heater in heaters)
     zone.hours(12, 10.0)
     assert 18.8 < hall.temperature_c < 20.1
 
