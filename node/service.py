@@ -393,6 +393,9 @@ class Node:
         shares = thermostat is not None and self.config.heater.shares_zone and bool(self.config.node.zone)
         if thermostat is not None and shares:
             self.mesh.heat.least_change = ZONE_LEAST_CHANGE
+            self.heat.zone_strangers = lambda: [
+                each.name or each.node.hex()[:12] for each in self.mesh.zone_strangers()
+            ]
             thermostat.join_zone(self.membership.identity.node_id, ZONE_PERIOD_S * self.config.heater.time_scale)
         while True:
             if shares:

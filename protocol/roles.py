@@ -101,17 +101,27 @@ class Roles:
 
         A zone is one household's: a name that another owner's nodes use, or those of another site, is another zone.
         """
-        zone, certificate = self.profile.zone, self.ctx.certificate
-        if not zone:
-            return []
-        members: list[MemberRecord] = [record.body for record in self.tables.rows(RecordKind.MEMBER)]
-        named = [each for each in members if each.zone == zone]
+        certificate = self.ctx.certificate
+        named = self._of_zones_name()
         mates = {each.node: None for each in named if same_household(each.certificate, certificate)}
+        if not mates:
+            return []
         return [
             digest
             for digest in self.heat.peers()
             if digest.node in mates and not digest.draining and self.members.is_alive(digest.node)
         ]
+
+    def zone_strangers(self) -> list[MemberRecord]:
+        """Those alive in this cell that use this node's zone's name and are of another owner or site."""
+        own, certificate = self.ctx.node_id, self.ctx.certificate
+        named = [each for each in self._of_zones_name() if each.node != own and self.members.is_alive(each.node)]
+        return [each for each in named if not same_household(each.certificate, certificate)]
+
+    def _of_zones_name(self) -> list[MemberRecord]:
+        """This node included."""
+        members: list[MemberRecord] = [record.body for record in self.tables.rows(RecordKind.MEMBER)]
+        return [each for each in members if each.zone == self.profile.zone] if self.profile.zone else []
 
     # -- rows ----------------------------------------------------------------------------------------------
 

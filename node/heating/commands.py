@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .control.limits import DAY_S, Colour, LimitWindow
@@ -15,6 +15,8 @@ from .observed import OWNER, What, parse_observed
 
 # A limit lies at most so far ahead, and lasts at most so long.
 AHEAD_MAX_S = LENGTH_MAX_S = 8 * DAY_S
+# So many nodes of other households are named.
+STRANGERS_TOLD = 3
 
 
 class HeatCommands:
@@ -30,6 +32,8 @@ class HeatCommands:
         self.notices: tuple[str, ...] = ()
         # Why the bridge to a broker does not run; empty while it does, or there is none.
         self.bridge_problem = ""
+        # Names of nodes that use its zone's name, and are of another owner or site.
+        self.zone_strangers: Callable[[], Sequence[str]] = tuple
 
     def _running(self) -> tuple[Thermostat, Inputs]:
         thermostat, inputs = self._heater.thermostat, self._heater.inputs()
@@ -172,6 +176,8 @@ class HeatCommands:
                 *(*decision.alarms, *heater.problems, *self.notices),
                 *([self.bridge_problem] if self.bridge_problem else []),
             ],
+            # What is as it is told to be, and may not be meant so.
+            "notices": self._zone_notices(),
             "learnt": {
                 "resistance_k_per_w": estimate.resistance_k_per_w,
                 "capacity_j_per_k": estimate.capacity_j_per_k,
@@ -179,6 +185,14 @@ class HeatCommands:
                 "confidence": round(estimate.confidence, 3),
             },
         }
+
+    def _zone_notices(self) -> list[str]:
+        names = sorted(self.zone_strangers())
+        if not names:
+            return []
+        more = f" and {len(names) - STRANGERS_TOLD} more" if len(names) > STRANGERS_TOLD else ""
+        told = ", ".join(repr(name)[1:-1] for name in names[:STRANGERS_TOLD])
+        return [f"nodes of another owner or site use this zone's name, and share nothing with it: {told}{more}"]
 
     def _energy_j(self) -> dict[str, float]:
         """Since the node's start, by whose it was; paid and volunteer by the receipts of what has ended."""

@@ -50,6 +50,10 @@ def mates(node: SimNode) -> list[bytes]:
     return [digest.node for digest in node.mesh.zone_mates()]
 
 
+def strangers(node: SimNode) -> list[bytes]:
+    return sorted(each.node for each in node.mesh.zone_strangers())
+
+
 def find_each_other(cluster: Cluster, one: SimNode, other: SimNode) -> None:
     cluster.run_until(lambda: mates(one) == [other.id] and mates(other) == [one.id], within_us=60 * SECOND)
 
@@ -103,6 +107,12 @@ def test_a_zone_is_one_owners_at_one_site(other: Vouched) -> None:
     stranger = cluster.add("stranger", heat=cold(), zone="living-room", vouched=other)
     cluster.run(5 * SECOND)
     assert (mates(one), mates(two), mates(stranger)) == ([two.id], [one.id], [])
+    assert (strangers(one), strangers(two)) == ([stranger.id], [stranger.id])
+    assert strangers(stranger) == sorted([one.id, two.id])
+    # One that is of no zone, or dead, uses no name.
+    assert strangers(cluster.add("aside", heat=cold(), vouched=other)) == []
+    cluster.kill(stranger)
+    cluster.run_until(lambda: strangers(one) == strangers(two) == [])
 
 
 def test_a_zones_keepers_name_nobody_of_another_household() -> None:

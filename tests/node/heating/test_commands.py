@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hearthmesh.node.cli.heat_commands import status_lines
 from hearthmesh.node.config import HeaterSettings, RoomSettings
 from hearthmesh.node.heating.assembly import overheat_c
 from hearthmesh.node.heating.commands import HeatCommands
@@ -61,6 +62,20 @@ def test_limit_holds_where_the_owner_is_content_with_less(mode: str, sink_c: flo
     heater.advance(SECOND_US, 0)
     assert commands.status()["limit_reason"] == "demand response"
     assert commands.status()["granted_w"] <= 50.0
+
+
+def test_nodes_of_others_that_use_a_zones_name_are_a_notice_and_no_alarm() -> None:
+    heater, commands = heated(SETTINGS)
+    heater.advance(SECOND_US, 0)
+    assert commands.status()["notices"] == []
+    names = ["bob's attic"]
+    commands.zone_strangers = lambda: names
+    said = "nodes of another owner or site use this zone's name, and share nothing with it: "
+    assert commands.status()["notices"] == [said + "bob's attic"]
+    assert f"notice   {said}bob's attic" in status_lines(commands.status())
+    names += ["c", "d", "e\x1b[2J", "a\n"]
+    status = commands.status()
+    assert (status["notices"], status["alarms"]) == ([said + "a\\n, bob's attic, c and 2 more"], [])
 
 
 def test_limit_gives_way_at_night_only_below_the_nights_own_floor() -> None:
