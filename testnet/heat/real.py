@@ -229,7 +229,8 @@ def figure(streets: Sequence[Street]) -> Drawing:
             bar = top + height + 40 + 18 * place
             drawing.text(x0 + 58, bar + 10, name, size=11, anchor="end", colour=colour)
             drawing.box(x0 + 64, bar, max(0.5, (width - 140) * room.tasks / most), 12, colour)
-            drawing.text(x0 + 70 + (width - 140) * room.tasks / most, bar + 10, f"{room.tasks} tasks", size=10)
+            tasks = f"{room.tasks} task{'s' * (room.tasks != 1)}"
+            drawing.text(x0 + 70 + (width - 140) * room.tasks / most, bar + 10, tasks, size=10)
         corners = [(x0, top), (x0 + width, top), (x0 + width, top + height), (x0, top + height), (x0, top)]
         drawing.line(corners, "#dddddd")
         drawing.text(
