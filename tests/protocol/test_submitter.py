@@ -32,6 +32,15 @@ def village(workers: int, **changes: Any) -> tuple[Cluster, SimNode]:
     return cluster, client
 
 
+def find_again(cluster: Cluster, client: SimNode, job_id: bytes) -> None:
+    """In the client's next life, with the certificate that it had."""
+    certificate = client.mesh.ctx.certificate
+    cluster.restart(client)
+    client.mesh.ctx.certificate = certificate
+    cluster.feed(client, ListJobs(b""))
+    cluster.run_until(lambda: job_id in client.mesh.submitter.jobs)
+
+
 def accepted_by(cluster: Cluster, job_id: bytes) -> set[int]:
     return {
         node.mesh.replica.jobs[job_id].state.accepted_tasks.total
@@ -67,11 +76,7 @@ def test_what_an_earlier_life_submitted_is_submitted_anew_where_one_disk_has_it(
     for other in others:
         cluster.kill(other)
         other.rows.clear()
-    certificate = client.mesh.ctx.certificate
-    cluster.restart(client)
-    client.mesh.ctx.certificate = certificate
-    cluster.feed(client, ListJobs(b""))
-    cluster.run_until(lambda: job_id in client.mesh.submitter.jobs)
+    find_again(cluster, client, job_id)
     cluster.run(2 * SECOND)
     client.notes.clear()
     cluster.feed(client, SubmitJob(cluster.spec(5)))
@@ -85,11 +90,7 @@ def test_what_an_earlier_life_submitted_is_submitted_anew_where_one_disk_has_it(
 def test_what_was_found_and_is_refused_at_its_second_submission_is_still_to_be_followed() -> None:
     cluster, client = village(1)
     job_id = submitted(cluster, client, 5)
-    certificate = client.mesh.ctx.certificate
-    cluster.restart(client)
-    client.mesh.ctx.certificate = certificate
-    cluster.feed(client, ListJobs(b""))
-    cluster.run_until(lambda: job_id in client.mesh.submitter.jobs)
+    find_again(cluster, client, job_id)
     client.notes.clear()
     (keeper,) = [node for node in cluster.nodes.values() if job_id in node.mesh.replica.jobs]
     keeper.mesh.replica.storage_failed = True
@@ -105,11 +106,7 @@ def test_what_was_found_and_is_refused_at_its_second_submission_is_still_to_be_f
 def test_what_was_found_just_now_is_submitted_to_those_who_keep_it() -> None:
     cluster, client = village(3)
     job_id = submitted(cluster, client, 5)
-    certificate = client.mesh.ctx.certificate
-    cluster.restart(client)
-    client.mesh.ctx.certificate = certificate
-    cluster.feed(client, ListJobs(b""))
-    cluster.run_until(lambda: job_id in client.mesh.submitter.jobs)
+    find_again(cluster, client, job_id)
     client.notes.clear()
     cluster.feed(client, SubmitJob(cluster.spec(5)))
     cluster.run_until(lambda: bool(client.noted("job.submitted")))
