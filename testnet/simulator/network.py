@@ -108,6 +108,7 @@ class Network:
         self._dice = dice
         self.weather = FAIR
         self.cuts: list[Cut] = []
+        self.healed_us = 0
         self.traffic = Traffic()
         self._circuits = Circuits(world, self)
         self._links_max = LINKS_A_KEPT * world.config.links_kept
@@ -430,6 +431,7 @@ class Network:
         if cut not in self.cuts:
             return
         self.cuts.remove(cut)
+        self.healed_us = self._engine.now_us
         for link in self._links_across(cut):
             self._engine.after(link.latency_us, self._resume, link)
 

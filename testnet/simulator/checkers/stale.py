@@ -66,7 +66,8 @@ class StaleStarts(Checker):
                 continue
             epoch, holder, index, at_us = granted
             replica, link = world.machines[index], life.links.get(index)
-            awake_us = max(machine.awake_us, replica.awake_us, at_us)
+            # While anything was cut, renewals or their answers may not have come through.
+            awake_us = max(machine.awake_us, replica.awake_us, at_us, world.network.healed_us)
             if link is not None and replica.well and max(awake_us, link.since_us) < heard_us:
                 other, ago_us = world.by_id[holder], world.engine.now_us - at_us
                 self.fail(f"{machine} starts [{lo}, {hi}) e{run.epoch}, {other}'s e{epoch} since {ago_us} us")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from hearthmesh.testnet.simulator.asked import reduced
 from hearthmesh.testnet.simulator.plan import Plan, draw_plan
 from hearthmesh.testnet.simulator.run import Outcome, play
 from hearthmesh.testnet.simulator.scenarios import scenario_named
@@ -60,6 +61,11 @@ def test_a_seed_that_draws_liars_and_failed_once_holds(seed: int) -> None:
     7105: a trial began in a room that had become warm while a task ran: one slot too few counted as a free one.
     """
     _held(draw_plan(seed))
+
+
+def test_who_was_cut_off_is_given_time_to_hear_that_its_tasks_went_to_others() -> None:
+    """The checker's own mistake: its link outlasted the cut, and it started one 14 ms after that was mended."""
+    _held(reduced(draw_plan(196, nodes=50, faults=5), None, "0,1", "1", 26, "none"))
 
 
 @pytest.mark.parametrize("seed", [75, 80])
