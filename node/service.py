@@ -109,7 +109,7 @@ class Node:
         self.heat = HeatCommands(self.heater, self.loads)
         self.heat.on_change = lambda: self._told.set()
         self.keeper = HeatKeeper(folder.heat, self.heater, config.heater)
-        self.heat.notices = self.keeper.notices
+        self.heat.not_recalled = self.keeper.notices
         self._told, self.turned = trio.Event(), trio.Event()
         self.burner = Burner()
         self.wasm, self.native, self.oci = self._executors()

@@ -56,7 +56,7 @@ class Mover(Holder):
 
     def stand_still(self, now_us: int) -> None:
         """By the last reading; what stands still for too long, and cannot be moved, goes back."""
-        if not self._is_stopped:
+        if not self._stands_still:
             self._still_since_us = None
             return
         if self._still_since_us is None:
@@ -69,7 +69,7 @@ class Mover(Holder):
                 self._release(execution.grant, execution.first, execution.first + execution.count)
 
     @property
-    def _is_stopped(self) -> bool:
+    def _stands_still(self) -> bool:
         return self._heat.reading is not None and self._heat.reading.stopped
 
     def _still_us(self, now_us: int) -> int:
@@ -79,7 +79,7 @@ class Mover(Holder):
     def _duty(self) -> float:
         """Share of its core that a task gets here."""
         reading = self._heat.reading
-        if self._is_stopped:
+        if self._stands_still:
             return 0.0
         return max(FULL_DUTY, duty_of(reading)) if self.slots and reading is not None else FULL_DUTY
 

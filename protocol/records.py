@@ -31,6 +31,8 @@ Epoch = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
 ShortText = Annotated[str, Meta(max_length=256)]
 UINT_MAX = (1 << 63) - 1
 RECORD_BYTES_MAX = 1024 * 1024
+# Nodes that a request for copies may exclude.
+AVOID_MAX = 16
 _COMPARATOR_MODULE = re.compile(r"wasm\(([0-9a-f]{64})\)")
 Build = Annotated[bytes, Meta(min_length=8, max_length=8)]
 UInt = Annotated[int, Meta(ge=0, le=UINT_MAX)]
@@ -289,7 +291,7 @@ class Recheck(RecordBody, frozen=True):
     hi: TaskIndex
     copy: Annotated[int, Meta(ge=1, le=15)]
     salt: Annotated[bytes, Meta(min_length=16, max_length=16)]
-    avoid: Annotated[tuple[Node, ...], Meta(max_length=16)]
+    avoid: Annotated[tuple[Node, ...], Meta(max_length=AVOID_MAX)]
     kind: Annotated[str, Meta(max_length=96)] = ""
 
 

@@ -232,6 +232,5 @@ def status_lines(heat: dict[str, Any]) -> list[str]:
     if heat["disinfection_due"] is not None:
         rows.insert(1, ("water", _water(heat)))
     rows += [("alarm", alarm) for alarm in heat["alarms"]]
-    # Of an older node there are none.
-    rows += [("notice", notice) for notice in heat.get("notices", ())]
+    rows += [("notice", notice) for notice in heat["notices"]]
     return [f"{label:<8} {text}" for label, text in rows]

@@ -74,7 +74,8 @@ def hardware_of(
     machine = settings.machine
     root = machine.root
     modbus = _Modbus(machine.modbus)
-    meter_modbus = _meter_modbus(machine) or modbus
+    # The same device, unless the meter has a table of its own.
+    meter_modbus = modbus if machine.meter_modbus == MeterModbusTable() else _Modbus(machine.meter_device)
 
     def sensor(source: str) -> PolledSensor | None:
         if not source:
@@ -118,11 +119,6 @@ def meter_of(
     """The meter, and what has to be read in the background for it. Raises DriverError for one that is not there."""
     modbus = _Modbus(settings.machine.meter_device)
     return _meter(settings.machine, modbus, now_s, (meter_least_w(settings.capacity_w), METER_W_MAX))
-
-
-def _meter_modbus(machine: MachineTable) -> _Modbus | None:
-    """None where the meter is what `modbus` is."""
-    return None if machine.meter_modbus == MeterModbusTable() else _Modbus(machine.meter_device)
 
 
 def _meter(

@@ -29,7 +29,7 @@ class HeatCommands:
         # Called after each that was obeyed: whoever runs the control loop need not wait for its next period.
         self.on_change: Callable[[], None] = lambda: None
         # What of an earlier life could not be recalled: an alarm until somebody sets a mode.
-        self.notices: tuple[str, ...] = ()
+        self.not_recalled: tuple[str, ...] = ()
         # Why the bridge to a broker does not run; empty while it does, or there is none.
         self.bridge_problem = ""
         # Names of nodes that use its zone's name, and are of another owner or site.
@@ -48,7 +48,7 @@ class HeatCommands:
         if mode not in modes:
             raise ValueError(f"no mode {mode[:40]!r}; there are: {', '.join(modes)}")
         thermostat.wish(Wish(mode), inputs, setpoint_c)
-        self.notices = ()
+        self.not_recalled = ()
         self.on_change()
 
     def set_temperature(self, setpoint_c: float) -> None:
@@ -172,10 +172,7 @@ class HeatCommands:
             # None where no tank is to be; the time also where none is known of.
             "disinfected_ago_s": round(disinfected.ago_s, 1) if disinfected and disinfected.known else None,
             "disinfection_due": disinfected.due if disinfected else None,
-            "alarms": [
-                *(*decision.alarms, *heater.problems, *self.notices),
-                *([self.bridge_problem] if self.bridge_problem else []),
-            ],
+            "alarms": [*decision.alarms, *heater.problems, *self.not_recalled, *filter(None, [self.bridge_problem])],
             # What is as it is told to be, and may not be meant so.
             "notices": self._zone_notices(),
             "learnt": {

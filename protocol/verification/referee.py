@@ -14,12 +14,11 @@ from ..context import Randomness
 from ..intervals import IntervalMap, IntervalSet
 from ..job_parts import RejectedRecord
 from ..jobs import JobState
-from ..records import Recheck
+from ..records import AVOID_MAX, Recheck
 from .comparators import Comparator, Pair, Undecided
 from .exhibits import Case, Dispute, Exhibit, Held, Ruling
 from .lanes import COPIES_MAX, numbers_of, tasks_of
 from .policy import PROVEN_AFTER, Policy, PolicyKind
-from .reruns import AVOID_MAX
 from .sampling import Sampled, pick
 from .seats import counted
 from .trust import Standing, TrustBook, runtime_of

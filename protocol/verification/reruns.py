@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..intervals import IntervalMap, IntervalSet
+from ..records import AVOID_MAX
 
-# Nodes that a request for copies may exclude.
-AVOID_MAX = 16
 # Of one number, those who are remembered to have run it: one more than a request excludes, so that one of them counts.
 RUNNERS_MAX = AVOID_MAX + 1
 Parts = list[tuple[int, int]]

@@ -47,8 +47,7 @@ class Executor:
 
     broken: every execution fails, at once, and could succeed elsewhere.  energy_uj: of all that ever ran here, also
     of what was cancelled or died.  told_uj: what executions that ended well were said to have cost.  moved_uj: of tasks
-    that were saved, up to their checkpoints.  saved: how many were.  copies_run: of each job, the numbers of later
-    copies that were run.
+    that were saved, up to their checkpoints.  saved: how many were.
     """
 
     def __init__(self, machine: Machine, world: World) -> None:
@@ -57,7 +56,6 @@ class Executor:
         self.running: dict[int, Running] = {}
         self.broken = False
         self.tasks_run = 0
-        self.copies_run: dict[bytes, IntervalSet] = {}
         self.energy_uj = 0
         self.told_uj = 0
         self.lost_uj = 0
@@ -157,7 +155,7 @@ class Executor:
         self.tasks_run += run.count
         if run.copy:
             tasks = self._world.orders[run.job_id].spec.tasks
-            copies = self.copies_run.setdefault(run.job_id, IntervalSet())
+            copies = self._world.copies_run.setdefault(run.job_id, IntervalSet())
             copies.add(*numbers_of(run.first, run.first + run.count, run.copy, tasks))
         energy_mj = round(sum(running.cpu_us) * self._watts / 1000)
         self.energy_uj += energy_mj * 1000

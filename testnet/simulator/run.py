@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...protocol.intervals import IntervalSet
 from . import compiled
 from .checkers import Violation
 from .checkers.jobs import all_accepted, difference
 from .engine import SECOND
-from .executor import Executor
 from .faults import Happened
 from .plan import Plan
 from .telling import Story
@@ -198,7 +196,7 @@ def _outcome(world: World, spent_s: tuple[float, float], converged_us: int) -> O
         tasks_submitted=sum(order.spec.tasks for order in orders if order.durable_us),
         tasks_accepted=sum(len(order.taken) for order in orders),
         tasks_run=sum(executor.tasks_run for executor in executors),
-        copies_run=_copies_run(executors),
+        copies_run=sum(copies.total for copies in world.copies_run.values()),
         wasted_uj=sum(executor.lost_uj for executor in executors),
         energy_uj=sum(executor.energy_uj for executor in executors),
         virtual_us=world.engine.now_us,
@@ -213,14 +211,3 @@ def _outcome(world: World, spent_s: tuple[float, float], converged_us: int) -> O
         converged_us=converged_us,
         results={order.spec.name: order.given for order in orders if order.outputs is not None},
     )
-
-
-def _copies_run(executors: Sequence[Executor]) -> int:
-    """Different later copies of tasks."""
-    jobs: dict[bytes, IntervalSet] = {}
-    for executor in executors:
-        for job_id, copies in executor.copies_run.items():
-            known = jobs.setdefault(job_id, IntervalSet())
-            for lo, hi in copies:
-                known.add(lo, hi)
-    return sum(copies.total for copies in jobs.values())

@@ -14,6 +14,7 @@ from ...crypto.certificates import MembershipPolicy, MeshDefinition, Role, issue
 from ...protocol.config import ProtocolConfig
 from ...protocol.effects import Notify
 from ...protocol.events import Drain
+from ...protocol.intervals import IntervalSet
 from ...protocol.mesh import Mesh
 from ...protocol.records import JobSpec
 from .basins import Basin
@@ -76,6 +77,8 @@ class World:
         self.blobs = Blobs(self, stream(plan.seed, "blobs"))
         # CPU time of a task that a checkpoint stands for, by its digest.
         self.checkpoints: dict[bytes, int] = {}
+        # Of each job, the numbers of later copies that were run, wherever.
+        self.copies_run: dict[bytes, IntervalSet] = {}
         self.faults = Faults(self)
         self.orders: dict[bytes, Order] = {}
         self.machines: list[Machine] = []

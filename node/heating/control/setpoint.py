@@ -113,7 +113,8 @@ class SetpointChooser:
         self.boost_until_s = now_s + self.plan.boost_s if wish is Wish.BOOST else None
         if wish is Wish.MANUAL and setpoint_c is not None:
             self.chosen, self._sooner_s = Chosen(wish, self._bounded(setpoint_c), self._changes_at_s(local_s)), None
-        elif wish is not Wish.BOOST and (wish, self.chosen.wish) != (Wish.OFF, Wish.OFF):
+        elif wish is not Wish.BOOST and not (wish is Wish.OFF and self.chosen.wish is Wish.OFF):
+            # Off once more keeps what waits.
             self.chosen = Chosen(wish, self.plan.plain_c)
 
     @property

@@ -273,8 +273,14 @@ class Thermostat:
         )
         surface_c = self._surface.temperature_c if self._surface else None
         most_w = self._most_w(sees=temperature_c is not None)
-        decision = replace(decision, lifted_k=lifted_k, surface_c=surface_c, lent_c=lent_c, most_w=most_w)
-        decision = replace(decision, overheated_c=self._block.reading_c)
+        decision = replace(
+            decision,
+            lifted_k=lifted_k,
+            surface_c=surface_c,
+            lent_c=lent_c,
+            most_w=most_w,
+            overheated_c=self._block.reading_c,
+        )
         if temperature_c is None:
             decision = self._blind(decision, inputs, estimate)
         else:

@@ -54,7 +54,7 @@ class Life:
         self.heater = SimulatedHeater(settings, now_us=0, local=LocalTime(NOON_S + at_s + set_s))
         self.keeper = HeatKeeper(self.path, self.heater, settings, self.moment)
         self.commands = HeatCommands(self.heater)
-        self.commands.notices = self.keeper.notices
+        self.commands.not_recalled = self.keeper.notices
 
     def moment(self) -> Moment:
         return Moment(self.boot, self.at_s - self.begun_s, NOON_S + self.at_s + self.set_s)

@@ -58,14 +58,19 @@ class Device:
         pass
 
 
+def rack_under(linux: FakeLinux, outside: str | None) -> Bench:
+    """With water of 21 °C, a setpoint of 20 °C, and this in the sensor outside."""
+    if outside is not None:
+        linux.write(OUTSIDE, outside)
+    linux.write(SENSOR, "21000")
+    return bench_of(linux, RACK, 20.0, outside_sensor="hwmon:room/temp3")
+
+
 @pytest.mark.parametrize(("outside", "aim_c"), [("0", 47.8), ("-40000", 75.0), ("25000", 20.0), (None, 55.0)])
 async def test_the_supply_follows_the_curve_and_is_hot_where_nothing_tells_the_weather(
     linux: FakeLinux, outside: str | None, aim_c: float
 ) -> None:
-    if outside is not None:
-        linux.write(OUTSIDE, outside)
-    linux.write(SENSOR, "21000")
-    bench = bench_of(linux, RACK, 20.0, outside_sensor="hwmon:room/temp3")
+    bench = rack_under(linux, outside)
     await bench.second(2)
     assert bench.heater.decision.aim_c == pytest.approx(aim_c, abs=0.05)
     assert bench.heater.decision.target.setpoint_c == 20.0
@@ -77,10 +82,7 @@ async def test_a_rack_that_is_off_is_as_warm_as_protects_its_building_from_frost
     linux: FakeLinux, outside: str | None, aim_c: float
 ) -> None:
     """Without a sensor outside it is so on the coldest day that the curve is for: 27 K below the plain setpoint."""
-    if outside is not None:
-        linux.write(OUTSIDE, outside)
-    linux.write(SENSOR, "21000")
-    bench = bench_of(linux, RACK, 20.0, outside_sensor="hwmon:room/temp3")
+    bench = rack_under(linux, outside)
     bench.heater.thermostat.wish(Wish.OFF, bench.heater.inputs())
     await bench.second(2)
     assert bench.heater.decision.aim_c == pytest.approx(aim_c, abs=0.05)
