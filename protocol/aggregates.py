@@ -225,9 +225,9 @@ class Aggregates:
 
     def _introduce(self, peer: bytes) -> None:
         """Once a link: a peer of another cell, whom no tables tell of this node, is given its member record. Without it
-        it could be asked, but nobody be told of it."""
+        it could be asked, but nobody be told of it, and once the link has ended it could not be found."""
         own = self._tables.get(RecordKind.MEMBER, self._ctx.node_id)
-        if own is not None and not self._tables.shares_rows(peer):
+        if own is not None and not self._tables.tells_of_itself(peer):
             self._ctx.send(peer, TableRows(0, False, (own.raw,), (), (), ()))
 
     def take(self, raw: bytes, age_us: int, peer: bytes, now_us: int) -> bool:

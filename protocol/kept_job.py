@@ -27,7 +27,8 @@ class KeptJob:
     node saw.  invited: not level, and new to this node, which heard of it from another keeper before its submitter.
     earlier_us: how long others knew the job before it came here, in this life.  paid: capacity of a price has some of
     it, or had, as far as this node saw.  told_mesh, told_at_risk, told_over: whether the whole mesh
-    was told of it, that it is at risk, that nothing is left.
+    was told of it, that it is at risk, that nothing is left.  open_copies: how many were wanted when those of the
+    checks that are over were last dropped.
     """
 
     state: JobState
@@ -52,6 +53,7 @@ class KeptJob:
     reconciled: dict[bytes, bytes] = field(default_factory=dict)
     refusing: dict[bytes, None] = field(default_factory=dict)
     checks: dict[bytes, OpenCheck] = field(default_factory=dict)
+    open_copies: int = -1
     share: bytes = b""
     begun_us: int | None = None
     earlier_us: int = 0

@@ -216,6 +216,15 @@ class Tables(Rows):
         known = self._peers.get(peer)
         return known is not None and self._scope(peer, known) is not None
 
+    def tells_of_itself(self, peer: bytes) -> bool:
+        """Whether what it compares with a linked peer holds this node's own rows.
+
+        Not where the peer's cell is the half of this one's in which this node is not.
+        """
+        known = self._peers.get(peer)
+        scope = None if known is None else self._scope(peer, known)
+        return scope is not None and (scope[0] <= self._cell.depth or self._cell.level(peer) >= scope[0])
+
     def publish(self, record: Record, now_us: int, urgent: bool) -> None:
         """Put a row of this node's own; it replaces the one before.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from ...crypto.certificates import Role
 from ..context import Context
 from ..granting import steal_half
 from ..intervals import IntervalMap, IntervalSet
+from ..jobs import JobState
 from ..membership import Membership
 from ..messages import Steal
 from ..records import MemberRecord, Recheck, Record, RecordKind
@@ -36,12 +37,22 @@ Runs = tuple[tuple[int, bytes], ...]
 
 @dataclass(slots=True)
 class OpenCheck:
-    """A recheck with copies to run. ranks: who may have it, in order, as of `seen`."""
+    """Copies to run, as asked for. ranks: who may have it, in order, as of `seen`.  tickets: of nodes, by its salt."""
 
     body: Recheck
     since_us: int
     seen: int = -1
-    ranks: dict[bytes, int] | None = None
+    ranks: dict[bytes, int] = field(default_factory=dict)
+    tickets: dict[bytes, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Who could run copies of one job. kinds: of its machine, for a native command, by place in `able`."""
+
+    able: list[Checker]
+    kinds: list[str]
+    known: dict[bytes, Checker]
 
 
 class CopyDesk:
@@ -52,10 +63,13 @@ class CopyDesk:
         self._members = members
         self._tables = tables
         self._seen = 0
+        # By job, as of `_seen`.
+        self._crowds: dict[bytes, Crowd] = {}
 
     def members_changed(self) -> None:
         """Some node came or went, or says something else of itself: orders are worked out anew."""
         self._seen += 1
+        self._crowds.clear()
 
     def open(self, kept: KeptJob, record: Record, now_us: int) -> None:
         kept.checks[record.id] = OpenCheck(record.body, now_us)
@@ -77,25 +91,39 @@ class CopyDesk:
 
     def free(self, kept: KeptJob, sections: Sections) -> int:
         """Copies that this node could grant now; checks that are over are dropped."""
+        open_copies = kept.state.to_recheck
+        if kept.open_copies != open_copies.total:
+            kept.open_copies = open_copies.total
+            self._drop_checks(kept)
         free, tasks = 0, kept.state.spec.tasks
+        for lo, hi in kept.ledger.free.overlap(tasks, COPIES_MAX * tasks):
+            for copy in range(lane_of(lo, tasks), lane_of(hi - 1, tasks) + 1):
+                shift = copy * tasks
+                free += sum(max(0, min(hi, shift + b) - max(lo, shift + a)) for a, b in sections)
+        return free
+
+    @staticmethod
+    def _drop_checks(kept: KeptJob) -> None:
+        """Forget checks of which no copy is wanted any more."""
+        tasks = kept.state.spec.tasks
         for record_id, check in list(kept.checks.items()):
             body = check.body
             if not kept.state.to_recheck.overlap(*numbers_of(body.lo, body.hi, body.copy, tasks)):
                 del kept.checks[record_id]
-                continue
-            free += sum(hi - lo for lo, hi in self._parts(kept, check, sections))
-        return free
 
     def pick(self, kept: KeptJob, sections: Sections, thief: bytes, steal: Steal, now_us: int) -> list[tuple[int, int]]:
         """Copies for a thief, if it is among those chosen so far."""
         step_us, state = self._ctx.config.recheck_step_us, kept.state
         left = LOOKED_AT_MAX
         for check in kept.checks.values():
+            free_parts = self._parts(kept, check, sections)
+            if not free_parts:
+                continue
             rank = self._ranks(kept, check).get(thief)
             if rank is None or rank >= chosen_count(now_us - check.since_us, step_us):
                 continue
             parts: list[tuple[int, int]] = []
-            for lo, hi in self._parts(kept, check, sections):
+            for lo, hi in free_parts:
                 if left <= 0 or len(parts) >= RANGES_A_GRANT_MAX:
                     break
                 hi = min(hi, lo + left)
@@ -113,27 +141,37 @@ class CopyDesk:
         return []
 
     def _ranks(self, kept: KeptJob, check: OpenCheck) -> dict[bytes, int]:
-        if check.ranks is None or check.seen != self._seen:
-            check.seen, check.ranks = self._seen, self._work_out_ranks(kept, check.body)
+        if check.seen != self._seen:
+            check.seen = self._seen
+            crowd, body = self._crowd(kept), check.body
+            # Native results are compared among machines of one kind only.
+            able = [
+                each for each, kind in zip(crowd.able, crowd.kinds, strict=True) if not body.kind or kind == body.kind
+            ]
+            avoid = [crowd.known[node] for node in body.avoid if node in crowd.known]
+            order = ranked(body.salt, able, avoid, body.avoid, check.tickets)
+            check.ranks = {node: rank for rank, node in enumerate(order)}
         return check.ranks
 
-    def _work_out_ranks(self, kept: KeptJob, body: Recheck) -> dict[bytes, int]:
-        spec, replicas = kept.state.spec, kept.state.replicas
-        rows: list[MemberRecord] = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
-        avoid = [_checker(row, replicas) for row in rows if row.node in body.avoid]
-        able = [
-            _checker(row, replicas)
-            for row in rows
-            if row.roles & Role.WORKER
-            and row.can_run(spec)
-            and not (spec.secrecy is not None and kept.state.may_have_share(row.node))
+    def _crowd(self, kept: KeptJob) -> Crowd:
+        state = kept.state
+        crowd = self._crowds.get(state.job_id)
+        if crowd is None:
+            rows: list[MemberRecord] = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
+            known = {row.node: _checker(row, state.replicas) for row in rows}
+            able = [row for row in rows if self._is_able(state, row)]
+            kinds = [row.native_class(state.spec.command) for row in able]
+            crowd = self._crowds[state.job_id] = Crowd([known[row.node] for row in able], kinds, known)
+        return crowd
+
+    def _is_able(self, state: JobState, row: MemberRecord) -> bool:
+        return bool(
+            row.roles & Role.WORKER
+            and row.can_run(state.spec)
+            and not (state.spec.secrecy is not None and state.may_have_share(row.node))
             and row.node not in self._ctx.convicted
             and (row.node == self._ctx.node_id or self._members.is_alive(row.node))
-            # Native results are compared among machines of one kind only.
-            and (not body.kind or row.native_class(spec.command) == body.kind)
-        ]
-        order = ranked(body.salt, able, avoid, body.avoid)
-        return {node: rank for rank, node in enumerate(order)}
+        )
 
 
 def _checker(row: MemberRecord, replicas: Sequence[bytes]) -> Checker:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...crypto.certificates import Role
 from ...protocol.effects import Notify
-from ...protocol.events import CancelJob, FollowJob, GiveBack, ListJobs, ResultsTaken, SubmitJob
+from ...protocol.events import CancelJob, FollowJob, GiveBack, ListJobs, ResultsTaken, SubmitJob, UnfollowJob
 from ...protocol.intervals import IntervalSet
 from ...protocol.records import JobSpec, RecordKind
 from .engine import MS, SECOND
@@ -134,6 +134,9 @@ class Customer:
             self._world.engine.after(0, self._find, life, known)
         elif note.name == "job.results":
             self._take(life, known, fields)
+        elif note.name == "job.status" and known.complete and fields["heard"] >= known.spec.tasks:
+            # A replica has heard that he has all of it: nothing is left to follow.
+            self._world.engine.after(0, life.feed, UnfollowJob(known.job_id))
         elif note.name == "job.wanted":
             self._give_back(life, known, fields["batch_ids"], fields["replica"])
         elif note.name == "result.disputed":
@@ -159,4 +162,11 @@ class Customer:
                     order.given[index] = output
         if order.complete and not order.finished_us:
             order.finished_us = self._world.engine.now_us
-        self._world.engine.after(TAKING_US, life.feed, ResultsTaken(order.job_id, batch_id))
+        self._world.engine.after(TAKING_US, self._kept, life, order, batch_id)
+
+    def _kept(self, life: Life, order: Order, batch_id: bytes) -> None:
+        """It is on the customer's disk. With all of it he follows as `hearth results` does: until that is confirmed."""
+        life.feed(ResultsTaken(order.job_id, batch_id))
+        if order.complete:
+            life.feed(UnfollowJob(order.job_id))
+            self._follow(life, order)

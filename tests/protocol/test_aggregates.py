@@ -9,7 +9,7 @@ from hearthmesh.protocol.context import Context
 from hearthmesh.protocol.effects import Penalise, Reason, Send
 from hearthmesh.protocol.heat import HeatBoard
 from hearthmesh.protocol.membership import Membership
-from hearthmesh.protocol.messages import CellDigest, FarJob
+from hearthmesh.protocol.messages import CellDigest, FarJob, TableRows
 from hearthmesh.protocol.records import JobDigest, MemberRecord, Record, RecordKind, open_record, sign_record
 from hearthmesh.protocol.tables import Tables
 from tests.protocol.arena import context, identity
@@ -56,6 +56,12 @@ def job_of(
         deadline_us=deadline_us,
     )
     return sign_record(identity(number), RecordKind.JOB_DIGEST, body)
+
+
+def member_row(number: int, sequence: int = 1, roles: Role = Role.WORKER) -> Record:
+    node = identity(number).node_id
+    body = MemberRecord(node, 1, sequence, int(roles), "", ("/memory/x",), (), "", False, 1, 1, b"")
+    return sign_record(identity(number), RecordKind.MEMBER, body)
 
 
 def far(members: Membership, count: int = 1) -> list[int]:
@@ -193,9 +199,7 @@ def test_job_of_one_that_is_known_not_to_be_a_replica_is_not_taken() -> None:
     aggregates, members, ctx = parts()
     peer, [number] = members.circle.contacts[0], far(members)
     for roles, taken in ((Role.WORKER, False), (Role.WORKER | Role.REPLICA, True)):
-        node = identity(number).node_id
-        body = MemberRecord(node, 1, 1 + taken, int(roles), "", ("/memory/x",), (), "", False, 1, 1, b"")
-        aggregates._tables.merge(sign_record(identity(number), RecordKind.MEMBER, body).raw, peer, 0)
+        aggregates._tables.merge(member_row(number, 1 + taken, roles).raw, peer, 0)
         assert aggregates.take(job_of(number).raw, 0, peer, 0) == taken
     assert not any(isinstance(effect, Penalise) for effect in ctx.take_effects())
 
@@ -219,3 +223,27 @@ def test_one_who_exaggerates_does_not_move_the_estimate() -> None:
         aggregates.on_message(peer, digest(nodes=100), 0)
     aggregates.on_message(first, digest(nodes=1 << 20, depth=20), 0)
     assert aggregates.mesh_nodes() == 100 << DEPTH
+
+
+def introduces(level: int, depth: int) -> bool:
+    """Whether node 1, of depth 3, gives a peer of that depth, which shares so many first bits, its own row."""
+    ctx = context(1, LAN)
+    members = Membership(ctx, 1)
+    members.cell.depth = DEPTH
+    tables = Tables(ctx, lambda record, now_us: None, cell=members.cell)
+    tables.put_own(member_row(1), 0)
+    aggregates = Aggregates(ctx, members, tables, HeatBoard(ctx, tables, 1))
+    nodes = (identity(number).node_id for number in range(2, 4000))
+    peer = next(node for node in nodes if members.cell.level(node) == level)
+    tables.peer_connected(peer, 0)
+    ctx.take_effects()
+    aggregates.on_message(peer, digest(depth=depth), SECOND)
+    return Send(peer, TableRows(0, False, (member_row(1).raw,), (), (), ())) in ctx.take_effects()
+
+
+def test_node_is_introduced_where_no_tables_tell_of_it() -> None:
+    assert introduces(level=1, depth=3), "another cell"
+    assert introduces(level=3, depth=4), "the half of its cell that it is not in"
+    assert not introduces(level=3, depth=3), "its own cell"
+    assert not introduces(level=4, depth=4), "its own half"
+    assert not introduces(level=2, depth=2), "a cell that holds its own"
