@@ -17,6 +17,8 @@ from .tables import Tables
 
 # A quarter of the larger is a change.
 DRIFTS = 4
+# Thousandths of a degree by which a temperature moves before that is news.
+NEWS_MC = 250
 
 
 class HeatBoard:
@@ -33,7 +35,8 @@ class HeatBoard:
         # What the last digest was made of.
         self._basis: tuple[HeatReading, int, int, bool, int] | None = None
         self.reading: HeatReading | None = None
-        # As of the reading.
+        # As of the reading, as a digest tells it.
+        self._deficit_w = self._capacity_w = self._temperature_mc = 0
         self.longest_us = FOREVER_US
         self.discomfort_mkh = 0
         # Of this node, in thousandths of the mean one's.
@@ -48,6 +51,8 @@ class HeatBoard:
     def read(self, reading: HeatReading) -> None:
         """What the sink's controller wants now."""
         self.reading = reading
+        self._deficit_w, self._capacity_w = round(reading.deficit_w), max(0, round(reading.capacity_w))
+        self._temperature_mc = round(reading.temperature_c * 1000)
         self.longest_us = longest_here_us(reading)
         self.discomfort_mkh = discomfort_here_mkh(reading)
 
@@ -73,28 +78,29 @@ class HeatBoard:
         basis = (reading, free_slots, queue_us, self.draining, self.speed_permille)
         if basis == self._basis and now_us - self._published_at_us < self._ctx.config.heat_repeat_us:
             return
+        # A job may claim any estimate of its tasks.
+        queue_us, wants_us = min(queue_us, UINT_MAX), self.appetite_us(queue_us)
+        if not self._is_news(free_slots, queue_us, wants_us, now_us):
+            return
         digest = HeatDigest(
             node=self._ctx.node_id,
             incarnation=self.incarnation,
             sequence=self._sequence + 1,
-            deficit_w=round(reading.deficit_w),
-            capacity_w=max(0, round(reading.capacity_w)),
+            deficit_w=self._deficit_w,
+            capacity_w=self._capacity_w,
             free_slots=free_slots,
-            # A job may claim any estimate of its tasks.
-            queue_us=min(queue_us, UINT_MAX),
+            queue_us=queue_us,
             sink=reading.sink,
-            temperature_mc=round(reading.temperature_c * 1000),
+            temperature_mc=self._temperature_mc,
             draining=self.draining,
             discomfort_mkh=self.discomfort_mkh,
-            appetite_us=self.appetite_us(queue_us),
+            appetite_us=wants_us,
             longest_us=self.longest_us,
             speed_permille=self.speed_permille,
             price_micro=reading.price_micro,
         )
-        if not self._is_news(digest, now_us):
-            return
         self._sequence += 1
-        urgent = self._published is None or self._crosses_zero(digest, self._published)
+        urgent = self._published is None or self._crosses_zero(self._published)
         self._published, self._published_at_us, self._basis = digest, now_us, basis
         record = sign_record(self._ctx.identity, RecordKind.HEAT, digest)
         self._tables.publish(record, now_us, urgent=urgent)
@@ -103,46 +109,41 @@ class HeatBoard:
         """Peers have forgotten what this node said: the next `publish` says it again, whatever it is."""
         self._published = self._basis = None
 
-    def _is_news(self, digest: HeatDigest, now_us: int) -> bool:
+    def _is_news(self, free_slots: int, queue_us: int, wants_us: int, now_us: int) -> bool:
+        """Most of the time it is not: so no digest is made before that is known."""
         last = self._published
         if last is None:
             return True
         age_us = now_us - self._published_at_us
         if age_us >= self._ctx.config.heat_repeat_us:
             return True
-        if age_us >= self._ctx.config.heat_refresh_us and self._drifted(digest, last):
+        if age_us >= self._ctx.config.heat_refresh_us and self._drifted(free_slots, queue_us, wants_us, last):
             return True
-        if self._crosses_zero(digest, last):
+        if self._crosses_zero(last) or abs(self._temperature_mc - last.temperature_mc) >= NEWS_MC:
             return True
-        if abs(digest.temperature_mc - last.temperature_mc) >= 250:
-            return True
-        moved_w = abs(digest.deficit_w - last.deficit_w)
-        if moved_w and moved_w >= self.least_change * max(1, digest.capacity_w):
+        moved_w = abs(self._deficit_w - last.deficit_w)
+        if moved_w and moved_w >= self.least_change * max(1, self._capacity_w):
             return True
         # A queue that grew or shrank twofold changes whom others would rob.
-        longer, shorter = max(digest.queue_us, last.queue_us), min(digest.queue_us, last.queue_us)
+        longer, shorter = max(queue_us, last.queue_us), min(queue_us, last.queue_us)
         floor_us = self._ctx.config.batch_target_us
-        slow = now_us - self._published_at_us >= self._ctx.config.sync_interval_us
+        slow = age_us >= self._ctx.config.sync_interval_us
         return slow and longer > floor_us and longer > 2 * max(shorter, floor_us // 2)
 
-    @staticmethod
-    def _drifted(new: HeatDigest, old: HeatDigest) -> bool:
-        if (new.free_slots > 0) != (old.free_slots > 0) or (new.queue_us > 0) != (old.queue_us > 0):
+    def _drifted(self, free_slots: int, queue_us: int, wants_us: int, last: HeatDigest) -> bool:
+        if (free_slots > 0) != (last.free_slots > 0) or (queue_us > 0) != (last.queue_us > 0):
             return True
-        return any(
-            DRIFTS * abs(now - then) > max(now, then)
-            for now, then in (
-                (new.discomfort_mkh, old.discomfort_mkh),
-                (new.appetite_us, old.appetite_us),
-                (new.longest_us, old.longest_us),
-                (new.speed_permille, old.speed_permille),
-                (new.price_micro, old.price_micro),
-            )
+        reading = self.reading
+        return (
+            _moved(self.discomfort_mkh, last.discomfort_mkh)
+            or _moved(wants_us, last.appetite_us)
+            or _moved(self.longest_us, last.longest_us)
+            or _moved(self.speed_permille, last.speed_permille)
+            or (reading is not None and _moved(reading.price_micro, last.price_micro))
         )
 
-    @staticmethod
-    def _crosses_zero(new: HeatDigest, old: HeatDigest) -> bool:
-        return (new.deficit_w > 0) != (old.deficit_w > 0) or new.draining != old.draining
+    def _crosses_zero(self, last: HeatDigest) -> bool:
+        return (self._deficit_w > 0) != (last.deficit_w > 0) or self.draining != last.draining
 
     def peers(self) -> list[HeatDigest]:
         """The others' digests, by node. Not to be changed."""
@@ -178,6 +179,10 @@ class HeatBoard:
             and digest.node not in self._ctx.convicted
         ]
         return sorted(wanting, key=lambda d: (-urgency_mkh(d.discomfort_mkh, 0), -_share_permille(d), d.node))
+
+
+def _moved(now: int, then: int) -> bool:
+    return DRIFTS * abs(now - then) > max(now, then)
 
 
 def _share_permille(digest: HeatDigest) -> int:

@@ -29,6 +29,7 @@ ROW_BYTES_MAX = 8 * 1024
 ANSWER_BYTES_MAX = 256 * 1024
 WANTED_MAX = 1024
 ALL_BYTES = range(256)
+NEVER_US = 1 << 62
 
 
 @dataclass(slots=True)
@@ -100,7 +101,11 @@ class Rows:
         self._place = place_of(ctx.node_id)
         self._rows_by_author: dict[bytes, int] = {}
         self._changes = 0
+        self._offers = 0
         self._swept_us = 0
+        # Before that nothing is too old.
+        self._stale_us = 0
+        self._ttl_us = {RecordKind.JOB_DIGEST: ctx.config.digest_ttl_us, RecordKind.HEAT: ctx.config.heat_ttl_us}
 
     # -- questions ---------------------------------------------------------------------------------------
 
@@ -140,6 +145,11 @@ class Rows:
     def changes(self) -> int:
         """How often any row changed so far."""
         return self._changes
+
+    @property
+    def offers(self) -> int:
+        """How often a row changed that may tell of work, or of who keeps some: any but heat without a queue."""
+        return self._offers
 
     # -- own rows ------------------------------------------------------------------------------------------
 
@@ -249,9 +259,14 @@ class Rows:
             self._fingerprints.remove(facts.wire, before.facts.stamp, before.level)
         self._untimely.pop(facts.wire, None)
         self._changes += 1
+        kind = record.kind
+        if kind is not RecordKind.HEAT or record.body.queue_us:
+            self._offers += 1
+        if kind in self._ttl_us:
+            self._stale_us = min(self._stale_us, now_us + self._ttl_us[kind])
         level = shared_bits(self._place, facts.place)
         self._rows[facts.wire] = Row(record, facts, now_us, source, self._changes, level)
-        self._sorted[record.kind].put(facts.key, record)
+        self._sorted[kind].put(facts.key, record)
         self._fingerprints.add(facts.wire, facts.stamp, level)
         if len(self._rows) > self._ctx.config.table_entries_max:
             self._evict(now_us)
@@ -295,18 +310,26 @@ class Rows:
 
     def sweep(self, now_us: int) -> None:
         """Bury what was not renewed in time; member records stay as long as their node does."""
-        config = self._ctx.config
-        if now_us - self._swept_us < config.digest_ttl_us // 16:
+        if now_us - self._swept_us < self._ctx.config.digest_ttl_us // 16:
             return
         self._swept_us = now_us
-        ttl_us = {RecordKind.JOB_DIGEST: config.digest_ttl_us, RecordKind.HEAT: config.heat_ttl_us}
+        if now_us < self._stale_us:
+            return
+        self._stale_us = NEVER_US
         for wire, row in list(self._rows.items()):
-            if row.record.kind in ttl_us and now_us - row.since_us >= ttl_us[row.record.kind]:
+            ttl_us = self._ttl_us.get(row.record.kind)
+            if ttl_us is None:
+                continue
+            if now_us - row.since_us >= ttl_us:
                 self._bury(wire, row, now_us)
+            else:
+                self._stale_us = min(self._stale_us, row.since_us + ttl_us)
         for memory in (self._buried, self._untimely):
             for wire, (_, until_us) in list(memory.items()):
                 if until_us <= now_us:
                     del memory[wire]
+                else:
+                    self._stale_us = min(self._stale_us, until_us)
 
     def _remove(self, wire: bytes, row: Row) -> None:
         del self._rows[wire]
@@ -332,6 +355,7 @@ class Rows:
     ) -> None:
         memory.pop(wire, None)
         memory[wire] = (version, until_us)
+        self._stale_us = min(self._stale_us, until_us)
         if len(memory) > self._ctx.config.table_entries_max:
             del memory[next(iter(memory))]
 

@@ -174,7 +174,7 @@ class Thief:
             rounds = self._idle_rounds = min(rounds + 1, IDLE_BACKOFF_MAX)
         until_us = now_us + self._ctx.config.steal_idle_us * rounds
         sees_work = self._sees_work(now_us)
-        self._seen = -1 if sees_work else self._tables.changes
+        self._seen = -1 if sees_work else self._tables.offers
         if not sees_work:
             until_us = max(until_us, min(self._lifelines.values(), default=0))
         if self._waits_until_us is None or until_us < self._waits_until_us:
@@ -182,11 +182,9 @@ class Thief:
 
     def need_not_look(self) -> bool:
         """Whether to `want` now would do nothing, whatever is wanted: a steal is on its way; or it waits, nobody had
-        work when it looked, and nobody has said anything since.
+        work when it looked, and nobody has said since that he has any, or keeps jobs.
         """
-        return self._outstanding is not None or (
-            self._waits_until_us is not None and self._seen == self._tables.changes
-        )
+        return self._outstanding is not None or (self._waits_until_us is not None and self._seen == self._tables.offers)
 
     def _wait_until(self, at_us: int) -> None:
         self._waits_until_us = at_us
