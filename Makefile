@@ -41,10 +41,13 @@ NODE_HOURS ?= 2200
 detection: $(STAMP)
 	@"$(BIN)/hearth" sim numbers --detection-hours $(NODE_HOURS) --log detection.log
 
-# A day of a thousand nodes, of which a tenth dies an hour. HOURS is virtual time, for all three.
+# A day of a thousand nodes in small cells, of which a tenth dies an hour, with a job of 4,000 tasks each hour. HOURS is
+# virtual time, for all three.
 sim-day: HOURS ?= 24
+sim-day: JOBS ?= 24
 sim-day: $(STAMP)
-	@"$(BIN)/hearth" sim run --nodes 1000 --hours $(HOURS) --churn 0.1 --preset slow --warm --seed 1 --no-shrink --json
+	@"$(BIN)/hearth" sim run --nodes 1000 --hours $(HOURS) --jobs $(JOBS) --churn 0.1 --preset "slow thin" --warm \
+		--seed 1 --no-shrink --json
 
 sim-10k sim-100k: HOURS ?= 0.001
 sim-10k: $(STAMP)
