@@ -19,14 +19,14 @@ class Board:
         self.bench = Bench()
         self.tables = Tables(self.bench.ctx, lambda _record, _now_us: None)
         self.heat = HeatBoard(self.bench.ctx, self.tables, 7)
-        self.heat.reading = READING
+        self.heat.read(READING)
 
     def told(self, now_us: int, *, free_slots: int = 4, queue_us: int = 0, **changes: float) -> bool:
         """Whether a new digest is out."""
         before = self.digest
         if changes:
             assert self.heat.reading is not None
-            self.heat.reading = replace(self.heat.reading, **changes)  # type: ignore[arg-type]
+            self.heat.read(replace(self.heat.reading, **changes))  # type: ignore[arg-type]
         self.heat.publish(free_slots, queue_us, now_us)
         return self.digest != before
 
