@@ -138,6 +138,10 @@ def observe(street: Street) -> Finding:
     with World.opened(street.plan()) as world:
         # Not before the second job was asked for.
         world.engine.run(world.calm_us)
+        last = max((each for customer in world.customers for each in customer.orders), key=lambda each: each.plan.at_us)
+        # Who confirms what he has begins to judge anew, and forgets what was drawn.
+        world.engine.run(world.calm_us + BOUND_US, lambda: last.complete, check_every=1)
+        sampled = _sampled(world, last.job_id)
         world.engine.run(world.calm_us + BOUND_US, lambda: all_done(world), check_every=256)
         orders = sorted(world.orders.values(), key=lambda order: order.plan.at_us)
         executions = [_executions(world, order.job_id) / order.spec.tasks for order in orders]
@@ -146,7 +150,6 @@ def observe(street: Street) -> Finding:
             for node, at_us in order.caught.items():
                 found_us.setdefault(node, at_us)
         lied_us = {m.id: m.liar.lied_us for m in world.nodes if m.liar is not None and m.liar.lied_us}
-        sampled = _sampled(world, orders[-1].job_id) if orders else Sampled()
         delays_s = [(at_us - lied_us[node]) / SECOND for node, at_us in found_us.items() if node in lied_us]
         return Finding(
             street,
