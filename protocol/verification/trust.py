@@ -54,12 +54,17 @@ def runtime_of(spec: JobSpec) -> str:
 
 @dataclass(slots=True)
 class TrustBook:
-    """One keeper's book, in the order in which pairs were last heard of."""
+    """One keeper's book, in the order in which pairs were last heard of.
+
+    _doubtful: of nodes that have any, how many rows have too many wrong.
+    """
 
     _rows: dict[tuple[bytes, str], Standing]
+    _doubtful: dict[bytes, int]
 
     def __init__(self) -> None:
         self._rows = {}
+        self._doubtful = {}
 
     def __iter__(self) -> Iterator[Standing]:
         return iter(list(self._rows.values()))
@@ -87,8 +92,7 @@ class TrustBook:
 
         What it computes is still compared, so it can earn its name again.
         """
-        rows = [row for (known, _), row in self._rows.items() if known == node]
-        return any(row.wrong * WRONG_WEIGHS > row.right for row in rows)
+        return node in self._doubtful
 
     def found_right(self, node: bytes, runtime: str, count: int, now_s: int) -> Standing:
         """So many more results were compared and right. Returns the new row."""
@@ -103,8 +107,22 @@ class TrustBook:
 
     def _keep(self, row: Standing) -> Standing:
         key = (row.node, row.runtime)
-        self._rows.pop(key, None)
+        self._drop(key)
         self._rows[key] = row
+        if _is_doubtful(row):
+            self._doubtful[row.node] = self._doubtful.get(row.node, 0) + 1
         while len(self._rows) > PAIRS_MAX:
-            del self._rows[next(iter(self._rows))]
+            self._drop(next(iter(self._rows)))
         return row
+
+    def _drop(self, key: tuple[bytes, str]) -> None:
+        row = self._rows.pop(key, None)
+        if row is None or not _is_doubtful(row):
+            return
+        left = self._doubtful.pop(row.node) - 1
+        if left:
+            self._doubtful[row.node] = left
+
+
+def _is_doubtful(row: Standing) -> bool:
+    return row.wrong * WRONG_WEIGHS > row.right
