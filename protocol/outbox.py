@@ -202,16 +202,23 @@ class Outbox:
     # -- replicas ----------------------------------------------------------------------------------------
 
     def change_replicas(self, job_id: bytes, replicas: tuple[bytes, ...], now_us: int) -> None:
-        """The job has another replica set: those that are new get what is owed."""
-        for owed in self._owed.values():
+        """The job has another replica set: those that are new get what is owed.
+
+        Who lost its seat was dead: its word counts no more, and if it has one again, it is asked anew.
+        """
+        for owed in list(self._owed.values()):
             if owed.job_id != job_id or owed.replicas == replicas:
                 continue
             for node in replicas:
                 if node not in owed.replicas and owed.header.id not in self._uncopied:
                     self._ctx.send(node, owed.delivery)
             owed.replicas = replicas
+            owed.acknowledged = {node: None for node in owed.acknowledged if node in replicas}
             owed.declined = {node: reason for node, reason in owed.declined.items() if node in replicas}
-            if owed.persisted:
+            if self._is_kept(owed):
+                # The set has fewer members.
+                self._settle(owed)
+            elif owed.persisted:
                 # Another life is to start from who keeps the job now.
                 self._persist_header(owed)
 

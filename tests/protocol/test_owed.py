@@ -230,6 +230,28 @@ def test_new_replicas_get_what_is_owed_and_their_word_counts() -> None:
     assert len(outbox) == 0
 
 
+def test_word_of_who_lost_its_seat_counts_no_more() -> None:
+    bench = Bench()
+    outbox, batch_id, delivery = filled(bench)
+    outbox.on_stored(A.node_id, (batch_id,))
+    outbox.change_replicas(JOB, (B.node_id, C.node_id, D.node_id), RETRY_US)
+    outbox.on_stored(B.node_id, (batch_id,))
+    assert len(outbox) == 1
+    bench.effects()
+    outbox.change_replicas(JOB, (A.node_id, B.node_id, D.node_id), 2 * RETRY_US)
+    assert bench.effects() == [Send(A.node_id, delivery)] and len(outbox) == 1
+    outbox.on_stored(A.node_id, (batch_id,))
+    assert len(outbox) == 0
+
+
+def test_what_is_enough_for_a_smaller_set_is_settled() -> None:
+    bench = Bench()
+    outbox, batch_id, _ = filled(bench)
+    outbox.on_stored(A.node_id, (batch_id,))
+    outbox.change_replicas(JOB, (A.node_id,), RETRY_US)
+    assert len(outbox) == 0
+
+
 def test_outbox_is_full_at_its_bound() -> None:
     bench = Bench(replace(LOCAL, outbox_max=3))
     outbox = Outbox(bench.ctx, bench.members)
