@@ -120,6 +120,10 @@ class ProtocolConfig:
     submitter_cpu_s_max: int = 0
     replica_grace_us: int = 30 * SECOND
     submit_timeout_us: int = 5 * SECOND
+    # A replica that lives and says neither yes nor no is replaced after this, twelve times asked, and as long as it
+    # takes to fetch the job's files at a third of a home's uplink of 1 Mbit/s.
+    submit_patience_us: int = MINUTE
+    upload_bytes_s_min: int = 32 * 1024
     # What nobody waits for leaves so much later: copies of a submission beyond the durable ones, copies of a result
     # beyond the first, acceptances. By then a short task's result is with its caller, for whom all cores were free.
     copy_delay_us: int = 10 * MS
@@ -180,6 +184,7 @@ LOCAL = replace(
     suspicion_max_us=6 * SECOND,
     replica_grace_us=4 * SECOND,
     submit_timeout_us=2 * SECOND,
+    submit_patience_us=24 * SECOND,
     reconcile_interval_us=2 * SECOND,
     steal_timeout_us=SECOND,
     steal_idle_us=SECOND,
@@ -195,6 +200,7 @@ WAN = replace(
     suspicion_max_us=40 * SECOND,
     replica_grace_us=2 * MINUTE,
     submit_timeout_us=15 * SECOND,
+    submit_patience_us=3 * MINUTE,
     steal_timeout_us=6 * SECOND,
     # About a round trip, by which the far ask later than the near.
     steal_window_us=50 * MS,

@@ -20,6 +20,7 @@ class OwnJob:
 
     durable: its submission is over.  found: it was an earlier life's, and is in the mesh, but maybe on one disk; who
     asks for it once more has it submitted once more.
+    asked_us: when each replica was sent the submission first.
     referee: judges its results; None where the policy is none.  rulings: what it let pass, and is not given yet.
     verified: tasks whose result the consumer has taken, or does not want.  handed: those plus what it is being given.
     aside: batches that wait for a copy and are said to be consumed, with their bytes; aside_bytes: of all.
@@ -47,6 +48,7 @@ class OwnJob:
     durable: bool = False
     found: bool = False
     attempts: int = 0
+    asked_us: dict[bytes, int] = field(default_factory=dict)
     following: bool = False
     wants_results: bool = False
     listeners: int = 0

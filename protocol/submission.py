@@ -17,6 +17,7 @@ from .membership import Membership
 from .messages import ShareGiven, Submit, Submitted
 from .own_job import OwnJob
 from .placement import Candidate, candidates_from, choose_replicas, replacement
+from .quota import declared_sizes
 from .records import JobSpec, RecordKind, ReplicaSet, job_id_of, sign_record
 from .secrecy.keys import share_for
 from .tables import Tables
@@ -52,6 +53,7 @@ class Submission:
         if own.found:
             own.durable, own.attempts = False, 0
             own.suspects.clear()
+            own.asked_us.clear()
         problem, about = unknown_rules(spec), "rules"
         if not problem:
             problem, about = self._unfit(spec)
@@ -125,12 +127,13 @@ class Submission:
         own.uncopied = nodes[len(awaited) :]
         if own.uncopied:
             self._do_later(own, now_us)
-        self._send_submit(own, awaited)
+        self._send_submit(own, awaited, now_us)
         self._ctx.set_timer(("submit", own.state.job_id), now_us + self._ctx.config.submit_timeout_us)
 
-    def _send_submit(self, own: OwnJob, nodes: tuple[bytes, ...]) -> None:
+    def _send_submit(self, own: OwnJob, nodes: tuple[bytes, ...], now_us: int) -> None:
         assert own.state.replica_record is not None
         for node in nodes:
+            own.asked_us.setdefault(node, now_us)
             request = self._ctx.next_request()
             own.requests[request] = node
             share = self._share(own, node)
@@ -210,13 +213,21 @@ class Submission:
             return
         silent = [node for node in own.state.replicas if node not in own.stored_by]
         own.requests.clear()
-        if silent and own.attempts >= SUBMIT_ATTEMPTS_MAX and not own.durable:
-            self._reject(own, "the replicas did not answer in time")
-        elif silent and not own.durable:
-            # Uploads may take longer than the timeout: ask again, and replace only who is not alive.
-            gone = [node for node in silent if self._members.is_gone(node)]
-            if gone:
-                self._replace(own, gone[0], "the replica is gone", now_us)
-            else:
-                self._send_submission(own, tuple(silent), now_us, len(silent))
-                own.attempts -= 1
+        if own.durable or not silent:
+            return
+        gone = next((node for node in silent if self._members.is_gone(node)), None)
+        mute = next((node for node in silent if self._has_had_its_time(own, node, now_us)), None)
+        if gone is not None:
+            self._replace(own, gone, "the replica is gone", now_us)
+        elif mute is not None:
+            self._replace(own, mute, "the replicas did not answer in time", now_us)
+        else:
+            # Uploads may take longer than the timeout: ask again.
+            self._send_submission(own, tuple(silent), now_us, len(silent))
+            own.attempts -= 1
+
+    def _has_had_its_time(self, own: OwnJob, node: bytes, now_us: int) -> bool:
+        """Whether even a slow upload would be over since it was asked first."""
+        config, size_bytes = self._ctx.config, sum(declared_sizes(own.state.spec).values())
+        patience_us = config.submit_patience_us + size_bytes * 1_000_000 // config.upload_bytes_s_min
+        return now_us - own.asked_us.get(node, now_us) >= patience_us

@@ -79,7 +79,7 @@ class Submitter(Following):
         put_off, self._put_off = self._put_off, {}
         for own in [self.jobs[job_id] for job_id in put_off if job_id in self.jobs]:
             uncopied, own.uncopied = own.uncopied, ()
-            self._send_submit(own, uncopied)
+            self._send_submit(own, uncopied, now_us)
             self._ask(own, now_us)
             self._accept(own, now_us)
             left, own.left = own.left, None

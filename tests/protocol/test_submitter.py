@@ -10,7 +10,7 @@ from hearthmesh.protocol.batches import Batch, encode_columns
 from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import FollowJob, ListJobs, Received, Settle, SubmitJob, UnfollowJob
 from hearthmesh.protocol.intervals import IntervalMap
-from hearthmesh.protocol.messages import Delivery, Records
+from hearthmesh.protocol.messages import Delivery, Message, Records, Submit, Submitted
 from hearthmesh.protocol.records import BatchHeader, RecordKind, sign_record
 from hearthmesh.protocol.submission import SUBMIT_ATTEMPTS_MAX
 from tests.protocol.cluster import MS, SECOND, Cluster, SimNode
@@ -111,6 +111,44 @@ def test_what_was_found_just_now_is_submitted_to_those_who_keep_it() -> None:
     cluster.feed(client, SubmitJob(cluster.spec(5)))
     cluster.run_until(lambda: bool(client.noted("job.submitted")))
     assert not client.noted("job.rejected")
+
+
+def test_a_replica_that_lives_and_never_answers_is_replaced() -> None:
+    cluster = Cluster()
+    cluster.workers(6)
+    client, mute = cluster.client(), []
+    cluster.run(3 * SECOND)
+
+    def is_lost(sender: SimNode, recipient: SimNode, message: Message) -> bool:
+        if isinstance(message, Submit) and not mute:
+            mute.append(recipient)
+        return isinstance(message, Submitted) and sender in mute
+
+    cluster.blocked = is_lost
+    cluster.feed(client, SubmitJob(cluster.secret_spec(client, 10)))
+    cluster.run(LOCAL.submit_patience_us - 3 * SECOND)
+    assert not client.noted("job.submitted")
+    cluster.run_until(lambda: bool(client.noted("job.submitted")))
+    assert mute[0].id not in client.noted("job.submitted")[0]["replicas"]
+
+
+def test_a_submission_that_no_replica_answers_is_rejected_in_the_end() -> None:
+    cluster, client = village(3)
+    cluster.blocked = lambda _sender, _recipient, message: isinstance(message, Submitted)
+    cluster.feed(client, SubmitJob(cluster.spec(10)))
+    cluster.run_until(lambda: bool(client.noted("job.rejected")))
+    assert client.noted("job.rejected")[0]["reason"] == "the replicas did not answer in time"
+
+
+def test_replicas_that_fetch_much_have_long_to_answer() -> None:
+    cluster, client = village(3)
+    cluster.blocked = lambda _sender, _recipient, message: isinstance(message, Submitted)
+    much = LOCAL.upload_bytes_s_min * 600
+    cluster.feed(client, SubmitJob(cluster.spec(10, program_bytes=much)))
+    cluster.run(LOCAL.submit_patience_us + 590 * SECOND)
+    assert not client.noted("job.rejected")
+    cluster.blocked = lambda _sender, _recipient, _message: False
+    cluster.run_until(lambda: bool(client.noted("job.submitted")))
 
 
 def test_only_the_peers_that_are_named_are_asked_for_a_job() -> None:
