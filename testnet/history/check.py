@@ -27,7 +27,7 @@ CHECKS = {
     "grant-differs": "Giver and taker know a grant on the same terms.",
     "grant-without-right": "Who hands tasks on holds them.",
     "two-leases": "No two grants of one task and epoch go to different nodes: never by one granter, and by two only "
-    "after a fault (those are counted as collisions).",
+    "after a fault that hurt a node (those are counted as collisions).",
     "epoch-back": "A granter gives a task under a higher epoch each time, over all its lives.",
     "granted-while-leased": "A granter gives a task again only after its lease ended: it ran out, was held too long, "
     "was given back, or its holder was called dead. Nobody hands a task on twice under one lease.",

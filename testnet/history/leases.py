@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .lines import COPIES_MAX, Line
+from .lines import COPIES_MAX, HARMLESS, Line
 
 # Why a run ended that may go on from its checkpoint.
 SAVED = "saved"
@@ -34,7 +34,7 @@ class Leases:
     _runs: dict[tuple[tuple[str, int], int], Line] = field(default_factory=dict)
     _left: dict[str, None] = field(default_factory=dict)
     _doubtful: dict[tuple[str, str, str], tuple[str, Line, Line]] = field(default_factory=dict)
-    _fault: Line | None = None
+    _hurt: bool = False
     _copies: list[Line] = field(default_factory=list)
     _rechecks: dict[str, list[Line]] = field(default_factory=dict)
 
@@ -43,7 +43,7 @@ class Leases:
             case "submit":
                 self._jobs.setdefault(line["job"], line)
             case "fault":
-                self._fault = self._fault or line
+                self._hurt = self._hurt or line["kind"] not in HARMLESS
                 if line["kind"] == "disk-lost":
                     # It cannot know what it granted; that others do is what its comparison with them is for.
                     self._granted.pop(line["node"], None)
@@ -115,7 +115,7 @@ class Leases:
             self._holders[key] = line
             if other["holder"] == line["holder"]:
                 continue
-            if other.node != line.node and self._fault is not None:
+            if other.node != line.node and self._hurt:
                 self.collisions += 1
                 return
             text = f"task {task} has two leases under epoch {line['epoch']}, of different nodes"

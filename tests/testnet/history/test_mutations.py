@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hearthmesh.testnet.history.check import CHECKS
+from hearthmesh.testnet.history.lines import HARMLESS
 
 from .street import (
     BATCH,
@@ -181,6 +182,13 @@ MUTATIONS: dict[str, tuple[Alter, str]] = {
         together(NO_FAULT, added("second", 2, grant(SPARE, 2, 4, 1, HEIR))),
         "two-leases",
     ),
+    **{
+        f"two granters give two nodes one task under one epoch, after a fault that hurts none ({kind})": (
+            together(with_field("onlooker", "fault", "kind", kind), added("second", 2, grant(SPARE, 2, 4, 1, HEIR))),
+            "two-leases",
+        )
+        for kind in HARMLESS
+    },
     "an epoch goes backwards": (added("first", 2, grant(SPARE, 2, 4, 0, WORKER)), "epoch-back"),
     "an epoch goes backwards over lives": (
         added("first", 4, begin(REPLICA, "first"), grant(SPARE, 2, 4, 1, WORKER)),
