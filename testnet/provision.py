@@ -68,6 +68,19 @@ def provision(folder: Path, plans: Mapping[str, RoomPlan]) -> dict[str, NodeEntr
     return entries
 
 
+def admit_node(folder: Path, name: str, plan: RoomPlan) -> Path:
+    """One more member of a network that is there, for whoever runs it. Returns the path of its settings.
+
+    Raises UserError, OSError, StorageError.
+    """
+    authorities = AuthorityFolder(folder / "mesh")
+    signer = authorities.authority(1, _no_passphrase)
+    _admit(authorities, signer, node_folder(folder, name) / "state", name, NODE_ROLES)
+    path = node_folder(folder, name) / "node.toml"
+    write_settings(path, node_config(folder, name, plan), heading=NODE_HEADING, defaults=False)
+    return path
+
+
 def history_folder(folder: Path) -> Path:
     """Where nodes and the client append their histories, if it is there."""
     return folder / "history"

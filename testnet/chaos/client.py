@@ -32,6 +32,17 @@ def results_folder(folder: Path, number: int) -> Path:
     return folder / f"results-{number}"
 
 
+def results_of(folder: Path, jobs: int) -> int:
+    """Tasks whose results the customer has on its disk, over all jobs."""
+    count = 0
+    for number in range(jobs):
+        try:
+            count += (results_folder(folder, number) / "results.jsonl").read_bytes().count(b"\n")
+        except FileNotFoundError:
+            continue
+    return count
+
+
 def request(number: int, tasks: int, rounds: int, nonce: str) -> JobRequest:
     """The same each time, so that it is the same job."""
     inputs = [rounds.to_bytes(4, "little")] * tasks

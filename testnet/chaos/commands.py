@@ -34,7 +34,7 @@ def chaos(
     tasks: Annotated[int, typer.Option(min=2, max=2000, help="Tasks of a run, in two jobs.")] = 300,
     repeat: Annotated[int, typer.Option(min=1, max=1000, help="How often each is done.")] = 1,
     pause: Annotated[
-        float, typer.Option(min=1.0, max=3600.0, help="How long a node stays frozen or parted, s.")
+        float, typer.Option(min=1.0, max=3600.0, help="How long a node stays frozen or parted, s; work outlasts it.")
     ] = 60.0,
     minutes: Annotated[
         float, typer.Option(min=0.1, max=MINUTES_MAX, help="A run that takes longer has failed.")
@@ -51,7 +51,8 @@ def chaos(
 ) -> None:
     """Hurt a network of real processes while it works, one way after another; exit code 1 if any task suffers.
 
-    So it is if a node that was killed alone is not missed in 3 s, or its tasks do not run again in 10 s.
+    So it is if all results were there before it began, if a node that was killed alone is not missed in 3 s, or if its
+    tasks do not run again in 10 s.
 
     Each run makes a network of its own, submits two jobs, does one disturbance, lets it heal, and checks: every task
     accepted exactly once with a valid proof, the books, and the history of all nodes. Nothing is left behind.
@@ -72,6 +73,11 @@ def chaos(
     chosen = [_known(DISTURBANCES, name) for name in dict.fromkeys(only or DISTURBANCES)]
     first_seed = seed if seed is not None else _fresh_seed()
     settings = Settings(nodes=nodes, tasks=tasks, pause_s=pause, limit_s=minutes * 60)
+    for each in chosen:
+        if each.lasts_s(settings) >= settings.limit_s:
+            raise UserError(
+                f"{each.name} is on for {each.lasts_s(settings):g} s: it needs more than --minutes {minutes:g}"
+            )
     if report is not None and not report.absolute().parent.is_dir():
         raise UserError(f"{report.parent}: no such folder for the report")
     summary, signal_number = run_async(
@@ -189,6 +195,8 @@ def _print_progress(outcome: Outcome) -> None:
     twice = f", {history['duplicates']} twice" if history and history["duplicates"] else ""
     verdict = "holds" if outcome.holds else "VIOLATED"
     say(f"{outcome.name:<20} {verdict:<9} {outcome.accepted} of {outcome.tasks} tasks{twice}  {outcome.seconds:.1f} s")
+    if outcome.met:
+        say("  " + outcome.met)
     for problem in outcome.problems():
         say("  " + problem.replace("\n", "\n  "))
     for late in outcome.late:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,19 +13,28 @@ from ...node.ports import monotonic_us
 
 
 class Diary:
-    """Appends to `chaos.jsonl` in the history folder. node ids are in hex; empty where a fault is nobody's."""
+    """Appends to `chaos.jsonl` in the history folder. node ids are in hex; empty where a fault is nobody's.
 
-    def __init__(self, folder: Path) -> None:
+    results: how many the customer has; each fault and mending says so too.  begun: how many it had at the first fault;
+    None before there is one.
+    """
+
+    def __init__(self, folder: Path, results: Callable[[], int]) -> None:
         self._file = (folder / "chaos.jsonl").open("ab", buffering=0)
         self._count = 0
+        self._results = results
+        self.begun: int | None = None
         self._write("begin", version=VERSION, node=os.urandom(32).hex(), name="chaos")
 
     def fault(self, kind: str, node: str = "") -> None:
         """Written before it happens."""
-        self._write("fault", kind=kind, node=node)
+        results = self._results()
+        if self.begun is None:
+            self.begun = results
+        self._write("fault", kind=kind, node=node, results=results)
 
     def mend(self, kind: str, node: str = "") -> None:
-        self._write("mend", kind=kind, node=node)
+        self._write("mend", kind=kind, node=node, results=self._results())
 
     def expect(self, job: str) -> None:
         """Whatever happened, the job is to be accepted whole."""

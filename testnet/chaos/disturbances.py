@@ -7,7 +7,7 @@ on, and returns when all is mended.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -16,12 +16,15 @@ import trio
 from ..errors import TestnetError
 from ..rooms import RoomPlan
 from . import damage, flood, places
-from .scene import Scene
+from .scene import Scene, Settings
 
 DAY_S = 86_400.0
 FLOOD_CONNECTIONS = 400
 FLOOD_FOREIGNERS = 8
+FLOOD_JOINERS = 24
 FLOOD_HOLD_S = 3.0
+# About what all of it takes.
+FLOOD_S = 12.0
 DISK_MB = 96
 # A full disk is felt when something is written; the node says so.
 DISK_FELT_S = 30.0
@@ -34,6 +37,7 @@ Act = Callable[[Scene], Awaitable[None]]
 class Disturbance:
     """what: one sentence.  work: how many times the usual tasks, where the mending takes long.
 
+    lasts_s: of these settings, how long it is on; 0 where that is not known before.
     nodes: how many there have to be; 0: as many as asked for.  why_not: why it cannot be done here; empty if it can.
     """
 
@@ -42,9 +46,15 @@ class Disturbance:
     act: Act
     prepare: Act | None = None
     work: float = 1.0
+    lasts_s: Callable[[Settings], float] = lambda settings: 0.0
     nodes: int = 0
     plan: Callable[[int], Mapping[str, RoomPlan]] | None = None
     why_not: Callable[[], str] = lambda: ""
+
+    def settings(self, asked: Settings, outlasts: float, cores: int) -> Settings:
+        """What is asked for, with work that outlasts it by this factor on so many cores."""
+        settings = replace(asked, nodes=self.nodes or asked.nodes, tasks=round(asked.tasks * self.work))
+        return settings.lasting(outlasts * self.lasts_s(settings), cores)
 
     def rooms(self, nodes: int) -> Mapping[str, RoomPlan]:
         """All cold, so that every node wants to work."""
@@ -284,7 +294,7 @@ async def kill_relay(scene: Scene) -> None:
 
 
 async def join_flood(scene: Scene) -> None:
-    """Hundreds of strangers at all doors at once, and members of another mesh."""
+    """Hundreds of strangers at all doors at once, members of another mesh, and new members of this one, who leave."""
     entries = [node.entry for node in scene.net.nodes.values()]
     addresses = [(entry.host, entry.port) for entry in entries]
     bootstrap = tuple(f"/ip4/{entry.host}/tcp/{entry.port}/p2p/{entry.peer_id}" for entry in entries[:2])
@@ -301,10 +311,15 @@ async def join_flood(scene: Scene) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(many)
         nursery.start_soon(others)
+        nursery.start_soon(scene.join_and_leave, FLOOD_JOINERS, bootstrap)
     scene.diary.mend("flood")
     scene.notes.append(f"{sum(opened)} connections were opened; members of another mesh were told: {told[:1]}")
     if "let in" in told:
         raise TestnetError("a member of another mesh was let in")
+
+
+def _pause_s(settings: Settings) -> float:
+    return settings.pause_s
 
 
 # -- the table -----------------------------------------------------------------------------------------------------
@@ -323,23 +338,36 @@ _ALL = (
         what="All nodes and the client are killed at once, and started.",
         act=kill_all_and_the_client,
     ),
-    Disturbance(name="freeze-worker", what="A worker is frozen (SIGSTOP), and goes on.", act=freeze_worker),
-    Disturbance(name="freeze-replica", what="A replica is frozen (SIGSTOP), and goes on.", act=freeze_replica),
+    Disturbance(
+        name="freeze-worker",
+        what="A worker is frozen (SIGSTOP), and goes on.",
+        act=freeze_worker,
+        lasts_s=_pause_s,
+    ),
+    Disturbance(
+        name="freeze-replica",
+        what="A replica is frozen (SIGSTOP), and goes on.",
+        act=freeze_replica,
+        lasts_s=_pause_s,
+    ),
     Disturbance(
         name="partition-switch",
         what="The nodes of two halves refuse each other; the client reaches all.",
         act=partition_by_switch,
+        lasts_s=_pause_s,
     ),
     Disturbance(
         name="partition",
         what="A replica and a worker are on a network of their own (network namespaces).",
         act=partition_by_namespaces,
+        lasts_s=_pause_s,
         **_APART,
     ),
     Disturbance(
         name="unplug-replica",
         what="A replica's link is down (network namespaces).",
         act=unplug_replica,
+        lasts_s=_pause_s,
         **_APART,
     ),
     Disturbance(
@@ -365,7 +393,12 @@ _ALL = (
         plan=_relayed_rooms,
         nodes=6,
     ),
-    Disturbance(name="join-flood", what="Hundreds of strangers knock at once.", act=join_flood),
+    Disturbance(
+        name="join-flood",
+        what="Hundreds of strangers knock at once, and some tens of new members join and leave.",
+        act=join_flood,
+        lasts_s=lambda settings: FLOOD_S,
+    ),
 )
 DISTURBANCES: Mapping[str, Disturbance] = {each.name: each for each in _ALL}
 

@@ -18,7 +18,7 @@ from ...node.meshfile import save_mesh_file
 from ...node.storage.folder import StateFolder
 
 # Of each kind at a time; a flood is bounded here so that the machine stays usable.
-AT_ONCE = 40
+AT_ONCE = 200
 CONNECT_S = 5.0
 _MULTISTREAM = b"\x13/multistream/1.0.0\n"
 

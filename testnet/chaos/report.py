@@ -152,6 +152,7 @@ def _run(outcome: Outcome) -> str:
     lines = outcome.verdict.history.lines if outcome.verdict is not None else []
     return f"""<h2>{escape(outcome.name)}</h2>
 <p>{outcome.accepted} of {outcome.tasks} tasks, {outcome.seconds:.1f} s, seed {outcome.seed}: {state}</p>
+<p>{escape(outcome.met)}</p>
 <ul>{notes}</ul>{shown}
 {timeline(lines)}"""
 

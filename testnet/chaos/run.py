@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ..history.check import Verdict, check_folder
 from ..history.measure import Kill
 from ..network import Testnet
 from ..provision import history_folder
-from .client import results_folder
+from .client import results_folder, results_of
 from .convergence import Convergence, converge
 from .diary import Diary
 from .disturbances import Disturbance
@@ -31,6 +32,9 @@ from .scene import Scene, Settings
 DOWN_PATIENCE_S = 8.0
 # A disturbance begins when so much of the results is here.
 BEGIN_SHARE = 0.1
+# Work outlasts a disturbance whose length is known by so much, if the cores have nothing else to do; and longer, since
+# at first most tasks are run twice, to compare.
+OUTLASTS = 1.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class Outcome:
     accepted: by the word of every replica.  disagreement: what replicas differed in when all was over and they could
     talk; empty if they came to the same.  converged_s: how long after the client's end they had.
     proofs: results whose proof was checked anew, from the customer's disk.
+    begun, mended: how many results the customer had when the disturbance began, and when all was mended; None: it never
+    came to that.
     """
 
     name: str
@@ -55,12 +61,28 @@ class Outcome:
     proof_faults: list[str]
     client_tries: int
     notes: list[str]
+    begun: int | None
+    mended: int | None
+
+    @property
+    def is_vacuous(self) -> bool:
+        """It met no work: that no task suffered says nothing."""
+        return self.begun is not None and self.begun >= self.tasks
+
+    @property
+    def met(self) -> str:
+        """What work there was for it, for people; empty if it never began."""
+        if self.begun is None:
+            return ""
+        mended = "" if self.mended is None else f", {self.mended} when all was mended"
+        return f"{self.begun} of {self.tasks} results were there when it began{mended}"
 
     @property
     def holds(self) -> bool:
-        """Every task accepted once, with a valid proof, and every check of the history holds."""
+        """Every task accepted once, with a valid proof, and every check of the history holds; and there was work."""
         return (
             not self.fault
+            and not self.is_vacuous
             and self.verdict is not None
             and not self.verdict.violations
             and not self.disagreement
@@ -82,6 +104,8 @@ class Outcome:
         found = [self.fault] if self.fault else []
         if self.accepted != self.tasks or self.proofs != self.tasks:
             found.append(f"{self.accepted} accepted and {self.proofs} proved of {self.tasks} tasks")
+        if self.is_vacuous:
+            found.append(f"vacuous: all {self.tasks} results were there when the disturbance began")
         if self.disagreement:
             found.append(f"replicas that can talk do not come to the same: {self.disagreement}")
         found += [f"proofs: {text}" for text in self.proof_faults]
@@ -99,6 +123,9 @@ class Outcome:
             "fault": self.fault,
             "tasks": self.tasks,
             "accepted": self.accepted,
+            "vacuous": self.is_vacuous,
+            "results_begun": self.begun,
+            "results_mended": self.mended,
             "disagreement": self.disagreement,
             "converged_s": round(self.converged_s, 2),
             "proofs": self.proofs,
@@ -112,13 +139,14 @@ class Outcome:
 
 async def run_one(disturbance: Disturbance, folder: Path, settings: Settings) -> Outcome:
     """folder: new, or empty; what is made there stays, and nothing that runs. Raises OSError."""
-    settings = replace(settings, tasks=round(settings.tasks * disturbance.work))
+    settings = disturbance.settings(settings, OUTLASTS, len(os.sched_getaffinity(0)))
     tasks = settings.tasks_a_job * settings.jobs
     began_s = trio.current_time()
     folder.mkdir(parents=True, exist_ok=True)
     net = Testnet.create(folder / "net", rooms=disturbance.rooms(settings.nodes), history=True)
     fault, done, notes, tries, alike = "", list[str](), list[str](), 0, Convergence()
-    diary = Diary(history_folder(net.folder))
+    mended: int | None = None
+    diary = Diary(history_folder(net.folder), lambda: results_of(folder, settings.jobs))
     async with AsyncExitStack() as stack:
         scene = Scene(folder, net, settings, diary, stack)
         try:
@@ -133,7 +161,7 @@ async def run_one(disturbance: Disturbance, folder: Path, settings: Settings) ->
             with trio.CancelScope(shield=True):
                 await scene.end_client()
                 await net.down(patience_s=DOWN_PATIENCE_S if not fault else 0.0)
-        notes, tries = scene.notes, scene.client_tries
+        notes, tries, mended = scene.notes, scene.client_tries, scene.mended
     for job_id in done:
         diary.expect(job_id)
         for name, kept in alike.kept.get(job_id, {}).items():
@@ -155,6 +183,8 @@ async def run_one(disturbance: Disturbance, folder: Path, settings: Settings) ->
         proof_faults=[text for each in audits for text in each.faults],
         client_tries=tries,
         notes=notes,
+        begun=diary.begun,
+        mended=mended,
     )
 
 
@@ -166,6 +196,7 @@ async def _play(disturbance: Disturbance, scene: Scene) -> list[str]:
     scene.start_client()
     await scene.work_on(BEGIN_SHARE)
     await disturbance.act(scene)
+    scene.mended = scene.results_here()
     return await scene.client_done()
 
 

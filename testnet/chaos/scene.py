@@ -8,7 +8,8 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from random import Random
 
@@ -20,17 +21,23 @@ from ..network import Testnet
 from ..node import TestnetNode
 from ..process import Process, inside, spawn
 from ..provision import history_folder
-from .client import DONE, NO_MESH, results_folder
+from .client import DONE, NO_MESH, results_of
 from .diary import Diary
+from .joiners import joiner_name
 from .places import Networks, SmallDisk
 
 POLL_S = 0.1
 GONE_S = 10.0
 # A node that does not see a death by then never will; the history says whether it had to.
 NOTICED_S = 30.0
+# For many new members to be known, on a machine that they fill.
+JOINED_S = 60.0
 # A customer that cannot have the mesh tries again, as a person would; not for ever.
 CLIENT_TRIES_MAX = 20
 CLIENT_PAUSE_S = 0.5
+# Of the customer's program, on one core of an ordinary machine; and so long that a task still is one of many.
+ROUNDS_A_S = 7_000_000 / 0.03
+TASK_S_MAX = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,12 @@ class Settings:
     def tasks_a_job(self) -> int:
         return max(1, self.tasks // self.jobs)
 
+    def lasting(self, seconds: float, cores: int) -> Settings:
+        """With enough work for so long: longer tasks, and more where they would be too long. cores: the machine's."""
+        rounds = seconds * min(cores, self.nodes) * ROUNDS_A_S
+        longer = max(self.rounds, ceil(min(rounds / self.tasks, TASK_S_MAX * ROUNDS_A_S)))
+        return replace(self, rounds=longer, tasks=max(self.tasks, ceil(rounds / longer)))
+
 
 class Scene:
     """One run's; made by `run.py`, which also ends what is started here. stack: for what a disturbance borrows."""
@@ -68,6 +81,8 @@ class Scene:
         self.disk: SmallDisk | None = None
         self.client_tries = 0
         self.notes: list[str] = []
+        # Results that the customer had when all was mended.
+        self.mended: int | None = None
         self._client: Process | None = None
         self._nonce = os.urandom(8).hex()
 
@@ -122,13 +137,7 @@ class Scene:
 
     def results_here(self) -> int:
         """Tasks whose results the customer has on its disk, over all jobs."""
-        count = 0
-        for number in range(self.settings.jobs):
-            try:
-                count += (results_folder(self.folder, number) / "results.jsonl").read_bytes().count(b"\n")
-            except FileNotFoundError:
-                continue
-        return count
+        return results_of(self.folder, self.settings.jobs)
 
     async def work_on(self, share: float = 0.1) -> None:
         """Wait until so much of the results is with the customer; sooner if that one ends."""
@@ -202,6 +211,46 @@ class Scene:
             return missed <= dead
 
         await until(is_noticed, NOTICED_S)
+
+    async def join_and_leave(self, count: int, bootstrap: Sequence[str]) -> None:
+        """New members run at once; when some node of ours has told that each of them is there, they leave in order.
+
+        Raises TestnetError if one is not let in, or not seen to leave.
+        """
+        command = [sys.executable, "-P", "-m", "hearthmesh.testnet.chaos.joiners", os.fspath(self.net.folder)]
+        process = spawn([*command, str(count), str(os.getpid()), *bootstrap], self.folder / "joiners.log")
+        names = [joiner_name(number) for number in range(count)]
+        try:
+            lacking = await self._missing_of(names, "alive", process)
+            if lacking:
+                raise TestnetError(f"new members were not let in: {', '.join(lacking)}")
+            process.send(signal.SIGTERM)
+            lacking = await self._missing_of(names, "left", process)
+            if lacking:
+                raise TestnetError(f"members were not seen to leave: {', '.join(lacking)}")
+        finally:
+            with trio.CancelScope(shield=True):
+                if not await process.wait_gone(GONE_S):
+                    process.send(signal.SIGKILL)
+                    await process.wait_gone(GONE_S)
+        self.notes.append(f"{count} new members joined, and left")
+
+    async def _missing_of(self, names: Sequence[str], status: str, process: Process) -> list[str]:
+        """Wait until a node of the network has called each of them that. Returns those of whom none did."""
+        nodes = {self.node_id(name): None for name in self.net.nodes}
+        missing = list(names)
+        with trio.move_on_after(JOINED_S):
+            while missing and (status != "alive" or process.state == "running"):
+                history = self.history()
+                ids = {line.name: line.node for line in history.find("begin")}
+                told = {
+                    line["peer"]: None
+                    for line in history.find("peer")
+                    if line.node in nodes and line["status"] == status
+                }
+                missing = [name for name in names if ids.get(name) not in told]
+                await trio.sleep(POLL_S)
+        return missing
 
     def freeze(self, name: str) -> None:
         self.diary.fault("freeze", self.node_id(name))

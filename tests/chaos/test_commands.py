@@ -31,6 +31,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
     for arguments, said in (
         (("chaos", "--only", "earthquake"), 'there is no disturbance "earthquake"; there are: kill-worker'),
         (("chaos", "--tasks", 1), "greater than or equal to 2"),
+        (("chaos", "--pause", 600), "freeze-worker is on for 600 s: it needs more than --minutes 10"),
         (("chaos", "--only", "kill-worker", "--report", tmp_path / "none" / "out.html"), "no such folder"),
         (("chaos", "--only", "kill-worker", "--folder", tmp_path / "file"), "File exists"),
         (("history", tmp_path), "no history there"),

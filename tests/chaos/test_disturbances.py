@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from hearthmesh.testnet.chaos.disturbances import DISTURBANCES
+from hearthmesh.testnet.chaos.disturbances import DISTURBANCES, FLOOD_JOINERS
 from hearthmesh.testnet.chaos.run import run_one
 from hearthmesh.testnet.chaos.scene import Settings
+from hearthmesh.testnet.history.lines import read_history
 from tests.testnet.leftovers import processes_of
 
 QUICK = (
@@ -57,6 +58,16 @@ def compare_with_logs(times: dict[str, Any], logs: Path) -> None:
     assert again_s is None or (again_s > 0 and again_s in seconds_until(event="start"))
 
 
+def compare_with_crowd(logs: Path) -> None:
+    """The nodes' own histories say that each new member came, and that it left in order."""
+    history = read_history(logs)
+    crowd = {line.node: None for line in history.find("begin") if line.name.startswith("joiner-")}
+    assert len(crowd) == FLOOD_JOINERS
+    for status in ("alive", "left"):
+        told = {line["peer"] for line in history.find("peer") if line["status"] == status and line.node not in crowd}
+        assert crowd.keys() <= told
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.chaos) for name in DISTURBANCES]
 )
@@ -69,4 +80,6 @@ async def test_no_task_suffers(name: str, folder: Path) -> None:
     assert outcome.holds, "\n".join(outcome.problems())
     if name == "kill-worker":
         compare_with_logs(outcome.to_value()["history"]["times"], folder / "run" / "net" / "history")
+    if name == "join-flood":
+        compare_with_crowd(folder / "run" / "net" / "history")
     assert processes_of(folder) == []

@@ -8,7 +8,7 @@ from hearthmesh.testnet.history.measure import Kill
 from tests.testnet.history.street import TASKS, good, judged, written
 
 
-def outcome(*kills: Kill) -> Outcome:
+def outcome(*kills: Kill, begun: int = 1) -> Outcome:
     verdict = judged(written(good()))
     verdict.times.kills[:] = kills
     return Outcome(
@@ -25,6 +25,8 @@ def outcome(*kills: Kill) -> Outcome:
         proof_faults=[],
         client_tries=1,
         notes=[],
+        begun=begun,
+        mended=TASKS,
     )
 
 
@@ -58,3 +60,18 @@ def test_a_kill_that_is_noticed_or_made_good_too_late_fails_the_command_and_no_t
     assert found["outcomes"][1]["late"] == [text.removeprefix("kill-worker: ") for text in late]
     assert all(f"LATE {text}" in summary.text() and text in page(summary) for text in late)
     assert summary.text().endswith("every check holds, but a kill was noticed, or made good, too late (seed 1)")
+
+
+def test_a_disturbance_that_met_no_work_has_shown_nothing() -> None:
+    in_time, too_late = outcome(begun=TASKS - 1), outcome(begun=TASKS)
+    assert in_time.holds and not in_time.to_value()["vacuous"]
+    assert not too_late.holds and too_late.to_value()["vacuous"]
+    assert f"vacuous: all {TASKS} results were there when the disturbance began" in too_late.problems()
+    assert "VIOLATED by kill-worker" in Summary(1, [in_time, too_late]).text()
+
+
+def test_how_much_work_a_disturbance_met_is_told() -> None:
+    summary = Summary(1, [outcome(begun=3)])
+    (told,) = summary.to_value()["outcomes"]
+    assert (told["results_begun"], told["results_mended"]) == (3, TASKS)
+    assert f"3 of {TASKS} results were there when it began, {TASKS} when all was mended" in page(summary)
