@@ -24,7 +24,7 @@ FLOOD_FOREIGNERS = 8
 FLOOD_JOINERS = 24
 FLOOD_HOLD_S = 3.0
 # About what all of it takes.
-FLOOD_S = 12.0
+FLOOD_S = 8.0
 DISK_MB = 96
 # A full disk is felt when something is written; the node says so.
 DISK_FELT_S = 30.0
