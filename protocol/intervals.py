@@ -44,6 +44,10 @@ class IntervalMap(Generic[V]):
             return self._values[at]
         return None
 
+    def count(self, lo: int, hi: int) -> int:
+        """Number of pieces with a value in [lo, hi), without a walk over them."""
+        return max(0, bisect_left(self._los, hi) - bisect_right(self._his, lo))
+
     def pieces(self, lo: int, hi: int) -> list[tuple[int, int, V | None]]:
         """[lo, hi) cut where the value changes, gaps included as None, in order."""
         found: list[tuple[int, int, V | None]] = []
@@ -151,6 +155,15 @@ class IntervalSet:
         twin = IntervalSet()
         twin._los, twin._his, twin.total = list(self._los), list(self._his), self.total
         return twin
+
+    def count(self, lo: int, hi: int) -> int:
+        """Number of intervals in [lo, hi), without a walk over them."""
+        return max(0, bisect_left(self._los, hi) - bisect_right(self._his, lo))
+
+    def covers(self, lo: int, hi: int) -> bool:
+        """Whether all of [lo, hi) is in the set, without a walk over it."""
+        at = bisect_right(self._los, lo) - 1
+        return lo >= hi or (at >= 0 and hi <= self._his[at])
 
     def overlap(self, lo: int, hi: int) -> list[tuple[int, int]]:
         """The parts of [lo, hi) that are in the set."""

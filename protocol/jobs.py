@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from .intervals import IntervalMap, IntervalSet
 from .job_parts import BatchInfo, CandidateKey, LeaseMark, RejectedRecord, WorkerTotals, open_embedded
 from .reconcile import IdIndex
 from .records import (
+    BATCH_TASKS_MAX,
     Acceptance,
     BatchHeader,
     Grant,
@@ -69,6 +71,7 @@ class JobState:
     first_results: int = 0
     failed_tasks: int = 0
     totals: dict[bytes, WorkerTotals] = field(default_factory=dict)
+    _lowest: IntervalMap[CandidateKey] = field(default_factory=IntervalMap)
     _marks: dict[bytes, Record] = field(default_factory=dict)
     _touched: dict[bytes, None] = field(default_factory=dict)
 
@@ -288,7 +291,7 @@ class JobState:
     def _merge_mark(self, record: Record, lo: int, hi: int, grant: Grant, *, released: bool) -> bool:
         mark = LeaseMark(grant.epoch, grant.holder, released, record.id)
         changed = False
-        for a, b in self._done_of(lo).gaps(lo, hi):
+        for a, b in self.done_of(lo).gaps(lo, hi):
             changed |= self._replace_marks(a, b, mark)
         if changed:
             self._marks[record.id] = record
@@ -341,6 +344,7 @@ class JobState:
         self.batches[record.id] = info
         self.lacking.pop(record.id, None)
         self.ids.add(record.id)
+        self._rank(info)
         for a, b, chosen in self.accepted.pieces(*tasks_of(lo, hi, self.spec.tasks)):
             self._offer(a, b, self._key(info, is_chosen=chosen == record.id))
         if header.copy:
@@ -388,14 +392,18 @@ class JobState:
             self.reruns.forget(batch_id)
             self._follow_reruns()
         lo, hi = tasks_of(info.first, info.first + info.count, self.spec.tasks)
+        self._lowest.remove(lo, hi)
+        for known in self.batches.values():
+            self._rank(known, lo, hi)
         for a, b, old in self.canonical.pieces(lo, hi):
             if old is not None and old.batch_id == batch_id:
                 self._count(info, a - b)
                 self.canonical.remove(a, b)
+                self._offer_lowest(a, b)
                 for c, d, chosen in self.accepted.pieces(a, b):
-                    self._offer_known(c, d, chosen)
+                    self._offer_chosen(c, d, chosen)
 
-    def _done_of(self, number: int) -> IntervalSet:
+    def done_of(self, number: int) -> IntervalSet:
         """Numbers of the same kind that have a result: first copies, or the others."""
         return self.done if number < self.spec.tasks else self.reruns.done
 
@@ -403,7 +411,7 @@ class JobState:
         """The parts of [lo, hi), numbers of one copy, of which there is neither a result nor an acceptance."""
         copy, tasks = lane_of(lo, self.spec.tasks), self.spec.tasks
         found: list[tuple[int, int]] = []
-        for a, b in self._done_of(lo).gaps(lo, hi):
+        for a, b in self.done_of(lo).gaps(lo, hi):
             left = self.accepted_tasks.gaps(*tasks_of(a, b, tasks))
             found.extend(numbers_of(c, d, copy, tasks) for c, d in left)
         return found
@@ -423,25 +431,41 @@ class JobState:
                 self.canonical.assign(a, b, key)
 
     def _choose(self, lo: int, hi: int, chosen: bytes, before: bytes | None) -> None:
-        """Tasks [lo, hi) are accepted from another batch than before, or for the first time."""
-        info = self.batches.get(chosen)
-        if before is None:
-            if info is not None:
-                self._offer(lo, hi, self._key(info, is_chosen=True))
-            return
-        # Two lives of one submitter accepted differently: work out anew what is canonical.
-        for a, b, old in self.canonical.pieces(lo, hi):
-            if old is not None:
-                self._count(self.batches[old.batch_id], a - b)
-        self.canonical.remove(lo, hi)
-        self._offer_known(lo, hi, chosen)
+        """Tasks [lo, hi) are accepted from another batch than before, or for the first time.
 
-    def _offer_known(self, lo: int, hi: int, chosen: bytes | None) -> None:
-        for known in self.batches.values():
-            a, b = tasks_of(known.first, known.first + known.count, self.spec.tasks)
-            if max(a, lo) < min(b, hi):
-                key = self._key(known, is_chosen=known.batch_id == chosen)
-                self._offer(max(a, lo), min(b, hi), key)
+        What is canonical changes only where one of the two has results.
+        """
+        info = self.batches.get(before) if before is not None else None
+        if info is not None:
+            # Two lives of one submitter accepted differently: the former choice is one candidate of several again.
+            lo_before, hi_before = self._of_batch(info, lo, hi)
+            for a, b, old in self.canonical.pieces(lo_before, hi_before):
+                if old is not None:
+                    self._count(self.batches[old.batch_id], a - b)
+            self.canonical.remove(lo_before, hi_before)
+            self._offer_lowest(lo_before, hi_before)
+        self._offer_chosen(lo, hi, chosen)
+
+    def _offer_chosen(self, lo: int, hi: int, chosen: bytes | None) -> None:
+        info = self.batches.get(chosen) if chosen is not None else None
+        if info is not None:
+            self._offer(*self._of_batch(info, lo, hi), self._key(info, is_chosen=True))
+
+    def _offer_lowest(self, lo: int, hi: int) -> None:
+        for a, b, key in self._lowest.pieces(lo, hi):
+            if key is not None:
+                self._offer(a, b, key)
+
+    def _rank(self, info: BatchInfo, lo: int = 0, hi: int | None = None) -> None:
+        """Note of tasks [lo, hi), or all, where the batch would be canonical if nothing were accepted."""
+        key = self._key(info, is_chosen=False)
+        part = self._of_batch(info, lo, self.spec.tasks if hi is None else hi)
+        self._lowest.update(*part, lambda old: key if old is None or key < old else old)
+
+    def _of_batch(self, info: BatchInfo, lo: int, hi: int) -> tuple[int, int]:
+        """Those of tasks [lo, hi) of which the batch has results; empty if there are none."""
+        first, end = tasks_of(info.first, info.first + info.count, self.spec.tasks)
+        return max(first, lo), min(end, hi)
 
     def _merge_recheck(self, record: Record) -> bool:
         if record.author != self.submitter:
@@ -470,9 +494,13 @@ class JobState:
         if record.author != self.submitter:
             raise RejectedRecord("wrong-author")
         acceptance: Acceptance = record.body
-        for part in acceptance.accepted:
-            if not part.lo < part.hi <= self.spec.tasks:
+        parts = sorted((part.lo, part.hi) for part in acceptance.accepted)
+        for lo, hi in parts:
+            if not lo < hi <= min(self.spec.tasks, lo + BATCH_TASKS_MAX):
                 raise RejectedRecord("out-of-range")
+        if any(hi > lo for (_, hi), (lo, _) in pairwise(parts)):
+            # One record says one thing of a task.
+            raise RejectedRecord("malformed")
         for part in acceptance.accepted:
             if part.batch_id not in self.batches:
                 self.lacking[part.batch_id] = None
@@ -545,7 +573,7 @@ class JobState:
         """Batches that are canonical for a task outside `have`, in order of their first such task."""
         found: dict[bytes, None] = {}
         for lo, hi, key in self.canonical:
-            if key.batch_id not in found and have.gaps(lo, hi):
+            if key.batch_id not in found and not have.covers(lo, hi):
                 found[key.batch_id] = None
         return list(found)
 
@@ -553,4 +581,4 @@ class JobState:
         """Batches of later copies, of tasks outside `have`, in the order in which they came."""
         known = self.reruns.batches.values()
         spans = [(rerun, tasks_of(rerun.first, rerun.first + rerun.count, self.spec.tasks)) for rerun in known]
-        return [rerun.batch_id for rerun, (lo, hi) in spans if have.gaps(lo, hi)]
+        return [rerun.batch_id for rerun, (lo, hi) in spans if not have.covers(lo, hi)]

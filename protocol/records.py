@@ -33,6 +33,8 @@ UINT_MAX = (1 << 63) - 1
 RECORD_BYTES_MAX = 1024 * 1024
 # Nodes that a request for copies may exclude.
 AVOID_MAX = 16
+# Tasks of one batch.
+BATCH_TASKS_MAX = 65_536
 _COMPARATOR_MODULE = re.compile(r"wasm\(([0-9a-f]{64})\)")
 Build = Annotated[bytes, Meta(min_length=8, max_length=8)]
 UInt = Annotated[int, Meta(ge=0, le=UINT_MAX)]
@@ -243,7 +245,7 @@ class BatchHeader(RecordBody, frozen=True):
 
     job_id: JobId
     first: TaskIndex
-    count: Annotated[int, Meta(ge=1, le=65_536)]
+    count: Annotated[int, Meta(ge=1, le=BATCH_TASKS_MAX)]
     epoch: Epoch
     root: Bytes32
     failed: Count
@@ -272,7 +274,8 @@ class AcceptedBatch(RecordBody, frozen=True):
 
 
 class Acceptance(RecordBody, frozen=True):
-    """The submitter's word on which results count; only its signature makes one."""
+    """The submitter's word on which results count; only its signature makes one. It names no task twice, and of a batch
+    no more tasks than one may have."""
 
     job_id: JobId
     accepted: Annotated[tuple[AcceptedBatch, ...], Meta(min_length=1, max_length=1024)]

@@ -302,10 +302,11 @@ def test_batches_that_nobody_can_give_do_not_hide_one_that_the_submitter_has() -
     cluster.run_until(lambda: own.state.fully_accepted)
     for number in range(8):  # before the good one is there
         never = [bytes([255, 255, number, other]) + bytes(28) for other in range(40)]
-        body = Acceptance(job_id, tuple(AcceptedBatch(batch_id, 0, 1) for batch_id in never))
-        record = sign_record(client.identity, RecordKind.ACCEPTANCE, body)
+        bodies = [Acceptance(job_id, (AcceptedBatch(batch_id, 0, 1),)) for batch_id in never]
+        raws = tuple(sign_record(client.identity, RecordKind.ACCEPTANCE, body).raw for body in bodies)
         for node in living(cluster, job_id):
-            cluster.feed(node, Received(client.id, Records(job_id, (record.raw,))))
+            cluster.feed(node, Received(client.id, Records(job_id, raws)))
+            assert never[0] in node.mesh.replica.jobs[job_id].state.lacking
     cluster.run(SECOND)
     lose_batches(cluster, job_id)
     cluster.run(60 * SECOND)

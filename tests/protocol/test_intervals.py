@@ -57,6 +57,21 @@ def test_pieces_tile_the_range(edits: list[tuple[tuple[int, int], int | None]], 
     assert cursor == asked[1]
 
 
+@given(edits, ranges)
+def test_pieces_are_counted_as_they_are_found(
+    edits: list[tuple[tuple[int, int], int | None]], asked: tuple[int, int]
+) -> None:
+    intervals, members = IntervalMap[int](), IntervalSet()
+    for (lo, hi), value in edits:
+        intervals.remove(lo, hi) if value is None else intervals.assign(lo, hi, value)
+        members.discard(lo, hi) if value is None else members.add(lo, hi)
+    lo, hi = asked
+    if lo < hi:
+        assert intervals.count(lo, hi) == sum(value is not None for _, _, value in intervals.pieces(lo, hi))
+        assert members.count(lo, hi) == len(members.overlap(lo, hi))
+    assert members.covers(lo, hi) == (not members.gaps(lo, hi))
+
+
 @given(st.lists(st.tuples(ranges, st.booleans()), max_size=30), ranges)
 def test_set_equals_a_set_of_numbers(edits: list[tuple[tuple[int, int], bool]], asked: tuple[int, int]) -> None:
     intervals, model = IntervalSet(), set[int]()

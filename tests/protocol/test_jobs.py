@@ -230,6 +230,29 @@ def test_who_forgets_a_batch_is_as_if_it_had_never_come(parts: list[Any], taken:
     assert view(state) == view(merge_all(without, [lost]))
 
 
+@given(
+    st.lists(st.tuples(ranges, st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=6),
+    st.lists(st.tuples(ranges, st.integers(0, 6)), max_size=5),
+    st.data(),
+)
+def test_what_counts_does_not_depend_on_when_contradicting_acceptances_come(
+    parts: list[Any], accepted: list[Any], data: Any
+) -> None:
+    """They may name tasks that the batch has no results of, and batches that never come."""
+    batches = [batch(lo, hi, epoch, WORKERS[epoch - 1], root) for (lo, hi), epoch, root in parts]
+    named = [*(each.id for each in batches), *(bytes([last]) * 32 for last in (0, 1, 254, 255))]
+    bodies = [Acceptance(SPEC.id, (AcceptedBatch(named[at % len(named)], *part),)) for part, at in accepted]
+    records = [*batches, *(sign_record(SUBMITTER, RecordKind.ACCEPTANCE, body) for body in bodies)]
+    state = merge_all(fresh(), records)
+    assert view(state) == view(merge_all(fresh(), data.draw(st.permutations(records))))
+    for index in range(TASKS):
+        candidates = [each for each in batches if each.body.first <= index < each.body.first + each.body.count]
+        chosen = state.accepted.get(index)
+        expected = min(candidates, key=lambda each: (each.id != chosen, each.body.epoch, each.id), default=None)
+        key = state.canonical.get(index)
+        assert (key.batch_id if key else None) == (expected.id if expected else None)
+
+
 def rejection(state: JobState, record: Record) -> str:
     with pytest.raises(RejectedRecord) as caught:
         state.merge(record)
