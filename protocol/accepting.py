@@ -171,7 +171,7 @@ class Accepting(Submission):
         if own is None or peer not in own.state.replicas:
             return
         elsewhere: list[bytes] = []
-        for batch_id in message.ids[:GIVEN_BACK_MAX]:
+        for batch_id in dict.fromkeys(message.ids[:GIVEN_BACK_MAX]):
             held = own.custody.get(batch_id)
             if held is not None and held.delivery is not None:
                 self._give(own, peer, batch_id, held.delivery, now_us)

@@ -15,11 +15,14 @@ from .messages import (
     KeyWanted,
     Message,
     Records,
+    Renew,
     Revocations,
     ShareGiven,
     SharePart,
     ShareWanted,
     Submit,
+    Subscribe,
+    Superseded,
     TableRows,
 )
 
@@ -31,10 +34,16 @@ ACCUSED = 7
 SEALED = 3
 # A signature over so many bytes takes twice as long to check as one over few.
 BYTES_A_SIGNATURE = 32 * 1024
+# Ranges of tasks that are looked up in the time of one signature: in leases, and in what is done.
+RANGES_A_SIGNATURE = 8
+KNOWN_RANGES_A_SIGNATURE = 64
+# Whatever it says: what is known of the tasks that the shortest renewal may name, and all batches of a job.
+RENEWAL = 16
+SUBSCRIPTION = 4
 
 
 def signatures_in(message: Message) -> int:
-    """How many signatures have to be checked for it, about, and at most in an honest one."""
+    """How many signatures have to be checked for it, about, and at most in an honest one; or what takes as long."""
     match message:
         case TableRows() | FoundNodes():
             return EMBEDDED * len(message.rows)
@@ -58,5 +67,11 @@ def signatures_in(message: Message) -> int:
             return EMBEDDED + 1 + SEALED
         case KeyShare() | ShareGiven() | SharePart() | ShareWanted():
             return SEALED
+        case Renew():
+            return RENEWAL + sum(len(held.ranges) for held in message.jobs) // RANGES_A_SIGNATURE
+        case Superseded():
+            return sum(len(held.ranges) for held in message.jobs) // RANGES_A_SIGNATURE
+        case Subscribe():
+            return SUBSCRIPTION + len(message.have) // KNOWN_RANGES_A_SIGNATURE
         case _:
             return 0

@@ -57,6 +57,11 @@ JOBS_A_REPLY_MAX = 128
 GRANT_RANGES_MAX = 16
 # Grants that wait to be echoed; with more, all are told at once.
 UNECHOED_MAX = 256
+# What one `Renew` may have looked at of what is known of its tasks: so much, and more for each range, up to a bound. A
+# range that a grant left has a few pieces, and what is beyond is not renewed.
+RENEWAL_STEPS = 512
+RENEWAL_STEPS_A_RANGE = 16
+RENEWAL_STEPS_MAX = 8192
 
 
 class Granter:
@@ -482,7 +487,12 @@ class Granter:
     # -- leases ------------------------------------------------------------------------------------------
 
     def on_renew(self, peer: bytes, message: Renew, now_us: int) -> None:
+        if len({held.job_id for held in message.jobs}) < len(message.jobs):
+            self._ctx.penalise(peer, Reason.MALFORMED)
+            return
         lost: list[HeldJob] = []
+        ranges = sum(len(held.ranges) for held in message.jobs)
+        steps = min(RENEWAL_STEPS_MAX, RENEWAL_STEPS + RENEWAL_STEPS_A_RANGE * ranges)
         for held in message.jobs:
             kept = self.jobs.get(held.job_id)
             if kept is None:
@@ -492,6 +502,9 @@ class Granter:
                 if not is_within_lane(part.lo, part.hi, kept.state.spec.tasks):
                     self._ctx.penalise(peer, Reason.OUT_OF_RANGE)
                     return
+                steps -= kept.ledger.steps(part.lo, part.hi)
+                if steps < 0:
+                    break
                 if kept.pace.bars(peer, now_us):
                     gone.append(part)
                     continue
@@ -504,6 +517,9 @@ class Granter:
             elif gone:
                 lost.append(HeldJob(held.job_id, tuple(gone[:1024])))
             self._arm_sweep(kept, now_us)
+            if steps < 0:
+                self._ctx.limit(Limit.RENEWALS, peer)
+                break
         if lost:
             self._ctx.send(peer, Superseded(tuple(lost)))
 

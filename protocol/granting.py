@@ -15,7 +15,7 @@ from .config import MINUTE, ProtocolConfig
 from .intervals import IntervalMap, IntervalSet
 from .jobs import JobState
 from .records import Record, RecordKind
-from .verification.lanes import COPIES_MAX, numbers_of
+from .verification.lanes import COPIES_MAX, numbers_of, tasks_of
 
 
 class LiveLease(NamedTuple):
@@ -199,6 +199,12 @@ class Ledger:
         rounded_us = -(-expires_at_us // self.sweep_us) * self.sweep_us
         self.live.assign(lo, hi, LiveLease(holder, rounded_us))
         self.free.discard(lo, hi)
+
+    def steps(self, lo: int, hi: int) -> int:
+        """At most so many pieces `renew` looks at for [lo, hi), numbers of one copy."""
+        state = self.state
+        settled = state.done_of(lo).count(lo, hi) + state.accepted_tasks.count(*tasks_of(lo, hi, state.spec.tasks))
+        return 1 + settled + state.leases.count(lo, hi) + self.live.count(lo, hi)
 
     def renew(self, holder: bytes, lo: int, hi: int, epoch: int, expires_at_us: int) -> list[tuple[int, int, int]]:
         """Extend what is the holder's in [lo, hi); returns the (lo, hi, epoch) parts that are not any more.

@@ -10,6 +10,7 @@ from .context import Context
 from .effects import Reason
 from .heat import HeatBoard
 from .held_lease import Execution, HeldLease, depth
+from .intervals import IntervalSet
 from .job_parts import RejectedRecord
 from .jobs import HAND_ON_DEPTH_MAX, JobState
 from .limits import Limit
@@ -348,21 +349,21 @@ class Holder:
             self._ctx.send(node, Renew(tuple(jobs[:256])))
         self._arm_renewal(now_us)
 
-    def _drop_unstarted(self, job_id: bytes, part: HeldRange) -> None:
-        kept = []
-        for lease in self._leases:
-            body = lease.body
-            if body.job_id != job_id or body.epoch > part.epoch:
-                kept.append(lease)
-                continue
-            if part.hi <= lease.next or lease.hi <= part.lo:
-                kept.append(lease)
-                continue
-            if lease.next < part.lo:
-                kept.append(HeldLease(lease.grant, lease.next, part.lo, lease.left))
-            if part.hi < lease.hi:
-                kept.append(HeldLease(lease.grant, part.hi, lease.hi, lease.left))
-        self._leases = kept
+    def _drop_unstarted(self, job_id: bytes, parts: list[HeldRange]) -> None:
+        """Of each lease those parts go that are of its epoch, or of a higher one."""
+        left = sorted(parts, key=lambda part: part.epoch)
+        gone = IntervalSet()
+        kept = [[lease] for lease in self._leases]
+        leases = [(lease.body.epoch, at) for at, lease in enumerate(self._leases) if lease.body.job_id == job_id]
+        for epoch, at in sorted(leases, reverse=True):
+            while left and left[-1].epoch >= epoch:
+                part = left.pop()
+                gone.add(part.lo, part.hi)
+            lease = self._leases[at]
+            if gone.overlap(lease.next, lease.hi):
+                rest = gone.gaps(lease.next, lease.hi)
+                kept[at] = [HeldLease(lease.grant, lo, hi, lease.left) for lo, hi in rest]
+        self._leases = [lease for rest in kept for lease in rest]
 
     def _release(self, grant: Record, lo: int, hi: int) -> None:
         if lo >= hi:

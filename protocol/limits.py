@@ -51,6 +51,8 @@ class Limit(StrEnum):
     RECORDS_A_JOB = "records-a-job"
     BATCHES_FETCHING = "batches-fetching"
     FOLLOWERS = "followers"
+    SUBSCRIPTIONS = "subscriptions"
+    RENEWALS = "renewals"
     LIFELINES = "lifelines"
     TABLE_SYNCS = "table-syncs"
     TABLE_ROWS = "table-rows"
@@ -118,7 +120,9 @@ BOUNDS: dict[Limit, Bound] = {
     Limit.SUBMISSIONS: Bound("256 whose blobs are coming", "rejected, with the reason"),
     Limit.RECORDS_A_JOB: Bound("2,000,000", "declined"),
     Limit.BATCHES_FETCHING: Bound("256 whose outputs are coming", "declined; the worker tries again"),
-    Limit.FOLLOWERS: Bound("16 of one job", "rejected, with the reason"),
+    Limit.FOLLOWERS: Bound("16 of one job", "rejected, with the reason; for its submitter the last one goes"),
+    Limit.SUBSCRIPTIONS: Bound("16 of one peer to one job at once, then 1 in 2 s", "not answered"),
+    Limit.RENEWALS: Bound("512 pieces of the tasks that one message names, 8,192 if it has many ranges", "not renewed"),
     Limit.LIFELINES: Bound("256 thieves parked", "refused"),
     Limit.TABLE_SYNCS: Bound("8 exchanges that a peer begins at once, then 4 a second", "a broken rule"),
     Limit.TABLE_ROWS: Bound("4,096 rows that nobody asked for at once, then 1,024 a second", "a broken rule"),

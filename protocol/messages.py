@@ -241,7 +241,7 @@ class HeldJob(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
 
 
 class Renew(MessageBase, frozen=True, tag=14):
-    """All that the sender still holds of jobs that the recipient keeps."""
+    """All that the sender still holds of jobs that the recipient keeps, each job once."""
 
     jobs: Annotated[tuple[HeldJob, ...], Meta(max_length=256)]
 

@@ -51,7 +51,7 @@ from .records import (
 )
 from .result_keeping import UNACKNOWLEDGED_MAX, ResultKeeper
 from .secrecy.keeping import SHARE_ROW
-from .subscriptions import Subscriptions
+from .subscriptions import TOO_MANY_FOLLOWERS, Subscriptions
 from .tables import Tables
 from .upkeep import FORGOTTEN_ROW
 
@@ -424,16 +424,22 @@ class Replica(ResultKeeper):
         kept = self.jobs.get(message.job_id)
         if kept is None:
             pending = self._pending.get(message.job_id)
-            if pending is not None and len(pending.followers) < self._ctx.config.subscribers_max:
+            most = self._ctx.config.subscribers_max
+            if pending is not None and (
+                len(pending.followers) < most or peer in (*pending.followers, pending.spec.author)
+            ):
                 pending.followers[peer] = message
             else:
                 self._ctx.send(peer, Rejected(0, message.job_id, Reason.UNKNOWN_JOB))
+            return
+        if not kept.subscriptions.may_ask(peer, now_us):
+            self._ctx.limit(Limit.SUBSCRIPTIONS, peer)
             return
         if peer == kept.state.submitter:
             self._tell_own_words(kept, message)
         if not kept.subscriptions.subscribe(peer, message):
             self._ctx.limit(Limit.FOLLOWERS, peer)
-            self._ctx.send(peer, Rejected(0, message.job_id, "too many followers of this job here"))
+            self._ctx.send(peer, Rejected(0, message.job_id, TOO_MANY_FOLLOWERS))
             return
         if not message.results:
             # Who wants results hears of progress with them, and in any case at the next sweep.
@@ -451,11 +457,10 @@ class Replica(ResultKeeper):
             lacked = [
                 record.raw
                 for record in kept.state.acceptances.values()
-                if any(have.gaps(part.lo, part.hi) for part in record.body.accepted)
+                if not all(have.covers(part.lo, part.hi) for part in record.body.accepted)
             ]
-            accepted, rechecks = kept.state.accepted_tasks, kept.state.rechecks.values()
-            over = IntervalSet(*(part for lo, hi in have for part in accepted.overlap(lo, hi)))
-            lacked += [record.raw for record in rechecks if over.gaps(record.body.lo, record.body.hi)]
+            over, rechecks = kept.subscriptions.accepted_of(message.have), kept.state.rechecks.values()
+            lacked += [record.raw for record in rechecks if not over.covers(record.body.lo, record.body.hi)]
         if kept.state.cancellation is not None:
             lacked.append(kept.state.cancellation.raw)
         for part in in_messages(lacked):

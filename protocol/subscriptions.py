@@ -5,23 +5,30 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from .budget import Budget
 from .context import Context
 from .effects import SendBatch
 from .granting import Ledger
 from .intervals import IntervalSet
 from .jobs import JobState
-from .messages import Delivery, JobStatus, Subscribe, WorkerShare
+from .limits import Limit
+from .messages import Delivery, JobStatus, Rejected, Subscribe, TaskRange, WorkerShare
 from .records import UINT_MAX
 
 WORKERS_SHOWN_MAX = 512
+# One peer may subscribe to one job so often at once, then once in `status_heartbeat_us`.
+SUBSCRIPTIONS_BURST = 16
+# Peers of which that is remembered, of whom asked longest ago is forgotten first.
+ASKERS_MAX = 64
+TOO_MANY_FOLLOWERS = "too many followers of this job here"
 
 
 @dataclass(slots=True)
 class Subscription:
     """One follower of one job. waiting: batches to send, oldest first.  in_flight: sent and not yet consumed.
 
-    Later copies of tasks go at once and count for no window: the follower asked for them, and what it holds back
-    until they come is what fills the window.
+    Later copies of tasks go to the job's submitter alone, who asked for them and judges by them; at once, and they
+    count for no window: what it holds back until they come is what fills the window.
     """
 
     peer: bytes
@@ -40,6 +47,7 @@ class Subscriptions:
         self._ctx = ctx
         self._state = state
         self._by_peer: dict[bytes, Subscription] = {}
+        self._askers: dict[bytes, Budget] = {}
 
     def __len__(self) -> int:
         return len(self._by_peer)
@@ -47,21 +55,46 @@ class Subscriptions:
     def has(self, peer: bytes) -> bool:
         return peer in self._by_peer
 
+    def may_ask(self, peer: bytes, now_us: int) -> bool:
+        """Whether it may subscribe once more: to start over costs a look at all batches, and sends many again."""
+        budget = self._askers.pop(peer, None)
+        if budget is None:
+            budget = Budget(SUBSCRIPTIONS_BURST, 1, self._ctx.config.status_heartbeat_us, now_us)
+        self._askers[peer] = budget
+        while len(self._askers) > ASKERS_MAX:
+            del self._askers[next(iter(self._askers))]
+        return budget.spend(1, now_us)
+
+    def accepted_of(self, have: tuple[TaskRange, ...]) -> IntervalSet:
+        """Of what a follower says that it has, the tasks that are accepted."""
+        told = IntervalSet(*((part.lo, part.hi) for part in have))
+        return IntervalSet(*(known for lo, hi in told for known in self._state.accepted_tasks.overlap(lo, hi)))
+
     def subscribe(self, peer: bytes, request: Subscribe) -> bool:
-        """Start over for this peer; False if there are too many followers."""
+        """Start over for this peer; False if there are too many followers.
+
+        The job's submitter is never one too many: whoever came last goes for it.
+        """
         if peer not in self._by_peer and len(self._by_peer) >= self._ctx.config.subscribers_max:
-            return False
+            if peer != self._state.submitter:
+                return False
+            self._drop_last()
         subscription = Subscription(peer, request.results, request.window)
         if request.results:
             # What it has, but nobody accepted, it gets again: the acceptance was lost with its last life.
-            accepted = self._state.accepted_tasks
-            have = IntervalSet(*(known for part in request.have for known in accepted.overlap(part.lo, part.hi)))
-            for batch_id in self._state.copies_for(have):
+            have = self.accepted_of(request.have)
+            for batch_id in self._state.copies_for(have) if peer == self._state.submitter else ():
                 self._ctx.emit(SendBatch(peer, self._state.job_id, batch_id))
             subscription.waiting.extend(self._state.canonical_batches(have))
         self._by_peer[peer] = subscription
         self._pump(subscription)
         return True
+
+    def _drop_last(self) -> None:
+        if self._by_peer:
+            last, _ = self._by_peer.popitem()
+            self._ctx.limit(Limit.FOLLOWERS, last)
+            self._ctx.send(last, Rejected(0, self._state.job_id, TOO_MANY_FOLLOWERS))
 
     def remove(self, peer: bytes) -> None:
         self._by_peer.pop(peer, None)
@@ -80,7 +113,8 @@ class Subscriptions:
             if not subscription.results:
                 continue
             if is_copy:
-                self._ctx.send(subscription.peer, delivery)
+                if subscription.peer == self._state.submitter:
+                    self._ctx.send(subscription.peer, delivery)
                 continue
             idle = not subscription.waiting and len(subscription.in_flight) < subscription.window
             if idle:

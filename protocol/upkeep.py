@@ -194,7 +194,7 @@ class Upkeep(Granter):
 
     def _send_records(self, kept: KeptJob, peer: bytes, record_ids: list[bytes]) -> None:
         small: dict[bytes, None] = {}
-        for record_id in record_ids[:RECORDS_A_MESSAGE_MAX]:
+        for record_id in dict.fromkeys(record_ids[:RECORDS_A_MESSAGE_MAX]):
             if record_id in kept.state.batches:
                 self._ctx.emit(SendBatch(peer, kept.state.job_id, record_id))
                 continue

@@ -22,6 +22,7 @@ from .messages import (
     Declined,
     Granted,
     HandOn,
+    HeldRange,
     KeyRefused,
     KeyShare,
     Refused,
@@ -445,12 +446,13 @@ class Worker(Mover):
 
     def on_superseded(self, peer: bytes, message: Superseded, now_us: int) -> None:
         """Tasks that went to somebody else must not start here; those that run may finish: work is work."""
+        gone: dict[bytes, list[HeldRange]] = {}
         for held in message.jobs:
             view = self._views.get(held.job_id)
-            if view is None or peer not in view.replicas:
-                continue
-            for part in held.ranges:
-                self._drop_unstarted(held.job_id, part)
+            if view is not None and peer in view.replicas:
+                gone.setdefault(held.job_id, []).extend(held.ranges)
+        for job_id, parts in gone.items():
+            self._drop_unstarted(job_id, parts)
         self.pump(now_us)
 
     # -- cancellation, leaving -----------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.effects import Send, SendBatch
 from hearthmesh.protocol.granting import Ledger
 from hearthmesh.protocol.jobs import JobState
-from hearthmesh.protocol.messages import Delivery, JobStatus, Subscribe, TaskRange
+from hearthmesh.protocol.messages import Delivery, JobStatus, Rejected, Subscribe, TaskRange
 from hearthmesh.protocol.records import Acceptance, AcceptedBatch, Record, RecordKind, sign_record
-from hearthmesh.protocol.subscriptions import Subscriptions
+from hearthmesh.protocol.subscriptions import TOO_MANY_FOLLOWERS, Subscriptions
 from tests.protocol.machines import JOB, REPLICA_SET, SPEC, SUBMITTER, A, B, Bench, C, batch_header
 
 HEADERS = [batch_header(first) for first in range(6)]
@@ -129,6 +129,27 @@ def test_followers_are_bounded_and_a_place_is_free_again_when_one_goes() -> None
     assert not play.subscribe(C.node_id)
     play.subscriptions.remove(A.node_id)
     assert play.subscribe(C.node_id)
+
+
+def test_the_submitter_has_a_place_and_who_came_last_is_told_that_it_has_none() -> None:
+    play = Follow(subscribers_max=2)
+    assert play.subscribe(A.node_id) and play.subscribe(B.node_id)
+    play.bench.effects()
+    assert play.subscribe(SUBMITTER.node_id)
+    assert play.bench.sent() == [(B.node_id, Rejected(0, JOB, TOO_MANY_FOLLOWERS))]
+    assert play.subscriptions.has(A.node_id) and play.subscriptions.has(SUBMITTER.node_id)
+    assert len(play.subscriptions) == 2
+    assert not play.subscribe(B.node_id)
+
+
+def test_a_new_copy_goes_to_the_submitter_alone() -> None:
+    play = Follow()
+    play.subscribe(A.node_id)
+    play.subscribe(SUBMITTER.node_id)
+    play.bench.effects()
+    copy = Delivery(HEADERS[0].raw, b"")
+    play.subscriptions.stored(HEADERS[0].id, copy, is_copy=True)
+    assert play.bench.effects() == [Send(SUBMITTER.node_id, copy)]
 
 
 def test_who_wants_progress_only_gets_no_batches() -> None:

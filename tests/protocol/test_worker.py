@@ -45,6 +45,7 @@ from hearthmesh.protocol.records import (
 )
 from tests.protocol.cluster import MS, SECOND, WARM, cold
 from tests.protocol.shop import Shop, penalties, records_told, released, runs, steals
+from tests.protocol.steps import steps
 
 # -- grants -------------------------------------------------------------------------------------------------
 
@@ -204,6 +205,25 @@ def test_superseded_tasks_do_not_start_and_the_others_do() -> None:
     assert started < 15
     shop.say(shop.keepers[1], superseded(shop, started, 15, 2))
     assert shop.held == 5
+
+
+def test_superseded_parts_take_what_is_of_their_epoch_or_a_lower_one() -> None:
+    shop = Shop()
+    shop.give(shop.grant(0, 9), shop.grant(40, 50, 1), shop.grant(50, 60, 3), shop.grant(60, 70, 2))
+    ranges = (HeldRange(42, 54, 1), HeldRange(52, 62, 2), HeldRange(65, 66, 2), HeldRange(58, 59, 3))
+    shop.say(shop.keepers[0], Superseded((HeldJob(shop.spec.id, ranges),)))
+    effects = shop.tell(TimerFired(("renew", b"")))
+    renewal = next(e.message for e in effects if isinstance(e, Send) and isinstance(e.message, Renew))
+    held = [(part.lo, part.hi) for part in renewal.jobs[0].ranges if part.lo >= 40]
+    assert held == [(40, 42), (50, 58), (59, 60), (62, 65), (66, 70)]
+
+
+def test_what_superseded_leases_cost_does_not_grow_with_leases_times_ranges() -> None:
+    shop = Shop()
+    shop.give(*(shop.grant(lo, lo + 1) for lo in range(60)))
+    one, many = (Superseded((HeldJob(shop.spec.id, (HeldRange(99, 100, 9),) * count),)) for count in (1, 500))
+    once, often = (steps(lambda: shop.say(shop.keepers[0], message)) for message in (one, many))  # noqa: B023
+    assert often < once + 500 * 60
 
 
 def test_superseded_by_a_node_that_is_no_replica_changes_nothing() -> None:

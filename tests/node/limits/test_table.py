@@ -46,9 +46,12 @@ from hearthmesh.protocol.messages import (
     Delivery,
     FindNodes,
     Granted,
+    HeldJob,
+    HeldRange,
     Message,
     Ping,
     Records,
+    Renew,
     Steal,
     Submit,
     Subscribe,
@@ -57,6 +60,7 @@ from hearthmesh.protocol.messages import (
 )
 from hearthmesh.protocol.records import BatchHeader, Cancellation, Grant, RecordKind, ReplicaSet, sign_record
 from hearthmesh.protocol.seeking import ANSWERS_BURST
+from hearthmesh.protocol.subscriptions import SUBSCRIPTIONS_BURST
 from hearthmesh.protocol.tables import SYNCS_BURST
 from tests.docs_diagrams import DOCS
 from tests.node.test_driver import SlowStore, Wire
@@ -482,7 +486,20 @@ async def batches_fetching(meter: LimitMeter, patch: pytest.MonkeyPatch, folder:
 @hits(Limit.FOLLOWERS)
 async def followers(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Path) -> None:
     scene = Scene(meter, subscribers_max=0)
-    scene.tell(scene.client, Subscribe(scene.keep(), (), False, 1))
+    scene.tell(scene.member, Subscribe(scene.keep(), (), False, 1))
+
+
+@hits(Limit.SUBSCRIPTIONS)
+async def subscriptions(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Path) -> None:
+    scene = Scene(meter)
+    scene.tell(scene.member, *[Subscribe(scene.keep(), (), False, 1)] * (SUBSCRIPTIONS_BURST + 1))
+
+
+@hits(Limit.RENEWALS)
+async def renewals(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Path) -> None:
+    scene = Scene(meter)
+    patch.setattr("hearthmesh.protocol.granter.RENEWAL_STEPS_MAX", 0)
+    scene.tell(scene.member, Renew((HeldJob(scene.keep(), (HeldRange(0, 4, 1),)),)))
 
 
 @hits(Limit.LIFELINES)
