@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...protocol.config import ProtocolConfig
 from ...protocol.effects import Notify
-from .engine import MINUTE, MS, SECOND
+from .engine import MS, SECOND
 from .network import FAIR, Cut, Weather
 from .plan import Fault, FaultKind
 
@@ -121,8 +121,7 @@ class Faults:
                 self._later(fault, self._make_room, machines, happened)
             case FaultKind.CLOCK:
                 for machine in machines:
-                    step_us = (fault.lasts_us % (2 * 60 * MINUTE)) - 60 * MINUTE
-                    machine.clock.skew_us += step_us
+                    machine.clock.skew_us += fault.step_us
                     if machine.life is not None:
                         offset_us = machine.clock.wall_offset_us(world.engine.now_us)
                         machine.life.mesh.ctx.wall_offset_us = offset_us

@@ -9,7 +9,7 @@ from typing import Any
 from ...protocol.config import PRESETS, ProtocolConfig
 from ...protocol.verification.policy import parse_policy
 from .dice import Stream, stream
-from .engine import MS, SECOND
+from .engine import HOUR, MINUTE, MS, SECOND
 
 # Everybody has to be in the mesh before anything is asked of it: so long after the last one started.
 SETTLE_US = 6 * SECOND
@@ -26,7 +26,7 @@ class FaultKind(StrEnum):
     WARM = "warm"  # the room wants no heat
     FULL_DISK = "full disk"
     NEW_DISK = "new disk"  # a power cut, and another disk when it comes back
-    CLOCK = "clock"  # the wall clock is set, an hour at most
+    CLOCK = "clock"  # the wall clock is set
     CLIENT_LEAVES = "client leaves"  # for a while, without a word
     DRAIN = "drain"  # leaves in order, and comes back
     CANCEL = "cancel"  # the client cancels its job
@@ -52,6 +52,9 @@ DRAWN: tuple[tuple[FaultKind, int], ...] = (
 )
 
 
+# A clock is set by up to one of these, ahead or back.
+STEPS_US = (SECOND, MINUTE, HOUR)
+
 # Lies that show when results are compared, and nowhere else; accomplices say the same.
 COMPARED = ("wrong results", "accomplice", "sleeper")
 LIES = (
@@ -63,15 +66,18 @@ POLICIES = ("none", "adaptive", "adaptive", "spot(0.2)", "quorum(2)", "quorum(3)
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """targets: indices of machines, taken modulo the number of nodes; of clients for those kinds.
+    """targets: indices of nodes, of which those that the mesh has not are left out; of clients for those kinds, taken
+    modulo their number.
 
-    at_us: after the mesh has settled.  lasts_us: until it is mended; 0 is for good.
+    at_us: after the mesh has settled.  lasts_us: until it is mended; 0 is for good.  step_us: by how much a clock is
+    set ahead, or back; it stays so.
     """
 
     kind: FaultKind
     at_us: int
     lasts_us: int = 0
     targets: tuple[int, ...] = (0,)
+    step_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +228,8 @@ def _plain(value: Any) -> Any:
 def draw_plan(seed: int, *, nodes: int | None = None, faults: int | None = None, honest: bool = False) -> Plan:
     """The plan of a seed. nodes, faults: how many, if the seed is not to say.
 
-    honest: nobody lies, no results are compared, and no job is cancelled or makes checkpoints; all else is the same.
+    honest: as seeds were drawn at first: nobody lies, no results are compared, no job is cancelled or makes
+    checkpoints, clocks are set back by an hour; all else is the same.
     """
     dice = stream(seed, "plan")
     count = dice.between(5, 12) if nodes is None else nodes
@@ -246,7 +253,20 @@ def draw_plan(seed: int, *, nodes: int | None = None, faults: int | None = None,
         sync_us=dice.pick((1, 4, 30)) * MS,
         room_speed=dice.pick((0.0, 0.0, 30.0)),
     )
-    return plan if honest else draw_doubts(stream(seed, "doubts"), plan)
+    if honest:
+        return plan
+    plan = draw_steps(stream(seed, "clocks"), plan)
+    return draw_doubts(stream(seed, "doubts"), plan)
+
+
+def draw_steps(dice: Stream, plan: Plan) -> Plan:
+    """The plan with clocks that are set ahead or back, by little or by much."""
+    faults = list(plan.faults)
+    for at, fault in enumerate(faults):
+        if fault.kind is FaultKind.CLOCK:
+            most_us = dice.pick(STEPS_US)
+            faults[at] = replace(fault, step_us=dice.between(-most_us, most_us))
+    return replace(plan, faults=tuple(faults))
 
 
 def draw_doubts(dice: Stream, plan: Plan) -> Plan:
@@ -296,5 +316,6 @@ def draw_faults(dice: Stream, nodes: int, count: int, active_us: int) -> tuple[F
             if gone_for_good:
                 kind, for_good = FaultKind.KILL, False
             gone_for_good = True
-        drawn.append(Fault(kind, at_us, 0 if for_good else lasts_us, targets))
+        step_us = lasts_us - HOUR if kind is FaultKind.CLOCK else 0
+        drawn.append(Fault(kind, at_us, 0 if for_good else lasts_us, targets, step_us))
     return tuple(sorted(drawn, key=lambda fault: fault.at_us))
