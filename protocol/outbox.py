@@ -150,8 +150,16 @@ class Outbox:
         self._keep(owed, now_us)
 
     def _keep(self, owed: Owed, now_us: int) -> None:
+        """Also one that is owed already: replicas that cannot talk may have a task run twice under one epoch, and both
+        runs may come to the same batch."""
         if not self._owed:
             self._arm(now_us)
+        before = self._owed.pop(owed.header.id, None)
+        if before is not None:
+            self._bytes -= len(before.delivery.columns)
+            owed.persisted = before.persisted
+            if before.pin != owed.pin:
+                self._ctx.emit(UnpinBlobs(before.pin))
         self._owed[owed.header.id] = owed
         self._bytes += len(owed.delivery.columns)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hearthmesh.crypto.certificates import Role
-from hearthmesh.protocol.effects import Effect, Execute, UnpinBlobs
+from hearthmesh.protocol.config import LOCAL
+from hearthmesh.protocol.effects import Effect, Execute, Unpersist, UnpinBlobs
 from hearthmesh.protocol.events import SubmitJob, TaskFinished
-from hearthmesh.protocol.outbox import output_pin
+from hearthmesh.protocol.outbox import Outbox, output_pin
 from tests.protocol.cluster import SECOND, WARM, Cluster, SimNode, cold
+from tests.protocol.machines import PEERS, Bench, batch_header
 
 
 class PinnedCluster(Cluster):
@@ -42,6 +46,27 @@ def test_outputs_of_a_cancelled_execution_are_let_go() -> None:
     worker = Cluster().add("w", Role.WORKER)
     ended = TaskFinished(7, (0,), (b"",), {}, {}, (0,), (0,), energy_mj=0, useful_mj=0, measured=False)
     assert worker.mesh.handle(ended, 2 * SECOND) == [UnpinBlobs(output_pin(7))]
+
+
+def test_a_batch_that_is_made_once_more_is_owed_once_and_leaves_nothing_behind() -> None:
+    """Two replicas that cannot talk have a task run under the same epoch, by the same node."""
+    columns = b"as many bytes as all that may be owed"
+    bench = Bench(replace(LOCAL, owed_bytes_max=len(columns) + 1))
+    outbox, again, last = Outbox(bench.ctx, bench.members), batch_header(4), batch_header(5)
+    outbox.add(again, columns, PEERS, SECOND, pin=output_pin(1))
+    outbox.flush(SECOND)
+    outbox.add(last, b"", PEERS, SECOND, pin=output_pin(2))
+    bench.effects()
+    outbox.add(again, columns, PEERS, 2 * SECOND, pin=output_pin(3))
+    assert UnpinBlobs(output_pin(1)) in bench.effects()
+    assert outbox.made(3) == again and len(outbox) == 2 and not outbox.full
+    for peer in PEERS:
+        outbox.on_stored(peer, (again.id, last.id))
+    effects = bench.effects()
+    assert {effect.key for effect in effects if isinstance(effect, Unpersist)} == {again.id}
+    assert UnpinBlobs(output_pin(3)) in effects
+    outbox.add(last, b"", PEERS, 3 * SECOND, pin=output_pin(4))
+    assert not outbox.full
 
 
 def test_results_wait_for_replicas_that_are_frozen_while_the_third_never_got_the_job() -> None:
