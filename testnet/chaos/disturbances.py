@@ -205,7 +205,8 @@ async def fill_disk(scene: Scene) -> None:
     with trio.move_on_after(DISK_FELT_S):
         while not ((await scene.node(name).status_or_none()) or {}).get("storage_failed"):
             await trio.sleep(0.1)
-    await trio.sleep(min(5.0, scene.settings.pause_s))
+    # The others go on meanwhile.
+    await scene.work_on(0.6)
     scene.disk.free()
     scene.diary.mend("disk-full", scene.node_id(name))
 
@@ -301,6 +302,7 @@ async def join_flood(scene: Scene) -> None:
     scene.diary.fault("flood")
     opened: list[int] = []
     told: list[str] = []
+    problems: list[str] = []
 
     async def many() -> None:
         opened.append(await flood.strangers(addresses, FLOOD_CONNECTIONS, FLOOD_HOLD_S))
@@ -308,14 +310,19 @@ async def join_flood(scene: Scene) -> None:
     async def others() -> None:
         told.extend(await flood.foreigners(scene.folder / "elsewhere", bootstrap, FLOOD_FOREIGNERS))
 
+    async def members() -> None:
+        problems.append(await scene.join_and_leave(FLOOD_JOINERS, bootstrap))
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(many)
         nursery.start_soon(others)
-        nursery.start_soon(scene.join_and_leave, FLOOD_JOINERS, bootstrap)
+        nursery.start_soon(members)
     scene.diary.mend("flood")
     scene.notes.append(f"{sum(opened)} connections were opened; members of another mesh were told: {told[:1]}")
     if "let in" in told:
         raise TestnetError("a member of another mesh was let in")
+    if any(problems):
+        raise TestnetError("; ".join(problems))
 
 
 def _pause_s(settings: Settings) -> float:

@@ -123,14 +123,14 @@ class Scene:
                 done: list[str] = json.loads((self.folder / DONE).read_bytes())
                 return done
             if code != NO_MESH or self.client_tries >= CLIENT_TRIES_MAX:
-                raise TestnetError(f"the client ended with code {code}: {self._client_said()}")
-            self.notes.append(f"the client was started again: {self._client_said()}")
+                raise TestnetError(f"the client ended with code {code}: {self._last_line('client.log')}")
+            self.notes.append(f"the client was started again: {self._last_line('client.log')}")
             await trio.sleep(CLIENT_PAUSE_S)
             self.start_client()
 
-    def _client_said(self) -> str:
+    def _last_line(self, log: str) -> str:
         try:
-            lines = (self.folder / "client.log").read_text(encoding="utf-8", errors="replace").split("\n")
+            lines = (self.folder / log).read_text(encoding="utf-8", errors="replace").split("\n")
         except OSError:
             return "nothing"
         return next((line for line in reversed(lines) if line.strip()), "nothing")
@@ -212,10 +212,10 @@ class Scene:
 
         await until(is_noticed, NOTICED_S)
 
-    async def join_and_leave(self, count: int, bootstrap: Sequence[str]) -> None:
+    async def join_and_leave(self, count: int, bootstrap: Sequence[str]) -> str:
         """New members run at once; when some node of ours has told that each of them is there, they leave in order.
 
-        Raises TestnetError if one is not let in, or not seen to leave.
+        Returns whom the nodes did not let in, or did not see leave; empty if all is well.
         """
         command = [sys.executable, "-P", "-m", "hearthmesh.testnet.chaos.joiners", os.fspath(self.net.folder)]
         process = spawn([*command, str(count), str(os.getpid()), *bootstrap], self.folder / "joiners.log")
@@ -223,17 +223,20 @@ class Scene:
         try:
             lacking = await self._missing_of(names, "alive", process)
             if lacking:
-                raise TestnetError(f"new members were not let in: {', '.join(lacking)}")
+                return (
+                    f"new members were not let in: {', '.join(lacking)} (their log: {self._last_line('joiners.log')})"
+                )
             process.send(signal.SIGTERM)
             lacking = await self._missing_of(names, "left", process)
             if lacking:
-                raise TestnetError(f"members were not seen to leave: {', '.join(lacking)}")
+                return f"members were not seen to leave: {', '.join(lacking)}"
+            await process.wait_gone(GONE_S)
         finally:
             with trio.CancelScope(shield=True):
-                if not await process.wait_gone(GONE_S):
-                    process.send(signal.SIGKILL)
-                    await process.wait_gone(GONE_S)
+                process.send(signal.SIGKILL)
+                await process.wait_gone(GONE_S)
         self.notes.append(f"{count} new members joined, and left")
+        return ""
 
     async def _missing_of(self, names: Sequence[str], status: str, process: Process) -> list[str]:
         """Wait until a node of the network has called each of them that. Returns those of whom none did."""
