@@ -26,6 +26,7 @@ class Reason(StrEnum):
     BAD_PROOF = "bad-proof"
     OUT_OF_RANGE = "out-of-range"
     TOO_MANY = "too-many"
+    REPEATED = "repeated"
     TOO_BIG = "too-big"
     FROM_THE_FUTURE = "from-the-future"
     DISK_FULL = "disk-full"

@@ -97,9 +97,9 @@ class Granter:
 
     def _merge(self, kept: KeptJob, record: Record, sender: bytes, now_us: int) -> bool:
         """Merge a checked record, persist it, follow it in the ledger; penalise what cannot be."""
-        if len(kept.state.ids) >= self._ctx.config.records_per_job_max and sender != self._ctx.node_id:
+        if sender != self._ctx.node_id and not kept.has_room(record, self._ctx.config.records_per_job_max):
+            # Who hands it on may be honest, and not know.
             self._ctx.limit(Limit.RECORDS_A_JOB, sender)
-            self._ctx.penalise(sender, Reason.TOO_MANY)
             return False
         delivered = kept.state.delivered
         try:
@@ -120,10 +120,14 @@ class Granter:
             kept.begun_us = now_us if kept.begun_us is None else kept.begun_us
             kept.paid = kept.paid or self._asks_a_price(record.body.holder)
         elif record.kind is RecordKind.BATCH:
+            kept.room.add(kept.state.batches[record.id], is_copy=record.body.copy > 0)
             kept.pace.delivered(record.author, kept.state.delivered - delivered, now_us)
             kept.progress.delivered(record.author, kept.state.delivered - delivered, now_us)
             # Its tasks may be shorter than was thought.
             self._lifelines.tell(kept.state.job_id)
+        elif record.kind is RecordKind.ACCEPTANCE:
+            for part in record.body.accepted:
+                kept.room.taken.pop(part.batch_id, None)
         elif record.kind is RecordKind.RECHECK:
             self._copies.open(kept, record, now_us)
             if kept.state.open:

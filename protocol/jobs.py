@@ -50,7 +50,10 @@ _JOB_KINDS = frozenset(
 
 @dataclass(slots=True)
 class JobState:
-    """See the module. Owned by one machine; not shared. lacking: batches that are accepted, and not here."""
+    """See the module. Owned by one machine; not shared. lacking: batches that are accepted, and not here.
+
+    outvoted: batches that an acceptance named for a task for which another names a lower one.
+    """
 
     spec_record: Record
     replica_record: Record | None = None
@@ -67,6 +70,7 @@ class JobState:
     cancellation: Record | None = None
     acceptances: dict[bytes, Record] = field(default_factory=dict)
     lacking: dict[bytes, None] = field(default_factory=dict)
+    outvoted: dict[bytes, None] = field(default_factory=dict)
     ids: IdIndex = field(default_factory=IdIndex)
     first_results: int = 0
     failed_tasks: int = 0
@@ -112,6 +116,11 @@ class JobState:
     def open(self) -> bool:
         """Whether tasks may still be granted, or copies of them."""
         return self.cancellation is None and not (self.complete and not self.to_recheck)
+
+    @property
+    def marks(self) -> int:
+        """Grants and releases that say who holds a task."""
+        return len(self._marks)
 
     @property
     def delivered(self) -> int:
@@ -403,6 +412,12 @@ class JobState:
                 for c, d, chosen in self.accepted.pieces(a, b):
                     self._offer_chosen(c, d, chosen)
 
+    def drop(self, batch_id: bytes) -> None:
+        """A first result that is canonical for none of its tasks, and of which others of the same tasks stay."""
+        info = self.batches.pop(batch_id)
+        self.ids.discard(batch_id)
+        self.first_results -= info.count
+
     def done_of(self, number: int) -> IntervalSet:
         """Numbers of the same kind that have a result: first copies, or the others."""
         return self.done if number < self.spec.tasks else self.reruns.done
@@ -506,6 +521,8 @@ class JobState:
                 self.lacking[part.batch_id] = None
             for lo, hi, old in self.accepted.pieces(part.lo, part.hi):
                 chosen = part.batch_id if old is None else min(old, part.batch_id)
+                if old is not None and old != part.batch_id:
+                    self.outvoted[max(old, part.batch_id)] = None
                 if chosen != old:
                     self.accepted.assign(lo, hi, chosen)
                     self._choose(lo, hi, chosen, old)

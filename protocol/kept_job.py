@@ -8,6 +8,8 @@ from .granting import LEASES_COUNTED_MAX, Ledger
 from .jobs import JobState
 from .pace import Pace
 from .progress import Progress
+from .records import Record, RecordKind
+from .room import Room
 from .subscriptions import Subscriptions
 from .verification.copies import OpenCheck
 
@@ -28,7 +30,7 @@ class KeptJob:
     earlier_us: how long others knew the job before it came here, in this life.  paid: capacity of a price has some of
     it, or had, as far as this node saw.  told_mesh, told_at_risk, told_over: whether the whole mesh
     was told of it, that it is at risk, that nothing is left.  open_copies: how many were wanted when those of the
-    checks that are over were last dropped.
+    checks that are over were last dropped.  room: what of its results is kept.
     """
 
     state: JobState
@@ -58,6 +60,22 @@ class KeptJob:
     begun_us: int | None = None
     earlier_us: int = 0
     paid: bool = False
+    room: Room = field(default_factory=Room)
+
+    def has_room(self, record: Record, most: int) -> bool:
+        """Whether a record more is kept: of each kind so many, so that nobody takes the room of all.
+
+        Of replica sets and cancellations the state keeps few by itself.
+        """
+        match record.kind:
+            case RecordKind.BATCH:
+                return self.room.has_share(record.author, len(self.state.batches), most)
+            case RecordKind.GRANT | RecordKind.RELEASE:
+                return self.state.marks < most
+            case RecordKind.ACCEPTANCE | RecordKind.RECHECK:
+                return len(self.state.acceptances) + len(self.state.rechecks) < most
+            case _:
+                return True
 
     def elapsed_us(self, now_us: int) -> int:
         """Until its end: it is complete, or cancelled, and nothing of it goes on."""

@@ -49,6 +49,7 @@ class Limit(StrEnum):
     HELD_QUOTA = "held-quota"
     SUBMISSIONS = "submissions"
     RECORDS_A_JOB = "records-a-job"
+    REPEATS = "repeats"
     BATCHES_FETCHING = "batches-fetching"
     FOLLOWERS = "followers"
     SUBSCRIPTIONS = "subscriptions"
@@ -118,7 +119,11 @@ BOUNDS: dict[Limit, Bound] = {
     ),
     Limit.HELD_QUOTA: Bound("the same tasks and CPU, of what a worker holds of one submitter", "given back"),
     Limit.SUBMISSIONS: Bound("256 whose blobs are coming", "rejected, with the reason"),
-    Limit.RECORDS_A_JOB: Bound("2,000,000", "declined"),
+    Limit.RECORDS_A_JOB: Bound(
+        "2,000,000 results, leases, and words of its submitter's each",
+        "declined; of a worker that has less than an even share of the results, taken",
+    ),
+    Limit.REPEATS: Bound("4 first results of one task, of one worker", "declined, or dropped for those that stay"),
     Limit.BATCHES_FETCHING: Bound("256 whose outputs are coming", "declined; the worker tries again"),
     Limit.FOLLOWERS: Bound("16 of one job", "rejected, with the reason; for its submitter the last one goes"),
     Limit.SUBSCRIPTIONS: Bound("16 of one peer to one job at once, then 1 in 2 s", "not answered"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .context import Context
-from .effects import Persist, Unpersist, UnpinBlobs
+from .effects import Persist, Reason, Unpersist, UnpinBlobs
 from .liveness import Status
 from .membership import Membership
 from .messages import Delivery, FindJob
@@ -21,6 +21,8 @@ OWED_COLUMNS_ROW = 103
 OWED_HEADER_ROW = 104
 # The job was accepted or cancelled, and is forgotten.
 OVER = "accepted"
+# As much for this batch: the worker gave others of these tasks, which are kept.
+SETTLING_REASONS = (OVER, Reason.REPEATED)
 # What is wrong with a batch, and will be at the next try.
 FINAL_REASONS = ("bad-proof", "not-admitted")
 # Who is slow is asked after 1, 2, 4, ... times the retry interval, at most.
@@ -188,10 +190,10 @@ class Outbox:
             self._give_up(owed, reason)
 
     def _is_kept(self, owed: Owed) -> bool:
-        """Whether enough replicas have it on disk, or had the whole job and have put it away."""
+        """Whether enough replicas have it on disk, or had the whole job and have put it away, or need it no more."""
         enough = min(self._ctx.config.durable_replicas, len(owed.replicas))
-        over = sum(reason == OVER for reason in owed.declined.values())
-        return len(owed.acknowledged) + over >= enough
+        settling = [node for node, reason in owed.declined.items() if reason in SETTLING_REASONS]
+        return len({**owed.acknowledged, **dict.fromkeys(settling)}) >= enough
 
     def _give_up(self, owed: Owed, reason: str) -> None:
         self._ctx.notify("outbox.given-up", job_id=owed.job_id, reason=reason)

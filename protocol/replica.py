@@ -115,6 +115,9 @@ class Replica(ResultKeeper):
             except RejectedRecord as error:
                 self._ctx.notify("replica.row-ignored", job_id=row.job_id, reason=error.reason)
         for kept in self.jobs.values():
+            for info in kept.state.batches.values():
+                kept.room.add(info, is_copy=info.first >= kept.state.spec.tasks)
+            self._drop_repeats(kept)
             kept.ledger.rebuild(now_us, self._ctx.config.lease_us)
             self._copies.restore(kept, now_us)
             kept.level = kept.state.replicas == (self._ctx.node_id,)
@@ -397,6 +400,7 @@ class Replica(ResultKeeper):
         kept, pending = self.jobs.get(message.job_id), self._pending.get(message.job_id)
         if kept is not None and peer == kept.state.submitter:
             for batch_id in message.batch_ids:
+                kept.room.take(kept.state, batch_id)
                 self._acknowledge_soon(peer, message.job_id, batch_id, now_us)
             self._acknowledge_all(kept)
         elif pending is not None and peer == pending.spec.author:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from ..crypto.certificates import CertificateReason, Role
 from .batches import BatchError, check_batch
 from .context import Context
-from .effects import FetchBlobs, Persist, Reason
+from .effects import FetchBlobs, Persist, Reason, Unpersist
 from .job_parts import RejectedRecord
 from .kept_job import KeptJob
 from .limits import Limit
 from .membership import Membership
 from .messages import Declined, Delivery, Stored, Want
-from .records import Record
+from .records import Record, RecordKind
 from .tables import Tables
 from .upkeep import Upkeep
 
@@ -61,9 +61,11 @@ class ResultKeeper(Upkeep):
         if self.storage_failed:
             self._ctx.send(peer, Declined(job_id, header.id, Reason.DISK_FULL))
             return
-        if len(kept.state.ids) >= self._ctx.config.records_per_job_max:
+        if not kept.has_room(header, self._ctx.config.records_per_job_max):
             self._ctx.limit(Limit.RECORDS_A_JOB, peer)
             self._ctx.send(peer, Declined(job_id, header.id, Reason.TOO_MANY))
+            return
+        if self._declines_repeat(kept, header, peer):
             return
         if refused := self._ctx.refusal(peer, header.body.certificate, header.author, Role.WORKER, now_us):
             if refused is not CertificateReason.NOT_YET_VALID:
@@ -115,14 +117,36 @@ class ResultKeeper(Upkeep):
         kept = self.jobs.get(job_id)
         if kept is None:
             return
+        if self._declines_repeat(kept, header, peer):
+            return
         self._ctx.emit(Persist(job_id, COLUMNS_ROW, header.id, message.columns))
         if not self._merge(kept, header, peer, now_us):
             return
+        if peer == kept.state.submitter:
+            kept.room.take(kept.state, header.id)
+        self._drop_repeats(kept)
         for node in dict.fromkeys((peer, header.author)):
             self._acknowledge_soon(node, job_id, header.id, now_us)
         kept.subscriptions.stored(header.id, message, is_copy=header.body.copy > 0)
         self._after_change(kept, now_us)
         self._acknowledge_all(kept)
+
+    def _declines_repeat(self, kept: KeptJob, header: Record, peer: bytes) -> bool:
+        """A batch that its worker has given often enough. What the submitter brings it has taken."""
+        if peer == kept.state.submitter or not kept.room.declines(kept.state, header):
+            return False
+        self._ctx.limit(Limit.REPEATS, header.author)
+        self._ctx.send(peer, Declined(kept.state.job_id, header.id, Reason.REPEATED))
+        return True
+
+    def _drop_repeats(self, kept: KeptJob) -> None:
+        """What its worker said too often goes from the disk, and from those who follow."""
+        gone = kept.room.drop_repeats(kept.state)
+        for batch_id in gone:
+            self._ctx.emit(Unpersist(kept.state.job_id, int(RecordKind.BATCH), batch_id))
+            self._ctx.emit(Unpersist(kept.state.job_id, COLUMNS_ROW, batch_id))
+        if gone:
+            kept.subscriptions.dropped(gone)
 
     def _acknowledge_soon(self, node: bytes, job_id: bytes, batch_id: bytes, now_us: int) -> None:
         if not self._unacknowledged:

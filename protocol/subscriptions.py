@@ -124,6 +124,14 @@ class Subscriptions:
                 subscription.waiting.append(batch_id)
                 self._pump(subscription)
 
+    def dropped(self, batch_ids: list[bytes]) -> None:
+        """They are not kept any more: nobody waits for them, or for their being consumed."""
+        gone = dict.fromkeys(batch_ids)
+        for subscription in self._by_peer.values():
+            subscription.waiting = deque(each for each in subscription.waiting if each not in gone)
+            subscription.in_flight = {each: None for each in subscription.in_flight if each not in gone}
+            self._pump(subscription)
+
     def _pump(self, subscription: Subscription) -> None:
         while subscription.waiting and len(subscription.in_flight) < subscription.window:
             batch_id = subscription.waiting.popleft()

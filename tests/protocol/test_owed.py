@@ -146,6 +146,16 @@ def test_batch_of_which_one_replica_has_it_and_another_calls_the_job_accepted_is
     assert len(outbox) == 0
 
 
+def test_batch_of_tasks_of_which_replicas_have_enough_by_this_worker_is_settled() -> None:
+    bench = Bench()
+    outbox, batch_id, _ = filled(bench)
+    outbox.on_stored(A.node_id, (batch_id,))
+    outbox.on_declined(A.node_id, batch_id, "repeated")
+    assert len(outbox) == 1
+    outbox.on_declined(B.node_id, batch_id, "repeated")
+    assert len(outbox) == 0
+
+
 @pytest.mark.parametrize("reason", ["bad-proof", "not-admitted"])
 def test_batch_that_no_replica_will_ever_take_is_given_up(reason: str) -> None:
     bench = Bench()

@@ -58,7 +58,16 @@ from hearthmesh.protocol.messages import (
     TableRows,
     TableSync,
 )
-from hearthmesh.protocol.records import BatchHeader, Cancellation, Grant, RecordKind, ReplicaSet, sign_record
+from hearthmesh.protocol.records import (
+    Acceptance,
+    AcceptedBatch,
+    BatchHeader,
+    Grant,
+    RecordKind,
+    ReplicaSet,
+    sign_record,
+)
+from hearthmesh.protocol.room import REPEATS_MAX
 from hearthmesh.protocol.seeking import ANSWERS_BURST
 from hearthmesh.protocol.subscriptions import SUBSCRIPTIONS_BURST
 from hearthmesh.protocol.tables import SYNCS_BURST
@@ -466,9 +475,20 @@ async def submissions(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Path
 
 @hits(Limit.RECORDS_A_JOB)
 async def records_a_job(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Path) -> None:
-    scene = Scene(meter, records_per_job_max=1)
-    job_id = scene.keep()
-    scene.tell(scene.member, Records(job_id, scene.records(RecordKind.CANCELLATION, Cancellation(job_id))))
+    scene = Scene(meter, records_per_job_max=0)
+    job_id, parts = scene.keep(), (AcceptedBatch(bytes(32), 0, 1),)
+    scene.tell(scene.member, Records(job_id, scene.records(RecordKind.ACCEPTANCE, Acceptance(job_id, parts))))
+
+
+@hits(Limit.REPEATS)
+async def repeats(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Path) -> None:
+    scene = Scene(meter)
+    job_id, certificate = scene.keep(), scene.member.mesh.ctx.certificate
+    for epoch in range(REPEATS_MAX + 1):
+        batch = Batch(0, epoch, (0,), (b"",), (0,), (0,), {}, {})
+        body = BatchHeader(job_id, 0, 1, epoch, batch.root(), 0, 0, 0, 0, 0, False, certificate)
+        (raw,) = scene.records(RecordKind.BATCH, body)
+        scene.tell(scene.member, Delivery(raw, encode_columns(batch)))
 
 
 @hits(Limit.BATCHES_FETCHING)
