@@ -51,9 +51,7 @@ _JOB_KINDS = frozenset(
 @dataclass(slots=True)
 class JobState:
     """See the module. Owned by one machine; not shared. lacking: batches that are accepted, and not here.
-
-    outvoted: batches that an acceptance named for a task for which another names a lower one.
-    """
+    outvoted: those that an acceptance named for a task for which another names a lower one."""
 
     spec_record: Record
     replica_record: Record | None = None

@@ -5,6 +5,7 @@ What happens, and how much is allowed, is in docs/limits.md, which is made from 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -118,13 +119,19 @@ BOUNDS: dict[Limit, Bound] = {
         "rejected, with the reason; of what is kept, no more CPU is leased at a time",
     ),
     Limit.HELD_QUOTA: Bound("the same tasks and CPU, of what a worker holds of one submitter", "given back"),
-    Limit.SUBMISSIONS: Bound("256 whose blobs are coming", "rejected, with the reason"),
+    Limit.SUBMISSIONS: Bound(
+        "256 whose blobs are coming",
+        "rejected, with the reason; of a submitter that has less than an even share, taken",
+    ),
     Limit.RECORDS_A_JOB: Bound(
         "2,000,000 results, leases, and words of its submitter's each",
         "declined; of a worker that has less than an even share of the results, taken",
     ),
     Limit.REPEATS: Bound("4 first results of one task, of one worker", "declined, or dropped for those that stay"),
-    Limit.BATCHES_FETCHING: Bound("256 whose outputs are coming", "declined; the worker tries again"),
+    Limit.BATCHES_FETCHING: Bound(
+        "256 whose outputs are coming",
+        "declined; the worker tries again; of one that has less than an even share, taken",
+    ),
     Limit.FOLLOWERS: Bound("16 of one job", "rejected, with the reason; for its submitter the last one goes"),
     Limit.SUBSCRIPTIONS: Bound("16 of one peer to one job at once, then 1 in 2 s", "not answered"),
     Limit.RENEWALS: Bound("512 pieces of the tasks that one message names, 8,192 if it has many ranges", "not renewed"),
@@ -137,3 +144,14 @@ BOUNDS: dict[Limit, Bound] = {
     Limit.ACCUSATIONS: Bound("64 untried, 4 of one accuser", "not heard"),
     Limit.ROLE: Bound("what a certificate grants", "refused; of a peer that should know, a broken rule"),
 }
+
+
+def has_share(party: bytes, holders: Iterable[bytes], most: int) -> bool:
+    """Whether a party gets one place more: where none of `most` is free, if it has less than an even share.
+
+    holders: of the places that are taken, one entry each.
+    """
+    counts: dict[bytes, int] = {}
+    for holder in holders:
+        counts[holder] = counts.get(holder, 0) + 1
+    return sum(counts.values()) < most or counts.get(party, 0) * len(counts) < most

@@ -18,7 +18,7 @@ from .intervals import IntervalSet
 from .job_parts import RejectedRecord
 from .jobs import JobState
 from .kept_job import KeptJob
-from .limits import Limit
+from .limits import Limit, has_share
 from .membership import Membership
 from .messages import (
     Consumed,
@@ -270,7 +270,7 @@ class Replica(ResultKeeper):
         if pending is not None:
             pending.answers[peer] = request
             return
-        if len(self._pending) >= PENDING_MAX:
+        if not has_share(spec.author, (each.spec.author for each in self._pending.values()), PENDING_MAX):
             self._ctx.limit(Limit.SUBMISSIONS, peer)
             self._ctx.send(peer, Rejected(request, spec.id, "too many submissions at once; try again"))
             return

@@ -10,7 +10,7 @@ from .context import Context
 from .effects import FetchBlobs, Persist, Reason, Unpersist
 from .job_parts import RejectedRecord
 from .kept_job import KeptJob
-from .limits import Limit
+from .limits import Limit, has_share
 from .membership import Membership
 from .messages import Declined, Delivery, Stored, Want
 from .records import Record, RecordKind
@@ -22,7 +22,7 @@ COLUMNS_ROW = 101
 STORED_A_MESSAGE_MAX = 256
 # To one node of one job, at one time.
 UNACKNOWLEDGED_MAX = 4096
-# Batches whose large outputs are still coming.
+# Batches whose large outputs are still coming; above, an even share of each worker's.
 FETCHING_MAX = 256
 
 
@@ -90,7 +90,7 @@ class ResultKeeper(Upkeep):
     ) -> None:
         if header.id in self._pending_batches:
             return
-        if len(self._pending_batches) >= FETCHING_MAX:
+        if not has_share(header.author, (each.header.author for each in self._pending_batches.values()), FETCHING_MAX):
             self._ctx.limit(Limit.BATCHES_FETCHING, peer)
             self._ctx.send(peer, Declined(header.body.job_id, header.id, Reason.TOO_MANY))
             return

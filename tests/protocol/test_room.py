@@ -14,13 +14,14 @@ from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import CancelJob, FollowJob, Received, SubmitJob
 from hearthmesh.protocol.jobs import JobState
 from hearthmesh.protocol.kept_job import KeptJob
-from hearthmesh.protocol.messages import Delivery, Taken
+from hearthmesh.protocol.messages import Delivery, Submit, Taken
 from hearthmesh.protocol.records import (
     Acceptance,
     AcceptedBatch,
     BatchHeader,
     Record,
     RecordKind,
+    ReplicaSet,
     sign_record,
 )
 from hearthmesh.protocol.room import REPEATS_MAX, Room
@@ -30,9 +31,10 @@ from tests.protocol.test_jobs import SPEC, SUBMITTER, TASKS, WORKERS, batch, fre
 FEW = 40
 
 
-def said(worker: SimNode, job_id: bytes, first: int, epoch: int) -> Delivery:
-    """A result of one task, without a lease."""
-    made = Batch(first, epoch, (0,), (b"x",), (0,), (1,), {}, {})
+def said(worker: SimNode, job_id: bytes, first: int, epoch: int, *, large: bool = False) -> Delivery:
+    """A result of one task, without a lease. large: it is a blob."""
+    blobs = {0: (bytes([first]) * 32, 1 << 20)} if large else {}
+    made = Batch(first, epoch, (0,), (b"" if large else b"x",), (0,), (1,), blobs, {})
     certificate = worker.mesh.ctx.certificate
     header = BatchHeader(job_id, first, 1, epoch, made.root(), 0, 1, 0, 0, 0, False, certificate)
     return Delivery(sign_record(worker.identity, RecordKind.BATCH, header).raw, encode_columns(made))
@@ -214,3 +216,28 @@ def test_a_restarted_replica_keeps_what_it_kept() -> None:
     assert house.liars()[0] == [100, 101, 102, 103]
     house.say(said(house.liar, house.job_id, 0, 99), to=[keeper])
     assert house.liars()[0] == [99, 100, 101, 102]
+
+
+def test_one_worker_does_not_take_all_places_for_large_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hearthmesh.protocol.result_keeping.FETCHING_MAX", 4)
+    house, keeper = House(60, most=1000), 0
+    house.cluster.log.clear()
+    for first in range(40, 46):
+        house.say(said(house.liar, house.job_id, first, 100, large=True), to=[house.keepers[keeper]])
+    honest = said(house.keepers[1], house.job_id, 50, 100, large=True)
+    house.cluster.feed(house.keepers[keeper], Received(house.keepers[1].id, honest))
+    assert [line for line in house.cluster.log if line.endswith("Declined")] == ["w0>liar Declined"] * 2
+
+
+def test_one_submitter_does_not_take_all_places_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hearthmesh.protocol.replica.PENDING_MAX", 4)
+    cluster = Cluster()
+    keeper, greedy, other = cluster.add("keeper"), cluster.client("greedy"), cluster.client("other")
+    cluster.run(SECOND)
+    cluster.log.clear()
+    for client, jobs in ((greedy, 6), (other, 2)):
+        for nonce in range(jobs):
+            spec = cluster.signed_spec(client, 4, nonce=bytes([nonce]))
+            replicas = sign_record(client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, (keeper.id,)))
+            cluster.feed(keeper, Received(client.id, Submit(1, spec.raw, replicas.raw)))
+    assert [line for line in cluster.log if line.endswith("Rejected")] == ["keeper>greedy Rejected"] * 2
