@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...protocol.config import ProtocolConfig
 from ...protocol.effects import Notify
 from .engine import MS, SECOND
-from .network import FAIR, Cut, Weather
+from .network import Cut, Weather
 from .plan import Fault, FaultKind
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class Faults:
         self._mended(machines, happened)
 
     def _clear(self, machines: list[Machine], happened: Happened) -> None:
-        self._world.network.weather = FAIR
+        self._world.network.clear_up()
         self._mended(machines, happened)
 
     # -- noticing ------------------------------------------------------------------------------------------

@@ -435,6 +435,16 @@ class Network:
         for link in self._links_across(cut):
             self._engine.after(link.latency_us, self._resume, link)
 
+    @property
+    def disturbed(self) -> bool:
+        """Whether anything is cut, or messages get lost."""
+        return bool(self.cuts) or self.weather is not FAIR
+
+    def clear_up(self) -> None:
+        """No message is lost from now on."""
+        self.weather = FAIR
+        self.healed_us = self._engine.now_us
+
     def _resume(self, link: Link) -> None:
         for side in (0, 1):
             for waiting, action in self._stops(link, side):

@@ -10,7 +10,6 @@ from ....protocol.intervals import IntervalMap
 from ....protocol.messages import Granted, Message
 from ....protocol.verification.court import FIRST_TRIAL
 from ..engine import SECOND
-from ..plan import FaultKind
 from .base import Checker
 from .leases import own_root_grants
 
@@ -45,7 +44,6 @@ class StaleStarts(Checker):
     def __init__(self, world: Any) -> None:
         super().__init__(world)
         self._anew: dict[bytes, IntervalMap[Given]] = {}
-        self._loses = any(fault.kind is FaultKind.WEATHER for fault in world.plan.faults)
         self._bound_us = world.config.lease_us // 3 + ANSWERED_US
 
     def saying(self, life: Any, peer: bytes, message: Message) -> None:
@@ -56,7 +54,7 @@ class StaleStarts(Checker):
 
     def executing(self, life: Any, run: Execute) -> None:
         world, machine = self.world, life.machine
-        if run.execution_id > FIRST_TRIAL or self._loses or world.network.cuts or not machine.honest:
+        if run.execution_id > FIRST_TRIAL or world.network.disturbed or not machine.honest:
             return
         heard_us = world.engine.now_us - self._bound_us
         first = life.mesh.worker._executions[run.execution_id].first
@@ -66,7 +64,7 @@ class StaleStarts(Checker):
                 continue
             epoch, holder, index, at_us = granted
             replica, link = world.machines[index], life.links.get(index)
-            # While anything was cut, renewals or their answers may not have come through.
+            # While anything was cut or lost, renewals or their answers may not have come through.
             awake_us = max(machine.awake_us, replica.awake_us, at_us, world.network.healed_us)
             if link is not None and replica.well and max(awake_us, link.since_us) < heard_us:
                 other, ago_us = world.by_id[holder], world.engine.now_us - at_us
