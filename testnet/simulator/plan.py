@@ -57,6 +57,8 @@ STEPS_US = (SECOND, MINUTE, HOUR)
 
 # Lies that show when results are compared, and nowhere else; accomplices say the same.
 COMPARED = ("wrong results", "accomplice", "sleeper")
+# The lie that is another one for each who tells it; all others may agree.
+ALONE = "wrong results"
 LIES = (
     *COMPARED,
     *("forger", "equivocator", "bad proof", "lying digests", "hoarder", "replayer", "flooder", "slanderer", "noise"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from ....protocol.effects import Notify
-from ....protocol.messages import Delivery, Granted, Message, Stored, Submitted
+from ....protocol.effects import Execute, Notify, Unpersist
+from ....protocol.events import TaskFinished
+from ....protocol.messages import Declined, Delivery, Granted, Message, Stored, Submitted
 from ....protocol.outbox import OWED_COLUMNS_ROW, OWED_HEADER_ROW
 from ....protocol.records import RecordKind, open_record
 from ....protocol.result_keeping import COLUMNS_ROW
 from ....protocol.upkeep import FORGOTTEN_ROW
-from ..disk import RowKey
+from ..disk import RowKey, Write
 from .base import Checker
 from .leases import own_root_grants
 
@@ -49,23 +50,25 @@ class PersistFirst(Checker):
 @dataclass(slots=True)
 class Owed:
     """A batch that a worker owes. replicas: of its job.  disks: how often each who said that it has it, had been given
-    another disk by then."""
+    another disk by then.  liars: those that said that they have it, or that they decline it."""
 
     job_id: bytes
     replicas: int
     disks: dict[int, int] = field(default_factory=dict)
+    liars: dict[int, None] = field(default_factory=dict)
 
 
 class KeptUntilDurable(Checker):
-    """A worker settles results only once as many disks as asked for have them. It gives up none of a job that lives.
+    """A worker lets go of a result, in its memory or on its disk, only once as many disks as asked for have it.
 
-    Of a job that is over some disk has the mark. What liars decline does not count.
+    Or once the job is over, of which some disk has the mark. Liars who say that they have it, or decline it, count as
+    disks.
     """
 
     name = "kept-until-durable"
     invariant = 1
     hears: ClassVar[tuple[type[Message], ...]] = (Stored,)
-    says: ClassVar[tuple[type[Message], ...]] = (Delivery, Stored)
+    says: ClassVar[tuple[type[Message], ...]] = (Delivery, Stored, Declined)
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
@@ -74,51 +77,94 @@ class KeptUntilDurable(Checker):
     def born(self, life: Any) -> None:
         self._owed[life.machine.index] = {}
 
+    def restored(self, life: Any) -> None:
+        for batch_id, owed in life.mesh.worker.outbox._owed.items():
+            self._begin(life, batch_id, owed.job_id, len(owed.replicas))
+
+    def ended(self, life: Any, run: Execute, event: TaskFinished) -> None:
+        header = life.mesh.worker.made(run.execution_id)
+        if header is not None:
+            self._begin(life, header.id, header.body.job_id, self._replicas(life, header.body.job_id))
+
+    def _begin(self, life: Any, batch_id: bytes, job_id: bytes, replicas: int) -> None:
+        if life.machine.honest:
+            self._owed[life.machine.index].setdefault(batch_id, Owed(job_id, replicas))
+
+    def _replicas(self, life: Any, job_id: bytes) -> int:
+        view = life.mesh.worker.view(job_id)
+        return len(view.replicas) if view is not None else self.world.config.replicas
+
     def saying(self, life: Any, peer: bytes, message: Message) -> None:
-        if isinstance(message, Stored):
-            mine = self._owed.get(self.world.by_id[peer].index, {})
-            for batch_id in message.batch_ids:
+        mine = self._owed.get(self.world.by_id[peer].index, {})
+        match message:
+            case Stored(_, batch_ids):
+                for batch_id in batch_ids:
+                    if batch_id in mine:
+                        mine[batch_id].disks[life.machine.index] = life.machine.disk.wiped
+                        self._note_liar(life, mine[batch_id])
+            case Declined(_, batch_id, _):
                 if batch_id in mine:
-                    mine[batch_id].disks[life.machine.index] = life.machine.disk.wiped
-        elif isinstance(message, Delivery) and life.machine.honest:
-            header = open_record(message.header, check_signature=False)
-            view = life.mesh.worker.view(header.body.job_id)
-            if header.author == life.machine.id and header.id in life.mesh.worker.outbox._owed:
-                count = len(view.replicas) if view is not None else 3
-                owed = self._owed[life.machine.index].setdefault(header.id, Owed(header.body.job_id, count))
-                owed.replicas = count
+                    self._note_liar(life, mine[batch_id])
+            case Delivery(raw, _):
+                header = open_record(raw, check_signature=False)
+                owed = self._owed[life.machine.index].get(header.id)
+                if owed is not None:
+                    owed.replicas = self._replicas(life, owed.job_id)
+
+    @staticmethod
+    def _note_liar(life: Any, owed: Owed) -> None:
+        if not life.machine.honest:
+            owed.liars[life.machine.index] = None
+
+    # When it may have let go of some: the answer to a delivery, a note, a row that goes, and whatever else happens.
+
+    def heard(self, life: Any, peer: bytes, message: Message) -> None:
+        self._look(life)
 
     def noted(self, life: Any, note: Notify) -> None:
         if note.name == "outbox.given-up":
-            job_id, reason = note.fields["job_id"], note.fields["reason"]
-            mine = self._owed[life.machine.index]
-            for batch_id in [each for each in mine if each not in life.mesh.worker.outbox._owed]:
-                del mine[batch_id]
-            honest = life.machine.honest and all(machine.honest for machine in self.world.nodes)
-            if honest and not any((job_id, FORGOTTEN_ROW, job_id) in m.disk.rows for m in self.world.nodes):
-                self.fail(f"{life.machine} gives up a result of a job that lives: {reason}")
+            self._look(life)
 
-    def heard(self, life: Any, peer: bytes, message: Message) -> None:
-        assert isinstance(message, Stored)
-        mine = self._owed[life.machine.index]
-        for batch_id in message.batch_ids:
-            if batch_id not in mine or batch_id in life.mesh.worker.outbox._owed:
-                continue
-            owed = mine.pop(batch_id)
-            rows = (owed.job_id, int(RecordKind.BATCH), batch_id), (owed.job_id, FORGOTTEN_ROW, owed.job_id)
-            disks, lost = _disks(self.world, rows, owed.disks)
-            if disks + lost < min(self.world.config.durable_replicas, owed.replicas):
-                self.fail(f"{life.machine} lets go of a batch that {disks} disks have, and {lost} had and were lost")
+    def writing(self, life: Any, write: Write) -> None:
+        if isinstance(write, Unpersist) and write.kind in (OWED_HEADER_ROW, OWED_COLUMNS_ROW):
+            owed = self._owed[life.machine.index].pop(write.key, None)
+            if owed is not None:
+                self._judge(life, write.key, owed)
+
+    def sampled(self, life: Any) -> None:
+        self._look(life)
+
+    def died(self, life: Any) -> None:
+        self._look(life)
+
+    def at_rest(self) -> None:
+        for machine in self.world.nodes:
+            if machine.life is not None:
+                self._look(machine.life)
+
+    def _look(self, life: Any) -> None:
+        mine, owed = self._owed[life.machine.index], life.mesh.worker.outbox._owed
+        for batch_id in [each for each in mine if each not in owed] if mine else ():
+            self._judge(life, batch_id, mine.pop(batch_id))
+
+    def _judge(self, life: Any, batch_id: bytes, owed: Owed) -> None:
+        if any((owed.job_id, FORGOTTEN_ROW, owed.job_id) in machine.disk.rows for machine in self.world.nodes):
+            return
+        have, lost = _disks(self.world, ((owed.job_id, int(RecordKind.BATCH), batch_id),), owed.disks)
+        lying = sum(index not in have and index not in lost for index in owed.liars)
+        if len(have) + len(lost) + lying < min(self.world.config.durable_replicas, owed.replicas):
+            disks = f"{len(have)} disks have, and {len(lost)} had and were lost"
+            self.fail(f"{life.machine} lets go of a result of a job that lives, which {disks}")
 
 
-def _disks(world: Any, rows: tuple[RowKey, ...], said: dict[int, int]) -> tuple[int, int]:
-    """How many disks have one of the rows, and how many had it and were lost since.
+def _disks(world: Any, rows: tuple[RowKey, ...], said: dict[int, int]) -> tuple[list[int], list[int]]:
+    """Machines whose disks have one of the rows, and those that had it and were given another disk since.
 
     said: how often each machine that said it has them had been given another disk by then.
     """
     have = [machine.index for machine in world.nodes if any(row in machine.disk.rows for row in rows)]
     lost = [at for at, wiped in said.items() if world.machines[at].disk.wiped != wiped and at not in have]
-    return len(have), len(lost)
+    return have, lost
 
 
 class Restores(Checker):
@@ -171,9 +217,9 @@ class SubmittedSurvives(Checker):
 
     def _count_disks(self, life: Any, job_id: bytes, replicas: int, stored: dict[int, int]) -> None:
         rows = (job_id, int(RecordKind.SPEC), job_id), (job_id, FORGOTTEN_ROW, job_id)
-        disks, lost = _disks(self.world, rows, stored)
-        if disks + lost < min(self.world.config.durable_replicas, replicas):
-            text = f"{disks} disks have it, and {lost} had it and were lost"
+        have, lost = _disks(self.world, rows, stored)
+        if len(have) + len(lost) < min(self.world.config.durable_replicas, replicas):
+            text = f"{len(have)} disks have it, and {len(lost)} had it and were lost"
             self.fail(f"{life.machine} calls job {job_id.hex()[:12]} submitted, and {text}")
 
     def at_rest(self) -> None:

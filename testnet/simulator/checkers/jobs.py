@@ -15,6 +15,8 @@ from ....protocol.kept_job import KeptJob
 from ....protocol.messages import Message, Records
 from ....protocol.records import RecordKind, open_record
 from ....protocol.upkeep import FORGOTTEN_ROW
+from ....protocol.verification.policy import parse_policy
+from ..plan import ALONE
 from .base import Checker
 
 
@@ -84,7 +86,7 @@ class AcceptedOnce(Checker):
 
 
 class ProofValid(Checker):
-    """What a customer is given was signed by an admitted worker; an honest one's output is right."""
+    """What a customer is given was signed by an admitted worker; an honest one's output and exit code are right."""
 
     name = "proof-valid"
     invariant = 2
@@ -107,13 +109,35 @@ class ProofValid(Checker):
         worker = self.world.by_id.get(header.author)
         if worker is None or not worker.honest:
             return
-        for offset, output in enumerate(batch.outputs):
-            if output != self.world.output_of(header.body.job_id, batch.first + offset):
-                self.fail(f"{worker} put out something else for task {batch.first + offset}")
+        for index, (code, output) in enumerate(zip(batch.exits, batch.outputs, strict=True), batch.first):
+            if output != self.world.output_of(header.body.job_id, index):
+                self.fail(f"{worker} put out something else for task {index}")
+            if code != self.world.exit_of(header.body.job_id, index):
+                self.fail(f"{worker} says that task {index} ended with {code}")
+
+
+class WrongAccepted(Checker):
+    """A wrong result is accepted nowhere where nobody lied, nor under a quorum that liars who say the same cannot be.
+
+    Of other policies nothing is claimed: they let some through, as their page says.
+    """
+
+    name = "wrong-accepted"
+    invariant = 2
+
+    def at_rest(self) -> None:
+        lied = [machine.liar for machine in self.world.nodes if machine.liar is not None and machine.liar.lied_us]
+        alone = sum(liar.name == ALONE for liar in lied)
+        in_unison = max(len(lied) - alone, min(alone, 1))
+        for job_id, order in self.world.orders.items():
+            policy = parse_policy(order.spec.verification)
+            if order.wrong and in_unison < (policy.quorum if policy.is_strict else 1):
+                wrong = f"{len(order.wrong)} wrong results of {order.spec.tasks} are accepted under {policy}"
+                self.fail(f"job {job_id.hex()[:12]}: {wrong}, and {in_unison} say the same")
 
 
 class Converged(Checker):
-    """Replicas that can talk end with the same records."""
+    """Replicas that can talk end with the same records: all of the newest set that are well have them."""
 
     name = "replicas-converge"
     invariant = 3
@@ -180,23 +204,30 @@ class Live(Checker):
 # -- questions about a job -------------------------------------------------------------------------------------
 
 
-def keepers(world: Any, job_id: bytes) -> list[tuple[Any, KeptJob]]:
-    """Machines that are well and in the newest replica set, with their state of the job."""
-    held = []
+def seats(world: Any, job_id: bytes) -> list[tuple[Any, KeptJob | None]]:
+    """Machines that are well and honest and in the newest replica set, with their state of the job; None where one
+    has nothing of it. Who has forgotten it is left out."""
+    held: list[tuple[Any, KeptJob | None]] = []
+    newest, members = -1, ()
     for machine in world.nodes:
         if machine.well and machine.life is not None and machine.honest:
             kept = machine.life.mesh.replica.jobs.get(job_id)
-            if kept is not None:
+            if kept is not None and kept.state.replica_epoch > newest:
+                newest, members = kept.state.replica_epoch, kept.state.replicas
+            if kept is not None or not machine.life.mesh.replica.has_forgotten(job_id):
                 held.append((machine, kept))
-    newest = max((kept.state.replica_epoch for _, kept in held), default=-1)
-    sets = [kept.state.replicas for _, kept in held if kept.state.replica_epoch == newest]
-    return [(machine, kept) for machine, kept in held if sets and machine.id in sets[0]]
+    return [(machine, kept) for machine, kept in held if machine.id in members]
+
+
+def keepers(world: Any, job_id: bytes) -> list[tuple[Any, KeptJob]]:
+    """Of `seats`, those that have the job."""
+    return [(machine, kept) for machine, kept in seats(world, job_id) if kept is not None]
 
 
 def all_accepted(world: Any, job_id: bytes) -> bool:
-    found = keepers(world, job_id)
+    found = seats(world, job_id)
     forgotten = any(m.life is not None and m.life.mesh.replica.has_forgotten(job_id) for m in world.nodes)
-    return forgotten or bool(found) and all(kept.state.fully_accepted for _, kept in found)
+    return forgotten or bool(found) and all(kept is not None and kept.state.fully_accepted for _, kept in found)
 
 
 def difference(world: Any, job_id: bytes) -> str:
@@ -205,6 +236,9 @@ def difference(world: Any, job_id: bytes) -> str:
     if not found:
         forgotten = any(m.life is not None and m.life.mesh.replica.has_forgotten(job_id) for m in world.nodes)
         return "" if forgotten else "nobody keeps it"
+    for machine, kept in seats(world, job_id):
+        if kept is None:
+            return f"{machine} has a seat, and nothing of the job"
     (first, one), rest = found[0], found[1:]
     for machine, other in rest:
         if other.state.ids.ids(b"", b"") != one.state.ids.ids(b"", b""):

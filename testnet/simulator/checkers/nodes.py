@@ -19,7 +19,7 @@ from .base import Checker
 
 
 class WarmStart(Checker):
-    """No task starts in a room that is warm enough, beyond the slots, or while the disk takes nothing."""
+    """No task starts in a room that is warm enough, beyond the slots that it wants, or while the disk takes nothing."""
 
     name = "warm-start"
     invariant = 5
@@ -39,9 +39,8 @@ class WarmStart(Checker):
         reading = self._told.get(machine.index)
         if reading is None or reading.slots == 0:
             self.fail(f"{machine} starts [{run.first}, {run.first + run.count}) in a room that wants no heat")
-        elif len(machine.executor.running) >= reading.slots and machine.sink is not None:
-            if len(machine.executor.running) >= machine.slots:
-                self.fail(f"{machine} starts more than its {machine.slots} slots")
+        elif len(machine.executor.running) >= min(reading.slots, machine.slots):
+            self.fail(f"{machine} starts more than {reading.slots} of its {machine.slots} slots")
         if worker.storage_failed:
             self.fail(f"{machine} starts work that it could not keep the results of")
 

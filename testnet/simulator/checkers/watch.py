@@ -11,7 +11,7 @@ from ....protocol.messages import Message
 from .base import Checker
 from .disks import KeptUntilDurable, PersistFirst, Restores, SubmittedSurvives
 from .holding import HeldUntilFreed
-from .jobs import AcceptedKept, AcceptedOnce, Converged, Live, NoTaskLost, ProofValid
+from .jobs import AcceptedKept, AcceptedOnce, Converged, Live, NoTaskLost, ProofValid, WrongAccepted
 from .leases import (
     CancelledStays,
     EpochRises,
@@ -42,6 +42,7 @@ ALL: tuple[type[Checker], ...] = (
     AcceptedOnce,
     AcceptedKept,
     ProofValid,
+    WrongAccepted,
     ForgeriesKept,
     RightfulAuthors,
     Converged,

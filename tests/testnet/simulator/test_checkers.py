@@ -4,15 +4,21 @@ from dataclasses import replace
 
 import pytest
 
+from hearthmesh.protocol.granting import Ledger
 from hearthmesh.protocol.messages import Granted, HeldJob, HeldRange, Message, Renew
+from hearthmesh.protocol.outbox import Outbox
 from hearthmesh.protocol.records import Grant, RecordKind, sign_record
+from hearthmesh.testnet.simulator.broken import drop_late, renew_silently
 from hearthmesh.testnet.simulator.checkers.seats import SeatsFilled
 from hearthmesh.testnet.simulator.checkers.stale import StaleStarts
-from hearthmesh.testnet.simulator.engine import SECOND
+from hearthmesh.testnet.simulator.engine import MS, SECOND
 from hearthmesh.testnet.simulator.life import Life
+from hearthmesh.testnet.simulator.mutants import patched
 from hearthmesh.testnet.simulator.plan import Fault, FaultKind, JobPlan, Plan
+from hearthmesh.testnet.simulator.run import play, play_world
 from hearthmesh.testnet.simulator.world import World
 
+CALM = Plan(seed=1, nodes=6, jobs=(JobPlan(tasks=60, task_us=100 * MS),), active_us=6 * SECOND, bound_us=30 * SECOND)
 LONG_TASKS = Plan(seed=1, nodes=5, jobs=(JobPlan(tasks=40, task_us=60 * SECOND),))
 
 
@@ -91,3 +97,69 @@ def test_nothing_is_awaited_of_a_job_that_is_over() -> None:
         assert world.checkers.recovery._awaited
         world.engine.run(world.settled_us + 5 * SECOND)
         assert not world.checkers.recovery._awaited
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_replica_that_has_nothing_of_its_job_is_not_alike(lost: int) -> None:
+    with play_world(CALM) as world:
+        job_id = world.customers[0].orders[0].job_id
+        kept = [life.mesh.replica.jobs for node in world.nodes if (life := node.life) is not None]
+        having = [jobs for jobs in kept if job_id in jobs]
+        assert len(having) == world.config.replicas
+        for jobs in having[:lost]:
+            del jobs[job_id]
+        world.checkers.at_rest()
+        found = {violation.checker for violation in world.checkers.violations}
+        assert {"replicas-converge", "liveness"} <= found
+
+
+@pytest.mark.parametrize(
+    ("policy", "liars", "is_claimed"),
+    [
+        ("quorum(2)", ("wrong results", "wrong results"), True),
+        ("quorum(3)", ("accomplice", "sleeper"), True),
+        ("quorum(2)", ("accomplice", "accomplice"), False),
+        ("adaptive", ("wrong results",), False),
+        ("none", (), True),
+    ],
+)
+def test_a_wrong_result_is_nobodys_fault_where_those_who_lied_are_a_quorum(
+    policy: str, liars: tuple[str, ...], is_claimed: bool
+) -> None:
+    plan = replace(CALM, liars=liars, jobs=(replace(CALM.jobs[0], verification=policy),))
+    with World.opened(plan) as world:
+        world.engine.run(world.settled_us + 2 * SECOND)
+        for node in world.nodes:
+            if node.liar is not None:
+                node.liar.lied_us = world.engine.now_us
+        world.customers[0].orders[0].wrong[0] = world.nodes[0].id
+        world.checkers.at_rest()
+        assert ("wrong-accepted" in [violation.checker for violation in world.checkers.violations]) == is_claimed
+
+
+def _give_up_all(outbox: Outbox, now_us: int) -> None:
+    for owed in list(outbox._owed.values()):
+        outbox._give_up(owed, "too tired")
+
+
+@pytest.mark.parametrize("retry", [drop_late, _give_up_all])
+@pytest.mark.parametrize("liars", [(), ("noise",)])
+def test_a_result_is_not_dropped_whether_or_not_somebody_lies(retry: object, liars: tuple[str, ...]) -> None:
+    plan = replace(CALM, liars=liars, faults=(Fault(FaultKind.CUT, SECOND, 6 * SECOND, (0, 1)),))
+    with patched([(Outbox, "retry", retry)]):
+        assert "kept-until-durable" in [violation.checker for violation in play(plan).violations]
+    assert not play(plan).violations
+
+
+def test_a_start_is_stale_in_a_run_that_had_foul_weather_before() -> None:
+    sleep = [Fault(FaultKind.FREEZE, 1200 * MS + 300 * MS * at, 6 * SECOND, (at,)) for at in range(2)]
+    plan = replace(
+        CALM,
+        nodes=5,
+        jobs=(JobPlan(tasks=400, task_us=400 * MS),),
+        faults=(Fault(FaultKind.WEATHER, 0, 500 * MS), *sleep),
+        active_us=9 * SECOND,
+    )
+    with patched([(Ledger, "renew", renew_silently)]):
+        runs = (play(replace(plan, seed=seed)).violations for seed in range(1, 13))
+        assert any(violation.checker == "stale-start" for violations in runs for violation in violations)
