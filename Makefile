@@ -9,12 +9,12 @@ STAMP := $(VENV)/installed
 demo: $(STAMP)
 	@"$(BIN)/hearth" demo
 
-# Tests that start no mesh take both cores; those of whole meshes run one after another, since their nodes do.
-ALONE := tests/chaos tests/end_to_end tests/node/bench $(wildcard tests/testnet/test_*.py)
+# Those of whole meshes by the file, two at a time: what they wait for, a lease's end or a node's, leaves cores idle.
+MESHES := tests/chaos tests/end_to_end tests/node/bench $(wildcard tests/testnet/test_*.py)
 test: $(STAMP)
 	@failed=0; \
-	"$(BIN)/python" -m pytest -q -n 2 tests $(ALONE:%=--ignore=%) || failed=1; \
-	"$(BIN)/python" -m pytest -q $(ALONE) || failed=1; \
+	"$(BIN)/python" -m pytest -q -n 2 tests $(MESHES:%=--ignore=%) || failed=1; \
+	"$(BIN)/python" -m pytest -q -n 2 --dist loadfile $(MESHES) || failed=1; \
 	exit $$failed
 
 lint: $(STAMP)
