@@ -40,8 +40,27 @@ class Happened:
     level_us: list[int] = field(default_factory=list)
 
 
+class Overlaps:
+    """How many faults of a kind a machine is under: the first of them breaks it, and the last mends it."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, int], int] = {}
+
+    def begin(self, what: str, index: int) -> bool:
+        """Whether it is the first."""
+        count = self._counts[what, index] = self._counts.get((what, index), 0) + 1
+        return count == 1
+
+    def end(self, what: str, index: int) -> bool:
+        """Whether it was the last."""
+        self._counts[what, index] -= 1
+        return self._counts[what, index] == 0
+
+
 class Faults:
-    """false_alarms: nodes that were called dead in the life that they have.  late_alarms: those that had come back
+    """Where faults overlap, what they break is broken until the last of them is mended.
+
+    false_alarms: nodes that were called dead in the life that they have.  late_alarms: those that had come back
     lately (`news_us`), by others who knew of their former life alone, which had ended.
     """
 
@@ -49,7 +68,9 @@ class Faults:
         self._world = world
         self.happened: list[Happened] = []
         self.false_alarms = self.late_alarms = 0
+        # Since when others may notice, of those that are off or asleep.
         self._silent: dict[bytes, Happened] = {}
+        self._overlaps = Overlaps()
 
     def plan(self, faults: tuple[Fault, ...], from_us: int) -> None:
         for fault in faults:
@@ -77,11 +98,13 @@ class Faults:
             case FaultKind.KILL | FaultKind.CLIENT_LEAVES:
                 for machine in machines:
                     self._fall_silent(machine, happened)
+                    self._overlaps.begin("off", machine.index)
                     world.kill(machine)
                 self._later(fault, self._start, machines, happened)
             case FaultKind.POWER_CUT | FaultKind.NEW_DISK:
                 for machine in machines:
                     self._fall_silent(machine, happened)
+                    self._overlaps.begin("off", machine.index)
                     world.cut_power(machine)
                     if fault.kind is FaultKind.NEW_DISK:
                         machine.disk.wipe()
@@ -90,8 +113,8 @@ class Faults:
             case FaultKind.FREEZE:
                 for machine in machines:
                     self._fall_silent(machine, happened)
-                    world.freeze(machine)
-                self._later(fault, self._thaw, machines, happened)
+                asleep = [self._put_to_sleep(machine) for machine in machines]
+                self._later(fault, partial(self._thaw, asleep), machines, happened)
             case FaultKind.STARVE:
                 for machine in machines:
                     self._starve(machine, engine.now_us + fault.lasts_us)
@@ -105,18 +128,36 @@ class Faults:
                 self._break_inside(fault, machines, happened)
 
     def _fall_silent(self, machine: Machine, happened: Happened) -> None:
-        self._silent[machine.id] = happened
-        self._world.checkers.recovery.fell_silent(machine, happened)
+        """Unless it is silent already: those who notice it do so from the first fault on."""
+        if machine.life is not None and machine.id not in self._silent:
+            self._silent[machine.id] = happened
+            self._world.checkers.recovery.fell_silent(machine, happened)
+
+    def _put_to_sleep(self, machine: Machine) -> str:
+        """Returns what wakes it: the process that it has now, and no later one."""
+        life = f"asleep in life {machine.lives}"
+        self._overlaps.begin(life, machine.index)
+        self._world.freeze(machine)
+        return life
+
+    def _wake(self, machine: Machine, life: str) -> None:
+        if self._overlaps.end(life, machine.index) and life == f"asleep in life {machine.lives}":
+            if machine.frozen:
+                self._silent.pop(machine.id, None)
+                self._world.checkers.recovery.woke(machine)
+            self._world.thaw(machine)
 
     def _break_inside(self, fault: Fault, machines: list[Machine], happened: Happened) -> None:
         world = self._world
         match fault.kind:
             case FaultKind.WARM:
                 for machine in machines:
-                    self._force_warm(machine, True)
+                    if self._overlaps.begin("warm", machine.index):
+                        self._force_warm(machine, True)
                 self._later(fault, self._cool, machines, happened)
             case FaultKind.FULL_DISK:
                 for machine in machines:
+                    self._overlaps.begin("full", machine.index)
                     machine.disk.full = True
                 self._later(fault, self._make_room, machines, happened)
             case FaultKind.CLOCK:
@@ -128,6 +169,7 @@ class Faults:
                 self._later(fault, self._mended, machines, happened)
             case FaultKind.DRAIN:
                 for machine in machines:
+                    self._overlaps.begin("off", machine.index)
                     world.drain(machine)
                 self._later(fault, self._start, machines, happened)
             case FaultKind.CANCEL:
@@ -135,6 +177,7 @@ class Faults:
                     if customer.machine in machines:
                         customer.cancel()
             case FaultKind.WEATHER:
+                self._overlaps.begin("weather", 0)
                 world.network.weather = FOUL
                 self._later(fault, self._clear, machines, happened)
             case _:
@@ -151,23 +194,22 @@ class Faults:
 
     def _mended(self, machines: list[Machine], happened: Happened) -> None:
         happened.mended_us = self._world.engine.now_us
-        for machine in machines:
-            self._silent.pop(machine.id, None)
         if self._world.story is not None:
             self._world.story.say(None, f"mended: {happened.fault.kind} of {', '.join(happened.names)}")
 
     def _start(self, machines: list[Machine], happened: Happened) -> None:
         for machine in machines:
-            # Still leaving: its process has to end first.
-            self._world.kill(machine)
-            self._world.start(machine)
-            self._world.checkers.recovery.came_back(machine, happened)
+            if self._overlaps.end("off", machine.index):
+                # Still leaving: its process has to end first.
+                self._world.kill(machine)
+                self._silent.pop(machine.id, None)
+                self._world.start(machine)
+                self._world.checkers.recovery.came_back(machine, happened)
         self._mended(machines, happened)
 
-    def _thaw(self, machines: list[Machine], happened: Happened) -> None:
-        for machine in machines:
-            self._world.checkers.recovery.woke(machine)
-            self._world.thaw(machine)
+    def _thaw(self, asleep: list[str], machines: list[Machine], happened: Happened) -> None:
+        for machine, life in zip(machines, asleep, strict=True):
+            self._wake(machine, life)
         self._mended(machines, happened)
 
     def _heal(self, cut: Cut, machines: list[Machine], happened: Happened) -> None:
@@ -179,8 +221,7 @@ class Faults:
         if world.engine.now_us >= min(until_us, world.calm_us):
             return
         if not machine.frozen:
-            world.freeze(machine)
-            world.engine.after(STARVED_STOP_US, world.thaw, machine)
+            world.engine.after(STARVED_STOP_US, self._wake, machine, self._put_to_sleep(machine))
         world.engine.after(STARVED_STOP_US + STARVED_RUN_US, self._starve, machine, until_us)
 
     def _force_warm(self, machine: Machine, warm: bool) -> None:
@@ -194,16 +235,19 @@ class Faults:
 
     def _cool(self, machines: list[Machine], happened: Happened) -> None:
         for machine in machines:
-            self._force_warm(machine, False)
+            if self._overlaps.end("warm", machine.index):
+                self._force_warm(machine, False)
         self._mended(machines, happened)
 
     def _make_room(self, machines: list[Machine], happened: Happened) -> None:
         for machine in machines:
-            machine.disk.full = False
+            if self._overlaps.end("full", machine.index):
+                machine.disk.full = False
         self._mended(machines, happened)
 
     def _clear(self, machines: list[Machine], happened: Happened) -> None:
-        self._world.network.clear_up()
+        if self._overlaps.end("weather", 0):
+            self._world.network.clear_up()
         self._mended(machines, happened)
 
     # -- noticing ------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ REDIAL_MOST_US = 960 * SECOND
 NODE_ROLES = Role.WORKER | Role.REPLICA | Role.SUBMITTER
 YEAR_S = 365 * 86_400
 PROGRAM_BYTES = 100_000
+GOODBYE_US = 200 * MS
 # Machines of a LAN among so many share a sink, of 64 where all kinds of access are as many: a boiler house, not a town.
 LAN_SITE = 192
 
@@ -348,8 +349,12 @@ class World:
                 if customer.machine is life.machine:
                     customer.noted(life, note)
         if note.name == "node.drained":
-            # The process ends once it has said goodbye.
-            self.engine.after(200 * MS, self.kill, life.machine)
+            self.engine.after(GOODBYE_US, self._leave, life)
+
+    def _leave(self, life: Life) -> None:
+        """The process ends once it has said goodbye; one that has begun since does not."""
+        if life.machine.life is life:
+            self.kill(life.machine)
 
 
 def _nat_of(seed: int, index: int) -> Nat:
