@@ -52,13 +52,18 @@ app.command()(heat)
 Nodes = Annotated[int | None, typer.Option("--nodes", help="Machines. Default: as the seed draws.")]
 Hours = Annotated[float | None, typer.Option("--hours", help="Virtual hours. Default: as the seed draws.")]
 Seed = Annotated[int, typer.Option("--seed", help="What is drawn is drawn from it.")]
-Churn = Annotated[float, typer.Option("--churn", help="With --hours: share of the nodes that dies in an hour.")]
+Churn = Annotated[
+    float | None, typer.Option("--churn", help="With --hours: share of the nodes that dies in an hour. Default: 0.")
+]
 Jobs = Annotated[int | None, typer.Option("--jobs", help="With --hours: how many jobs. Default: one in five minutes.")]
 Tasks = Annotated[
     int | None, typer.Option("--tasks", help="With --hours: tasks of a job for each node, a second each. Default: 4.")
 ]
 Preset = Annotated[
-    str, typer.Option("--preset", help="With --hours: lan, local, wan, thin (small cells) or slow (for days).")
+    str | None,
+    typer.Option(
+        "--preset", help="With --hours: lan, local, wan, thin (small cells) or slow (for days). Default: lan."
+    ),
 ]
 Warm = Annotated[
     bool, typer.Option("--warm", help="With --hours: begin with a mesh whose nodes know their neighbours already.")
@@ -72,9 +77,9 @@ def run(
     nodes: Nodes = None,
     hours: Hours = None,
     seed: Seed = 1,
-    churn: Churn = 0.0,
+    churn: Churn = None,
     jobs: Jobs = None,
-    preset: Preset = "lan",
+    preset: Preset = None,
     tasks: Tasks = None,
     warm: Warm = False,
     scenario: Name = None,
@@ -94,10 +99,11 @@ def run(
       hearth sim run --nodes 400 --hours 0.001 --jobs 1 --tasks 40 --warm
       hearth sim run --scenario vanished-holder --report out.html
     """
-    from .asked import Asked
+    from .asked import Asked, check_report
     from .progress import Progress
     from .run import play
 
+    check_report(report)
     asked = Asked(seed, nodes, hours, churn, jobs, preset, scenario, warm, tasks)
     plan = asked.plan()
     outcome = play(plan, watch=Progress())
@@ -125,9 +131,9 @@ def replay(
     everything: Annotated[bool, typer.Option("--all", help="Pings, tables and progress too.")] = False,
     nodes: Nodes = None,
     hours: Hours = None,
-    churn: Churn = 0.0,
+    churn: Churn = None,
     jobs: Jobs = None,
-    preset: Preset = "lan",
+    preset: Preset = None,
     tasks: Tasks = None,
     warm: Warm = False,
     scenario: Name = None,
@@ -363,12 +369,13 @@ def soak(
     import os
     import time
 
-    from .asked import SEEDS_MOST
+    from .asked import SEEDS_MOST, check_drawn
     from .soak import Log, SoakTotals
     from .soak import soak as begin
 
     if minutes is not None and minutes <= 0:
         raise UserError("--minutes must be more than 0")
+    check_drawn(draw_nodes, draw_faults)
     if resume and (log is None or seed is None):
         raise UserError("--resume: give the --log and the first --seed")
     seconds = minutes * 60 if minutes is not None else math.inf if runs is not None else 600.0
@@ -413,7 +420,7 @@ def scale(
     after: Annotated[float, typer.Option("--after", help="Virtual seconds from the settling to the count.")] = 0.0,
     jobs: Annotated[int, typer.Option("--jobs", help="0, or 1: a job that comes when the mesh has settled.")] = 1,
     seed: Seed = 1,
-    preset: Preset = "lan",
+    preset: Preset = None,
     warm: Warm = False,
     log: Annotated[
         Path | None,
@@ -432,11 +439,12 @@ def scale(
       hearth sim scale --nodes 100,200,500 --warm --jobs 0 --after 300 --log scale.log --report scale.html
       hearth sim scale --nodes 100,1000,10000 --seconds 10 --warm --json
     """
-    from .asked import HOURS_MOST, NODES_MOST, positions
+    from .asked import HOURS_MOST, NODES_MOST, PRESET, check_report, positions
     from .plan import SIMULATED_PRESETS
     from .scale import Asked, costs_of
     from .scale_page import write_scale
 
+    check_report(report)
     sizes = positions("--nodes", nodes) or ()
     if not sizes or not all(2 <= size <= NODES_MOST for size in sizes):
         raise UserError(f"--nodes {nodes}: sizes from 2 to {NODES_MOST} with commas between them")
@@ -446,6 +454,7 @@ def scale(
         raise UserError(f"--after {after:g}: 0 or more")
     if jobs not in (0, 1):
         raise UserError(f"--jobs {jobs}: 0 or 1")
+    preset = preset if preset is not None else PRESET
     if preset not in SIMULATED_PRESETS:
         raise UserError(f"--preset {preset}: there are {', '.join(SIMULATED_PRESETS)}")
     costs = []

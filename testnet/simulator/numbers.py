@@ -43,7 +43,10 @@ class Detection:
 
 
 def detect(seed: int, *, minutes: float, starved: bool, preset: str = "lan") -> Detection:
-    """Machines lose power one after another; starved: every processor stands still 30 % of the time, by pieces."""
+    """Machines lose power one after another; starved: every processor stands still 30 % of the time, by pieces.
+
+    Each death can be noticed by all other nodes and the client. Who does not before it is back is no sample.
+    """
     dice = stream(seed, "detection")
     active_us = int(minutes * MINUTE)
     deaths = range(10 * SECOND, active_us - DEATH_LASTS_US, DEATH_EVERY_US)

@@ -26,9 +26,12 @@ svg { max-width: 100%; height: auto; } code { background: #f3f1ee; padding: .1re
 
 
 def report(outcome: Outcome) -> dict[str, Any]:
-    """Everything that the page shows, as JSON."""
+    """Everything that the page shows, as JSON.
+
+    outage_s: how long faults last, as planned.  elsewhere_s, level_s: recovery from them, as `Happened` has it.
+    """
     detection = detection_us(outcome.happened)
-    recovery = sorted(each.mended_us - each.began_us for each in outcome.happened if each.mended_us)
+    outages = sorted(each.mended_us - each.began_us for each in outcome.happened if each.mended_us)
     end_of_faults_us = max((each.mended_us or each.began_us for each in outcome.happened), default=0)
     finished = {name: _seconds(at_us) if at_us else None for name, at_us in outcome.finished_us.items()}
     return {
@@ -40,7 +43,7 @@ def report(outcome: Outcome) -> dict[str, Any]:
             "p99": _percentile(detection, 99),
             "samples": len(detection),
         },
-        "outage_s": {"p50": _percentile(recovery, 50), "p99": _percentile(recovery, 99), "samples": len(recovery)},
+        "outage_s": {"p50": _percentile(outages, 50), "p99": _percentile(outages, 99), "samples": len(outages)},
         "elsewhere_s": _spread(sorted(us for each in outcome.happened for us in each.elsewhere_us)),
         "level_s": _spread(sorted(us for each in outcome.happened for us in each.level_us)),
         "jobs_finished_s": finished,

@@ -23,7 +23,7 @@ class Reduction:
     liars: tuple[int, ...] | None = None
 
     def of(self, plan: Plan) -> Plan:
-        """The reduced plan. Raises ValueError for a position that the plan has not."""
+        """The reduced plan. Raises ValueError for a position that the plan has not, or that is named twice."""
         for what, kept, count in (
             ("fault", self.faults, len(plan.faults)),
             ("job", self.jobs, len(plan.jobs)),
@@ -32,6 +32,9 @@ class Reduction:
             wrong = [at for at in kept or () if not 0 <= at < count]
             if wrong:
                 raise ValueError(f"there is no {what} {wrong[0]}: seed {plan.seed} draws {count}")
+            twice = [at for at in kept or () if (kept or ()).count(at) > 1]
+            if twice:
+                raise ValueError(f"{what} {twice[0]} is named twice: each can be kept once")
         jobs = plan.jobs if self.jobs is None else tuple(plan.jobs[at] for at in self.jobs)
         if self.tasks is not None:
             jobs = tuple(replace(job, tasks=min(job.tasks, self.tasks)) for job in jobs)
