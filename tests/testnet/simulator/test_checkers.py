@@ -16,6 +16,7 @@ from hearthmesh.testnet.simulator.life import Life
 from hearthmesh.testnet.simulator.mutants import patched
 from hearthmesh.testnet.simulator.plan import Fault, FaultKind, JobPlan, Plan
 from hearthmesh.testnet.simulator.run import play, play_world
+from hearthmesh.testnet.simulator.scenarios import scenario_named
 from hearthmesh.testnet.simulator.world import World
 
 CALM = Plan(seed=1, nodes=6, jobs=(JobPlan(tasks=60, task_us=100 * MS),), active_us=6 * SECOND, bound_us=30 * SECOND)
@@ -66,6 +67,19 @@ def test_of_two_grants_of_a_task_the_one_under_the_higher_epoch_counts_in_whatev
             checker.saying(life, grant.holder, Granted(1, (record.raw,), ()))
         (given,) = [given for _, _, given in checker._anew[job_id]]
         assert (given.epoch, given.holder, given.machine) == (5, world.nodes[2].id, 0)
+
+
+def test_who_was_given_a_lease_just_now_is_given_time_to_hear_that_it_is_anothers() -> None:
+    """A replica that was cut off grants what others granted long ago, and its holder starts it before it can ask."""
+    plan = replace(
+        scenario_named("same-address").plan, seed=3, jobs=(JobPlan(tasks=60, task_us=400 * MS),), active_us=9 * SECOND
+    )
+    cut, kill = (
+        Fault(FaultKind.CUT, 1200 * MS, 6 * SECOND, (3, 4)),
+        Fault(FaultKind.KILL, 4500 * MS, 300 * MS, (3, 4)),
+    )
+    outcome = play(replace(plan, faults=(*plan.faults, cut, kill)))
+    assert not outcome.violations, outcome.violations[0]
 
 
 def _empty_seats(world: World) -> int:
