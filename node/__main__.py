@@ -22,7 +22,7 @@ def main() -> None:
     asked = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if asked:
         signal.signal(signal.SIGINT, _end_at_once)
-    if sys.argv[1:2] == ["sim"] and sys.argv[2:3] != ["mutants"]:
+    if sys.argv[1:2] == ["sim"] and sys.argv[2:3] not in (["mutants"], ["scenarios"]):
         # Before anything imports the protocol. Mutants are patched in, which compiled modules do not allow.
         importlib.import_module(_COMPILED, __package__).use()
     from .cli.app import run

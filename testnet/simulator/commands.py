@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 MUTANT_COLUMNS: Columns = (Column("mutant", folds=True), Column("caught by", folds=True), ">seed")
 SCENARIO_COLUMNS: Columns = (
-    *(Column("scenario", folds=True), "here", ">again", Column("where it went wrong", folds=True)),
+    *(Column("scenario", folds=True), "here", ">again", Column("caught if broken", folds=True)),
+    Column("where it went wrong", folds=True, drop=1),
 )
 COST_FIELDS = (
     *("nodes", "messages", "membership_bytes", "gossip_bytes", "finding_bytes", "stealing_bytes", "job_bytes"),
@@ -311,7 +312,7 @@ def mutants(as_json: Json = False) -> None:
 
 @app.command()
 def scenarios(as_json: Json = False) -> None:
-    """Play the known ways in which others failed.
+    """Play the known ways in which others failed; then break the protocol as theirs was, and show who notices.
 
     \b
     Examples:
@@ -319,9 +320,14 @@ def scenarios(as_json: Json = False) -> None:
       hearth sim scenarios --json
     """
     from .cores import over_all_cores
+    from .scenario_mutants import BROKEN, catch_number
     from .scenarios import SCENARIOS, play_number
 
     rows: list[dict[str, Any]] = []
+    broken: dict[str, list[dict[str, Any]]] = {}
+    for caught in over_all_cores(catch_number, len(BROKEN)):
+        told = {"mutant": caught.what, "caught_by": caught.caught_by or None}
+        broken.setdefault(caught.scenario, []).append(told)
     for each, played in zip(SCENARIOS, over_all_cores(play_number, len(SCENARIOS)), strict=True):
         state = "holds" if not played.checker else "known to fail" if each.known else "FAILS"
         rows.append(
@@ -332,15 +338,24 @@ def scenarios(as_json: Json = False) -> None:
                 "checker": played.checker or None,
                 "events": played.events,
                 "duplicates": played.duplicates,
+                "mutants": broken.get(each.name, []),
             }
         )
     if as_json:
         print_json(rows)
     else:
-        shown = [(row["scenario"], row["state"], row["duplicates"], row["failed"]) for row in rows]
+        shown = [
+            (row["scenario"], row["state"], row["duplicates"], _who_notices(row["mutants"]), row["failed"])
+            for row in rows
+        ]
         print_table(SCENARIO_COLUMNS, shown, empty="no scenarios")
-    if any(row["state"] == "FAILS" for row in rows):
+    unnoticed = any(each["caught_by"] is None for row in rows for each in row["mutants"])
+    if unnoticed or any(row["state"] == "FAILS" for row in rows):
         raise typer.Exit(JOB_FAILED)
+
+
+def _who_notices(mutants: list[dict[str, Any]]) -> str:
+    return "; ".join(f"{each['mutant']}: {each['caught_by'] or 'NOBODY'}" for each in mutants) or "-"
 
 
 @app.command()

@@ -10,11 +10,15 @@ from ...protocol.effects import Execute
 from ...protocol.events import ExecutionFailed, ExecutionSaved, TaskFinished
 from ...protocol.intervals import IntervalSet
 from ...protocol.verification.lanes import numbers_of
+from .engine import MS
 
 if TYPE_CHECKING:
     from .life import Life
     from .machine import Machine
     from .world import World
+
+# After which an execution fails where each does.
+BROKEN_US = MS
 
 
 def output_of(job_id: bytes, index: int) -> bytes:
@@ -66,12 +70,14 @@ class Executor:
 
     def start(self, life: Life, run: Execute) -> None:
         if self.broken:
-            self._world.engine.after(1_000, life.feed, ExecutionFailed(run.execution_id, "no such runtime", False, 0))
+            self._world.engine.after(BROKEN_US, self._fail, life, run)
             return
         if self._machine.liar is not None and not self._machine.liar.runs(run):
             return
         mean_us = self._world.mean_task_us(run.job_id)
         cpu_us = tuple(task_us(run.job_id, index, mean_us) for index in range(run.first, run.first + run.count))
+        if self._machine.liar is not None:
+            cpu_us = self._machine.liar.cpu_us(cpu_us)
         if run.checkpoint:
             self._checkpoints[run.job_id, run.first] = self._world.checkpoints[run.checkpoint]
         done_us = self._checkpoints.get((run.job_id, run.first), 0) if run.count == 1 and not run.copy else 0
@@ -83,6 +89,10 @@ class Executor:
         running = Running(run, now_us, now_us + int(sum(cpu_us) / duty), cpu_us, done_us)
         self.running[run.execution_id] = running
         self._world.engine.at(running.ends_us, self._finish, life, running)
+
+    def _fail(self, life: Life, run: Execute) -> None:
+        self._world.checkers.failed(life, run)
+        life.feed(ExecutionFailed(run.execution_id, "no such runtime", False, 0))
 
     def save(self, life: Life, execution_id: int) -> None:
         """Stop a task at its next checkpoint, if it makes one before it ends."""
@@ -167,7 +177,7 @@ class Executor:
             told = self._machine.liar.outputs(run, outputs)
             if told != outputs:
                 self._machine.liar.lied_us = self._machine.liar.lied_us or self._world.engine.now_us
-            outputs = told
+            outputs, exits = told, self._machine.liar.exits(exits)
         event = TaskFinished(
             run.execution_id,
             exits=exits,

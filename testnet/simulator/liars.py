@@ -52,6 +52,8 @@ REMEMBERED_MAX = 400
 RUMOURS_MAX = 8
 # Three times what makes a worker believed.
 SLEEPS_TASKS = 30
+# In which a task fails where each does.
+FAULTY_US = MS
 
 
 class Liar:
@@ -73,6 +75,14 @@ class Liar:
 
     def outputs(self, run: Execute, outputs: tuple[bytes, ...]) -> tuple[bytes, ...]:
         return outputs
+
+    def exits(self, exits: tuple[int, ...]) -> tuple[int, ...]:
+        """With which codes it says that tasks ended."""
+        return exits
+
+    def cpu_us(self, cpu_us: tuple[int, ...]) -> tuple[int, ...]:
+        """For how long each of them runs."""
+        return cpu_us
 
     def runs(self, run: Execute) -> bool:
         """Whether it ever ends what it was given."""
@@ -272,6 +282,21 @@ class Hoarder(Liar):
         return False
 
 
+class Faulty(Liar):
+    """Does not mean to lie: a broken machine, on which each task ends at once, with code 1 and no output."""
+
+    name = "faulty"
+
+    def outputs(self, run: Execute, outputs: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        return (b"",) * len(outputs)
+
+    def exits(self, exits: tuple[int, ...]) -> tuple[int, ...]:
+        return (1,) * len(exits)
+
+    def cpu_us(self, cpu_us: tuple[int, ...]) -> tuple[int, ...]:
+        return (FAULTY_US,) * len(cpu_us)
+
+
 class Replayer(Liar):
     """Says again what it said before, to others as well, at any later time."""
 
@@ -360,6 +385,7 @@ LIARS: dict[str, type[Liar]] = {
         Usurper,
         SeatTaker,
         Hoarder,
+        Faulty,
         Replayer,
         Flooder,
         Slanderer,

@@ -1,4 +1,7 @@
-"""Known ways in which others failed, each as a plan; all of them have to end well here."""
+"""Known ways in which others failed, each as a plan; all of them have to end well here.
+
+That each would fail if the protocol failed so too is shown by scenario_mutants.py.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +44,18 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "stale-steal-reply",
         "dask/distributed #5370, #8787: a steal's reply that comes late, or twice, deadlocks the scheduler",
+        # Many small jobs make many steals: one lost reply for each node at least, of 3 in 100.
         replace(
             _STREET,
+            nodes=4,
+            jobs=(
+                *(JobPlan(at * SECOND, tasks=8, task_us=100 * MS) for at in range(30)),
+                JobPlan(30 * SECOND, tasks=40),
+            ),
+            active_us=31 * SECOND,
+            bound_us=30 * SECOND,
             faults=(
-                Fault(FaultKind.WEATHER, 0, 7 * SECOND),
+                Fault(FaultKind.WEATHER, 0, 30 * SECOND),
                 *_each(
                     FaultKind.STARVE,
                     4,
@@ -61,6 +72,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         replace(
             _STREET,
             faults=tuple(Fault(FaultKind.KILL, 1 * SECOND + 700 * MS * at, 200 * MS, (at % 3,)) for at in range(9)),
+            settles_us=30 * SECOND,
         ),
     ),
     Scenario(
@@ -80,10 +92,11 @@ SCENARIOS: tuple[Scenario, ...] = (
         "fah-issues #1520, #882: a finished result is dropped when its upload fails",
         replace(
             _STREET,
+            seed=2,
             faults=(
-                Fault(FaultKind.CUT, 1500 * MS, 4 * SECOND, (0, 1, 2)),
-                Fault(FaultKind.FULL_DISK, 2 * SECOND, 3 * SECOND, (3, 4)),
-                Fault(FaultKind.KILL, 2500 * MS, SECOND, (1, 4)),
+                Fault(FaultKind.CUT, 1500 * MS, 6 * SECOND, (0, 1, 2)),
+                Fault(FaultKind.FULL_DISK, 2 * SECOND, 5 * SECOND, (3, 4)),
+                Fault(FaultKind.KILL, 5500 * MS, SECOND, (0, 1, 4)),
             ),
         ),
     ),
@@ -92,7 +105,8 @@ SCENARIOS: tuple[Scenario, ...] = (
         "fah-issues #1351: after hours without work the next is found hours later, and rooms stay cold",
         replace(
             _STREET,
-            jobs=(JobPlan(at_us=0, tasks=6), JobPlan(at_us=240 * SECOND, tasks=60)),
+            # One node alone would take two minutes for the second.
+            jobs=(JobPlan(at_us=0, tasks=6), JobPlan(at_us=240 * SECOND, tasks=60, task_us=2 * SECOND)),
             active_us=245 * SECOND,
             bound_us=30 * SECOND,
         ),
@@ -103,14 +117,30 @@ SCENARIOS: tuple[Scenario, ...] = (
         replace(_STREET, broken=(5, 4)),
     ),
     Scenario(
-        "orchestrator-and-worker-disagree",
-        "bacalhau #3861: each side believes something else of who runs what, and neither asks",
+        "faulty-host-fails-every-task",
+        "boinc #3061 again: tasks run there, end at once and have failed, so they count as done",
         replace(
             _STREET,
+            nodes=7,
+            liars=("faulty",),
+            jobs=tuple(JobPlan(at * 20 * SECOND, tasks=100, verification="adaptive") for at in range(3)),
+            active_us=45 * SECOND,
+        ),
+    ),
+    Scenario(
+        "orchestrator-and-worker-disagree",
+        "bacalhau #3861: each side believes something else of who runs what, and neither asks",
+        # For longer than a lease, with tasks that wait meanwhile.
+        replace(
+            _STREET,
+            seed=2,
+            jobs=(JobPlan(tasks=100, task_us=500 * MS),),
+            active_us=12 * SECOND,
             faults=(
-                Fault(FaultKind.DEAF, 1200 * MS, 4 * SECOND, (1,)),
-                Fault(FaultKind.MUTE, 1500 * MS, 4 * SECOND, (2,)),
-                Fault(FaultKind.FREEZE, 3 * SECOND, 3 * SECOND, (3,)),
+                Fault(FaultKind.DEAF, 1200 * MS, 5 * SECOND, (1,)),
+                Fault(FaultKind.MUTE, 1500 * MS, 5 * SECOND, (2,)),
+                Fault(FaultKind.FREEZE, 2 * SECOND, 6 * SECOND, (3,)),
+                Fault(FaultKind.FREEZE, 3 * SECOND, 5500 * MS, (4,)),
             ),
         ),
     ),
@@ -130,7 +160,9 @@ SCENARIOS: tuple[Scenario, ...] = (
         replace(
             _STREET,
             jobs=(JobPlan(tasks=6),),
-            faults=(Fault(FaultKind.CUT, 1500 * MS, 6 * SECOND, (0, 1, 2)), Fault(FaultKind.CLIENT_LEAVES, SECOND)),
+            # Longer than the longest suspicion, 6 s, and some rumours.
+            faults=(Fault(FaultKind.CUT, 1500 * MS, 20 * SECOND, (0, 1, 2)), Fault(FaultKind.CLIENT_LEAVES, SECOND)),
+            active_us=22 * SECOND,
             settles_us=60 * SECOND,
         ),
     ),
@@ -171,7 +203,14 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "ban-too-broad",
         "clay #3867: one liar's faults get others banned that only share something with it",
-        replace(_STREET, nodes=7, liars=("noise", "replayer", "forger")),
+        # A ban takes twenty faults within a minute, and lasts one.
+        replace(
+            _STREET,
+            nodes=7,
+            liars=("noise", "replayer", "forger"),
+            jobs=tuple(JobPlan(at * 10 * SECOND) for at in range(7)),
+            active_us=70 * SECOND,
+        ),
     ),
     Scenario(
         "expired-tasks-still-run",

@@ -90,7 +90,8 @@ TABLES: Mapping[tuple[str, str], Sequence[Any]] = {
         *("grants the same task to two workers at a time", "one live lease per task and epoch", 12_345),
     ),
     ("testnet/simulator/commands.py", "SCENARIO_COLUMNS"): (
-        *("a stale steal reply", "known to fail", 12, "dask/distributed 1234: a reply that came late hung the worker"),
+        *("a stale steal reply", "known to fail", 12, "wait for a lost reply for ever: liveness"),
+        "dask/distributed 1234: a reply that came late hung the worker",
     ),
     ("testnet/simulator/commands.py", "COST_COLUMNS"): (
         *(100_000, 12.3, 1234.5, 123.4, 123.4, 123.4, 123.4, 123_456, 12.3, 1_234_567),

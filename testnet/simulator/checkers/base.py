@@ -52,6 +52,9 @@ class Checker:
     def saved(self, life: Life, run: Execute) -> None:
         """It was stopped at a checkpoint; before the machine hears of it."""
 
+    def failed(self, life: Life, run: Execute) -> None:
+        """It could not be run here; before the machine hears of it."""
+
     def finished(self, life: Life, run: Execute, event: TaskFinished) -> None:
         """Before the machine hears of it."""
 

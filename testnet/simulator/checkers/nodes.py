@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ....protocol.aggregates import FAR_JOBS_MAX
 from ....protocol.effects import Execute, Reason
@@ -11,11 +11,19 @@ from ....protocol.events import HeatReading, TaskFinished
 from ....protocol.holder import JOB_VIEWS_MAX
 from ....protocol.job_parts import WorkerTotals
 from ....protocol.jobs import JobState
+from ....protocol.messages import Granted, Message
 from ....protocol.replica import PENDING_MAX
 from ....protocol.result_keeping import FETCHING_MAX
 from ....protocol.seeking import SEARCHES_MAX
 from ....protocol.zones import KEPT_MAX, MATES_MAX
+from ..engine import SECOND
 from .base import Checker
+from .leases import own_root_grants
+
+# Whoever fails at a job leaves it to others for a minute; half of it, as clocks drift and others may free a slot late.
+LEFT_US = 30 * SECOND
+# An accusation goes round, and each tries the task for itself when it has a slot.
+TRIED_US = 10 * SECOND
 
 
 class WarmStart(Checker):
@@ -198,6 +206,48 @@ class FairToTheHonest(Checker):
         offender = self.world.by_id.get(peer)
         if offender is not None and offender.honest and life.machine.honest:
             self.fail(f"{life.machine} penalises {offender}: {reason}")
+
+
+class OnlyLiarsBanned(Checker):
+    """No honest node shuts another out, whatever that one shares with a liar: its house, its address, its zone."""
+
+    name = "honest-banned"
+    invariant = 7
+
+    def sampled(self, life: Any) -> None:
+        if life.banned_until_us and life.machine.honest:
+            banned = [self.world.machines[index] for index in life.banned_until_us]
+            for other in banned:
+                if other.honest:
+                    self.fail(f"{life.machine} lets {other} in no more, which did nothing")
+
+
+class FaultyLeft(Checker):
+    """Whoever could not run a task of a job starts none of it for a while. A broken machine whose results were found
+    wrong is granted nothing more by others, once they had time to look for themselves."""
+
+    name = "faulty-left-alone"
+    says: ClassVar[tuple[type[Message], ...]] = (Granted,)
+
+    def __init__(self, world: Any) -> None:
+        super().__init__(world)
+        self._failed_us: dict[tuple[int, int, bytes], int] = {}
+
+    def failed(self, life: Any, run: Execute) -> None:
+        self._failed_us[life.machine.index, life.machine.lives, run.job_id] = self.world.engine.now_us
+
+    def executing(self, life: Any, run: Execute) -> None:
+        failed_us = self._failed_us.get((life.machine.index, life.machine.lives, run.job_id))
+        if failed_us is not None and self.world.engine.now_us - failed_us < LEFT_US:
+            self.fail(f"{life.machine} starts [{run.first}, {run.first + run.count}) of a job that it cannot run")
+
+    def saying(self, life: Any, peer: bytes, message: Message) -> None:
+        machine = self.world.by_id[peer]
+        if machine.liar is None or machine.liar.name != "faulty" or not life.machine.honest:
+            return
+        caught = [order.caught[peer] for order in self.world.orders.values() if peer in order.caught]
+        if caught and self.world.engine.now_us - min(caught) > TRIED_US and own_root_grants(life.machine.id, message):
+            self.fail(f"{life.machine} grants to {machine}, whose results are wrong, and was told long ago")
 
 
 class ViewsAgree(Checker):

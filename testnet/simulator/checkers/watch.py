@@ -23,7 +23,17 @@ from .leases import (
     OwnSection,
     RightfulAuthors,
 )
-from .nodes import Bounded, Codec, EnergyBalances, FairToTheHonest, NoCrash, ViewsAgree, WarmStart
+from .nodes import (
+    Bounded,
+    Codec,
+    EnergyBalances,
+    FairToTheHonest,
+    FaultyLeft,
+    NoCrash,
+    OnlyLiarsBanned,
+    ViewsAgree,
+    WarmStart,
+)
 from .recovery import Recovery
 from .seats import NoFalseAlarm, SeatsFilled
 from .stale import StaleStarts
@@ -59,6 +69,8 @@ ALL: tuple[type[Checker], ...] = (
     EnergyBalances,
     Bounded,
     FairToTheHonest,
+    OnlyLiarsBanned,
+    FaultyLeft,
     ViewsAgree,
     NoFalseAlarm,
     NoCrash,
@@ -73,6 +85,7 @@ _HOOKS = (
     "died",
     "executing",
     "saved",
+    "failed",
     "finished",
     "ended",
     "writing",
@@ -100,6 +113,7 @@ class Checkers:
     died: Callable[..., None]
     executing: Callable[..., None]
     saved: Callable[..., None]
+    failed: Callable[..., None]
     finished: Callable[..., None]
     ended: Callable[..., None]
     writing: Callable[..., None]

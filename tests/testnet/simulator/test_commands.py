@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from hearthmesh.node.cli.app import run
-from hearthmesh.testnet.simulator import mutants
+from hearthmesh.testnet.simulator import mutants, scenario_mutants, scenarios
 from hearthmesh.testnet.simulator.asked import Asked
 from hearthmesh.testnet.simulator.mutants import MUTANTS, patched
+from hearthmesh.testnet.simulator.scenario_mutants import BROKEN
+from hearthmesh.testnet.simulator.scenarios import scenario_named
 from hearthmesh.testnet.simulator.soak import Log
 
 
@@ -98,6 +100,23 @@ def test_a_mutant_that_nobody_catches_fails_the_command(monkeypatch: pytest.Monk
     monkeypatch.setattr(mutants, "SEEDS_MAX", 1)
     ran = sim("mutants", "--json")
     assert ran.code == 1 and ran.json()[0]["caught_by"] is None
+
+
+def test_scenarios_are_listed_with_what_catches_the_same_failure_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenarios, "SCENARIOS", [scenario_named("vanished-holder")])
+    monkeypatch.setattr(scenario_mutants, "BROKEN", [each for each in BROKEN if each.scenario == "vanished-holder"])
+    ran = sim("scenarios", "--json")
+    (row,) = ran.json()
+    assert (ran.code, row["scenario"], row["state"]) == (0, "vanished-holder", "holds")
+    assert row["mutants"] == [{"mutant": "let leases stand for ever", "caught_by": "lease-expiry"}]
+
+
+def test_a_scenario_in_which_nobody_notices_fails_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenarios, "SCENARIOS", [scenario_named("vanished-holder")])
+    (broken,) = [each for each in BROKEN if each.scenario == "vanished-holder"]
+    monkeypatch.setattr(scenario_mutants, "BROKEN", [replace(broken, patches=list)])
+    ran = sim("scenarios", "--json")
+    assert ran.code == 1 and ran.json()[0]["mutants"][0]["caught_by"] is None
 
 
 def test_soak_counts_its_runs_and_logs_its_seeds(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hearthmesh.testnet.simulator.checkers import ALL
 from hearthmesh.testnet.simulator.mutants import MUTANTS, Mutant, catch
 from hearthmesh.testnet.simulator.run import play
+from hearthmesh.testnet.simulator.scenario_mutants import BROKEN
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -21,5 +22,5 @@ def test_what_catches_mutants_are_checkers_and_plans_hold_without_them() -> None
 
 
 def test_every_checker_has_a_mutant() -> None:
-    caught = {name for mutant in MUTANTS for name in mutant.caught_by}
+    caught = {name for mutant in (*MUTANTS, *BROKEN) for name in mutant.caught_by}
     assert {checker.name for checker in ALL} <= caught
