@@ -250,9 +250,15 @@ class Granter:
         self.serve_lifelines(now_us)
 
     def on_rejected(self, peer: bytes, message: Rejected, now_us: int) -> None:
-        """A member that will not keep the job: its section falls to the next, until it is heard to keep it."""
+        """A member that will not keep the job: its section falls to the next, until it is heard to keep it.
+
+        It said nothing to comparisons while it fetched the job's blobs, so it is asked again with the next one.
+        """
         kept = self.jobs.get(message.job_id)
-        if kept is not None and peer in kept.state.replicas and peer not in kept.refusing:
+        if kept is None or peer not in kept.state.replicas:
+            return
+        kept.reconciled.pop(peer, None)
+        if peer not in kept.refusing:
             kept.refusing[peer] = None
             self._after_freeing(kept, now_us)
 

@@ -12,7 +12,17 @@ from hearthmesh.protocol.granting import Ledger
 from hearthmesh.protocol.job_parts import BatchInfo
 from hearthmesh.protocol.jobs import JobState
 from hearthmesh.protocol.kept_job import KeptJob
-from hearthmesh.protocol.messages import Delivery, Reconcile, Records, Rejected, Renew, Revocations, Steal, Submit
+from hearthmesh.protocol.messages import (
+    Delivery,
+    Message,
+    Reconcile,
+    Records,
+    Rejected,
+    Renew,
+    Revocations,
+    Steal,
+    Submit,
+)
 from hearthmesh.protocol.record_parts import in_messages
 from hearthmesh.protocol.records import UINT_MAX, Acceptance, AcceptedBatch, RecordKind, sign_record
 from hearthmesh.protocol.subscriptions import job_status
@@ -292,6 +302,29 @@ def test_sections_follow_who_refuses() -> None:
     for refuses in (one, other):
         replica.jobs[job_id].refusing = {refuses: None}
         assert replica._sections(replica.jobs[job_id]) == replica._work_out_sections(replica.jobs[job_id])
+
+
+def test_who_could_not_keep_a_job_is_asked_again_with_the_next_comparison() -> None:
+    """It answers no comparison while it fetches the job's files: as if it had nothing to say, it is left alone then."""
+    cluster = Cluster(seed=2)
+    keepers = [cluster.add(f"r{number}", Role.REPLICA) for number in range(3)]
+    compared: list[SimNode] = []
+
+    def note(source: SimNode, target: SimNode, message: Message) -> bool:
+        if source is keepers[0] and isinstance(message, Reconcile):
+            compared.append(target)
+        return isinstance(message, Reconcile)
+
+    cluster.blocked = note
+    job_id = submitted(cluster, cluster.client(), 30)
+    cluster.run(5 * cluster.config.reconcile_interval_us)
+    compared.clear()
+    cluster.run(2 * cluster.config.reconcile_interval_us)
+    assert not compared
+    for other in keepers[1:]:
+        cluster.feed(keepers[0], Received(other.id, Rejected(0, job_id, "no source has the blob")))
+    cluster.run(cluster.config.reconcile_interval_us)
+    assert compared and compared[0] in keepers[1:]
 
 
 def test_a_granter_that_dies_before_it_told_the_others_leaves_no_second_grant_under_its_epoch() -> None:

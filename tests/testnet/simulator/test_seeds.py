@@ -54,9 +54,11 @@ def test_a_seed_with_liars_that_failed_once_holds(seed: int, verification: str, 
     _held(replace(plan, jobs=tuple(replace(job, verification=verification) for job in plan.jobs), liars=liars))
 
 
-@pytest.mark.parametrize("seed", [4066, 7105])
+@pytest.mark.parametrize("seed", [4066, 5001, 7105])
 def test_a_seed_that_draws_liars_and_failed_once_holds(seed: int) -> None:
     """4066: a liar stopped a task at a checkpoint, and a checker that asks of honest ones alone fell over it.
+
+    5001: a replica that could not fetch a job's program in a cut was asked again minutes later.
 
     7105: a trial began in a room that had become warm while a task ran: one slot too few counted as a free one.
     """
