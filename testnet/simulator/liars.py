@@ -25,7 +25,6 @@ from ...protocol.messages import (
     TableSync,
 )
 from ...protocol.records import (
-    EPOCH_MAX,
     UINT_MAX,
     Acceptance,
     AcceptedBatch,
@@ -34,7 +33,6 @@ from ...protocol.records import (
     HeatDigest,
     JobDigest,
     RecordKind,
-    ReplicaSet,
     open_record,
     sign_record,
 )
@@ -43,7 +41,6 @@ from .dice import Stream
 from .engine import MS, SECOND
 
 if TYPE_CHECKING:
-    from ...protocol.jobs import JobState
     from .life import Life
     from .machine import Machine
     from .world import World
@@ -233,41 +230,6 @@ class Usurper(Liar):
         super().say(life, peer, Records(job_id, (sign_record(self.machine.identity, kind, body).raw,)))
 
 
-class SeatTaker(Liar):
-    """Of the jobs that it keeps: grants under the last epochs, and sets that throw the other replicas out."""
-
-    name = "seat taker"
-
-    def say(self, life: Life, peer: bytes, message: Message) -> None:
-        super().say(life, peer, message)
-        if not isinstance(message, Granted | Records | Renew) or not self.dice.chance(0.1):
-            return
-        kept = [kept for kept in life.mesh.replica.jobs.values() if kept.state.replica_record is not None]
-        if kept:
-            state = self.dice.pick(kept).state
-            kind, body = (RecordKind.GRANT, self._grant(state)) if self.dice.chance(0.5) else self._taken(state)
-            raw = sign_record(self.machine.identity, kind, body).raw
-            for node in state.replicas:
-                if node != self.machine.id and self.dice.chance(0.7):
-                    super().say(life, node, Records(state.job_id, (raw,)))
-
-    def _grant(self, state: JobState) -> Grant:
-        """Of a task that ends soon, as nobody has to run it: to itself."""
-        task = self.dice.below(state.spec.tasks)
-        epoch = self.dice.pick(((1 << 31) - 1, (1 << 32) - 1, (1 << 33) - 1, 1 << 33, EPOCH_MAX))
-        return Grant(state.job_id, task, task + 1, epoch, self.machine.id, 1)
-
-    def _taken(self, state: JobState) -> tuple[RecordKind, ReplicaSet]:
-        """All seats, or seats of the others for whoever keeps jobs, at once."""
-        assert state.replica_record is not None
-        old: ReplicaSet = state.replica_record.body
-        others = [node for node in old.members if node != self.machine.id]
-        epoch = self.dice.pick((old.epoch + 1, (1 << 31) - 1, EPOCH_MAX))
-        outsiders = [machine.id for machine in self.world.machines if machine.id not in old.members]
-        members = (self.machine.id, *self.dice.some(outsiders, self.dice.pick((0, 2))))
-        return RecordKind.REPLICA_SET, ReplicaSet(state.job_id, epoch, members, tuple(others))
-
-
 class Hoarder(Liar):
     """Asks for as much as it can get, renews it, and does nothing."""
 
@@ -383,7 +345,6 @@ LIARS: dict[str, type[Liar]] = {
         BadProof,
         LyingDigests,
         Usurper,
-        SeatTaker,
         Hoarder,
         Faulty,
         Replayer,

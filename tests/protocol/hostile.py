@@ -16,7 +16,6 @@ from hearthmesh.protocol.batches import Batch, encode_columns
 from hearthmesh.protocol.codec import decode_message, encode_message
 from hearthmesh.protocol.messages import Message
 from hearthmesh.protocol.records import (
-    EPOCH_MAX,
     Acceptance,
     AcceptedBatch,
     Accusation,
@@ -119,7 +118,7 @@ class Liar:
         job_id, node = self.dice.choice(self.job_ids), self.dice.choice(self.nodes)
         lo = self._number(0, 70)
         hi = lo + self._number(1, 70)
-        epoch = self._number(0, EPOCH_MAX)
+        epoch = self._number(0, (1 << 31) - 1)
         kind = self.dice.choice([kind for kind in RecordKind if kind is not RecordKind.SPEC])
         body: Any
         match kind:

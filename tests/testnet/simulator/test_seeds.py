@@ -100,7 +100,6 @@ def test_copies_that_were_asked_for_are_no_duplicates() -> None:
         "bad proof",
         "lying digests",
         "usurper",
-        "seat taker",
         "hoarder",
         "replayer",
         "flooder",
