@@ -27,13 +27,15 @@ from .records import (
     Record,
     RecordKind,
     Release,
+    ReplicaSet,
 )
-from .replica_sets import ReplicaSets
 from .verification.lanes import COPIES_MAX, is_within_lane, lane_of, numbers_of, tasks_of
 from .verification.reruns import Rerun, Reruns
 
 # A grant may be handed on this many times before the range has to go back to a replica.
 HAND_ON_DEPTH_MAX = 4
+# Replica sets that a job may have had. A path of them goes along wherever the newest goes.
+REPLICA_SETS_MAX = 64
 # Records that belong to a job; the other kinds are what nodes say of themselves.
 _JOB_KINDS = frozenset(
     (
@@ -54,6 +56,8 @@ class JobState:
     outvoted: those that an acceptance named for a task for which another names a lower one."""
 
     spec_record: Record
+    replica_record: Record | None = None
+    replica_sets: dict[bytes, Record] = field(default_factory=dict)
     leases: IntervalMap[LeaseMark] = field(default_factory=IntervalMap)
     canonical: IntervalMap[CandidateKey] = field(default_factory=IntervalMap)
     accepted: IntervalMap[bytes] = field(default_factory=IntervalMap)
@@ -72,14 +76,12 @@ class JobState:
     failed_tasks: int = 0
     totals: dict[bytes, WorkerTotals] = field(default_factory=dict)
     _lowest: IntervalMap[CandidateKey] = field(default_factory=IntervalMap)
-    replica_sets: ReplicaSets = field(init=False)
     _marks: dict[bytes, Record] = field(default_factory=dict)
     _ladder: Ladder = field(default_factory=Ladder)
     _touched: dict[bytes, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         assert self.spec_record.kind is RecordKind.SPEC
-        self.replica_sets = ReplicaSets(self.submitter)
         self.ids.add(self.spec_record.id)
 
     @property
@@ -94,11 +96,6 @@ class JobState:
     @property
     def submitter(self) -> bytes:
         return self.spec_record.author
-
-    @property
-    def replica_record(self) -> Record | None:
-        """The newest replica set."""
-        return self.replica_sets.newest
 
     @property
     def replicas(self) -> tuple[bytes, ...]:
@@ -188,20 +185,34 @@ class JobState:
                 raise RejectedRecord("malformed")
 
     def _merge_replica_set(self, record: Record) -> bool:
+        proposed: ReplicaSet = record.body
+        if len(set(proposed.members)) != len(proposed.members):
+            raise RejectedRecord("malformed")
         if record.id in self.replica_sets:
             return False
-        before = self.replica_record
-        if self.replica_sets.take(record):
-            if before is not None:
-                self.ids.discard(before.id)
+        if record.author != self.submitter and self._vouching(record.author) is None:
+            # The set that made its author a replica may still come.
+            raise RejectedRecord("wrong-author", fault=False)
+        if len(self.replica_sets) >= REPLICA_SETS_MAX:
+            raise RejectedRecord("too-many")
+        self.replica_sets[record.id] = record
+        current = self.replica_record
+        if current is None or (proposed.epoch, record.id) > (current.body.epoch, current.id):
+            if current is not None:
+                self.ids.discard(current.id)
+            self.replica_record = record
             self.ids.add(record.id)
             if self.reruns.review(self.may_grant):
                 self._follow_reruns()
         return True
 
+    def _vouching(self, node: bytes) -> Record | None:
+        """The first good replica set that has the node as a member."""
+        return next((known for known in self.replica_sets.values() if node in known.body.members), None)
+
     def was_replica(self, node: bytes) -> bool:
         """Whether it is one now, or was in a set that this state has seen."""
-        return self.replica_sets.knew(node)
+        return self._vouching(node) is not None
 
     def may_have_share(self, node: bytes) -> bool:
         """Whether it was a replica, or the newest set says that it was one: of a confidential job it is no worker.
@@ -214,11 +225,20 @@ class JobState:
     @property
     def former_replicas(self) -> tuple[bytes, ...]:
         """Members of sets that this state has seen, but not of the newest."""
-        return tuple(node for node in self.replica_sets.members() if node not in self.replicas)
+        seen = dict.fromkeys(node for known in self.replica_sets.values() for node in known.body.members)
+        return tuple(node for node in seen if node not in self.replicas)
 
     def replica_path(self, member: bytes = b"") -> tuple[Record, ...]:
-        """See `ReplicaSets.path`."""
-        return self.replica_sets.path(member)
+        """Sets from one that the submitter signed to the newest, each signed by a member of one before it.
+
+        member: to the first that it is in, which another line of sets may have overtaken; empty if there is none.
+        """
+        path: list[Record] = []
+        step = self._vouching(member) if member else self.replica_record
+        while step is not None:
+            path.append(step)
+            step = None if step.author == self.submitter else self._vouching(step.author)
+        return tuple(reversed(path))
 
     def may_grant(self, node: bytes) -> bool:
         """Whether it is, or was, a replica, by the newest set."""

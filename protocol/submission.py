@@ -19,7 +19,6 @@ from .own_job import OwnJob
 from .placement import Candidate, candidates_from, choose_replicas, replacement
 from .quota import declared_sizes
 from .records import JobSpec, RecordKind, ReplicaSet, job_id_of, sign_record
-from .replica_sets import FORMER_MAX
 from .secrecy.keys import share_for
 from .tables import Tables
 from .verification.judging import Judging, unknown_rules
@@ -118,7 +117,7 @@ class Submission:
         return list(candidates_from(alive, self._ctx.wall_us(now_us) // 1_000_000))
 
     def _place(self, own: OwnJob, members: tuple[bytes, ...], former: tuple[bytes, ...]) -> None:
-        body = ReplicaSet(own.state.job_id, own.state.replica_epoch + 1, members, former[-FORMER_MAX:])
+        body = ReplicaSet(own.state.job_id, own.state.replica_epoch + 1, members, former)
         own.state.merge(sign_record(self._ctx.identity, RecordKind.REPLICA_SET, body))
 
     def _send_submission(self, own: OwnJob, nodes: tuple[bytes, ...], now_us: int, at_once: int) -> None:

@@ -19,13 +19,11 @@ from .progress import Progress
 from .reconcile import answers, opening, respond, respond_ids
 from .record_parts import RECORDS_A_MESSAGE_MAX
 from .records import (
-    EPOCH_MAX,
     JobDigest,
     RecordKind,
     ReplicaSet,
     sign_record,
 )
-from .replica_sets import FORMER_MAX, seat_given
 from .tables import Tables
 
 FORGOTTEN_ROW = 102
@@ -282,38 +280,21 @@ class Upkeep(Granter):
             members = kept.state.replicas
             if dead not in members or kept.settled_us is not None:
                 continue
-            if self._signs_next(kept, dead):
-                successor = replacement(kept.state.job_id, members, dead, candidates)
-                if successor is not None:
-                    self._install(kept, dead, successor, now_us)
-
-    def _signs_next(self, kept: KeptJob, dead: bytes) -> bool:
-        """Whether it is for this node to give a dead member's seat away: the first of those who live and may.
-
-        Who signed the newest set may not sign the next, so of two that die at once the newcomer replaces the second;
-        where nobody else lives it may give that seat to another.
-        """
-        newest, me = kept.state.replica_record, self._ctx.node_id
-        if newest is None:
-            return False
-        living = [node for node in kept.state.replicas if not self._members.is_gone(node)]
-        before = kept.state.replica_sets.before_newest()
-        if before is None or living != [newest.author]:
-            return me == next((node for node in living if before is None or node != newest.author), None)
-        seat = seat_given(newest.body, before.body)
-        return me == newest.author and seat is not None and newest.body.members[seat] == dead
+            first = next((n for n in members if not self._members.is_gone(n)), None)
+            if first != self._ctx.node_id:
+                continue
+            successor = replacement(kept.state.job_id, members, dead, candidates)
+            if successor is not None:
+                self._install(kept, dead, successor, now_us)
 
     def _install(self, kept: KeptJob, dead: bytes, successor: bytes, now_us: int) -> None:
         assert kept.state.replica_record is not None
         old: ReplicaSet = kept.state.replica_record.body
         members = tuple(successor if node == dead else node for node in old.members)
-        former = tuple(dict.fromkeys((*old.former, dead)))[-FORMER_MAX:]
-        if old.epoch >= EPOCH_MAX:
-            return
+        former = tuple(dict.fromkeys((*old.former, dead)))[-64:]
         body = ReplicaSet(old.job_id, old.epoch + 1, members, former)
         record = sign_record(self._ctx.identity, RecordKind.REPLICA_SET, body)
-        if not self._merge(kept, record, self._ctx.node_id, now_us):
-            return
+        self._merge(kept, record, self._ctx.node_id, now_us)
         self._ctx.notify("replica.replaced", job_id=old.job_id, dead=dead, successor=successor)
         self._tell_replicas(kept, kept.state.context())
         self._after_freeing(kept, now_us)

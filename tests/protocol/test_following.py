@@ -284,7 +284,7 @@ def test_nobody_waits_for_a_replica_to_confirm_a_cancellation_that_is_not_there(
             street.cluster.kill(lost)
             street.cluster.run(30 * SECOND)
         case "replaced":
-            members = tuple(street.client.id if keeper is lost else keeper.id for keeper in street.keepers)
+            members = tuple(keeper.id for keeper in street.keepers if keeper is not lost)
             state = street.client.mesh.submitter.jobs[street.job_id].state
             body = ReplicaSet(street.job_id, state.replica_epoch + 1, members, (lost.id,))
             record = sign_record(street.source.identity, RecordKind.REPLICA_SET, body)

@@ -377,8 +377,7 @@ def test_a_copy_counts_once_who_granted_it_is_known_to_be_a_replica() -> None:
     state.merge(sign_record(REPLICAS[0], RecordKind.REPLICA_SET, ReplicaSet(SPEC.id, 1, members, (MEMBERS[2],))))
     assert not state.to_recheck and state.delivered == 4
     # Of another line of sets, which this one never was in.
-    others = (WORKERS[1].node_id, MEMBERS[1], MEMBERS[2])
-    state.merge(sign_record(REPLICAS[1], RecordKind.REPLICA_SET, ReplicaSet(SPEC.id, 2, others, (MEMBERS[0],))))
+    state.merge(sign_record(REPLICAS[1], RecordKind.REPLICA_SET, ReplicaSet(SPEC.id, 2, MEMBERS)))
     assert list(state.to_recheck) == [(TASKS, TASKS + 4)] and not state.delivered
 
 

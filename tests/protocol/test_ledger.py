@@ -7,7 +7,7 @@ import pytest
 from hearthmesh.crypto.identity import Identity
 from hearthmesh.protocol.granting import LEASE_US_MAX, Ledger
 from hearthmesh.protocol.job_parts import RejectedRecord
-from hearthmesh.protocol.jobs import JobState
+from hearthmesh.protocol.jobs import REPLICA_SETS_MAX, JobState
 from hearthmesh.protocol.records import (
     Acceptance,
     AcceptedBatch,
@@ -154,3 +154,13 @@ def test_outsider_cannot_vouch_for_itself() -> None:
     with pytest.raises(RejectedRecord):
         state.merge(replica_set(9, (ME.node_id, A.node_id), ME))
     assert state.replicas == PEERS
+
+
+def test_sets_of_a_job_are_bounded() -> None:
+    state = JobState(SPEC)
+    state.merge(REPLICA_SET)
+    for epoch in range(1, REPLICA_SETS_MAX):
+        state.merge(replica_set(epoch, PEERS, A))
+    with pytest.raises(RejectedRecord) as refused:
+        state.merge(replica_set(REPLICA_SETS_MAX, PEERS, A))
+    assert refused.value.reason == "too-many"

@@ -69,7 +69,7 @@ class SeatsFilled(Checker):
         machine, members = life.machine, kept.state.replicas
         incarnation = life.mesh.members.incarnation_of(member) or 0
         seat = Empty(machine.silences, kept.state.job_id, member, incarnation)
-        first = next((node for node in members if self._may_sign(life, kept, node)), None)
+        first = next((node for node in members if not life.mesh.members.is_gone(node)), None)
         if first != machine.id or machine.frozen or life.missed or life.mesh.replica.storage_failed:
             return
         now_us = machine.clock.local_us(self.world.engine.now_us)
@@ -84,12 +84,6 @@ class SeatsFilled(Checker):
         if replacement(kept.state.job_id, members, member, candidates) is not None:
             dead = self.world.by_id[member]
             self.fail(f"{machine} has taken {dead} for dead for {now_us - since_us} us, and leaves it its seat")
-
-    def _may_sign(self, life: Any, kept: KeptJob, member: bytes) -> bool:
-        """Who lives, and did not sign the newest set, unless the job is its own."""
-        newest = kept.state.replica_record
-        signed_last = newest is not None and member == newest.author != kept.state.submitter
-        return not signed_last and not life.mesh.members.is_gone(member)
 
 
 class NoFalseAlarm(Checker):
