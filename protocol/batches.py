@@ -20,8 +20,8 @@ from ..crypto.bounded import DecodeError, decode_bounded
 from ..crypto.merkle import leaf_hash, merkle_proof, merkle_root, verify_inclusion
 from .records import BatchHeader, Bytes32, Record, UInt
 
-# index u64, epoch u64, exit i32, output digest, stderr digest, fuel u64, CPU microseconds u32
-_LEAF = Packing("<QQi32s32sQI")
+# index u64, epoch u32, exit i32, output digest, stderr digest, fuel u64, CPU microseconds u32
+_LEAF = Packing("<QIi32s32sQI")
 _EMPTY_DIGEST = sha256(b"").digest()
 _MARKED = b"hearthmesh mark"
 STDERR_BYTES_MAX = 4096

@@ -402,14 +402,11 @@ class Granter:
         for lo, hi in ranges:
             grant = Grant(state.job_id, lo, hi, state.next_epoch(lo, hi), thief, config.lease_us)
             record = sign_record(self._ctx.identity, RecordKind.GRANT, grant)
-            if not self._merge(kept, record, self._ctx.node_id, now_us):
-                continue
+            self._merge(kept, record, self._ctx.node_id, now_us)
             raws.append(record.raw)
             if not self._unechoed:
                 self._ctx.set_timer(("echo", b""), now_us + config.grant_echo_us)
             self._unechoed.setdefault(state.job_id, []).append(record.id)
-        if not raws:
-            return False
         if sum(map(len, self._unechoed.values())) > UNECHOED_MAX:
             self._echo_grants()
         left = kept.ledger.left_for_each()

@@ -28,7 +28,6 @@ from .messages import (
 from .outbox import Outbox
 from .quota import SECOND_US, Submitters
 from .records import (
-    EPOCH_MAX,
     Grant,
     HeatDigest,
     JobSpec,
@@ -425,8 +424,6 @@ class Holder:
         view = self._views[lease.body.job_id]
         if not lease.unstarted or lease.body.lo >= view.spec.tasks:
             return False  # who checks is not for who is checked with to say
-        if lease.body.epoch >= EPOCH_MAX:
-            return False
         return self._clears(view, heir) and lease.body.holder != heir and depth(lease.grant) < HAND_ON_DEPTH_MAX
 
     def _cut(

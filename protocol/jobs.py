@@ -14,11 +14,9 @@ from itertools import pairwise
 
 from .intervals import IntervalMap, IntervalSet
 from .job_parts import BatchInfo, CandidateKey, LeaseMark, RejectedRecord, WorkerTotals, open_embedded
-from .ladder import Ladder
 from .reconcile import IdIndex
 from .records import (
     BATCH_TASKS_MAX,
-    EPOCH_MAX,
     Acceptance,
     BatchHeader,
     Grant,
@@ -77,7 +75,6 @@ class JobState:
     totals: dict[bytes, WorkerTotals] = field(default_factory=dict)
     _lowest: IntervalMap[CandidateKey] = field(default_factory=IntervalMap)
     _marks: dict[bytes, Record] = field(default_factory=dict)
-    _ladder: Ladder = field(default_factory=Ladder)
     _touched: dict[bytes, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -167,10 +164,7 @@ class JobState:
                 return self._merge_replica_set(record)
             case RecordKind.GRANT:
                 self.check_grant(record)
-                self._ladder.check(record)
-                climbed = self._climb(record)
-                marked = self._merge_mark(record, record.body.lo, record.body.hi, record.body, released=False)
-                return climbed or marked
+                return self._merge_mark(record, record.body.lo, record.body.hi, record.body, released=False)
             case RecordKind.RELEASE:
                 return self._merge_release(record)
             case RecordKind.BATCH:
@@ -294,24 +288,12 @@ class JobState:
         release: Release = record.body
         held = open_embedded(release.grant, RecordKind.GRANT)
         self.check_grant(held)
-        self._ladder.check(held)
         grant: Grant = held.body
         if grant.holder != record.author:
             raise RejectedRecord("wrong-author")
         if not (grant.lo <= release.lo < release.hi <= grant.hi):
             raise RejectedRecord("out-of-range")
         return self._merge_mark(record, release.lo, release.hi, grant, released=True)
-
-    def _climb(self, grant: Record) -> bool:
-        """Whether a checked grant is a new rung of the ladder of epochs."""
-        pushed_out = self._ladder.add(grant)
-        if pushed_out is None:
-            return False
-        self.ids.add(grant.id)
-        for record_id in pushed_out:
-            if record_id not in self._marks:
-                self.ids.discard(record_id)
-        return True
 
     def _merge_mark(self, record: Record, lo: int, hi: int, grant: Grant, *, released: bool) -> bool:
         mark = LeaseMark(grant.epoch, grant.holder, released, record.id)
@@ -341,8 +323,7 @@ class JobState:
             record = self._marks.get(record_id)
             if record is not None and not self._is_marked(record):
                 del self._marks[record_id]
-                if record_id not in self._ladder:
-                    self.ids.discard(record_id)
+                self.ids.discard(record_id)
         self._touched.clear()
 
     def _is_marked(self, record: Record) -> bool:
@@ -572,16 +553,14 @@ class JobState:
             return self.replica_record
         if self.cancellation is not None and record_id == self.cancellation.id:
             return self.cancellation
-        marked = self._marks.get(record_id) or self._ladder.get(record_id)
-        return marked or self.acceptances.get(record_id) or self.rechecks.get(record_id)
+        return self._marks.get(record_id) or self.acceptances.get(record_id) or self.rechecks.get(record_id)
 
     def records(self) -> Iterator[Record]:
         """All records but batches, the spec first."""
         yield self.spec_record
         if self.replica_record is not None:
             yield self.replica_record
-        yield from self._ladder
-        yield from (record for record in self._marks.values() if record.id not in self._ladder)
+        yield from self._marks.values()
         yield from self.acceptances.values()
         yield from self.rechecks.values()
         if self.cancellation is not None:
@@ -592,8 +571,8 @@ class JobState:
         return (self.spec_record.raw, *(record.raw for record in self.replica_path()))
 
     def next_epoch(self, lo: int, hi: int) -> int:
-        """An epoch above every mark in [lo, hi); never more than a record may say."""
-        return min(EPOCH_MAX, 1 + max((mark.epoch for _, _, mark in self.leases.pieces(lo, hi) if mark), default=0))
+        """An epoch above every mark in [lo, hi)."""
+        return 1 + max((mark.epoch for _, _, mark in self.leases.pieces(lo, hi) if mark), default=0)
 
     def next_lacking(self, count: int) -> tuple[bytes, ...]:
         """At most so many of the batches that are accepted and not here: all of them in turn.

@@ -15,7 +15,7 @@ from .held_lease import Execution, HeldLease, depth
 from .holder import GRANT_BYTES_MAX, PEERS_LOOKED_AT_MAX, Holder
 from .jobs import HAND_ON_DEPTH_MAX
 from .messages import HandOn, Records
-from .records import EPOCH_MAX, Grant, RecordKind, sign_record
+from .records import Grant, RecordKind, sign_record
 from .stealing.matching import bytes_to_come
 from .stealing.moving import SLOW_DUTY, Heir, heirs_for, is_late, lively, worth_moving
 
@@ -90,7 +90,7 @@ class Mover(Holder):
 
     def _is_movable(self, execution: Execution) -> bool:
         view = self._views.get(execution.job_id)
-        if view is None or not view.spec.checkpoint_us or execution.count != 1 or execution.epoch >= EPOCH_MAX:
+        if view is None or not view.spec.checkpoint_us or execution.count != 1:
             return False
         return execution.first < view.spec.tasks and depth(execution.grant) < HAND_ON_DEPTH_MAX
 

@@ -18,7 +18,6 @@ from .intervals import IntervalSet
 from .job_parts import RejectedRecord
 from .jobs import JobState
 from .kept_job import KeptJob
-from .ladder import band_of
 from .limits import Limit, has_share
 from .membership import Membership
 from .messages import (
@@ -345,7 +344,7 @@ class Replica(ResultKeeper):
             # What cannot be written is not remembered either; reconciliation brings it back.
             opened = [record for record in opened if record.kind is RecordKind.CANCELLATION]
         changed = False
-        for record in sorted(opened, key=band_of):
+        for record in opened:
             changed |= self._merge(kept, record, peer, now_us)
         if not changed:
             return
