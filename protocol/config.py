@@ -121,9 +121,9 @@ class ProtocolConfig:
     replica_grace_us: int = 30 * SECOND
     submit_timeout_us: int = 5 * SECOND
     # A replica that lives and says neither yes nor no is replaced after this, twelve times asked, and as long as it
-    # takes to fetch the job's files at a third of a home's uplink of 1 Mbit/s.
+    # takes to fetch its files where thirty jobs share a home's uplink of 1 Mbit/s.
     submit_patience_us: int = MINUTE
-    upload_bytes_s_min: int = 32 * 1024
+    upload_bytes_s_min: int = 4 * 1024
     # What nobody waits for leaves so much later: copies of a submission beyond the durable ones, copies of a result
     # beyond the first, acceptances. By then a short task's result is with its caller, for whom all cores were free.
     copy_delay_us: int = 10 * MS

@@ -188,7 +188,8 @@ class JobState:
             # The set that made its author a replica may still come.
             raise RejectedRecord("wrong-author", fault=False)
         if len(self.replica_sets) >= REPLICA_SETS_MAX:
-            raise RejectedRecord("too-many")
+            # Its teller may have heard of others first.
+            raise RejectedRecord("too-many", fault=False)
         self.replica_sets[record.id] = record
         current = self.replica_record
         if current is None or (proposed.epoch, record.id) > (current.body.epoch, current.id):

@@ -133,7 +133,7 @@ BOUNDS: dict[Limit, Bound] = {
         "declined; the worker tries again; of one that has less than an even share, taken",
     ),
     Limit.FOLLOWERS: Bound("16 of one job", "rejected, with the reason; for its submitter the last one goes"),
-    Limit.SUBSCRIPTIONS: Bound("16 of one peer to one job at once, then 1 in 2 s", "not answered"),
+    Limit.SUBSCRIPTIONS: Bound("16 of one peer to one job's results at once, then 1 in 2 s", "not answered"),
     Limit.RENEWALS: Bound("512 pieces of the tasks that one message names, 8,192 if it has many ranges", "not renewed"),
     Limit.LIFELINES: Bound("256 thieves parked", "refused"),
     Limit.TABLE_SYNCS: Bound("8 exchanges that a peer begins at once, then 4 a second", "a broken rule"),
@@ -147,11 +147,13 @@ BOUNDS: dict[Limit, Bound] = {
 
 
 def has_share(party: bytes, holders: Iterable[bytes], most: int) -> bool:
-    """Whether a party gets one place more: where none of `most` is free, if it has less than an even share.
+    """Whether a party gets one place more: where none of `most` is free, if it has less than an even share, and twice
+    as many in all.
 
     holders: of the places that are taken, one entry each.
     """
     counts: dict[bytes, int] = {}
     for holder in holders:
         counts[holder] = counts.get(holder, 0) + 1
-    return sum(counts.values()) < most or counts.get(party, 0) * len(counts) < most
+    taken = sum(counts.values())
+    return taken < most or (taken < 2 * most and counts.get(party, 0) * len(counts) < most)

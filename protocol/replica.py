@@ -117,7 +117,7 @@ class Replica(ResultKeeper):
         for kept in self.jobs.values():
             for info in kept.state.batches.values():
                 kept.room.add(info, is_copy=info.first >= kept.state.spec.tasks)
-            self._drop_repeats(kept)
+            kept.room.keep_all(kept.state)
             kept.ledger.rebuild(now_us, self._ctx.config.lease_us)
             self._copies.restore(kept, now_us)
             kept.level = kept.state.replicas == (self._ctx.node_id,)
@@ -436,7 +436,7 @@ class Replica(ResultKeeper):
             else:
                 self._ctx.send(peer, Rejected(0, message.job_id, Reason.UNKNOWN_JOB))
             return
-        if not kept.subscriptions.may_ask(peer, now_us):
+        if message.results and not kept.subscriptions.may_ask(peer, now_us):
             self._ctx.limit(Limit.SUBSCRIPTIONS, peer)
             return
         if peer == kept.state.submitter:

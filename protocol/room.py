@@ -29,18 +29,17 @@ class Room:
         self._pushed: dict[bytes, None] = {}
 
     def has_share(self, worker: bytes, batches: int, batches_max: int) -> bool:
-        """Whether one batch more of the worker's is taken: where there is no room, up to an even share."""
-        return batches < batches_max or self._by_worker.get(worker, 0) * len(self._by_worker) < batches_max
+        """Whether one batch more of the worker's is taken: where there is no room, up to an even share, and twice as
+        many in all."""
+        if batches < batches_max:
+            return True
+        return batches < 2 * batches_max and self._by_worker.get(worker, 0) * len(self._by_worker) < batches_max
 
     def declines(self, state: JobState, header: Record) -> bool:
         """Whether a batch that is not here would not be kept."""
         body: BatchHeader = header.body
-        lo, hi, key, known = (
-            body.first,
-            body.first + body.count,
-            (body.epoch, header.id),
-            self._lowest.get(header.author),
-        )
+        lo, hi, key = body.first, body.first + body.count, (body.epoch, header.id)
+        known = self._lowest.get(header.author)
         if known is None or body.copy or header.id in self.taken:
             return False
         full = all(keys and len(keys) == REPEATS_MAX and key > keys[-1] for _, _, keys in known.pieces(lo, hi))
@@ -65,6 +64,12 @@ class Room:
             return
         if not _is_named(state, batch_id, info.first, info.first + info.count):
             self.taken[batch_id] = None
+
+    def keep_all(self, state: JobState) -> None:
+        """After a restart nobody knows which of them the submitter has taken: all that is here stays."""
+        pushed, self._pushed = self._pushed, {}
+        for batch_id in pushed:
+            self.take(state, batch_id)
 
     def drop_repeats(self, state: JobState) -> list[bytes]:
         """Take out of the state what is among the lowest of none of its tasks. Returns the batches that went."""

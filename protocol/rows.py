@@ -29,7 +29,7 @@ ROW_BYTES_MAX = 8 * 1024
 ANSWER_BYTES_MAX = 256 * 1024
 WANTED_MAX = 1024
 ALL_BYTES = range(256)
-NEVER_US = 1 << 62
+AT_NO_TIME_US = 1 << 62
 
 
 @dataclass(slots=True)
@@ -315,7 +315,7 @@ class Rows:
         self._swept_us = now_us
         if now_us < self._stale_us:
             return
-        self._stale_us = NEVER_US
+        self._stale_us = AT_NO_TIME_US
         for wire, row in list(self._rows.items()):
             ttl_us = self._ttl_us.get(row.record.kind)
             if ttl_us is None:

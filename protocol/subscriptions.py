@@ -56,7 +56,7 @@ class Subscriptions:
         return peer in self._by_peer
 
     def may_ask(self, peer: bytes, now_us: int) -> bool:
-        """Whether it may subscribe once more: to start over costs a look at all batches, and sends many again."""
+        """Whether it may follow results once more: to start over costs a look at all batches, and sends many again."""
         budget = self._askers.pop(peer, None)
         if budget is None:
             budget = Budget(SUBSCRIPTIONS_BURST, 1, self._ctx.config.status_heartbeat_us, now_us)

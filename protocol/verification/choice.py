@@ -30,18 +30,11 @@ def ticket(salt: bytes, node: bytes) -> bytes:
     return sha256(b"hearthmesh/checker" + salt + node).digest()
 
 
-def ranked(
-    salt: bytes,
-    checkers: Iterable[Checker],
-    avoid: Sequence[Checker],
-    avoided: Sequence[bytes],
-    tickets: dict[bytes, bytes],
-) -> list[bytes]:
+def ranked(salt: bytes, checkers: Iterable[Checker], avoid: Sequence[Checker], avoided: Sequence[bytes]) -> list[bytes]:
     """Nodes that may run a copy, in order: first those of other places and owners than the avoided ones that do not
     keep the job (who keeps it could copy the answer), then others that are apart, then the rest; each by ticket.
 
-    avoided: ids of nodes that never may; avoid: those of them of which a place is known.  tickets: of this salt, of
-    nodes ranked before; gets those of the others.
+    avoided: ids of nodes that never may; avoid: those of them of which a place is known.
     """
     zones = {other.zone for other in avoid if other.zone}
     sites = {other.site for other in avoid if other.site}
@@ -52,13 +45,7 @@ def ranked(
             return 2
         return 1 if checker.keeps_job else 0
 
-    def ticket_of(node: bytes) -> bytes:
-        known = tickets.get(node)
-        if known is None:
-            known = tickets[node] = ticket(salt, node)
-        return known
-
-    eligible = [(group(each), ticket_of(each.node), each.node) for each in checkers if each.node not in avoided]
+    eligible = [(group(each), ticket(salt, each.node), each.node) for each in checkers if each.node not in avoided]
     eligible.sort()
     return [node for _, _, node in eligible]
 

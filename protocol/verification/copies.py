@@ -37,19 +37,20 @@ Runs = tuple[tuple[int, bytes], ...]
 
 @dataclass(slots=True)
 class OpenCheck:
-    """Copies to run, as asked for. ranks: who may have it, in order, as of `seen`.  tickets: of nodes, by its salt."""
+    """A recheck with copies to run. ranks: who may have it, in order, as of `seen`."""
 
     body: Recheck
     since_us: int
     seen: int = -1
     ranks: dict[bytes, int] = field(default_factory=dict)
-    tickets: dict[bytes, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Who could run copies of one job. kinds: of its machine, for a native command, by place in `able`."""
+    """Who could run copies of one job under one replica set. kinds: of its machine, for a native command, by place in
+    `able`."""
 
+    replicas: tuple[bytes, ...]
     able: list[Checker]
     kinds: list[str]
     known: dict[bytes, Checker]
@@ -92,11 +93,13 @@ class CopyDesk:
     def free(self, kept: KeptJob, sections: Sections) -> int:
         """Copies that this node could grant now; checks that are over are dropped."""
         open_copies = kept.state.to_recheck
-        if kept.open_copies != open_copies.total:
+        if open_copies.total != kept.open_copies:
             kept.open_copies = open_copies.total
             self._drop_checks(kept)
         free, tasks = 0, kept.state.spec.tasks
-        for lo, hi in kept.ledger.free.overlap(tasks, COPIES_MAX * tasks):
+        # Of others a lease may have run out that nobody was to give.
+        known_free = kept.ledger.free.overlap(tasks, COPIES_MAX * tasks)
+        for lo, hi in [part for known in known_free for part in open_copies.overlap(*known)]:
             for copy in range(lane_of(lo, tasks), lane_of(hi - 1, tasks) + 1):
                 shift = copy * tasks
                 free += sum(max(0, min(hi, shift + b) - max(lo, shift + a)) for a, b in sections)
@@ -149,19 +152,20 @@ class CopyDesk:
                 each for each, kind in zip(crowd.able, crowd.kinds, strict=True) if not body.kind or kind == body.kind
             ]
             avoid = [crowd.known[node] for node in body.avoid if node in crowd.known]
-            order = ranked(body.salt, able, avoid, body.avoid, check.tickets)
+            order = ranked(body.salt, able, avoid, body.avoid)
             check.ranks = {node: rank for rank, node in enumerate(order)}
         return check.ranks
 
     def _crowd(self, kept: KeptJob) -> Crowd:
         state = kept.state
         crowd = self._crowds.get(state.job_id)
-        if crowd is None:
+        if crowd is None or crowd.replicas != state.replicas:
             rows: list[MemberRecord] = [record.body for record in self._tables.rows(RecordKind.MEMBER)]
             known = {row.node: _checker(row, state.replicas) for row in rows}
             able = [row for row in rows if self._is_able(state, row)]
             kinds = [row.native_class(state.spec.command) for row in able]
-            crowd = self._crowds[state.job_id] = Crowd([known[row.node] for row in able], kinds, known)
+            checkers = [known[row.node] for row in able]
+            crowd = self._crowds[state.job_id] = Crowd(state.replicas, checkers, kinds, known)
         return crowd
 
     def _is_able(self, state: JobState, row: MemberRecord) -> bool:

@@ -14,6 +14,7 @@ from hearthmesh.protocol.config import LOCAL
 from hearthmesh.protocol.events import CancelJob, FollowJob, Received, SubmitJob
 from hearthmesh.protocol.jobs import JobState
 from hearthmesh.protocol.kept_job import KeptJob
+from hearthmesh.protocol.limits import has_share
 from hearthmesh.protocol.messages import Delivery, Submit, Taken
 from hearthmesh.protocol.records import (
     Acceptance,
@@ -22,6 +23,7 @@ from hearthmesh.protocol.records import (
     Record,
     RecordKind,
     ReplicaSet,
+    open_record,
     sign_record,
 )
 from hearthmesh.protocol.room import REPEATS_MAX, Room
@@ -241,3 +243,25 @@ def test_one_submitter_does_not_take_all_places_for_files(monkeypatch: pytest.Mo
             replicas = sign_record(client.identity, RecordKind.REPLICA_SET, ReplicaSet(spec.id, 0, (keeper.id,)))
             cluster.feed(keeper, Received(client.id, Submit(1, spec.raw, replicas.raw)))
     assert [line for line in cluster.log if line.endswith("Rejected")] == ["keeper>greedy Rejected"] * 2
+
+
+def test_what_the_submitter_has_taken_stays_when_its_replica_comes_back() -> None:
+    house = House(60, most=1000)
+    keeper = house.keepers[0]
+    taken = said(house.liar, house.job_id, 59, 9)
+    house.say(taken, to=[keeper])
+    house.cluster.feed(keeper, Received(house.client.id, Taken(house.job_id, (open_record(taken.header).id,))))
+    house.say(*(said(house.liar, house.job_id, 59, epoch) for epoch in (1, 2, 3, 4)), to=[keeper])
+    house.cluster.kill(keeper)
+    house.cluster.restart(keeper)
+    assert open_record(taken.header).id in keeper.mesh.replica.jobs[house.job_id].state.batches
+
+
+def test_an_even_share_has_an_end() -> None:
+    """However many there are to share with."""
+    holders: list[bytes] = []
+    for number in range(100):
+        party = number.to_bytes(4, "big")
+        if has_share(party, holders, 8):
+            holders.append(party)
+    assert len(holders) == 16

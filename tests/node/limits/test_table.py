@@ -512,7 +512,7 @@ async def followers(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Path) 
 @hits(Limit.SUBSCRIPTIONS)
 async def subscriptions(meter: LimitMeter, patch: pytest.MonkeyPatch, folder: Path) -> None:
     scene = Scene(meter)
-    scene.tell(scene.member, *[Subscribe(scene.keep(), (), False, 1)] * (SUBSCRIPTIONS_BURST + 1))
+    scene.tell(scene.member, *[Subscribe(scene.keep(), (), True, 1)] * (SUBSCRIPTIONS_BURST + 1))
 
 
 @hits(Limit.RENEWALS)

@@ -15,7 +15,7 @@ STREET = [Checker(node(n), f"zone{n}", "", "", False) for n in range(1, 21)]
 
 
 def test_every_node_stands_first_about_as_often_as_any_other() -> None:
-    first = Counter(ranked(n.to_bytes(16, "big"), STREET, [], [], {})[0] for n in range(4_000))
+    first = Counter(ranked(n.to_bytes(16, "big"), STREET, [], [])[0] for n in range(4_000))
     assert len(first) == 20 and 140 <= min(first.values()) and max(first.values()) <= 260
 
 
@@ -27,7 +27,7 @@ def test_who_had_a_part_is_never_asked_and_neighbours_and_keepers_last() -> None
     far = Checker(node(5), "barn", "", "bob", False)
     hers = Checker(node(6), "mill", "", "ann", False)
     for salt in range(30):
-        order = ranked(salt.to_bytes(16, "big"), [author, mate, near, keeper, far, hers], [author], [author.node], {})
+        order = ranked(salt.to_bytes(16, "big"), [author, mate, near, keeper, far, hers], [author], [author.node])
         assert order[:2] == [far.node, keeper.node] and set(order[2:]) == {mate.node, near.node, hers.node}
 
 

@@ -20,9 +20,7 @@ def plans() -> list[Plan]:
 
 def test_every_lie_policy_checkpoint_and_cancellation_is_drawn(plans: list[Plan]) -> None:
     assert (
-        {lie for plan in plans for lie in plan.liars}
-        == set(LIES)
-        == LIARS.keys() - {"usurper", "eclipser", "faulty"}
+        {lie for plan in plans for lie in plan.liars} == set(LIES) == LIARS.keys() - {"usurper", "eclipser", "faulty"}
     )
     assert {job.verification for plan in plans for job in plan.jobs} == set(POLICIES)
     assert {job.checkpoint_us > 0 for plan in plans for job in plan.jobs} == {False, True}
