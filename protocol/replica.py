@@ -429,9 +429,8 @@ class Replica(ResultKeeper):
         if kept is None:
             pending = self._pending.get(message.job_id)
             most = self._ctx.config.subscribers_max
-            if pending is not None and (
-                len(pending.followers) < most or peer in (*pending.followers, pending.spec.author)
-            ):
+            known = pending is not None and (peer in pending.followers or peer == pending.spec.author)
+            if pending is not None and (known or len(pending.followers) < most):
                 pending.followers[peer] = message
             else:
                 self._ctx.send(peer, Rejected(0, message.job_id, Reason.UNKNOWN_JOB))
