@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -208,7 +209,8 @@ def seats(world: Any, job_id: bytes) -> list[tuple[Any, KeptJob | None]]:
     """Machines that are well and honest and in the newest replica set, with their state of the job; None where one
     has nothing of it. Who has forgotten it is left out."""
     held: list[tuple[Any, KeptJob | None]] = []
-    newest, members = -1, ()
+    newest = -1
+    members: Sequence[bytes] = ()
     for machine in world.nodes:
         if machine.well and machine.life is not None and machine.honest:
             kept = machine.life.mesh.replica.jobs.get(job_id)

@@ -162,4 +162,4 @@ async def test_silent_stranger_is_dropped() -> None:
         connection = await guest.links._direct_connection(host.id)
         assert connection is not None
         await eventually(lambda: connection.is_closed)
-        assert not host.links._host.connections()
+        await eventually(lambda: not host.links._host.connections())
