@@ -142,11 +142,6 @@ class Rows:
         return len(self._rows)
 
     @property
-    def changes(self) -> int:
-        """How often any row changed so far."""
-        return self._changes
-
-    @property
     def offers(self) -> int:
         """How often a row changed that may tell of work, or of who keeps some: any but heat without a queue."""
         return self._offers
